@@ -1,0 +1,55 @@
+# Everything needs only `make` and a Python; `make PYTHON=python3.12 install` picks another one.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := daemon connectors protocol
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test check format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make the virtual environment; leaves .venv/bin/tickerd
+
+# The build backend is pinned in the lock too, hence no build isolation.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tickerd needs Python 3.11 or newer; this is " + sys.version)'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## start the daemon against simulated venues
+	@$(BIN)/tickerd demo
+
+# Two runs: protocol/ has to be covered by its own tests alone, then the whole suite.
+test: install ## run the tests
+	$(BIN)/coverage run --branch --source=protocol -m pytest --quiet tests/protocol
+	$(BIN)/coverage report --fail-under=100
+	$(BIN)/python -m pytest
+
+check: install ## check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(PACKAGES) tests
+
+format: install ## format the code and mend what the linter can
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# A virtual environment of its own, so that the tool is not among what it pins.
+lock: ## pin the newest versions anew in requirements.lock
+	$(PYTHON) -m venv --clear $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet 'pip-tools>=7.5'
+	CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/lock/bin/pip-compile --quiet --upgrade --no-config \
+		--generate-hashes --allow-unsafe --strip-extras --extra dev --build-deps-for editable \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
+		--output-file requirements.lock pyproject.toml
+	rm -rf $(VENV)/lock
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
