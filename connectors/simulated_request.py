@@ -1,0 +1,61 @@
+"""One HTTP request to a simulated venue, and its answer, as plain values.
+
+A simulated venue is a function from `Request` to `Response`. Nothing here reads or writes a socket,
+so an answer can be looked at, changed or replaced before it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import parse_qs
+
+import msgspec
+
+JSON = ("content-type", "application/json;charset=UTF-8")
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request's head.
+
+    Attributes:
+        target: Path and query as sent, still percent-encoded.
+        headers: By lower-case name; of a repeated header the last one.
+        peer: The client's address, without the port: what venues count limits by.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    peer: str = "127.0.0.1"
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The query's parameters, percent-decoded, each with all its values, empty ones too."""
+        return parse_qs(self.target.partition("?")[2], keep_blank_values=True)
+
+    def parameter(self, name: str) -> str | None:
+        """The first value of a query parameter, or `None` where it is absent or empty."""
+        values = self.query.get(name)
+        return values[0] or None if values else None
+
+
+class Response(msgspec.Struct, frozen=True):
+    """An answer. `Content-Length` and `Connection` are the server's and not in `headers`."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = (JSON,)
+
+    def with_headers(self, *headers: tuple[str, str]) -> Response:
+        """The same answer with more headers."""
+        return msgspec.structs.replace(self, headers=(*self.headers, *headers))
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """`value` as a JSON body."""
+    return Response(status, msgspec.json.encode(value))

@@ -1,0 +1,300 @@
+"""The three venues, simulated: one port that speaks Binance's, OKX's and CoinGecko's wire formats.
+
+It serves the demo, the tests and load measurements. Values come from `connectors.market`, or from a
+`connectors.recording`; answers are made by pure functions (`simulated_binance`,
+`simulated_coingecko`, `simulated_okx`), so that a fault can take an answer's place before it is
+written.
+
+What is sent when:
+
+* REST answers show the market's step at the time that has passed since `run` began, by the injected
+  clock.
+* The n-th ticker push of an instrument is step n of the market (times `stride`, see `Simulator`),
+  counted from the instrument's first subscription in this run. A subscriber that is away misses
+  pushes, as at the venue.
+
+So two runs with one seed and rate send the same values, whatever the time of day and whenever
+clients come. Only times (`closeTime`, `ts`, `updated_at` and the like) are those of the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+
+import trio
+
+from connectors.market import OKX, Market
+from connectors.recording import Recording
+from connectors.simulated_binance import PATHS as BINANCE_PATHS
+from connectors.simulated_binance import SimulatedBinance
+from connectors.simulated_coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S, SimulatedCoinGecko
+from connectors.simulated_coingecko import PATHS as COINGECKO_PATHS
+from connectors.simulated_okx import PATHS as OKX_PATHS
+from connectors.simulated_okx import PUBLIC_PATH, SimulatedOkx, Subscriptions
+from connectors.simulated_request import Request, Response, json_response
+from connectors.simulated_server import UpgradedStream, serve_connection
+from connectors.simulated_session import OkxSession
+from connectors.simulated_weight import WEIGHT_LIMIT, RequestWeight
+from protocol.frames import text_frame
+
+PASS_S = 0.001
+"""Shortest time between two passes over the schedules; frames that fall due within it share a write."""
+PASS_FRAMES = 500
+"""Most frames of one instrument in a pass; a simulator that cannot keep up stays responsive."""
+
+logger = logging.getLogger(__name__)
+
+
+class Schedule:
+    """When the pushes of one instrument are due: the n-th at `start + n / rate`, without drift."""
+
+    def __init__(self, start: float, rate: float) -> None:
+        self._start = start
+        self._rate = rate
+        self.taken = 0
+
+    @property
+    def next_due(self) -> float:
+        """When the next push is due, on the clock of `start`."""
+        return self._start + self.taken / self._rate
+
+    def take(self, now: float, most: int = PASS_FRAMES) -> range:
+        """The numbers of the pushes due by `now` and not yet taken, at most `most` of them."""
+        # The slack keeps a push from being missed by a rounding error at exactly its time.
+        due = int((now - self._start) * self._rate + 1e-6) + 1
+        first = self.taken
+        self.taken = max(first, min(due, first + most))
+        return range(first, self.taken)
+
+
+class Simulator:
+    """The venues on one port.
+
+    Args:
+        seed: Decides all values.
+        okx_rate: Ticker pushes a second for each instrument, over 0. OKX itself pushes at most
+            ten; higher rates are for measuring load. The market makes `okx_rate * stride` steps a
+            second, with the smallest stride that makes it at least one.
+        stamp: Begin each pushed ticker object with `"mono"`: `time.monotonic_ns()` when it was
+            made, a JSON number, for measuring latency on the same machine.
+        recording: Serve this instead of the simulated market.
+        clock: Epoch seconds.
+        weight_limit: Binance's request weight a minute.
+        markets_period_s: How long a body of CoinGecko's `/coins/markets` stays (the real one: 45 to
+            60 s).
+        slow_period_s: The same for `/global` and `/search/trending` (the real ones: 10 min).
+
+    Attributes:
+        fault: If set, called for each HTTP request (the opening of a websocket too) before the
+            venue; what it returns is sent instead, `None` lets the venue answer.
+        mute_okx: While true, OKX sessions are pushed nothing; pings are still answered.
+        okx_frames_sent: Ticker frames handed to sessions for writing.
+        okx_frames_missed: Ticker frames left out because their subscriber reads too slowly.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        okx_rate: float = 5.0,
+        stamp: bool = False,
+        recording: Recording | None = None,
+        clock: Callable[[], float] = time.time,
+        weight_limit: int = WEIGHT_LIMIT,
+        markets_period_s: int = MARKETS_PERIOD_S,
+        slow_period_s: int = SLOW_PERIOD_S,
+    ) -> None:
+        if not 0 < okx_rate < float("inf"):
+            raise ValueError(f"okx_rate is {okx_rate}; it must be over 0")
+        self.fault: Callable[[Request], Response | None] | None = None
+        self.mute_okx = False
+        self.okx_frames_sent = 0
+        self.okx_frames_missed = 0
+        self._okx_rate = okx_rate
+        self._stride = math.ceil(1 / okx_rate)
+        self._stamp = stamp
+        self._recording = recording
+        self._clock = clock
+        self._began_s = clock()
+        self._market = Market(seed)
+        self._okx = SimulatedOkx(self._market, clock, self._step)
+        self._known = OKX.keys() if recording is None else recording.instruments
+        self._sessions: set[OkxSession] = set()
+        self._connections = count()
+        self._schedules: dict[str, Schedule] = {}
+        self._subscribed = trio.Event()
+        binance = SimulatedBinance(self._market, clock, self._step).answer
+        coingecko = SimulatedCoinGecko(
+            self._market, clock, self._elapsed_s, self._step_at, markets_period_s, slow_period_s
+        ).answer
+        okx = self._okx.answer
+        if recording is not None:
+            binance, coingecko, okx = recording.binance, recording.coingecko, recording.okx
+        weigh = partial(RequestWeight(clock, weight_limit).guard, serve=binance)
+        self._routes: dict[str, Callable[[Request], Response]] = {
+            # CoinGecko's says more, but the path is Binance's as well, and nobody reads it.
+            "/api/v3/ping": lambda request: json_response({}),
+            **dict.fromkeys(BINANCE_PATHS, weigh),
+            **dict.fromkeys(COINGECKO_PATHS, coingecko),
+            **dict.fromkeys(OKX_PATHS, okx),
+        }
+
+    async def run(
+        self,
+        listeners: Sequence[trio.abc.Listener[trio.SocketStream]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled, then close the listeners; started when accepting.
+
+        Connections are cut off on cancellation; websockets get no close frame.
+        """
+        self._began_s = self._clock()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pace if self._recording is None else self._replay)
+            await nursery.start(trio.serve_listeners, self._serve, list(listeners))
+            task_status.started()
+
+    def drop_okx(self, code: int | None) -> None:
+        """Close all OKX sessions with this close code, or without a close frame. Returns at once."""
+        for session in self._sessions:
+            session.drop(code)
+
+    def notice_okx(self) -> None:
+        """Send all OKX sessions the notice 64008: the connection will be closed, reconnect."""
+        for session in self._sessions:
+            session.notice()
+
+    def answer(self, request: Request) -> Response | None:
+        """The answer to any request, or `None` where it opens an OKX websocket."""
+        if self.fault is not None:
+            response = self.fault(request)
+            if response is not None:
+                return response
+        serve = self._routes.get(request.path)
+        if serve is None and request.path != PUBLIC_PATH:
+            return json_response({"error": f"no such path: {request.path}"}, 404)
+        if request.method != "GET":
+            refusal = json_response({"error": f"{request.method} is not allowed here"}, 405)
+            return refusal.with_headers(("allow", "GET"))
+        if serve is not None:
+            return serve(request)
+        if _opens_websocket(request):
+            return None
+        return json_response({"error": "a websocket handshake (RFC 6455) is expected here"}, 400)
+
+    def _elapsed_s(self) -> float:
+        return max(0.0, self._clock() - self._began_s)
+
+    def _step_at(self, elapsed_s: float) -> int:
+        return int(elapsed_s * self._okx_rate * self._stride)
+
+    def _step(self) -> int:
+        return self._step_at(self._elapsed_s())
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        """The barrier of one connection: whatever goes wrong in it ends here."""
+        try:
+            peer = str(stream.socket.getpeername()[0])
+            await serve_connection(stream, peer, self.answer, self._serve_okx)
+        except* Exception:
+            logger.info("a connection to the simulator failed", exc_info=True)
+
+    async def _serve_okx(self, stream: UpgradedStream) -> None:
+        conn_id = format(zlib.crc32(b"%d" % next(self._connections)), "08x")
+        session = OkxSession(Subscriptions(conn_id, self._known), self._begin)
+        self._sessions.add(session)
+        try:
+            await session.run(stream)
+        finally:
+            self._sessions.discard(session)
+
+    def _begin(self, session: OkxSession, instruments: list[str]) -> None:
+        """Start the pushes of instruments new to a session, the present ticker first as OKX does."""
+        now = trio.current_time()
+        for instrument in instruments:
+            schedule = self._schedules.get(instrument)
+            if schedule is None:
+                self._schedules[instrument] = Schedule(now, self._okx_rate)
+                continue
+            if self._subscribers(instrument) == [session]:
+                schedule.take(now, sys.maxsize)  # Nobody was there for them.
+            if self._recording is None and schedule.taken and not self.mute_okx:
+                frame = self._frame(instrument, schedule.taken - 1, int(self._clock() * 1000))
+                self._offer(session, frame, 1)
+        self._subscribed.set()
+
+    def _frame(self, instrument: str, number: int, ts_ms: int) -> bytes:
+        quote = self._market.quote(OKX[instrument], number * self._stride)
+        mono_ns = time.monotonic_ns() if self._stamp else None
+        return text_frame(self._okx.tickers[instrument].push(quote, ts_ms, mono_ns))
+
+    def _offer(self, session: OkxSession, frames: bytes, number: int) -> None:
+        if session.offer(frames):
+            self.okx_frames_sent += number
+        else:
+            self.okx_frames_missed += number
+
+    def _subscribers(self, instrument: str) -> list[OkxSession]:
+        return [s for s in self._sessions if instrument in s.subscriptions.instruments]
+
+    async def _pace(self) -> None:
+        """Push each instrument's tickers when due; what is due together is written together."""
+        while True:
+            now = trio.current_time()
+            ts_ms = int(self._clock() * 1000)
+            wake = float("inf")
+            for instrument, schedule in self._schedules.items():
+                due = schedule.take(now)
+                subscribers = self._subscribers(instrument)
+                if subscribers:
+                    wake = min(wake, schedule.next_due)
+                if due and subscribers and not self.mute_okx:
+                    frames = b"".join([self._frame(instrument, n, ts_ms) for n in due])
+                    for session in subscribers:
+                        self._offer(session, frames, len(due))
+            self._subscribed = trio.Event()
+            with trio.move_on_at(max(wake, now + PASS_S)):
+                await self._subscribed.wait()
+
+    async def _replay(self) -> None:
+        """Push a recording's frames at their pace, again and again, from the first subscription on."""
+        recording = self._recording
+        if recording is None:
+            return
+        await self._subscribed.wait()
+        start = trio.current_time()
+        for lap in count():
+            for frame in recording.frames:
+                await trio.sleep_until(start + lap * recording.loop_s + frame.offset_s)
+                for session in self._subscribers(frame.instrument):
+                    if not self.mute_okx:
+                        self._offer(session, text_frame(frame.payload), 1)
+
+
+def _opens_websocket(request: Request) -> bool:
+    """Whether a handshake is complete (RFC 6455 section 4.2.1)."""
+    headers = request.headers
+    return (
+        headers.get("upgrade", "").lower() == "websocket"
+        and "upgrade" in headers.get("connection", "").lower()
+        and headers.get("sec-websocket-version") == "13"
+        and bool(headers.get("sec-websocket-key"))
+    )
+
+
+def simulator_config(host: str, port: int) -> str:
+    """The configuration (TOML) that points the daemon at a simulator listening there."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return (
+        f'[connectors.binance]\nbase_url = "http://{where}"\n\n'
+        f'[connectors.okx]\nurl = "ws://{where}{PUBLIC_PATH}"\n\n'
+        f'[connectors.coingecko]\nbase_url = "http://{where}/api/v3"\n'
+    )
