@@ -1,0 +1,93 @@
+"""The catalogue: which channels there are, and what each carries.
+
+A *channel* is the public name a client subscribes to (`binance_prices`). A *topic* is one series of messages inside a
+channel: the pair of channel and instrument. The sequence chain (`prev_seq`), the snapshot and every filter work per
+topic.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+WHOLE_MARKET: Final = ""
+"""The instrument of a topic that is about a whole market rather than one pair."""
+
+_MOST_COMPARED_CHARS: Final = 64
+"""Comparing names costs the product of their lengths, and a client chooses one of the two."""
+
+KINDS: Final[dict[str, dict[str, str]]] = {
+    "binance": {"prices": "price_update", "orderbook": "orderbook_update", "24hr": "ticker_update"},
+    "okx": {"ticker": "price_update"},
+    "coingecko": {"global": "market_update", "top": "top_update", "trending": "trending_update"},
+}
+"""Per venue: what it can be asked for, and the type of the data messages that makes."""
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """One public channel.
+
+    Attributes:
+        name: what clients subscribe to; `connector_id` on the wire.
+        exchange: the venue, as the wire's `exchange` field names it.
+        kind: what the venue is asked for (`prices`, `orderbook`, `24hr`, `ticker`, `global`, `top`, `trending`).
+        type: the tag of its data messages.
+        instruments: `BASE/QUOTE` names; empty where the channel is about a whole market.
+        cadence_s: seconds between two messages of a scheduled channel; None where the venue pushes.
+    """
+
+    name: str
+    exchange: str
+    kind: str
+    type: str
+    instruments: tuple[str, ...] = ()
+    cadence_s: float | None = None
+
+
+class Catalogue:
+    """All channels by name, in the order of the configuration. Immutable: a reload makes a new one."""
+
+    def __init__(self, channels: Iterable[Channel]) -> None:
+        """Raises: ValueError, where two channels have one name."""
+        self._channels: dict[str, Channel] = {}
+        for channel in channels:
+            if channel.name in self._channels:
+                raise ValueError(f"two channels are named {channel.name!r}")
+            self._channels[channel.name] = channel
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter(self._channels.values())
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._channels
+
+    def __getitem__(self, name: str) -> Channel:
+        return self._channels[name]
+
+    def get(self, name: str) -> Channel | None:
+        """The channel of that name, or None."""
+        return self._channels.get(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every channel's name, in order."""
+        return tuple(self._channels)
+
+    def nearest(self, name: str, count: int = 3) -> tuple[str, ...]:
+        """The valid names most like `name`, best first: what a person who mistyped probably meant."""
+        return nearest(name, self._channels, count)
+
+
+def nearest(name: str, valid: Iterable[str], count: int = 3) -> tuple[str, ...]:
+    """Those of the `valid` names that are most like `name`, whatever its case, best first."""
+    folded: dict[str, list[str]] = {}
+    for candidate in valid:
+        folded.setdefault(candidate.casefold(), []).append(candidate)
+    matches = difflib.get_close_matches(name[:_MOST_COMPARED_CHARS].casefold(), folded, n=count, cutoff=0.5)
+    return tuple(candidate for match in matches for candidate in folded[match])[:count]

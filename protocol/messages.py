@@ -1,0 +1,322 @@
+"""Every server message, and how it is written; with `protocol/commands.py` the whole vocabulary.
+
+These two modules are the only place where wire names stand. A field's name here is its name on the
+wire; names are final (additions are allowed, renames are not). One Struct serves both formats:
+
+* **JSON** (`tickerd.v1.json`, text frames). `price` and `data` are spliced in as the venue's own
+  bytes, so that `42150.50` stays `42150.50`: no digit passes through a float.
+* **MessagePack** (`tickerd.v1.msgpack`, binary frames): the same messages. MessagePack has no
+  decimal number, so `price` is a string of the same digits there; numbers inside `data` are
+  integers or 64-bit floats.
+
+Errors: `decode_message` and `to_msgpack` raise `MessageError` and nothing else, whatever the bytes
+are. The names of `protocol/commands.py` are handed on, `decode_command` and `CommandError` too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from protocol.codes import ErrorCode
+from protocol.commands import SUBPROTOCOLS as SUBPROTOCOLS
+from protocol.commands import Command as Command
+from protocol.commands import CommandError as CommandError
+from protocol.commands import Format as Format
+from protocol.commands import Id as Id
+from protocol.commands import Ping as Ping
+from protocol.commands import Position as Position
+from protocol.commands import Subscribe as Subscribe
+from protocol.commands import Unsubscribe as Unsubscribe
+from protocol.commands import decode_command as decode_command
+
+# ---- data messages: server to client -------------------------------------------------------------
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """What every data message carries.
+
+    Attributes:
+        connector_id: the channel's name.
+        exchange: the venue.
+        instrument: `BASE/QUOTE`; absent where the message is about a whole market.
+        price: the venue's digits, spliced; absent where the type has no price.
+        timestamp: when this daemon published it, ISO-8601, UTC, milliseconds.
+        seq: position on the tape.
+        prev_seq: `seq` of the message before it on the same topic, 0 for the first.
+        exchange_ms: the venue's event time (ms since 1970), where the venue gives one.
+        received_ms: when the daemon had the venue's bytes (ms since 1970).
+        cached: whether a scheduled channel repeats a body that the venue has not refreshed.
+        data: what the venue said, in the venue's own field names.
+    """
+
+    connector_id: str
+    exchange: str
+    instrument: str | UnsetType = UNSET
+    price: Raw | UnsetType = UNSET
+    timestamp: str
+    seq: int
+    prev_seq: int
+    exchange_ms: int | UnsetType = UNSET
+    received_ms: int
+    cached: bool = False
+    data: Raw
+
+
+class PriceUpdate(Data, frozen=True, kw_only=True, tag="price_update"):
+    """The last price of one instrument."""
+
+
+class TickerUpdate(Data, frozen=True, kw_only=True, tag="ticker_update"):
+    """The 24 h summary of one instrument."""
+
+
+class OrderbookUpdate(Data, frozen=True, kw_only=True, tag="orderbook_update"):
+    """The best levels of one instrument's book, a full replacement each time."""
+
+
+class MarketUpdate(Data, frozen=True, kw_only=True, tag="market_update"):
+    """The global market."""
+
+
+class TopUpdate(Data, frozen=True, kw_only=True, tag="top_update"):
+    """The largest coins."""
+
+
+class TrendingUpdate(Data, frozen=True, kw_only=True, tag="trending_update"):
+    """What people search for."""
+
+
+DataMessage: TypeAlias = PriceUpdate | TickerUpdate | OrderbookUpdate | MarketUpdate | TopUpdate | TrendingUpdate
+
+DATA_TYPES: Final[dict[str, type[DataMessage]]] = {
+    "price_update": PriceUpdate,
+    "ticker_update": TickerUpdate,
+    "orderbook_update": OrderbookUpdate,
+    "market_update": MarketUpdate,
+    "top_update": TopUpdate,
+    "trending_update": TrendingUpdate,
+}
+
+
+# ---- control messages: server to client ----------------------------------------------------------
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """What every control message carries. `timestamp` as in `Data`."""
+
+    timestamp: str
+
+
+class ServerInfo(msgspec.Struct, frozen=True):
+    """Who answers."""
+
+    name: str
+    version: str
+
+
+class Welcome(Control, frozen=True, kw_only=True, tag="welcome"):
+    """The first message of a session: this tape's identity and head, the channels, the keepalive's period."""
+
+    server: ServerInfo
+    epoch: str
+    seq: int
+    channels: tuple[str, ...]
+    heartbeat_s: float
+
+
+class Subscribed(Control, frozen=True, kw_only=True, tag="subscribed"):
+    """The answer to `subscribe`: the channels it took effect for, and the position from which messages follow.
+
+    `recovered` answers a `since`, per channel; where it is false, `missed` counts what is lost if that is known, and
+    `reason` says why.
+    """
+
+    channels: tuple[str, ...]
+    id: Id | None = None
+    epoch: str
+    seq: int
+    recovered: dict[str, bool] | UnsetType = UNSET
+    missed: dict[str, int] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+
+
+class Unsubscribed(Control, frozen=True, kw_only=True, tag="unsubscribed"):
+    """The answer to `unsubscribe`."""
+
+    channels: tuple[str, ...]
+    id: Id | None = None
+    epoch: str
+    seq: int
+
+
+class Status(Control, frozen=True, kw_only=True, tag="status"):
+    """A channel's connector: its state, since when (ISO-8601), why, and when it tries again."""
+
+    connector_id: str
+    state: str
+    since: str
+    reason: str = ""
+    retry_in_s: float | UnsetType = UNSET
+
+
+class Lagged(Control, frozen=True, kw_only=True, tag="lagged"):
+    """`missed` messages between `from_seq` and `to_seq`, both included, will not come.
+
+    The latest of each of the client's topics follow.
+    """
+
+    missed: int
+    from_seq: int
+    to_seq: int
+
+
+class Pong(Control, frozen=True, kw_only=True, tag="pong"):
+    """The answer to `ping`, with what the ping carried."""
+
+    id: Id | None = None
+    data: Raw | UnsetType = UNSET
+
+
+class Error(Control, frozen=True, kw_only=True, tag="error"):
+    """A command that cannot be carried out: what, the value seen, what is allowed."""
+
+    code: ErrorCode
+    message: str
+    id: Id | None = None
+    channels: tuple[str, ...] = ()
+
+
+class Test(Control, frozen=True, kw_only=True, tag="test"):
+    """What somebody sent to everybody with `POST /ws/test`."""
+
+    __test__ = False  # the name is the wire's; pytest must not take it for a test class
+
+    message: str
+
+
+class TestResponse(Control, frozen=True, kw_only=True, tag="test_response"):
+    """The HTTP answer to `POST /ws/test`."""
+
+    __test__ = False
+
+    message: str
+    clients: int
+
+
+class Goodbye(Control, frozen=True, kw_only=True, tag="goodbye"):
+    """Before a planned close: the close code to come, why, and how long to wait (jittered per client)."""
+
+    code: int
+    reason: str
+    retry_after_s: float
+
+
+ControlMessage: TypeAlias = (
+    Welcome | Subscribed | Unsubscribed | Status | Lagged | Pong | Error | Test | TestResponse | Goodbye
+)
+Message: TypeAlias = DataMessage | ControlMessage
+
+
+# ---- encode and decode ---------------------------------------------------------------------------
+
+
+class MessageError(Exception):
+    """A server's bytes that are no message of this contract, or that MessagePack cannot say."""
+
+
+_JSON_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+_packer: Final = msgspec.msgpack.Encoder()
+_json_message: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
+_pack_message: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(Message)
+
+encode: Final = msgspec.json.Encoder().encode
+"""A message (or any Struct of this module) as JSON bytes."""
+
+
+def number(digits: str) -> Raw:
+    """A venue's decimal digits as a JSON number, unchanged.
+
+    Raises:
+        ValueError: `digits` is not a number as JSON writes one (RFC 8259 section 6), such as "",
+            "NaN", ".5" or "+1".
+    """
+    if _JSON_NUMBER.fullmatch(digits) is None:
+        raise ValueError(f"not a JSON number: {digits[:40]!r}")
+    return Raw(digits.encode())
+
+
+def encode_as(message: Message, format: Format) -> bytes:
+    """A message's payload in the given format (SSE carries JSON).
+
+    The `Raw` fields of a data message hold JSON, whatever the format: that is what venues send. The
+    `data` of a `Pong` is the client's own and holds bytes of the given format.
+
+    Raises:
+        MessageError: a data message that `to_msgpack` refuses.
+    """
+    if format is not Format.MSGPACK:
+        return encode(message)
+    if isinstance(message, Data):
+        return to_msgpack(encode(message))
+    return _packer.encode(message)
+
+
+def to_msgpack(payload: bytes) -> bytes:
+    """The MessagePack form of a message's JSON form: made once, on first use, for all who asked.
+
+    Raises:
+        MessageError: `payload` is not a message, or `data` holds a number that no 64 bits hold, or
+            text that is not UTF-8.
+    """
+    message = decode_message(payload, Format.JSON)
+    try:
+        if isinstance(message, Data):
+            price = message.price
+            if not isinstance(price, UnsetType):
+                digits = bytes(number(bytes(price).decode())).decode()
+                price = Raw(_packer.encode(digits))
+            data = _pack_raw(message.data)
+            message = msgspec.structs.replace(message, price=price, data=data)
+        elif isinstance(message, Pong) and not isinstance(message.data, UnsetType):
+            message = msgspec.structs.replace(message, data=_pack_raw(message.data))
+        return _packer.encode(message)
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
+        raise MessageError(f"has no MessagePack form: {error}") from error
+
+
+def decode_message(payload: bytes | str, format: Format) -> Message:
+    """One server message; what a client in Python uses. `Raw` fields hold bytes of that format.
+
+    Raises:
+        MessageError: the payload is no message of this contract.
+    """
+    try:
+        if format is Format.MSGPACK:
+            return _pack_message.decode(payload if isinstance(payload, bytes) else payload.encode())
+        return _json_message.decode(payload)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MessageError(str(error)) from error
+
+
+def _pack_raw(raw: Raw) -> Raw:
+    """A JSON value as MessagePack; an integer beyond 64 bits, which that lacks, as a float."""
+    value = msgspec.json.decode(raw)
+    try:
+        return Raw(_packer.encode(value))
+    except OverflowError:
+        return Raw(_packer.encode(_within_64_bits(value)))
+
+
+def _within_64_bits(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, dict):
+        return {key: _within_64_bits(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_within_64_bits(item) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return float(value)
+    return value

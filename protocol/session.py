@@ -1,0 +1,351 @@
+"""What one client has subscribed to, and what its frames are answered with. Pure: no trio, no clock, no I/O.
+
+The shell (`daemon/session.py`) hands every frame of the client to `Session.receive`, together with the time, and
+carries out the effects it gets back, in order. The session never looks at the tape: a `Join` says what the client asked
+for, and the shell, which knows the tape's position, answers it with `subscribed`.
+
+The rules it keeps are those of the wire contract, sections 3 and 4:
+
+* every command that can be carried out, wholly or in part, gives exactly one `Join`, `Leave` or `Reply` with a `Pong`;
+* what cannot be carried out gives a `Reply` with an `Error` that says what, the value seen and what is allowed;
+* `Limits.errors_in_a_row` frames in a row of which nothing could be carried out (refused by the command rate included)
+  give a `Close`, after which the session is deaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, TypeAlias, assert_never
+
+import msgspec
+
+from protocol.channels import Catalogue, Channel, nearest
+from protocol.codes import CloseCode, ErrorCode
+from protocol.commands import (
+    Command,
+    CommandError,
+    Format,
+    Id,
+    Ping,
+    Position,
+    Subscribe,
+    Unsubscribe,
+    cut,
+    decode_command,
+)
+from protocol.messages import ControlMessage, Error, Pong
+
+ALL: Final = "*"
+"""As a channel in a command: all channels. As an instrument in a `Selection`: all topics of the channel."""
+
+EVERY_MESSAGE: Final = 0
+"""The interval, in milliseconds, of a subscription that did not ask for one."""
+
+LEAST_INTERVAL_MS: Final = 50
+MOST_INTERVAL_MS: Final = 3_600_000
+
+_MOST_NAMED: Final = 3
+"""How many unknown names are explained in one `error`: finding the nearest valid name costs time."""
+
+_MOST_NAME_CHARS: Final = 64
+"""How much of an unknown name is shown to the one who sent it."""
+
+Selection: TypeAlias = frozenset[tuple[str, str]]
+"""Pairs of channel and instrument; the instrument `ALL` stands for all of the channel's topics."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client may do; the defaults stand in the daemon's configuration.
+
+    Attributes:
+        commands_per_s: how many commands a client may send each second in the long run.
+        commands_burst: how many it may send at once after a pause.
+        channels_per_command: how many names one command may list.
+        errors_in_a_row: after how many fruitless frames the connection is closed.
+    """
+
+    commands_per_s: float
+    commands_burst: int
+    channels_per_command: int
+    errors_in_a_row: int
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """The options of one subscribed channel.
+
+    Attributes:
+        instruments: only these; None for all that the channel has, now and after a change of configuration.
+        interval_ms: at most one message per topic in this time; `EVERY_MESSAGE` (0) for no such limit.
+    """
+
+    instruments: tuple[str, ...] | None
+    interval_ms: int
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Effect: send this to the client."""
+
+    message: ControlMessage
+
+
+class Join(msgspec.Struct, frozen=True):
+    """Effect: from now on the client gets these channels; answer `subscribed`.
+
+    Attributes:
+        channels: those that the command took effect for, in its order.
+        selection: the topics that this one command selects.
+        interval_ms: as in `Subscription`.
+        snapshot: whether the latest message of each topic is to follow the answer.
+        since: where the client wants to resume.
+        id: to be echoed.
+    """
+
+    channels: tuple[str, ...]
+    selection: Selection
+    interval_ms: int
+    snapshot: bool
+    since: Position | None
+    id: Id | None
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """Effect: the client no longer gets these channels; answer `unsubscribed`."""
+
+    channels: tuple[str, ...]
+    id: Id | None
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Effect: close the connection. It is the last effect of a session."""
+
+    code: CloseCode
+    reason: str
+
+
+Effect: TypeAlias = Reply | Join | Leave | Close
+
+
+class Session:
+    """The state of one client.
+
+    Attributes:
+        catalogue: what can be subscribed to. Set it when the configuration was reloaded: later commands are judged by
+            the new one. Subscriptions stay, so that a channel which is gone and comes back is still subscribed.
+    """
+
+    def __init__(self, catalogue: Catalogue, format: Format, limits: Limits, now_s: float) -> None:
+        """`now_s` is on the same monotonic clock as that of `receive`."""
+        self.catalogue = catalogue
+        self._format = format
+        self._limits = limits
+        self._subscriptions: dict[str, Subscription] = {}
+        self._tokens = float(limits.commands_burst)
+        self._refilled_s = now_s
+        self._fruitless_count = 0
+        self._closed = False
+
+    @property
+    def subscriptions(self) -> Mapping[str, Subscription]:
+        """The subscribed channels, in the order of their first subscription; a live view that cannot be written."""
+        return MappingProxyType(self._subscriptions)
+
+    @property
+    def intervals(self) -> frozenset[int]:
+        """The intervals, in milliseconds, that are in use."""
+        return frozenset(each.interval_ms for each in self._subscriptions.values())
+
+    def selection(self, interval_ms: int) -> Selection:
+        """The topics of all channels that are subscribed with this interval."""
+        return frozenset(
+            topic
+            for name, subscription in self._subscriptions.items()
+            if subscription.interval_ms == interval_ms
+            for topic in _topics(name, subscription)
+        )
+
+    def receive(self, raw: str | bytes, now_s: float, timestamp: str) -> list[Effect]:
+        """What one frame of the client makes the shell do.
+
+        Args:
+            raw: the payload; str for a text frame, bytes for a binary one.
+            now_s: the present, on a monotonic clock.
+            timestamp: the present, as the wire has it; put into the replies.
+        """
+        if self._closed:
+            return []
+        if isinstance(raw, str) == (self._format is Format.MSGPACK):
+            frame, protocol = ("text", "MessagePack") if isinstance(raw, str) else ("binary", "JSON")
+            return [self._close(CloseCode.UNSUPPORTED_DATA, f"a {frame} frame on the {protocol} protocol")]
+        # Every frame counts, garbage too: reading it is what costs. A refused one takes no token, so that a client
+        # which comes back to the allowed rate is served at once.
+        within_rate = self._take_token(now_s)
+        try:
+            command = decode_command(raw, self._format)
+            if not within_rate:
+                raise self._over_rate(command.id)
+            effects = self._carry_out(command, timestamp)
+        except CommandError as error:
+            refusal = error if within_rate else self._over_rate(error.id)
+            effects = [_error(timestamp, refusal.code, refusal.reason, refusal.id)]
+        if not all(_is_error(effect) for effect in effects):
+            self._fruitless_count = 0
+            return effects
+        self._fruitless_count += 1
+        if self._fruitless_count >= self._limits.errors_in_a_row:
+            reason = f"{self._fruitless_count} frames in a row of which nothing could be carried out"
+            effects.append(self._close(CloseCode.POLICY, reason))
+        return effects
+
+    def _carry_out(self, command: Command, timestamp: str) -> list[Effect]:
+        """Raises: CommandError, where a field is outside its limits."""
+        match command:
+            case Subscribe():
+                return self._subscribe(command, timestamp)
+            case Unsubscribe():
+                return self._unsubscribe(command, timestamp)
+            case Ping():
+                return [Reply(Pong(timestamp=timestamp, id=command.id, data=command.data))]
+            case _:
+                assert_never(command)
+
+    def _subscribe(self, command: Subscribe, timestamp: str) -> list[Effect]:
+        self._check_channels(command)
+        _check_options(command)
+        known, effects = _known(command, self.catalogue.names, timestamp)
+        channels = [self.catalogue[name] for name in known]
+        interval_ms = EVERY_MESSAGE if command.interval_ms is None else command.interval_ms
+        joined: dict[str, Subscription] = {}
+        if command.instruments is None:
+            joined = {channel.name: Subscription(None, interval_ms) for channel in channels}
+        else:
+            offered = dict.fromkeys(each for channel in channels for each in channel.instruments)
+            # One command may list thousands; only those that exist are looked for in each channel.
+            found = [each for each in dict.fromkeys(command.instruments) if each in offered]
+            for channel in channels:
+                # A whole market has no instruments to choose from: the filter does not concern it.
+                chosen = tuple(each for each in found if each in channel.instruments) if channel.instruments else None
+                if chosen != ():
+                    joined[channel.name] = Subscription(chosen, interval_ms)
+            without = [channel for channel in channels if channel.name not in joined]
+            unknown = [each for each in dict.fromkeys(command.instruments) if offered and each not in offered]
+            effects += _without_instruments(command, unknown, tuple(offered), without, timestamp)
+        if joined or not effects:
+            self._subscriptions.update(joined)
+            selection = frozenset(topic for item in joined.items() for topic in _topics(*item))
+            effects.append(Join(tuple(joined), selection, interval_ms, command.snapshot, command.since, command.id))
+        return effects
+
+    def _unsubscribe(self, command: Unsubscribe, timestamp: str) -> list[Effect]:
+        self._check_channels(command)
+        # A channel that a reload took away can still be left.
+        names = tuple(dict.fromkeys((*self.catalogue.names, *self._subscriptions)))
+        known, effects = _known(command, names, timestamp)
+        if known or not effects:
+            for name in known:
+                self._subscriptions.pop(name, None)
+            effects.append(Leave(known, command.id))
+        return effects
+
+    def _check_channels(self, command: Subscribe | Unsubscribe) -> None:
+        """Raises: CommandError, where there are no names or too many."""
+        count, most = len(command.channels), self._limits.channels_per_command
+        if count == 0:
+            reason = f'channels: empty; name at least one, or "{ALL}" for all'
+            raise CommandError(ErrorCode.INVALID_FIELD, reason, command.id)
+        if count > most:
+            reason = f'channels: {count} names; at most {most} in one command, or "{ALL}" for all'
+            raise CommandError(ErrorCode.TOO_MANY_CHANNELS, reason, command.id)
+
+    def _take_token(self, now_s: float) -> bool:
+        """Whether this frame is within the command rate (a token bucket)."""
+        grown = self._tokens + max(0.0, now_s - self._refilled_s) * self._limits.commands_per_s
+        self._tokens = min(grown, float(self._limits.commands_burst))
+        self._refilled_s = now_s
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def _over_rate(self, command_id: Id | None) -> CommandError:
+        rate, burst = self._limits.commands_per_s, self._limits.commands_burst
+        reason = f"more than {rate:g} commands/s (in a burst {burst}): this one was not carried out"
+        return CommandError(ErrorCode.RATE_LIMITED, reason, command_id)
+
+    def _close(self, code: CloseCode, reason: str) -> Close:
+        self._closed = True
+        return Close(code, reason)
+
+
+def _topics(channel: str, subscription: Subscription) -> Iterator[tuple[str, str]]:
+    """What one subscription adds to a `Selection`."""
+    for instrument in (ALL,) if subscription.instruments is None else subscription.instruments:
+        yield channel, instrument
+
+
+def _check_options(command: Subscribe) -> None:
+    """Raises: CommandError, where an option is outside its limits."""
+    interval_ms = command.interval_ms
+    if interval_ms is not None and not LEAST_INTERVAL_MS <= interval_ms <= MOST_INTERVAL_MS:
+        reason = f"interval_ms: {interval_ms}; {LEAST_INTERVAL_MS} to {MOST_INTERVAL_MS} are allowed"
+        raise CommandError(ErrorCode.INVALID_FIELD, reason, command.id)
+    if command.since is not None and command.since.seq < 0:
+        reason = f"since.seq: {command.since.seq}; 0 or more is allowed"
+        raise CommandError(ErrorCode.INVALID_FIELD, reason, command.id)
+    if command.instruments is not None and not command.instruments:
+        reason = "instruments: empty; name at least one, or leave the field out for all"
+        raise CommandError(ErrorCode.INVALID_FIELD, reason, command.id)
+
+
+def _known(
+    command: Subscribe | Unsubscribe, names: Sequence[str], timestamp: str
+) -> tuple[tuple[str, ...], list[Effect]]:
+    """Those of the command's channels that are among `names`, each once; and the error for the others, if any."""
+    wanted = dict.fromkeys(name for each in command.channels for name in (names if each == ALL else (each,)))
+    valid = frozenset(names)
+    unknown = tuple(name for name in wanted if name not in valid)
+    known = tuple(name for name in wanted if name in valid)
+    if not unknown:
+        return known, []
+    reason = _unknown("channel", unknown, names)
+    shown = tuple(cut(name, _MOST_NAME_CHARS) for name in unknown)
+    return known, [_error(timestamp, ErrorCode.UNKNOWN_CHANNEL, reason, command.id, shown)]
+
+
+def _without_instruments(
+    command: Subscribe, unknown: Sequence[str], offered: Sequence[str], without: Sequence[Channel], timestamp: str
+) -> list[Effect]:
+    """The error for instruments that no channel of the command has, and for channels that have none of them, if any."""
+    reasons = [_unknown("instrument", unknown, offered)] if unknown else []
+    if ALL not in command.channels:
+        # "Everything there is of BTC/USDT" is no mistake; a channel that was asked for by name and has it not is one.
+        reasons += [f"{each.name} has only {', '.join(each.instruments)}" for each in without[:_MOST_NAMED]]
+    if not reasons:
+        return []
+    names = tuple(channel.name for channel in without)
+    return [_error(timestamp, ErrorCode.UNKNOWN_INSTRUMENT, "; ".join(reasons), command.id, names)]
+
+
+def _unknown(kind: str, unknown: Sequence[str], valid: Sequence[str]) -> str:
+    """Which names are unknown, and what each may have been meant for."""
+    described: list[str] = []
+    without_near = False
+    for name in unknown[:_MOST_NAMED]:
+        near = nearest(name, valid)
+        shown = repr(cut(name, _MOST_NAME_CHARS))
+        described.append(f"{shown} (nearest: {', '.join(near)})" if near else shown)
+        without_near = without_near or not near
+    if len(unknown) > _MOST_NAMED:
+        described.append(f"{len(unknown) - _MOST_NAMED} more")
+    reason = f"unknown {kind}{'s' if len(unknown) > 1 else ''}: {', '.join(described)}"
+    return f"{reason}; there are: {', '.join(valid)}" if without_near else reason
+
+
+def _error(
+    timestamp: str, code: ErrorCode, reason: str, command_id: Id | None, channels: tuple[str, ...] = ()
+) -> Reply:
+    return Reply(Error(timestamp=timestamp, code=code, message=cut(reason), id=command_id, channels=channels))
+
+
+def _is_error(effect: Effect) -> bool:
+    return isinstance(effect, Reply) and isinstance(effect.message, Error)
