@@ -1,0 +1,120 @@
+"""The contract between a venue's connector and the daemon that runs it.
+
+A connector is an object with a `run` that works until it is cancelled or fails. It publishes *events* (normalised
+messages) and reports *state changes* through the `Context` it is handed; it never decides about its own restart. When
+anything goes wrong it raises, and its supervisor waits and runs it again:
+
+    ConnectorError            the venue's fault; the text goes to clients as the `reason` of a `status`
+    ├── VenueUnavailable      worth another try soon: network, 5xx, 429 (with `retry_after_s` where the venue said so)
+    ├── VenueRefused          another try soon is pointless: refused region, key, plan; tried again, but slowly
+    └── PayloadError          the venue sent what its documentation does not allow
+
+Whatever a connector must remember across restarts (its schedule, a cached body, what the venue refused) lives in the
+object; whatever belongs to one attempt (sockets, timers) lives in `run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+State: TypeAlias = Literal["connecting", "live", "stale", "reconnecting", "down"]
+"""A channel's state as clients see it: `live` only once data has arrived, never on an acknowledgement alone."""
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One normalised message of one topic, before it has a place on the tape.
+
+    Attributes:
+        channel: the channel's name.
+        instrument: `BASE/QUOTE`, or "" where the message is about a whole market.
+        data: the JSON of the wire's `data` field: UTF-8, the venue's own bytes wherever possible.
+        received_ms: when the venue's bytes were here, ms since 1970.
+        price: the venue's digits as a JSON number writes them, or "" where the type has no price.
+        exchange_ms: the venue's event time, ms since 1970, where it gives one.
+        cached: whether this repeats a body that the venue has not refreshed.
+    """
+
+    channel: str
+    instrument: str
+    data: bytes
+    received_ms: int
+    price: str = ""
+    exchange_ms: int | None = None
+    cached: bool = False
+
+
+class StateChange(msgspec.Struct, frozen=True):
+    """A channel went into a state, why, and in how many seconds the next attempt follows (None: none is planned)."""
+
+    channel: str
+    state: State
+    reason: str = ""
+    retry_in_s: float | None = None
+
+
+class ConnectorError(Exception):
+    """A failure that clients are told of. `str()` is one plain sentence without secrets or URLs' query strings.
+
+    Attributes:
+        retry_after_s: how long the venue asked to be left alone; None where it did not say.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class VenueUnavailable(ConnectorError):
+    """The venue did not answer, or asked to be left alone for a while."""
+
+
+class VenueRefused(ConnectorError):
+    """The venue will not serve us as we are configured: region, key, plan, unknown address."""
+
+
+class PayloadError(ConnectorError):
+    """Bytes that are not what the venue documents. Raised by normalisers, and by nothing but them."""
+
+
+class Context(Protocol):
+    """What a connector may do to the world."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Hand events on, in order. Waits while the hub is busy: that is the back-pressure that slows this venue's link.
+
+        A channel whose event arrives becomes `live`. If cancelled, none of the events is published.
+        """
+        ...
+
+    async def report(self, change: StateChange) -> None:
+        """Tell a channel's subscribers about its state. Reporting the state it is in already changes nothing."""
+        ...
+
+    def now_ms(self) -> int:
+        """Wall-clock time, ms since 1970: for stamps, never for durations."""
+        ...
+
+
+class Connector(Protocol):
+    """One link to one venue, serving one or more channels."""
+
+    @property
+    def name(self) -> str:
+        """A name for logs and metrics, unique in the daemon."""
+        ...
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that fall silent when this connector does."""
+        ...
+
+    async def run(self, context: Context) -> None:
+        """Serve the channels until cancelled.
+
+        Raises:
+            ConnectorError: see the module's tree. Anything else is a bug, and its supervisor treats it as one.
+        """
+        ...

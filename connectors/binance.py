@@ -1,0 +1,346 @@
+"""Binance Spot's public REST interface: what is asked, and what the answers mean. No I/O.
+
+Sources are in `binance/binance-spot-api-docs`: rest-api.md (endpoints, limits, HTTP codes),
+errors.md (error codes), faqs/market_data_only.md (the host that serves public data only).
+
+Binance counts *request weight* per address: 6 000 a minute. The default channels use about 66 of
+them. Who goes on after HTTP 429 is banned (418), first for 2 minutes, in the end for 3 days.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+from msgspec import Meta, Raw
+
+from connectors.base import (
+    Connector,
+    ConnectorError,
+    Event,
+    PayloadError,
+    VenueRefused,
+    VenueUnavailable,
+)
+from connectors.poll import Answer, Outcome, Pause, Request, brief, read, spliced
+from connectors.poller import Host, Poller
+from protocol.channels import Channel
+from protocol.messages import number
+
+VENUE: Final = "Binance"
+
+BATCH: Final = 20
+"""Most symbols in one request for tickers: up to 20 weigh 2, 21 to 100 weigh 40."""
+
+WEIGHT_LIMIT: Final = 6_000
+"""Request weight per minute and address, since 2023-08-25."""
+
+WEIGHT_HELD_BACK: Final = 4_800
+"""Used weight from which on nothing more is asked in this minute: others may share the address."""
+
+SET_ASIDE_S: Final = 3_600.0
+"""How long an unknown instrument is left out before it is asked for again: it may be listed by then."""
+
+PAUSE_S: Final = {429: 60.0, 418: 120.0}
+"""Rest where the answer names none: the limit's window; the shortest ban."""
+
+UNKNOWN_CODES: Final = frozenset({-1121, -1100})
+"""`Invalid symbol.`; `Illegal characters found in parameter`. Neither says which symbol it was."""
+
+_BANNED_UNTIL = re.compile(r"banned until ([0-9]{13})\b")
+
+Milliseconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+UpdateId: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Ticker(msgspec.Struct, rename="camel", gc=False):
+    """The part of a 24 h ticker that is looked into.
+
+    `{"symbol":"BNBBTC","priceChange":"-94.99999800","priceChangePercent":"-95.960","lastPrice":
+    "4.00000200","openTime":1499783499040,"closeTime":1499869899040,"count":76,...}`; digits are text.
+    """
+
+    symbol: str
+    last_price: str
+    price_change_percent: str
+    close_time: Milliseconds
+
+
+class Book(msgspec.Struct, rename="camel", gc=False):
+    """The best levels, best first; the body names neither its symbol nor a time.
+
+    `{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[["4.00000200","12.00"]]}`
+    """
+
+    last_update_id: UpdateId
+    bids: Raw
+    asks: Raw
+
+
+class Refusal(msgspec.Struct):
+    """The body of every error: `{"code":-1121,"msg":"Invalid symbol."}`."""
+
+    code: int = 0
+    msg: str = ""
+
+
+class PriceData(msgspec.Struct, rename="camel", gc=False):
+    """`data` of a `price_update`: `{"symbol":"BTCUSDT","price":"42150.50","priceChangePercent":"2.45"}`."""
+
+    symbol: str
+    price: str
+    price_change_percent: str
+
+
+class BookData(msgspec.Struct, rename="camel", gc=False):
+    """`data` of an `orderbook_update`: the venue's body, and the symbol that it lacks."""
+
+    symbol: str
+    last_update_id: int
+    bids: Raw
+    asks: Raw
+
+
+# ---- normalisers: bytes to events -----------------------------------------------------------------
+
+
+def venue_symbol(instrument: str) -> str:
+    """Binance's spelling: `BTC/USDT` is `BTCUSDT`. There is no way back but to remember."""
+    return instrument.replace("/", "").upper()
+
+
+def prices(body: bytes, *, channel: str, instruments: Mapping[str, str], received_ms: int) -> list[Event]:
+    """`GET /api/v3/ticker/24hr` as last prices; `instruments` by venue symbol, others are left out.
+
+    Raises:
+        PayloadError: whatever is wrong with the body.
+    """
+
+    def data(ticker: Ticker, _raw: Raw) -> bytes:
+        short = PriceData(ticker.symbol, ticker.last_price, ticker.price_change_percent)
+        return msgspec.json.encode(short)
+
+    return _tickers(body, channel, instruments, received_ms, data)
+
+
+def day(body: bytes, *, channel: str, instruments: Mapping[str, str], received_ms: int) -> list[Event]:
+    """`GET /api/v3/ticker/24hr` as it is; `instruments` by venue symbol, others are left out.
+
+    Raises:
+        PayloadError: whatever is wrong with the body.
+    """
+
+    def data(_ticker: Ticker, raw: Raw) -> bytes:
+        return spliced(raw)
+
+    return _tickers(body, channel, instruments, received_ms, data)
+
+
+def _tickers(
+    body: bytes,
+    channel: str,
+    instruments: Mapping[str, str],
+    received_ms: int,
+    data: Callable[[Ticker, Raw], bytes],
+) -> list[Event]:
+    events = []
+    for raw in read(body, list[Raw]):
+        ticker = read(bytes(raw), Ticker)
+        instrument = instruments.get(ticker.symbol)
+        if instrument is None:
+            continue
+        try:
+            number(ticker.last_price)
+        except ValueError as error:
+            raise PayloadError(f"{instrument}: lastPrice is {error}") from error
+        events.append(
+            Event(
+                channel=channel,
+                instrument=instrument,
+                data=data(ticker, raw),
+                received_ms=received_ms,
+                price=ticker.last_price,
+                exchange_ms=ticker.close_time,
+            )
+        )
+    if not events:
+        raise PayloadError("the body has none of the symbols asked for")
+    return events
+
+
+def book(body: bytes, *, channel: str, instrument: str, received_ms: int) -> list[Event]:
+    """`GET /api/v3/depth`: one event, a full replacement of the instrument's levels.
+
+    Raises:
+        PayloadError: whatever is wrong with the body.
+    """
+    seen = read(body, Book)
+    for levels in (seen.bids, seen.asks):
+        read(bytes(levels), list[tuple[str, str]])
+    bids, asks = Raw(spliced(seen.bids)), Raw(spliced(seen.asks))
+    data = msgspec.json.encode(BookData(venue_symbol(instrument), seen.last_update_id, bids, asks))
+    return [Event(channel=channel, instrument=instrument, data=data, received_ms=received_ms)]
+
+
+# ---- errors ----------------------------------------------------------------------------------------
+
+
+def refusal(body: bytes) -> Refusal:
+    """The error that a body states; an empty one where it states none (the firewall sends HTML)."""
+    try:
+        return read(body, Refusal)
+    except PayloadError:
+        return Refusal()
+
+
+def explain(answer: Answer) -> ConnectorError:
+    """What an answer that is no success means for the connector (rest-api.md, "HTTP Return Codes")."""
+    said = refusal(answer.body)
+    words = f": {brief(said.msg)}" if said.msg else ""
+    status = answer.status
+    if status in PAUSE_S or said.code == -1003:
+        pause_s = max(1.0, _pause_s(answer, said))
+        return VenueUnavailable(f"{VENUE} asked for a pause of {pause_s:.0f} s (HTTP {status})", retry_after_s=pause_s)
+    if status == 451:
+        return VenueRefused(
+            f"{VENUE} does not serve this region at this address (HTTP 451); "
+            "https://data-api.binance.vision as [connectors.binance] base_url may"
+        )
+    if status == 403:
+        return VenueRefused(f"{VENUE}'s firewall refused the request (HTTP 403)")
+    if status >= 500 or status == 408:
+        return VenueUnavailable(f"{VENUE} is in trouble (HTTP {status}{words})", retry_after_s=answer.retry_after_s)
+    if 300 <= status < 400:
+        return VenueRefused(f"{VENUE} has moved to another address (HTTP {status})")
+    return VenueRefused(f"{VENUE} refused the request (HTTP {status}{words})")
+
+
+def _pause_s(answer: Answer, said: Refusal) -> float:
+    if (asked_s := answer.retry_after_s) is not None:
+        return asked_s
+    if until := _BANNED_UNTIL.search(said.msg):
+        return (int(until[1]) - answer.received_ms) / 1_000
+    return PAUSE_S.get(answer.status, PAUSE_S[429])
+
+
+def weight_pause(answer: Answer) -> Pause | None:
+    """A rest until the minute turns, where the address has used most of its request weight."""
+    used = answer.headers.get("x-mbx-used-weight-1m", "")
+    if not used.isdecimal() or int(used[:9]) < WEIGHT_HELD_BACK:
+        return None
+    left_s = 60.0 - answer.received_ms / 1_000 % 60.0
+    return Pause(
+        left_s,
+        f"{VENUE}'s request weight is nearly used up ({int(used[:9])} of {WEIGHT_LIMIT} "
+        "in this minute); going on when the minute turns",
+    )
+
+
+# ---- the poll --------------------------------------------------------------------------------------
+
+
+class BinancePoll:
+    """The questions of one channel: `prices`, `24hr` or `orderbook`.
+
+    One unknown symbol makes Binance refuse the whole batch without saying which (-1121), so a
+    refused batch is halved until the symbol is found; then it is set aside for an hour.
+
+    Args:
+        channel: of one of these kinds.
+        levels: levels of a book on each side.
+    """
+
+    retry_s = 0.0
+
+    def __init__(self, channel: Channel, levels: int) -> None:
+        self._channel = channel
+        self._levels = levels
+        self._instruments = {venue_symbol(name): name for name in channel.instruments}
+        self._aside_until_s: dict[str, float] = {}
+
+    @property
+    def notice(self) -> str:
+        """Which instruments are set aside."""
+        if not self._aside_until_s:
+            return ""
+        return f"unknown to {VENUE}: {', '.join(self._aside_until_s)} (set aside)"
+
+    def tick(self, now_s: float) -> Outcome:
+        """Everything that is not set aside, in as few requests as the weights allow.
+
+        Raises:
+            VenueRefused: everything is set aside.
+        """
+        self._aside_until_s = {name: until_s for name, until_s in self._aside_until_s.items() if now_s < until_s}
+        asked = self._known()
+        size = 1 if self._channel.kind == "orderbook" else BATCH
+        batches = [asked[start : start + size] for start in range(0, len(asked), size)]
+        return Outcome(requests=[self._request(batch) for batch in batches])
+
+    def answer(self, request: Request, answer: Answer) -> Outcome:
+        """Events; or the halves of a batch that holds an unknown symbol. Raises: see `Poll`."""
+        pause = weight_pause(answer)
+        if 200 <= answer.status < 300:
+            return Outcome(events=self._events(request, answer), pause=pause)
+        if answer.status != 400 or refusal(answer.body).code not in UNKNOWN_CODES:
+            raise explain(answer)
+        batch = request.instruments
+        if len(batch) > 1:
+            half = len(batch) // 2
+            halves = [self._request(batch[:half]), self._request(batch[half:])]
+            return Outcome(requests=halves, pause=pause)
+        self._aside_until_s[batch[0]] = answer.at_s + SET_ASIDE_S
+        self._known()
+        return Outcome(pause=pause)
+
+    def _known(self) -> tuple[str, ...]:
+        names = tuple(self._instruments.values())
+        known = tuple(name for name in names if name not in self._aside_until_s)
+        if not known:
+            raise VenueRefused(f"unknown to {VENUE}: {', '.join(names) or 'no instruments'}")
+        return known
+
+    def _request(self, batch: tuple[str, ...]) -> Request:
+        symbols = [venue_symbol(instrument) for instrument in batch]
+        if self._channel.kind == "orderbook":
+            params = {"symbol": symbols[0], "limit": str(self._levels)}
+            return Request("/api/v3/depth", params, instruments=batch)
+        # A JSON array without a space, or Binance answers -1100.
+        params = {"symbols": msgspec.json.encode(symbols).decode()}
+        return Request("/api/v3/ticker/24hr", params, instruments=batch)
+
+    def _events(self, request: Request, answer: Answer) -> list[Event]:
+        name, received_ms = self._channel.name, answer.received_ms
+        match self._channel.kind:
+            case "orderbook":
+                (instrument,) = request.instruments
+                return book(answer.body, channel=name, instrument=instrument, received_ms=received_ms)
+            case "24hr":
+                normalise = day
+            case _:
+                normalise = prices
+        return normalise(answer.body, channel=name, instruments=self._instruments, received_ms=received_ms)
+
+
+def build(
+    channels: Sequence[Channel], *, base_url: str, levels: int, timeout_s: float, user_agent: str
+) -> list[Connector]:
+    """One poller per channel, all of one host, their first polls spread over the first second.
+
+    Args:
+        channels: of this venue.
+        base_url: without `/api/v3`, such as `https://data-api.binance.vision`.
+        levels: levels of a book on each side.
+        timeout_s: longest time for one answer.
+        user_agent: `tickerd/VERSION`.
+
+    Raises:
+        ValueError: a channel has no cadence.
+    """
+    host = Host(VENUE, base_url, timeout_s=timeout_s, user_agent=user_agent)
+    return [
+        Poller(channel, BinancePoll(channel, levels), host, delay_s=position / len(channels))
+        for position, channel in enumerate(channels)
+    ]

@@ -1,0 +1,271 @@
+"""CoinGecko's v3 interface: what is asked, how often, and what the answers mean. No I/O.
+
+Sources: `coingecko/coingecko-api-oas` (endpoints, bodies), docs.coingecko.com (authentication,
+errors and rate limits). Its channels tick every 10 s, but no free plan can be asked that often, and
+its own caches turn more slowly. So a tick asks only when both allow it, and repeats the last body
+with `cached` otherwise:
+
+* the plan's *budget*: calls per minute without a key, credits per month with a demo key;
+* the body's *lifetime*: `Cache-Control: max-age` less `Age`; after it, `If-None-Match` spares the
+  body where it has not changed (304).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, Protocol, TypeAlias
+
+import msgspec
+from msgspec import Meta, Raw
+
+from connectors.base import Connector, Event, PayloadError
+from connectors.coingecko_errors import VENUE, explain
+from connectors.poll import Answer, Outcome, Request, read, spliced
+from connectors.poller import Host, Poller
+from protocol.channels import Channel
+
+WAKE_SLACK_S: Final = 0.5
+"""Ticks wake some milliseconds early or late, and that must not cost a whole cadence each time."""
+
+Seconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**43)]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a kind of key allows.
+
+    Attributes:
+        name: as in the configuration.
+        key_header: the header that carries the key, or "" where there is none.
+        refresh_s: by channel kind, seconds between two successful calls.
+        retry_s: seconds between a failed call and the next: it counts towards the minute's limit.
+    """
+
+    name: str
+    key_header: str
+    refresh_s: Mapping[str, float]
+    retry_s: float
+
+
+PLANS: Final = {
+    plan.name: plan
+    for plan in (
+        # About 5 calls a minute for the whole address, "unstable": three are ours.
+        Plan("keyless", "", {"global": 60.0, "top": 60.0, "trending": 60.0}, 60.0),
+        # 10 000 credits a month: these take 8 928 in 31 days. 30 calls a minute.
+        Plan("demo", "x-cg-demo-api-key", {"global": 900.0, "top": 600.0, "trending": 1_800.0}, 30.0),
+        # 250 calls a minute and more.
+        Plan("pro", "x-cg-pro-api-key", {}, 10.0),
+        # A simulator, or a cache of one's own.
+        Plan("unlimited", "", {}, 0.0),
+    )
+}
+
+
+# ---- normalisers: bytes to one event ---------------------------------------------------------------
+
+
+class Normaliser(Protocol):
+    """A body as events. Raises PayloadError, whatever is wrong with the body, and nothing else."""
+
+    def __call__(self, body: bytes, *, channel: str, received_ms: int) -> list[Event]:
+        """Raises: PayloadError."""
+        ...
+
+
+class Global(msgspec.Struct):
+    """`GET /global`: `{"data":{"active_cryptocurrencies":17397,...,"updated_at":1779878351}}`."""
+
+    data: Raw
+
+
+class Market(msgspec.Struct):
+    """The part of `data` that is looked into; `updated_at` is in seconds.
+
+    `{"total_market_cap":{"usd":2621040321355.0405},"updated_at":1779878351,...}`
+    """
+
+    total_market_cap: dict[str, Raw]
+    updated_at: Seconds | None = None
+
+
+class Coin(msgspec.Struct):
+    """What every row of `GET /coins/markets` has: `{"id":"bitcoin","symbol":"btc","name":"Bitcoin",...}`.
+
+    Everything else may be null.
+    """
+
+    id: str
+    symbol: str
+    name: str
+
+
+class Trending(msgspec.Struct):
+    """`GET /search/trending`: `{"coins":[{"item":{"id":"bonk",...}}],"nfts":[...],"categories":[...]}`."""
+
+    coins: list[dict[str, Raw]]
+
+
+def market(body: bytes, *, channel: str, received_ms: int) -> list[Event]:
+    """`GET /global`: the object inside `data`.
+
+    Raises:
+        PayloadError: whatever is wrong with the body.
+    """
+    raw = read(body, Global).data
+    updated_s = read(bytes(raw), Market).updated_at
+    exchange_ms = None if updated_s is None else updated_s * 1_000
+    return [Event(channel, "", spliced(raw), received_ms, exchange_ms=exchange_ms)]
+
+
+def top(body: bytes, *, channel: str, received_ms: int) -> list[Event]:
+    """`GET /coins/markets`: the list, as `coins`.
+
+    Raises:
+        PayloadError: whatever is wrong with the body.
+    """
+    read(body, list[Coin])
+    return [Event(channel, "", b'{"coins":' + spliced(body) + b"}", received_ms)]
+
+
+def trending(body: bytes, *, channel: str, received_ms: int) -> list[Event]:
+    """`GET /search/trending`: the object as it is.
+
+    Raises:
+        PayloadError: whatever is wrong with the body.
+    """
+    read(body, Trending)
+    return [Event(channel, "", spliced(body), received_ms)]
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """What a channel kind asks, and how the answer becomes events."""
+
+    request: Request
+    normalise: Normaliser
+
+
+ENDPOINTS: Final = {
+    "global": Endpoint(Request("/global"), market),
+    "top": Endpoint(
+        Request(
+            "/coins/markets",
+            {"vs_currency": "usd", "order": "market_cap_desc", "per_page": "100", "page": "1"},
+        ),
+        top,
+    ),
+    "trending": Endpoint(Request("/search/trending"), trending),
+}
+
+
+# ---- the poll --------------------------------------------------------------------------------------
+
+
+class CoinGeckoPoll:
+    """The question of one channel: `global`, `top` or `trending`.
+
+    Args:
+        channel: of one of these kinds.
+        plan: what the key allows.
+        refresh_s: seconds between two successful calls for this channel.
+        secret: the key, to be kept out of error texts.
+    """
+
+    def __init__(self, channel: Channel, plan: Plan, *, refresh_s: float, secret: str = "") -> None:
+        self.retry_s = plan.retry_s
+        self._channel = channel.name
+        self._endpoint = ENDPOINTS[channel.kind]
+        self._refresh_s = refresh_s
+        self._secret = secret
+        self._events: list[Event] = []
+        self._etag = ""
+        self._lifetime_s = 0.0
+        self._asked_s = 0.0
+        self._ask_at_s = -math.inf
+        cadence_s = channel.cadence_s or 0.0
+        self.notice = ""
+        if refresh_s > cadence_s > 0:
+            every_s = math.ceil(refresh_s / cadence_s) * cadence_s
+            self.notice = f"{VENUE} {plan.name}: asking every {every_s:g} s"
+
+    def tick(self, now_s: float) -> Outcome:
+        """The last body once more while it will do, or a request for the next.
+
+        After a failed poll nothing is repeated: the body had had its time before that poll.
+        """
+        if self._events and now_s < self._ask_at_s:
+            return Outcome(events=self._repeated())
+        self._asked_s = now_s
+        request = self._endpoint.request
+        if self._events and self._etag:
+            headers = {"If-None-Match": self._etag}
+            request = Request(request.path, request.params, headers)
+        return Outcome(requests=[request])
+
+    def answer(self, request: Request, answer: Answer) -> Outcome:
+        """One event, fresh or (304) confirmed. Raises: see `Poll`."""
+        if answer.status == 304 and self._events:
+            self._fresh(answer)
+            return Outcome(events=self._repeated())
+        malformed: PayloadError | None = None
+        if 200 <= answer.status < 300:
+            try:
+                events = self._endpoint.normalise(answer.body, channel=self._channel, received_ms=answer.received_ms)
+            except PayloadError as error:
+                malformed = error
+            else:
+                self._events = events
+                self._etag = answer.headers.get("etag", "")
+                self._lifetime_s = 0.0
+                self._fresh(answer)
+                return Outcome(events=events)
+        explained = explain(answer, self._secret) or malformed
+        raise explained or PayloadError(f"unexpected answer (HTTP {answer.status})")
+
+    def _fresh(self, answer: Answer) -> None:
+        """Hold the body for its plan's and its own time; a 304 that names none renews the old one."""
+        if (lifetime_s := answer.lifetime_s) is not None:
+            self._lifetime_s = lifetime_s
+        self._ask_at_s = max(self._asked_s + self._refresh_s - WAKE_SLACK_S, answer.at_s + self._lifetime_s)
+
+    def _repeated(self) -> list[Event]:
+        return [msgspec.structs.replace(event, cached=True) for event in self._events]
+
+
+def build(
+    channels: Sequence[Channel],
+    *,
+    base_url: str,
+    api_key: str,
+    plan: str,
+    timeout_s: float,
+    user_agent: str,
+) -> list[Connector]:
+    """One poller per channel, all of one host, their first polls spread over the first second.
+
+    Channels of one kind share the budget that the plan has for that kind.
+
+    Args:
+        channels: of this venue.
+        base_url: with `/api/v3`, such as `https://api.coingecko.com/api/v3`.
+        api_key: the key, or "". It is sent in a header, never in a query, which servers log.
+        plan: a name in `PLANS`. The key does not tell it.
+        timeout_s: longest time for one answer.
+        user_agent: `tickerd/VERSION`; libraries' default ones are answered 403.
+
+    Raises:
+        ValueError: a channel has no cadence, or there is no such plan.
+    """
+    if plan not in PLANS:
+        raise ValueError(f"no CoinGecko plan is named {plan!r}; allowed: {', '.join(PLANS)}")
+    terms = PLANS[plan]
+    headers = {terms.key_header: api_key} if terms.key_header and api_key else {}
+    host = Host(VENUE, base_url, timeout_s=timeout_s, user_agent=user_agent, headers=headers)
+    of_kind = Counter(channel.kind for channel in channels)
+    connectors: list[Connector] = []
+    for position, channel in enumerate(channels):
+        refresh_s = terms.refresh_s.get(channel.kind, 0.0) * of_kind[channel.kind]
+        poll = CoinGeckoPoll(channel, terms, refresh_s=refresh_s, secret=api_key)
+        connectors.append(Poller(channel, poll, host, delay_s=position / len(channels)))
+    return connectors

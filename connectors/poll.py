@@ -1,0 +1,181 @@
+"""The seam between a venue's rules and the loop that polls it: what to ask, what was answered.
+
+A venue's part (`binance.py`, `coingecko.py`) implements `Poll` without I/O and without a clock; the
+`Poller` (`poller.py`) carries out what it says. Each turn ends in an `Outcome`:
+
+    tick   ->  Outcome(events to publish, requests to make)
+    answer ->  Outcome(events to publish, requests that follow from this answer, a pause)
+
+so a repeat from a cache (events at once, no request) and the search for one bad instrument in a
+batch (an answer that makes two smaller requests) need nothing special from the loop.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from connectors.base import Event, PayloadError
+
+T = TypeVar("T")
+
+LONGEST_LIFETIME_S = 3_600.0
+"""Longest time that a body is repeated on a venue's word: a mistaken `max-age` ends sometime."""
+
+SPARE_DEPTH = 200
+"""How much deeper than the venue's body a later reader may already be when it comes to it."""
+
+_LONGEST_NUMBER = re.compile(rb"[0-9]{300}")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_MAX_AGE = re.compile(r"max-age=\"?([0-9]{1,9})\"?")
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One GET of the venue's host.
+
+    Attributes:
+        path: below the host's base URL, with a leading slash.
+        params: the query, not yet percent-encoded.
+        headers: what this request adds to the host's own headers.
+        instruments: what is asked about; for the venue's part, not sent.
+    """
+
+    path: str
+    params: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    instruments: tuple[str, ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back.
+
+    Attributes:
+        status: the HTTP status.
+        headers: by lower-case name.
+        body: decoded from its transfer and content coding.
+        received_ms: when its last byte was here, ms since 1970.
+        at_s: the same moment on the clock that `Poll.tick` is told.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    received_ms: int
+    at_s: float
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """`Retry-After` (RFC 9110 section 10.2.3) as seconds from now; None if absent or nonsense."""
+        value = self.headers.get("retry-after", "").strip()
+        if _SECONDS.fullmatch(value):
+            return float(value)
+        try:
+            until = email.utils.parsedate_to_datetime(value)
+            return max(0.0, until.timestamp() - self.received_ms / 1_000)
+        except (ValueError, OverflowError):
+            return None
+
+    @property
+    def lifetime_s(self) -> float | None:
+        """How much longer the body is fresh (RFC 9111 section 4.2); None if the venue did not say."""
+        directives = [part.strip() for part in self.headers.get("cache-control", "").lower().split(",")]
+        if "no-store" in directives or "no-cache" in directives:
+            return 0.0
+        for directive in directives:
+            if found := _MAX_AGE.fullmatch(directive):
+                age = self.headers.get("age", "").strip()
+                age_s = float(age) if _SECONDS.fullmatch(age) else 0.0
+                return min(max(0.0, float(found[1]) - age_s), LONGEST_LIFETIME_S)
+        return None
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """The host is to be left alone: for how long, and why in one sentence for clients."""
+
+    seconds: float
+    reason: str
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What follows from a tick or an answer. The requests are made in order, before any earlier ones."""
+
+    events: list[Event] = []
+    requests: list[Request] = []
+    pause: Pause | None = None
+
+
+class Poll(Protocol):
+    """One channel's questions to its venue. Keeps what must outlive a failed run; does no I/O."""
+
+    @property
+    def retry_s(self) -> float:
+        """The least number of seconds between a poll that failed and the next."""
+        ...
+
+    @property
+    def notice(self) -> str:
+        """What is worth telling about a channel that is live, or ""."""
+        ...
+
+    def tick(self, now_s: float) -> Outcome:
+        """A poll is due.
+
+        Raises:
+            VenueRefused: there is nothing that the venue would answer.
+        """
+        ...
+
+    def answer(self, request: Request, answer: Answer) -> Outcome:
+        """The venue answered.
+
+        Raises:
+            VenueUnavailable: try again; with `retry_after_s` where the whole host must be left alone.
+            VenueRefused: the venue will not serve us as we are.
+            PayloadError: the body is not what the venue documents. The loop makes the tick's other
+                requests before it passes this on.
+        """
+        ...
+
+
+def read(body: bytes, type_: type[T]) -> T:
+    """A venue's JSON as `type_`, whose `Raw` parts are then fit to be spliced into a message.
+
+    msgspec steps over a `Raw` part without looking into it, so the whole body is looked at first:
+    UTF-8 throughout, well formed, no number beyond what a 64-bit float can hold.
+
+    Raises:
+        PayloadError: it is anything else. Nothing else is raised, whatever the bytes.
+    """
+    try:
+        body.decode()
+        # Brackets around it leave later readers, which stand deeper in the stack, room to nest.
+        msgspec.json.decode(b"[" * SPARE_DEPTH + body + b"]" * SPARE_DEPTH)
+        value = msgspec.json.decode(body, type=type_)
+    except RecursionError:
+        raise PayloadError("the body is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise PayloadError(f"not the body that is documented: {error}"[:200]) from error
+    if _LONGEST_NUMBER.search(body):
+        raise PayloadError("the body has a number of 300 digits")
+    return value
+
+
+def spliced(raw: msgspec.Raw | bytes) -> bytes:
+    """A part of a body that `read` has passed, as it was; but on one line, if it had several.
+
+    A line break inside a message is legal JSON, but would have to be escaped in server-sent events.
+    """
+    data = bytes(raw).strip()
+    if b"\n" in data or b"\r" in data:
+        return msgspec.json.format(data, indent=-1)
+    return data
+
+
+def brief(text: str) -> str:
+    """A venue's own words, as a part of one sentence: on one line, printable, and not too long."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()).rstrip(". ")
+    return line if len(line) <= 160 else line[:159] + "…"

@@ -1,0 +1,272 @@
+"""Runs one schedule of HTTP polls: the loop, the deadlines, the gate. The only user of httpx.
+
+What to ask, and what an answer means, is the venue's part (`Poll`); this file carries it out. One
+`Host` per venue is shared by that venue's pollers, one `Poller` serves one channel:
+
+    supervisor -> Poller.run -> wait for the tick -> Poll.tick   -> publish, requests
+                                                     ask the host -> Poll.answer -> publish, requests
+
+Every failure ends `run`, and the supervisor calls it again on the same object, so schedule, gate and
+the venue's memory go on where they were; the connection is new with each run.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import Final
+
+import httpx
+import trio
+
+from connectors.base import (
+    ConnectorError,
+    Context,
+    PayloadError,
+    StateChange,
+    VenueRefused,
+    VenueUnavailable,
+)
+from connectors.pacing import Gate, Schedule
+from connectors.poll import Answer, Outcome, Poll, Request, brief
+from protocol.channels import Channel
+
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+"""Largest body taken. The largest one that is asked for, 100 coins, is below a tenth of it."""
+
+KEEPALIVE_S: Final = 30.0
+"""How long an idle connection is kept for the next tick: longer than the usual cadence of 10 s, and
+shorter than servers keep one, so that polls and the venue's own closing do not cross."""
+
+
+class Host:
+    """One venue's HTTP interface, shared by all pollers that call it.
+
+    Args:
+        venue: the venue's name as people write it.
+        base_url: what request paths are put behind.
+        timeout_s: longest time for one answer, from connecting to the body's last byte.
+        user_agent: `tickerd/VERSION`; venues turn away libraries' default ones.
+        headers: sent along with every request; the place of a key.
+        transport: replaces the network in tests.
+    """
+
+    def __init__(
+        self,
+        venue: str,
+        base_url: str,
+        *,
+        timeout_s: float,
+        user_agent: str,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.venue = venue
+        self.timeout_s = timeout_s
+        self.gate = Gate()
+        self._base_url = base_url
+        self._headers = {
+            "Accept": "application/json",
+            "User-Agent": user_agent,
+            **(headers or {}),
+        }
+        self._transport = transport
+        self._tls: ssl.SSLContext | None = None
+
+    def client(self) -> httpx.AsyncClient:
+        """A client of its own for one run; enter and leave it in one task.
+
+        Nothing is taken from the environment (`trust_env`): proxies and certificates that a shell
+        happens to name must not decide how a daemon reaches a venue.
+        """
+        encrypted = not self._base_url.lower().startswith("http:")
+        if encrypted and self._tls is None:
+            # Reads the certificates from disk: once per venue, not once per run.
+            self._tls = httpx.create_ssl_context(trust_env=False)
+        return httpx.AsyncClient(
+            base_url=self._base_url,
+            headers=self._headers,
+            timeout=httpx.Timeout(self.timeout_s),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
+            # Without TLS there is nothing to verify, and no reason to read certificates.
+            verify=self._tls or False,
+            follow_redirects=False,
+            trust_env=False,
+            transport=self._transport,
+        )
+
+
+class Poller:
+    """The connector of one scheduled channel.
+
+    Args:
+        channel: what it serves; its `cadence_s` is the schedule.
+        poll: the venue's part.
+        host: where the requests go.
+        delay_s: seconds from the first run's start to the first tick, so that the pollers of one
+            venue do not call it all at once.
+
+    Raises:
+        ValueError: the channel has no cadence.
+    """
+
+    def __init__(self, channel: Channel, poll: Poll, host: Host, *, delay_s: float = 0.0) -> None:
+        if channel.cadence_s is None:
+            raise ValueError(f"channel {channel.name!r} has no cadence to poll at")
+        self._channel = channel.name
+        self._cadence_s = channel.cadence_s
+        self._poll = poll
+        self._host = host
+        self._delay_s = delay_s
+        self._schedule: Schedule | None = None
+
+    @property
+    def name(self) -> str:
+        """The channel's name."""
+        return self._channel
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The one channel."""
+        return (self._channel,)
+
+    async def run(self, context: Context) -> None:
+        """Poll until cancelled, which leaves nothing behind but a connection closed half-way.
+
+        The first run polls at once (after `delay_s`). A later one goes on with the schedule: it
+        waits for a tick that is yet to come, and polls at once where the tick has passed.
+
+        Raises:
+            ConnectorError: a poll failed. Its `retry_after_s` reaches to the next tick at least.
+        """
+        if self._schedule is None:
+            self._schedule = Schedule(trio.current_time() + self._delay_s, self._cadence_s)
+        schedule = self._schedule
+        told = ""
+        try:
+            client = self._host.client()
+        except httpx.InvalidURL as error:
+            raise VenueRefused(f"{self._host.venue}'s base URL cannot be used: {error}") from error
+        async with client:
+            while True:
+                await trio.sleep_until(schedule.next_s)
+                tick_s = trio.current_time()
+                # Before the poll, so that whatever it ends in, the schedule has gone on.
+                schedule.advance(tick_s)
+                try:
+                    published = await self._tick(client, context)
+                except ConnectorError as error:
+                    self._postpone(error, schedule, tick_s)
+                    raise
+                if schedule.next_s < trio.current_time():
+                    schedule.advance(trio.current_time())
+                if published and self._poll.notice != told:
+                    told = self._poll.notice
+                    await context.report(StateChange(self._channel, "live", told))
+
+    def _postpone(self, error: ConnectorError, schedule: Schedule, tick_s: float) -> None:
+        """Close the gate where the error asks for it, and tell the error when the next tick is."""
+        now_s = trio.current_time()
+        if error.retry_after_s is not None:
+            self._host.gate.close(now_s, error.retry_after_s, str(error))
+        if schedule.next_s < now_s:
+            schedule.advance(now_s)
+        schedule.hold(tick_s + self._poll.retry_s)
+        error.retry_after_s = max(error.retry_after_s or 0.0, schedule.next_s - now_s)
+
+    async def _tick(self, client: httpx.AsyncClient, context: Context) -> bool:
+        """One poll: every request of the tick, and those that follow from answers, one by one.
+
+        Returns: whether anything was published.
+        Raises: ConnectorError.
+        """
+        now_s = trio.current_time()
+        self._host.gate.check(now_s)
+        outcome = self._poll.tick(now_s)
+        pending: list[Request] = []
+        published = False
+        malformed: PayloadError | None = None
+        while True:
+            if outcome.pause is not None:
+                pause = outcome.pause
+                self._host.gate.close(trio.current_time(), pause.seconds, pause.reason)
+            if outcome.events:
+                await context.publish(outcome.events)
+                published = True
+            pending.extend(reversed(outcome.requests))
+            if not pending:
+                break
+            request = pending.pop()
+            answer = await self._ask(client, request, context)
+            try:
+                outcome = self._poll.answer(request, answer)
+            except PayloadError as error:
+                # What one answer lacks is no reason to leave the other instruments without theirs.
+                malformed = malformed or error
+                outcome = Outcome()
+        if malformed is not None:
+            raise malformed
+        return published
+
+    async def _ask(self, client: httpx.AsyncClient, request: Request, context: Context) -> Answer:
+        """One GET, under one deadline for all of it.
+
+        httpx's own timeouts run per read, so a body that comes byte by byte would pass them.
+
+        Raises:
+            ConnectorError: no answer came. An answer with an error status is an answer.
+        """
+        venue = self._host.venue
+        self._host.gate.check(trio.current_time())
+        body = bytearray()
+        try:
+            with trio.move_on_after(self._host.timeout_s) as scope:
+                async with client.stream(
+                    "GET", request.path, params=request.params, headers=request.headers
+                ) as response:
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        if len(body) > MAX_BODY_BYTES:
+                            # Not `raise`: that would leave httpx's generators suspended, and
+                            # unfinished generators are only cleaned up by the garbage collector.
+                            scope.cancel()
+        except httpx.HTTPError as error:
+            raise self._failed(error) from error
+        if len(body) > MAX_BODY_BYTES:
+            raise VenueUnavailable(f"{venue} sent a body of more than {MAX_BODY_BYTES} bytes")
+        if scope.cancelled_caught:
+            raise self._too_slow()
+        return Answer(
+            status=response.status_code,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            body=bytes(body),
+            received_ms=context.now_ms(),
+            at_s=trio.current_time(),
+        )
+
+    def _too_slow(self) -> VenueUnavailable:
+        return VenueUnavailable(f"{self._host.venue} did not answer within {self._host.timeout_s:g} s")
+
+    def _failed(self, error: httpx.HTTPError) -> ConnectorError:
+        """Why there is no answer, in words. httpx's own help only where a connection failed."""
+        venue = self._host.venue
+        match error:
+            case httpx.TimeoutException():
+                return self._too_slow()
+            case httpx.UnsupportedProtocol():
+                return VenueRefused(f"{venue}'s base URL is not an http:// or https:// address")
+            case httpx.ConnectError():
+                why = _words(error)
+                return VenueUnavailable(f"{venue} cannot be reached" + (why and f": {why}"))
+            case httpx.DecodingError():
+                return VenueUnavailable(f"{venue} sent a body that cannot be decompressed")
+            case _:
+                return VenueUnavailable(f"{venue} broke off before its answer was complete")
+
+
+def _words(error: BaseException) -> str:
+    """The first words in a chain of errors: a failed TLS handshake has them far down."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return brief(str(cause or ""))

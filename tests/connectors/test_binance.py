@@ -1,0 +1,462 @@
+"""Binance: what is asked, how bodies become events, what errors mean."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from connectors import binance
+from connectors.base import (
+    ConnectorError,
+    Event,
+    PayloadError,
+    StateChange,
+    VenueRefused,
+    VenueUnavailable,
+)
+from connectors.binance import BinancePoll, book, day, explain, prices, weight_pause
+from connectors.poll import Answer, Request
+from connectors.poller import Host, Poller
+from protocol.channels import Channel
+
+NOW_MS = 1_765_211_445_000
+UNKNOWN = b'{"code":-1121,"msg":"Invalid symbol."}'
+
+
+def ticker(symbol: str = "BTCUSDT", price: str = "42150.50000000", **more: object) -> bytes:
+    row = {
+        "symbol": symbol,
+        "priceChangePercent": "2.450",
+        "lastPrice": price,
+        "closeTime": 1_499_869_899_040,
+        "count": 76,
+        **more,
+    }
+    return json.dumps(row).encode()
+
+
+def tickers(*rows: bytes) -> bytes:
+    return b"[" + b",".join(rows) + b"]"
+
+
+NAMES = {"BTCUSDT": "BTC/USDT", "ETHUSDT": "ETH/USDT"}
+
+
+def channel(kind: str = "prices", *instruments: str, name: str = "c") -> Channel:
+    return Channel(
+        name=name,
+        exchange="binance",
+        kind=kind,
+        type="price_update",
+        instruments=instruments or ("BTC/USDT", "ETH/USDT"),
+        cadence_s=10.0,
+    )
+
+
+def answer(body: bytes, status: int = 200, at_s: float = 0.0, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, named, body, NOW_MS, at_s)
+
+
+# ---- normalisers
+
+
+def test_a_price_carries_the_venues_digits() -> None:
+    body = tickers(ticker(), ticker("ETHUSDT", "5.9e-06"), ticker("NOTASKED"))
+    first, second = prices(body, channel="p", instruments=NAMES, received_ms=7)
+    assert first == Event(
+        channel="p",
+        instrument="BTC/USDT",
+        data=b'{"symbol":"BTCUSDT","price":"42150.50000000","priceChangePercent":"2.450"}',
+        received_ms=7,
+        price="42150.50000000",
+        exchange_ms=1_499_869_899_040,
+    )
+    assert (second.instrument, second.price) == ("ETH/USDT", "5.9e-06")
+
+
+def test_the_day_is_spliced_as_it_is() -> None:
+    row = ticker(unknown={"nested": [1.50, None]})
+    (event,) = day(tickers(row), channel="d", instruments=NAMES, received_ms=7)
+    assert event.data == row
+    assert event.price == "42150.50000000"
+    assert event.exchange_ms == 1_499_869_899_040
+
+
+def test_a_book_gains_its_symbol_and_has_no_price_and_no_time() -> None:
+    body = b'{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[]}'
+    (event,) = book(body, channel="b", instrument="BTC/USDT", received_ms=7)
+    assert event == Event(
+        channel="b",
+        instrument="BTC/USDT",
+        data=b'{"symbol":"BTCUSDT","lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[]}',
+        received_ms=7,
+    )
+
+
+@pytest.mark.parametrize("price", ["0.00000000", "-1.5"])
+def test_a_price_without_sense_is_still_the_venues(price: str) -> None:
+    (event,) = prices(tickers(ticker(price=price)), channel="p", instruments=NAMES, received_ms=7)
+    assert event.price == price
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"[1]",
+        b"[{}]",
+        ticker(),
+        tickers(ticker("NOTASKED")),
+        *(tickers(ticker(price=price)) for price in ("", "NaN", ".5", "1.", "+1", "1 ", "01")),
+        tickers(ticker(lastPrice=1.5)),
+        tickers(ticker(closeTime="1")),
+        tickers(ticker(closeTime=-1)),
+        tickers(ticker(closeTime=2**60)),
+        tickers(ticker(symbol="BTCUSDT")).replace(b"2.450", b"\xff"),
+        tickers(b"[" * 2_000 + b"]" * 2_000),
+    ],
+)
+def test_a_ticker_that_is_none_is_a_payload_error(body: bytes) -> None:
+    for normalise in (prices, day):
+        with pytest.raises(PayloadError):
+            normalise(body, channel="p", instruments=NAMES, received_ms=7)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b'{"lastUpdateId":1,"bids":[]}',
+        b'{"lastUpdateId":"1","bids":[],"asks":[]}',
+        b'{"lastUpdateId":9223372036854775808,"bids":[],"asks":[]}',
+        b'{"lastUpdateId":1,"bids":{},"asks":[]}',
+        b'{"lastUpdateId":1,"bids":[["1"]],"asks":[]}',
+        b'{"lastUpdateId":1,"bids":[["1","2","3"]],"asks":[]}',
+        b'{"lastUpdateId":1,"bids":[[1,2]],"asks":[]}',
+        b'{"lastUpdateId":1,"bids":[],"asks":null}',
+    ],
+)
+def test_a_book_that_is_none_is_a_payload_error(body: bytes) -> None:
+    with pytest.raises(PayloadError):
+        book(body, channel="b", instrument="BTC/USDT", received_ms=7)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+fields = ["symbol", "lastPrice", "closeTime", "priceChangePercent", "lastUpdateId", "bids", "asks"]
+near_misses = st.dictionaries(
+    st.sampled_from(fields), json_values | st.sampled_from(["BTCUSDT", "1.5", 7, [["1", "2"]]])
+)
+
+
+@given(
+    st.binary()
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | near_misses.map(lambda row: json.dumps(row).encode())
+    | near_misses.map(lambda row: json.dumps([row]).encode())
+)
+def test_any_bytes_are_events_or_a_payload_error(body: bytes) -> None:
+    for normalise in (prices, day):
+        try:
+            events = normalise(body, channel="c", instruments=NAMES, received_ms=7)
+        except PayloadError:
+            continue
+        for event in events:
+            json.loads(event.data.decode())
+            float(event.price)
+    try:
+        (event,) = book(body, channel="c", instrument="BTC/USDT", received_ms=7)
+    except PayloadError:
+        return
+    json.loads(event.data.decode())
+
+
+# ---- recorded bodies
+
+
+def test_recorded_tickers_keep_every_digit(recorded: Path) -> None:
+    seen = 0
+    for path in sorted(recorded.glob("binance_rest_ticker24hr_*.json")):
+        body = path.read_bytes()
+        if not body.lstrip().startswith(b"["):
+            body = b"[" + body + b"]"
+        rows = msgspec.json.decode(body, type=list[dict[str, str | int]])
+        names = {str(row["symbol"]): f"X/{row['symbol']}" for row in rows}
+        made = zip(
+            rows,
+            prices(body, channel="p", instruments=names, received_ms=7),
+            day(body, channel="d", instruments=names, received_ms=7),
+            strict=True,
+        )
+        for row, price, full in made:
+            seen += 1
+            assert price.price == full.price == row["lastPrice"]
+            assert price.exchange_ms == full.exchange_ms == row["closeTime"]
+            assert msgspec.json.decode(full.data) == row
+            assert msgspec.json.decode(price.data) == {
+                "symbol": row["symbol"],
+                "price": row["lastPrice"],
+                "priceChangePercent": row["priceChangePercent"],
+            }
+            assert str(row["lastPrice"]).encode() in full.data
+    assert seen > 8
+
+
+def test_recorded_books_keep_every_level(recorded: Path) -> None:
+    bodies = [(recorded / "binance_rest_depth_BTCUSDT.json").read_bytes()]
+    lines = (recorded / "binance_rest_depth1000_2021-10-12.jsonl").read_text().splitlines()
+    bodies += [json.loads(line)["body"].encode() for line in lines]
+    for body in bodies:
+        (event,) = book(body, channel="b", instrument="NKN/USDT", received_ms=7)
+        assert json.loads(event.data) == {"symbol": "NKNUSDT", **json.loads(body)}
+    assert len(bodies) == 3
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "body", "seconds"),
+    [
+        (429, "120", b"", 120.0),
+        (418, "7200", b"", 7_200.0),
+        (429, "0", b"", 1.0),
+        (429, "", b"", 60.0),
+        (418, "", b"<html>", 120.0),
+        (
+            418,
+            "",
+            b'{"code":-1003,"msg":"Way too much request weight used; IP banned until '
+            b'1765211745000. Please use WebSocket Streams."}',
+            300.0,
+        ),
+        (400, "", b'{"code":-1003,"msg":"Too many requests queued."}', 60.0),
+    ],
+)
+def test_a_request_for_a_pause_is_kept(status: int, asked: str, body: bytes, seconds: float) -> None:
+    error = explain(answer(body, status, retry_after=asked))
+    assert isinstance(error, VenueUnavailable)
+    assert error.retry_after_s == seconds
+    assert str(error) == f"Binance asked for a pause of {seconds:.0f} s (HTTP {status})"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (451, b"", VenueRefused, "region at this address (HTTP 451); https://data-api.binance."),
+        (403, b"<html>", VenueRefused, "firewall refused the request (HTTP 403)"),
+        (500, b"", VenueUnavailable, "Binance is in trouble (HTTP 500)"),
+        (
+            503,
+            b'{"code":-1008,"msg":"Server is currently overloaded."}',
+            VenueUnavailable,
+            "(HTTP 503: Server is currently overloaded)",
+        ),
+        (408, b"", VenueUnavailable, "in trouble (HTTP 408)"),
+        (301, b"", VenueRefused, "moved to another address (HTTP 301)"),
+        (404, b"<html>", VenueRefused, "refused the request (HTTP 404)"),
+        (
+            400,
+            b'{"code":-1130,"msg":"Data sent for parameter \'limit\' is not valid."}',
+            VenueRefused,
+            "(HTTP 400: Data sent for parameter 'limit' is not valid)",
+        ),
+        (400, b'{"code":"x","msg":3}', VenueRefused, "refused the request (HTTP 400)"),
+    ],
+)
+def test_an_error_is_one_sentence_and_says_whether_to_come_back(
+    status: int, body: bytes, kind: type[ConnectorError], words: str
+) -> None:
+    error = explain(answer(body, status))
+    assert type(error) is kind
+    assert words in str(error)
+    assert error.retry_after_s is None
+
+
+def test_trouble_with_a_time_is_a_pause() -> None:
+    assert explain(answer(b"", 503, retry_after="30")).retry_after_s == 30.0
+
+
+@given(st.integers(100, 599), st.binary(), st.text(max_size=20))
+def test_any_answer_can_be_explained(status: int, body: bytes, header: str) -> None:
+    error = explain(answer(body, status, retry_after=header))
+    assert str(error).startswith("Binance")
+    assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(("used", "pauses"), [("4799", False), ("4800", True), ("", False), ("x", False), ("²", False)])
+def test_used_weight_is_held_back_until_the_minute_turns(used: str, pauses: bool) -> None:
+    pause = weight_pause(answer(b"", x_mbx_used_weight_1m=used))
+    assert (pause is not None) == pauses
+    if pause is not None:
+        assert pause.seconds == pytest.approx(60.0 - NOW_MS / 1_000 % 60.0)
+        assert "4800 of 6000" in pause.reason
+
+
+# ---- the poll
+
+
+def test_symbols_are_asked_for_in_the_only_form_that_is_taken() -> None:
+    (request,) = BinancePoll(channel(), 20).tick(0.0).requests
+    assert request.path == "/api/v3/ticker/24hr"
+    assert request.params == {"symbols": '["BTCUSDT","ETHUSDT"]'}
+
+
+def test_many_instruments_are_asked_for_in_batches_that_weigh_2() -> None:
+    names = tuple(f"C{number}/USDT" for number in range(45))
+    requests = BinancePoll(channel("24hr", *names), 20).tick(0.0).requests
+    assert [len(request.instruments) for request in requests] == [20, 20, 5]
+    assert [name for request in requests for name in request.instruments] == list(names)
+
+
+def test_a_book_is_asked_for_per_instrument() -> None:
+    requests = BinancePoll(channel("orderbook"), 20).tick(0.0).requests
+    assert [request.params for request in requests] == [
+        {"symbol": "BTCUSDT", "limit": "20"},
+        {"symbol": "ETHUSDT", "limit": "20"},
+    ]
+    assert {request.path for request in requests} == {"/api/v3/depth"}
+
+
+def settle(poll: BinancePoll, unknown: set[str], now_s: float) -> tuple[list[str], int]:
+    """One tick against a venue without the `unknown`: who got an event, in how many requests."""
+    pending: list[Request] = list(poll.tick(now_s).requests)
+    served: list[str] = []
+    count = 0
+    while pending:
+        request = pending.pop(0)
+        count += 1
+        if unknown & set(request.instruments):
+            outcome = poll.answer(request, answer(UNKNOWN, 400, now_s))
+        else:
+            rows = (ticker(name.replace("/", "")) for name in request.instruments)
+            outcome = poll.answer(request, answer(tickers(*rows), at_s=now_s))
+        served += [event.instrument for event in outcome.events]
+        pending += outcome.requests
+    return served, count
+
+
+@given(unknown=st.sets(st.integers(0, 44), max_size=44))
+def test_unknown_instruments_are_found_and_set_aside_and_the_others_served(
+    unknown: set[int],
+) -> None:
+    names = [f"C{number}/USDT" for number in range(45)]
+    lost = {names[number] for number in unknown}
+    poll = BinancePoll(channel("prices", *names), 20)
+    served, _ = settle(poll, lost, 0.0)
+    assert sorted(served) == sorted(set(names) - lost)
+    assert lost == set(re.findall(r"C\d+/USDT", poll.notice))
+
+    served, count = settle(poll, lost, 3_599.0)
+    assert count == -(-len(set(names) - lost) // 20), "nobody asks for them again"
+    assert set(served) == set(names) - lost
+
+    served, _ = settle(poll, set(), 3_600.0)
+    assert sorted(served) == sorted(names), "after an hour they are tried again"
+    assert poll.notice == ""
+
+
+def test_where_nothing_is_known_the_channel_is_refused_by_name() -> None:
+    poll = BinancePoll(channel("prices", "NOPE/USDT", "NADA/USDT"), 20)
+    with pytest.raises(VenueRefused, match=r"^unknown to Binance: NOPE/USDT, NADA/USDT$"):
+        settle(poll, {"NOPE/USDT", "NADA/USDT"}, 0.0)
+    with pytest.raises(VenueRefused):
+        poll.tick(10.0)
+    assert poll.tick(3_600.0).requests
+
+
+def test_illegal_characters_are_one_instruments_fault_too() -> None:
+    poll = BinancePoll(channel("orderbook", "BTC/USDT", "B C/USDT"), 20)
+    _, second = poll.tick(0.0).requests
+    illegal = b'{"code":-1100,"msg":"Illegal characters found in parameter \'symbol\'."}'
+    assert poll.answer(second, answer(illegal, 400)).events == []
+    assert poll.notice == "unknown to Binance: B C/USDT (set aside)"
+
+
+@pytest.mark.parametrize("kind", ["prices", "24hr", "orderbook"])
+def test_each_kind_has_its_normaliser(kind: str) -> None:
+    poll = BinancePoll(channel(kind, "BTC/USDT"), 20)
+    (request,) = poll.tick(0.0).requests
+    levels = b'{"lastUpdateId":1,"bids":[],"asks":[]}'
+    body = levels if kind == "orderbook" else tickers(ticker())
+    outcome = poll.answer(request, answer(body, x_mbx_used_weight_1m="5000"))
+    (event,) = outcome.events
+    assert ("count" in json.loads(event.data)) == (kind == "24hr")
+    assert outcome.pause is not None
+    with pytest.raises(VenueUnavailable):
+        poll.answer(request, answer(b"", 500))
+
+
+# ---- together with the loop
+
+
+class World:
+    """A context that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.reports: list[StateChange] = []
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        self.events += events
+
+    async def report(self, change: StateChange) -> None:
+        self.reports.append(change)
+
+    def now_ms(self) -> int:
+        return NOW_MS + round(trio.current_time() * 1_000)
+
+
+async def test_an_unknown_instrument_is_reported_and_the_others_go_on(
+    autojump_clock: MockClock,
+) -> None:
+    asked: list[list[str]] = []
+
+    async def venue(request: httpx.Request) -> httpx.Response:
+        symbols = json.loads(request.url.params["symbols"])
+        asked.append(symbols)
+        if "NOPEUSDT" in symbols:
+            return httpx.Response(400, content=UNKNOWN)
+        return httpx.Response(200, content=tickers(*(ticker(symbol) for symbol in symbols)))
+
+    served = channel("prices", "BTC/USDT", "NOPE/USDT", "ETH/USDT")
+    host = Host(
+        "Binance",
+        "http://binance.test",
+        timeout_s=8.0,
+        user_agent="tickerd/1",
+        transport=httpx.MockTransport(venue),
+    )
+    world = World()
+    with trio.move_on_after(15):
+        await Poller(served, BinancePoll(served, 20), host).run(world)
+    assert world.reports == [StateChange("c", "live", "unknown to Binance: NOPE/USDT (set aside)")]
+    assert [event.instrument for event in world.events] == ["BTC/USDT", "ETH/USDT"] * 2
+    assert asked[-1] == ["BTCUSDT", "ETHUSDT"]
+
+
+def test_each_channel_gets_a_connector_of_its_name() -> None:
+    made = binance.build(
+        [channel(name="x"), channel("orderbook", name="y")],
+        base_url="https://data-api.binance.vision",
+        levels=20,
+        timeout_s=8.0,
+        user_agent="tickerd/1",
+    )
+    assert [(connector.name, connector.channels) for connector in made] == [
+        ("x", ("x",)),
+        ("y", ("y",)),
+    ]

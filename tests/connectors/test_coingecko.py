@@ -1,0 +1,415 @@
+"""CoinGecko: how often it is asked, what is repeated meanwhile, and what its errors mean."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from connectors import coingecko
+from connectors.base import (
+    Connector,
+    ConnectorError,
+    Event,
+    PayloadError,
+    StateChange,
+)
+from connectors.coingecko import ENDPOINTS, PLANS, CoinGeckoPoll, market, top, trending
+from connectors.poll import Answer
+from connectors.poller import Host, Poller
+from protocol.channels import KINDS, Channel
+
+NOW_MS = 1_765_211_445_000
+SECRET = "CG-abcdefghijklmnop"
+
+GLOBAL = (
+    b'{"data":{"active_cryptocurrencies":17397,"total_market_cap":{"btc":34570737.199462704,'
+    b'"clp":1.52899720736006e+15},"updated_at":1779878351}}'
+)
+MARKETS = (
+    b'[{"id":"bitcoin","symbol":"btc","name":"Bitcoin","current_price":77671,"roi":null},\n'
+    b' {"id":"pepe","symbol":"pepe","name":"Pepe","current_price":5.9e-06}]'
+)
+TRENDING = b'{"coins":[{"item":{"id":"bonk","price_btc":7.821066970851871e-11}}],"nfts":[]}'
+BODIES = {"global": GLOBAL, "top": MARKETS, "trending": TRENDING}
+
+
+def channel(kind: str = "global", cadence_s: float = 10.0) -> Channel:
+    return Channel(
+        name=f"coingecko_{kind}",
+        exchange="coingecko",
+        kind=kind,
+        type=KINDS["coingecko"][kind],
+        cadence_s=cadence_s,
+    )
+
+
+def answer(body: bytes = b"", status: int = 200, at_s: float = 0.0, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, named, body, NOW_MS + round(at_s * 1_000), at_s)
+
+
+# ---- normalisers
+
+
+def test_the_global_market_is_unwrapped() -> None:
+    (event,) = market(GLOBAL, channel="g", received_ms=7)
+    assert event == Event(
+        channel="g",
+        instrument="",
+        data=GLOBAL.removeprefix(b'{"data":').removesuffix(b"}"),
+        received_ms=7,
+        exchange_ms=1_779_878_351_000,
+    )
+
+
+def test_the_top_coins_become_an_object_on_one_line() -> None:
+    (event,) = top(MARKETS, channel="t", received_ms=7)
+    assert event.data == b'{"coins":' + MARKETS.replace(b"\n ", b"") + b"}"
+    assert event.exchange_ms is None
+
+
+def test_what_is_trending_stays_as_it_is() -> None:
+    (event,) = trending(TRENDING, channel="t", received_ms=7)
+    assert event.data == TRENDING
+    assert event.price == ""
+
+
+@pytest.mark.parametrize(
+    ("normalise", "body"),
+    [
+        (market, b"{}"),
+        (market, b'{"data":[]}'),
+        (market, b'{"data":{}}'),
+        (market, GLOBAL.replace(b"1779878351", b'"now"')),
+        (market, GLOBAL.replace(b"1779878351", b"-1")),
+        (market, GLOBAL.replace(b"1779878351", b"9999999999999999")),
+        (market, GLOBAL.replace(b"btc", b"b\xff")),
+        (top, b"{}"),
+        (top, b"[1]"),
+        (top, b'[{"id":"bitcoin"}]'),
+        (top, MARKETS.replace(b"77671", b"1e999")),
+        (trending, b"[]"),
+        (trending, b"{}"),
+        (trending, b'{"coins":{}}'),
+        (trending, b'{"coins":[1]}'),
+    ],
+)
+def test_a_body_that_is_not_the_documented_one_is_a_payload_error(
+    normalise: Callable[..., list[Event]], body: bytes
+) -> None:
+    with pytest.raises(PayloadError):
+        normalise(body, channel="c", received_ms=7)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+fields = ["data", "total_market_cap", "updated_at", "coins", "id", "symbol", "name", "error", "status"]
+near_misses = st.recursive(
+    json_values,
+    lambda inner: st.dictionaries(st.sampled_from(fields), inner) | st.lists(inner),
+)
+bodies = st.binary() | near_misses.map(lambda value: json.dumps(value).encode())
+
+
+@given(bodies)
+def test_any_bytes_are_one_event_or_a_payload_error(body: bytes) -> None:
+    for endpoint in ENDPOINTS.values():
+        try:
+            (event,) = endpoint.normalise(body, channel="c", received_ms=7)
+        except PayloadError:
+            continue
+        assert isinstance(json.loads(event.data.decode()), dict)
+
+
+def digits(body: bytes) -> object:
+    """The value of a JSON text, its numbers as they are written."""
+    return json.loads(body, parse_float=str, parse_int=str)
+
+
+def test_recorded_bodies_keep_every_digit(recorded: Path) -> None:
+    body = (recorded / "coingecko_global_2021-05-18.json").read_bytes()
+    (event,) = market(body, channel="g", received_ms=7)
+    assert event.data in body
+    assert {"data": digits(event.data)} == digits(body)
+    assert event.exchange_ms == json.loads(body)["data"]["updated_at"] * 1_000
+
+    for path in sorted(recorded.glob("coingecko_markets_b*.json")):
+        body = path.read_bytes()
+        (event,) = top(body, channel="t", received_ms=7)
+        assert digits(event.data) == {"coins": digits(body)}
+
+    body = (recorded / "coingecko_trending_2021-05-18.json").read_bytes()
+    (event,) = trending(body, channel="t", received_ms=7)
+    assert digits(event.data) == digits(body)
+    assert b"\n" not in event.data
+
+
+# ---- the poll
+
+
+def poll(kind: str = "global", plan: str = "unlimited", refresh_s: float | None = None) -> CoinGeckoPoll:
+    terms = PLANS[plan]
+    spread_s = terms.refresh_s.get(kind, 0.0) if refresh_s is None else refresh_s
+    return CoinGeckoPoll(channel(kind), terms, refresh_s=spread_s, secret=SECRET)
+
+
+@pytest.mark.parametrize("kind", list(KINDS["coingecko"]))
+def test_each_kind_asks_its_endpoint_and_reads_its_body(kind: str) -> None:
+    asking = poll(kind)
+    (request,) = asking.tick(0.0).requests
+    (event,) = asking.answer(request, answer(BODIES[kind])).events
+    assert (event.channel, event.instrument, event.cached) == (f"coingecko_{kind}", "", False)
+    assert (
+        request.path
+        == {
+            "global": "/global",
+            "top": "/coins/markets",
+            "trending": "/search/trending",
+        }[kind]
+    )
+
+
+def test_a_body_is_repeated_while_it_is_fresh_and_then_asked_for_by_its_tag() -> None:
+    asking = poll()
+    (request,) = asking.tick(0.0).requests
+    assert request.headers == {}
+    fresh = answer(GLOBAL, at_s=0.5, cache_control="max-age=60", age="30", etag='W/"7"')
+    (first,) = asking.answer(request, fresh).events
+
+    for now_s in (10.0, 20.0, 30.0):
+        outcome = asking.tick(now_s)
+        assert outcome.requests == []
+        (repeated,) = outcome.events
+        assert repeated.cached
+        assert repeated.received_ms == first.received_ms == NOW_MS + 500
+        assert repeated.data == first.data
+
+    (request,) = asking.tick(40.0).requests
+    assert request.headers == {"If-None-Match": 'W/"7"'}
+    (confirmed,) = asking.answer(request, answer(status=304, at_s=40.5)).events
+    assert confirmed.cached
+    assert confirmed.received_ms == first.received_ms
+    assert asking.tick(70.0).events, "a 304 that names no lifetime renews the old one"
+    assert asking.tick(80.0).requests
+
+
+def test_a_body_without_a_lifetime_is_asked_for_at_every_tick() -> None:
+    asking = poll()
+    for now_s in (0.0, 10.0, 20.0):
+        (request,) = asking.tick(now_s).requests
+        assert request.headers == {}
+        (event,) = asking.answer(request, answer(GLOBAL, at_s=now_s)).events
+        assert not event.cached
+
+
+@pytest.mark.parametrize("lost", ["nothing came", "500", "odd body"])
+def test_nothing_is_repeated_while_the_venue_fails(lost: str) -> None:
+    asking = poll()
+    (request,) = asking.tick(0.0).requests
+    asking.answer(request, answer(GLOBAL, cache_control="max-age=15"))
+    assert asking.tick(10.0).events
+    for now_s in (20.0, 30.0):
+        (request,) = asking.tick(now_s).requests
+        if lost != "nothing came":
+            bad = answer(b"x", 500) if lost == "500" else answer(b"[]")
+            with pytest.raises(ConnectorError):
+                asking.answer(request, bad)
+    (request,) = asking.tick(40.0).requests
+    assert not asking.answer(request, answer(GLOBAL)).events[0].cached
+
+
+@pytest.mark.parametrize(
+    ("plan", "kind", "calls"),
+    [
+        ("keyless", "global", 60),
+        ("keyless", "top", 60),
+        ("demo", "global", 4),
+        ("demo", "trending", 2),
+        ("demo", "top", 6),
+        ("pro", "top", 72),
+        ("unlimited", "top", 72),
+    ],
+)
+def test_a_plan_bounds_the_calls_of_an_hour(plan: str, kind: str, calls: int) -> None:
+    asking = poll(kind, plan)
+    asked = 0
+    for number in range(360):
+        # A tick wakes a little late, and not always equally so.
+        now_s = 10.0 * number + (number % 3) * 0.01
+        for request in asking.tick(now_s).requests:
+            asked += 1
+            asking.answer(request, answer(BODIES[kind], at_s=now_s + 0.2, cache_control="max-age=45"))
+    assert asked == calls
+
+
+def test_a_month_with_a_demo_key_stays_within_its_credits() -> None:
+    assert sum(31 * 86_400 / every_s for every_s in PLANS["demo"].refresh_s.values()) <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("plan", "cadence_s", "notice"),
+    [
+        ("keyless", 10.0, "CoinGecko keyless: asking every 60 s"),
+        ("keyless", 45.0, "CoinGecko keyless: asking every 90 s"),
+        ("keyless", 60.0, ""),
+        ("demo", 10.0, "CoinGecko demo: asking every 900 s"),
+        ("unlimited", 10.0, ""),
+    ],
+)
+def test_a_budget_that_slows_a_channel_is_told(plan: str, cadence_s: float, notice: str) -> None:
+    terms = PLANS[plan]
+    refresh_s = terms.refresh_s.get("global", 0.0)
+    assert CoinGeckoPoll(channel("global", cadence_s), terms, refresh_s=refresh_s).notice == notice
+
+
+# ---- together with the loop
+
+
+class World:
+    """A context that writes down what it is told, and runs a connector again when it fails."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[float, Event]] = []
+        self.reports: list[StateChange] = []
+        self.errors: list[tuple[float, ConnectorError]] = []
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        self.events += [(round(trio.current_time(), 3), event) for event in events]
+
+    async def report(self, change: StateChange) -> None:
+        self.reports.append(change)
+
+    def now_ms(self) -> int:
+        return NOW_MS + round(trio.current_time() * 1_000)
+
+    async def supervise(self, connector: Connector) -> None:
+        while True:
+            try:
+                await connector.run(self)
+            except ConnectorError as error:
+                self.errors.append((round(trio.current_time(), 3), error))
+                await trio.sleep(error.retry_after_s or 0.0)
+
+
+class Venue:
+    """CoinGecko with a body that never changes."""
+
+    def __init__(self, down: tuple[float, float] = (0.0, 0.0)) -> None:
+        self.down = down
+        self.asked: list[tuple[float, int]] = []
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        now_s = round(trio.current_time(), 3)
+        headers = {"ETag": '"1"', "Cache-Control": "public, max-age=30"}
+        if self.down[0] <= now_s < self.down[1]:
+            response = httpx.Response(503)
+        elif request.headers.get("if-none-match") == '"1"':
+            response = httpx.Response(304, headers=headers)
+        else:
+            response = httpx.Response(200, content=GLOBAL, headers=headers)
+        self.asked.append((now_s, response.status_code))
+        return response
+
+    def poller(self, asking: CoinGeckoPoll) -> Poller:
+        host = Host(
+            "CoinGecko",
+            "http://coingecko.test/api/v3",
+            timeout_s=8.0,
+            user_agent="tickerd/1",
+            transport=httpx.MockTransport(self),
+        )
+        return Poller(channel(), asking, host)
+
+
+async def test_a_channel_ticks_at_its_cadence_whatever_the_plan_allows(
+    autojump_clock: MockClock,
+) -> None:
+    venue, world = Venue(), World()
+    with trio.move_on_after(125):
+        await world.supervise(venue.poller(poll(plan="keyless")))
+    assert [at_s for at_s, _ in world.events] == [10.0 * number for number in range(13)]
+    assert venue.asked == [(0.0, 200), (60.0, 304), (120.0, 304)]
+    assert [event.cached for _, event in world.events] == [False] + [True] * 12
+    assert {event.received_ms for _, event in world.events} == {NOW_MS}
+    assert world.reports == [StateChange("coingecko_global", "live", "CoinGecko keyless: asking every 60 s")]
+
+
+async def test_an_outage_silences_the_channel_and_its_end_revives_it(
+    autojump_clock: MockClock,
+) -> None:
+    venue, world = Venue(down=(25.0, 55.0)), World()
+    with trio.move_on_after(75):
+        await world.supervise(venue.poller(poll()))
+    assert venue.asked == [(0.0, 200), (30.0, 503), (40.0, 503), (50.0, 503), (60.0, 304)]
+    assert [at_s for at_s, _ in world.events] == [0.0, 10.0, 20.0, 60.0, 70.0]
+    assert {str(error) for _, error in world.errors} == {"CoinGecko is in trouble (HTTP 503)"}
+
+
+async def test_failed_calls_are_kept_within_the_minutes_limit(autojump_clock: MockClock) -> None:
+    venue, world = Venue(down=(0.0, 100.0)), World()
+    with trio.move_on_after(125):
+        await world.supervise(venue.poller(poll(plan="keyless")))
+    assert venue.asked == [(0.0, 503), (60.0, 503), (120.0, 200)]
+
+
+# ---- what is built
+
+
+@pytest.mark.parametrize(
+    ("plan", "header"),
+    [("demo", "x-cg-demo-api-key"), ("pro", "x-cg-pro-api-key"), ("keyless", ""), ("unlimited", "")],
+)
+def test_the_key_goes_into_the_plans_header_only(plan: str, header: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts: list[dict[str, object]] = []
+
+    class Noted(Host):
+        def __init__(self, venue: str, base_url: str, **more: object) -> None:
+            hosts.append({"venue": venue, "base_url": base_url, **more})
+
+    monkeypatch.setattr(coingecko, "Host", Noted)
+    build(plan, "global")
+    ((host,),) = (hosts,)
+    assert host["headers"] == ({header: SECRET} if header else {})
+    assert host["base_url"] == "https://api.coingecko.com/api/v3"
+    assert host["user_agent"] == "tickerd/1.2.3"
+
+
+def build(plan: str, *kinds: str) -> list[Connector]:
+    return coingecko.build(
+        [channel(kind) for kind in kinds],
+        base_url="https://api.coingecko.com/api/v3",
+        api_key=SECRET,
+        plan=plan,
+        timeout_s=8.0,
+        user_agent="tickerd/1.2.3",
+    )
+
+
+def test_each_channel_gets_a_connector_of_its_name() -> None:
+    made = build("demo", "global", "top")
+    assert [connector.channels for connector in made] == [("coingecko_global",), ("coingecko_top",)]
+
+
+def test_channels_of_one_kind_share_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    spread: list[float] = []
+
+    class Noted(CoinGeckoPoll):
+        def __init__(self, *args: object, refresh_s: float, **more: object) -> None:
+            spread.append(refresh_s)
+
+    monkeypatch.setattr(coingecko, "CoinGeckoPoll", Noted)
+    build("keyless", "top", "top", "global")
+    assert spread == [120.0, 120.0, 60.0]
+
+
+def test_a_plan_that_is_none_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match="'gold'; allowed: keyless, demo, pro, unlimited"):
+        build("gold", "global")
