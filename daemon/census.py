@@ -1,0 +1,62 @@
+"""How many are here, in all and from each address.
+
+The front door counts its connections and its websocket clients by it, each with limits of their own.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, TypeAlias
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SUBSCRIBER_BITS: Final = 64
+"""What one subscriber has whole of IPv6 (RFC 6177): counting single addresses would be no limit at all."""
+
+
+class Census:
+    """A count in all, and one per address.
+
+    Addresses behind which many clients stand, loopback and the given networks, are in the total only. An IPv6 address
+    counts as its /64 network.
+
+    Attributes:
+        total: how many there are.
+    """
+
+    def __init__(self, exempt: tuple[Network, ...] = ()) -> None:
+        self.total = 0
+        self._exempt = exempt
+        self._of: Counter[str] = Counter()
+
+    def of(self, peer: str) -> int:
+        """How many are from that IP address; 0 for an exempt one."""
+        return self._of[self._counted_as(peer)]
+
+    @contextmanager
+    def counting(self, peer: str) -> Iterator[None]:
+        """One more, as long as the block lasts."""
+        name = self._counted_as(peer)
+        self.total += 1
+        if name:
+            self._of[name] += 1
+        try:
+            yield
+        finally:
+            self.total -= 1
+            if name:
+                self._of[name] -= 1
+                # Else every address that ever came would stay here.
+                if not self._of[name]:
+                    del self._of[name]
+
+    def _counted_as(self, peer: str) -> str:
+        address = ipaddress.ip_address(peer)
+        if address.is_loopback or any(address in network for network in self._exempt):
+            return ""
+        if address.version == 6:
+            return str(ipaddress.ip_network((int(address), _SUBSCRIBER_BITS), strict=False))
+        return peer

@@ -1,0 +1,330 @@
+"""The one port: accepts connections, keeps their number within limits, and sends each request where it belongs.
+
+What comes is one of three things: a websocket handshake (`daemon.handshake` judges it, and `upgrade` serves what it
+lets in), a plain request (`routes` answers it), or neither (an error object, and the connection ends).
+
+Listeners and connections have different lives: `stop_accepting` ends the former at once, while the latter finish what
+they have begun. A connection that fails, by whatever exception, is logged and ends alone: `_barrier` sees to that.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import random
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeAlias
+
+import msgspec
+import trio
+
+from daemon import handshake
+from daemon.census import Census
+from daemon.clock import WallClock
+from daemon.http import Conversation, HttpLimits, Refused, Request, Response
+from protocol.codes import ErrorCode
+from protocol.messages import Format
+
+Transport: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+_RETRY_S: Final = (5.0, 15.0)
+"""Between these a refused client is asked to wait; each another time, so that they do not come back all at once."""
+
+_REFUSALS_AT_ONCE: Final = 64
+"""So many connections over the limit are told why they are refused; those beyond are closed without a word."""
+
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing (RFC 9110 section 9.2.1)."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class FrontDoorLimits(HttpLimits, frozen=True, kw_only=True):
+    """What one connection may cost (`HttpLimits`), and how many there may be.
+
+    Attributes:
+        connections: open at once, of whatever kind.
+        connections_per_address: of those, from one address; loopback and trusted proxies are excepted.
+        clients: websocket clients at once.
+        clients_per_address: of those, from one address; loopback and trusted proxies are excepted.
+    """
+
+    connections: int
+    connections_per_address: int
+    clients: int
+    clients_per_address: int
+
+
+class FrontDoorStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes on now (`*_open`), and what has happened since the start."""
+
+    connections_open: int
+    clients_open: int
+    accepted_count: int
+    requests_count: int
+    upgrades_count: int
+    refused_count: int
+    broken_count: int
+    failed_count: int
+
+
+class Upgrade(msgspec.Struct, frozen=True, kw_only=True):
+    """A websocket client that is let in, before it has had its answer.
+
+    Attributes:
+        stream: its connection; whoever serves it closes it.
+        head: the handshake, for the websocket library to read first.
+        trailing: what the client has sent behind the handshake already.
+        peer: its IP address.
+        format: how its messages are written.
+        subprotocol: the name to confirm, or None where it offered none.
+    """
+
+    stream: Transport
+    head: bytes
+    trailing: bytes
+    peer: str
+    format: Format
+    subprotocol: str | None
+
+
+class Routes(Protocol):
+    """Whoever answers plain requests."""
+
+    async def answer(self, request: Request) -> Response:
+        """The response. Raises: Refused; anything else is a bug, and the client gets a 500."""
+        ...
+
+
+class FrontDoor:
+    """Listeners, limits, and the way to `routes` or `upgrade`."""
+
+    def __init__(
+        self,
+        *,
+        limits: FrontDoorLimits,
+        origins: frozenset[str],
+        tls: ssl.SSLContext | None,
+        routes: Routes,
+        upgrade: Callable[[Upgrade], Awaitable[None]],
+        clock: WallClock,
+        trusted_proxies: tuple[str, ...] = (),
+    ) -> None:
+        """Set up; nothing listens before `run`.
+
+        Args:
+            limits: what one connection may cost, and how many there may be.
+            origins: whose pages are let in beside our own.
+            tls: speak TLS, and only that; None for plain HTTP.
+            routes: answers plain requests.
+            upgrade: serves one websocket client until it ends.
+            clock: for stamps.
+            trusted_proxies: addresses or networks that the limits per address are not meant for, beside loopback.
+        """
+        self._limits = limits
+        self._origins = origins
+        self._tls = tls
+        self._routes = routes
+        self._upgrade = upgrade
+        self._clock = clock
+        self._listening = trio.CancelScope()
+        self._conversations: set[Conversation] = set()
+        exempt = tuple(ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies)
+        self._connections = Census(exempt)
+        self._clients = Census(exempt)
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new clients may come: until `stop_accepting`."""
+        return not self._listening.cancel_called
+
+    def stop_accepting(self) -> None:
+        """Close the listeners. Requests that have begun are answered; who pauses between two is closed; no upgrades."""
+        self._listening.cancel(reason="the front door closes")
+        for conversation in self._conversations:
+            conversation.close_soon()
+
+    def statistics(self) -> FrontDoorStatistics:
+        """Counts of now and since the start."""
+        return FrontDoorStatistics(
+            connections_open=self._connections.total,
+            clients_open=self._clients.total,
+            **{
+                f"{name}_count": self._counts[name]
+                for name in ("accepted", "requests", "upgrades", "refused", "broken", "failed")
+            },
+        )
+
+    async def run(
+        self,
+        listeners: list[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled, or until the last connection has ended after `stop_accepting`.
+
+        It owns the listeners from here on. If cancelled, every connection is closed at once, whatever it was doing.
+
+        Raises:
+            OSError: a listener failed for good. Running out of file descriptors is no such failure: trio tries again.
+        """
+        async with trio.open_nursery() as connections:
+            with self._listening:
+                await trio.serve_listeners(
+                    self._barrier, listeners, handler_nursery=connections, task_status=task_status
+                )
+
+    async def _barrier(self, stream: trio.SocketStream) -> None:
+        """Serve one connection, and let nothing out of here that would end the others."""
+        peer = "a peer that is gone"
+        try:
+            peer = _peer_of(stream)
+            self._counts["accepted"] += 1
+            with self._connections.counting(peer):
+                await self._serve(stream, peer)
+        # The peer went, or stopped taking what it asked for: that is everyday life.
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as gone:
+            self._counts["broken"] += 1
+            _log.debug("connection from %s broke: %r", peer, gone.exceptions[0])
+        except* Exception as failed:
+            self._counts["failed"] += 1
+            _log.error("connection from %s failed", peer, exc_info=failed)
+
+    async def _serve(self, socket_stream: trio.SocketStream, peer: str) -> None:
+        """One connection: TLS, if it is spoken here, then HTTP."""
+        deadline = trio.current_time() + self._limits.handshake_s
+        over = self._over_limit(peer)
+        if over and (self._tls is not None or self._connections.total > self._limits.connections + _REFUSALS_AT_ONCE):
+            # An answer would cost a TLS handshake, or a task: what there is too little of.
+            self._counts["refused"] += 1
+            return
+        stream: Transport = socket_stream
+        if self._tls is not None:
+            stream = trio.SSLStream(socket_stream, self._tls, server_side=True, https_compatible=True)
+            with trio.fail_at(deadline):
+                await stream.do_handshake()
+        http = Conversation(
+            stream,
+            self._limits,
+            self._clock,
+            peer=peer,
+            secure=self._tls is not None,
+            head_deadline=deadline,
+        )
+        if over:
+            await self._refuse(http, _full(over))
+            await http.close()
+            return
+        await self.converse(stream, http, peer)
+
+    async def converse(self, stream: Transport, http: Conversation, peer: str) -> None:
+        """Answer one request after the other until one upgrades the connection or it ends. Closes the stream.
+
+        Raises:
+            trio.BrokenResourceError, trio.TooSlowError: the client went, or did not take its answer. Whatever `upgrade`
+                raises comes through too.
+        """
+        self._conversations.add(http)
+        if not self.accepting:
+            http.close_soon()
+        try:
+            admitted = await self._answer_until_upgrade(http)
+        finally:
+            self._conversations.discard(http)
+        if admitted is None:
+            await http.close()
+            return
+        with self._clients.counting(peer):
+            self._counts["upgrades"] += 1
+            await self._upgrade(
+                Upgrade(
+                    stream=stream,
+                    head=admitted.head,
+                    trailing=http.trailing,
+                    peer=peer,
+                    format=admitted.format,
+                    subprotocol=admitted.subprotocol,
+                )
+            )
+
+    async def _answer_until_upgrade(self, http: Conversation) -> handshake.Handshake | None:
+        """Answer requests; a handshake that is let in ends it, with no checkpoint between the limits and the count."""
+        while True:
+            try:
+                request = await http.receive()
+                if request is None:
+                    return None
+                self._counts["requests"] += 1
+                if request.path == handshake.PATH:
+                    admitted = handshake.judge(request, self._origins)
+                    self._check_room(request.peer)
+                    return admitted
+                if request.method not in _SAFE:
+                    handshake.check_origin(request, self._origins)
+                response = await self._answer(request)
+            except Refused as refused:
+                await self._refuse(http, refused)
+            else:
+                await http.send(response)
+            if not http.next_cycle():
+                return None
+
+    async def _answer(self, request: Request) -> Response:
+        """The routes' answer. The second barrier: a bug in there costs its client a 500 and nobody else anything."""
+        try:
+            return await self._routes.answer(request)
+        except Refused:
+            raise
+        except Exception as failed:
+            self._counts["failed"] += 1
+            what = f"{request.method} {request.path[:200]!r}"
+            _log.error("%s from %s failed", what, request.peer, exc_info=failed)
+            raise Refused(500, ErrorCode.INTERNAL, "the daemon failed to answer; its log says why") from failed
+
+    async def _refuse(self, http: Conversation, refused: Refused) -> None:
+        self._counts["refused"] += 1
+        await http.send(refused.response(self._clock.timestamp()), close=refused.status == 503)
+
+    def _check_room(self, peer: str) -> None:
+        """Whether one more websocket client may come. Raises: Refused, 503."""
+        limits = self._limits
+        if not self.accepting:
+            raise _unavailable(ErrorCode.UNAVAILABLE, "the daemon is stopping; come back later")
+        if self._clients.total >= limits.clients:
+            raise _full(f"all {limits.clients} places for websocket clients are taken")
+        if self._clients.of(peer) >= limits.clients_per_address:
+            raise _full(f"{peer} has {limits.clients_per_address} websocket clients already, which is the limit")
+
+    def _over_limit(self, peer: str) -> str:
+        """Which limit this connection, which is counted already, goes beyond; "" for none."""
+        limits = self._limits
+        if self._connections.total > limits.connections:
+            return f"all {limits.connections} connections are taken"
+        if self._connections.of(peer) > limits.connections_per_address:
+            return f"{peer} has {limits.connections_per_address} connections already, which is the limit"
+        return ""
+
+
+def _peer_of(stream: trio.SocketStream) -> str:
+    """The remote end's IP address; an IPv4 client of an IPv6 listener as IPv4 (RFC 4291 section 2.5.5.2).
+
+    Raises:
+        OSError: it has gone already.
+    """
+    name: str = stream.socket.getpeername()[0]
+    address = ipaddress.ip_address(name)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def _full(message: str) -> Refused:
+    return _unavailable(ErrorCode.FULL, message)
+
+
+def _unavailable(code: ErrorCode, message: str) -> Refused:
+    wait_s = math.ceil(random.uniform(*_RETRY_S))
+    return Refused(503, code, message, (("Retry-After", str(wait_s)),))

@@ -1,0 +1,339 @@
+"""The plain HTTP routes: what can be asked without a websocket.
+
+Each route is one function from a request to a response, over read-only views of the daemon (the Protocols below). None
+of them waits for anything, so what a response says belongs to one moment: the position on the tape that a snapshot
+names is the position at which it was taken.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from connectors.base import State
+from daemon.clock import WallClock
+from daemon.http import Refused, Request, Response
+from protocol.channels import Catalogue, Channel
+from protocol.codes import ErrorCode
+from protocol.messages import Control, ServerInfo, TestResponse, encode
+
+
+class TapeView(Protocol):
+    """Where the tape is."""
+
+    @property
+    def epoch(self) -> str:
+        """The tape's identity."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """`seq` of the newest entry."""
+        ...
+
+
+class HubView(Protocol):
+    """What the hub can be asked without waiting."""
+
+    def broadcast_test(self, message: str) -> int:
+        """Send a `test` to every connected client; how many those are."""
+        ...
+
+    def latest(self, channel: str, instrument: str | None = None) -> list[bytes]:
+        """The newest message of each topic of the channel, as JSON; with `instrument`, of that topic only."""
+        ...
+
+
+class ChannelState(Protocol):
+    """How one channel's connector does."""
+
+    @property
+    def state(self) -> State:
+        """The state, as clients see it."""
+        ...
+
+    @property
+    def since_ms(self) -> int:
+        """When it went into that state, ms since 1970."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why; "" where there is nothing to say."""
+        ...
+
+    @property
+    def retry_in_s(self) -> float | None:
+        """When the next attempt follows, if one is planned."""
+        ...
+
+    @property
+    def last_event_ms(self) -> int | None:
+        """When its last message came, ms since 1970; None where none has come."""
+        ...
+
+
+class BoardView(Protocol):
+    """The states of all channels."""
+
+    def states(self) -> Mapping[str, ChannelState]:
+        """By the channel's name."""
+        ...
+
+
+class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel and how it does; `since` is ISO-8601, `age_s` the age of its last message."""
+
+    name: str
+    source: str
+    kind: str
+    type: str
+    instruments: tuple[str, ...]
+    cadence_s: float | None
+    state: State
+    since: str
+    reason: str
+    retry_in_s: float | None
+    age_s: float | None
+
+
+class Health(Control, frozen=True, kw_only=True, tag="health"):
+    """`GET /healthz`: the process is alive, and its event loop turns."""
+
+    status: str
+    server: ServerInfo
+    epoch: str
+    seq: int
+
+
+class Readiness(Control, frozen=True, kw_only=True, tag="readiness"):
+    """`GET /readyz`: whether clients are let in and get data, and why not."""
+
+    ready: bool
+    reason: str = ""
+    channels: tuple[ChannelReport, ...]
+
+
+class ChannelList(Control, frozen=True, kw_only=True, tag="channels"):
+    """`GET /channels`: the catalogue."""
+
+    channels: tuple[ChannelReport, ...]
+
+
+class Snapshot(Control, frozen=True, kw_only=True, tag="snapshot"):
+    """`GET /snapshot/{channel}`: the newest message of each topic, byte for byte as on the websocket.
+
+    `epoch` and `seq` are the position it was taken at: `since` of a `subscribe` continues from there.
+    """
+
+    channel: str
+    instrument: str | UnsetType = UNSET
+    epoch: str
+    seq: int
+    messages: list[Raw]
+
+
+class _TestRequest(msgspec.Struct):
+    """`POST /ws/test`: `{"message": "Hello, WebSocket!"}`."""
+
+    message: str
+
+
+_Route: TypeAlias = Callable[[Request], Response]
+
+_SNAPSHOT: Final = "/snapshot/"
+_LONGEST_SHOWN: Final = 100
+_test_request: Final = msgspec.json.Decoder(_TestRequest)
+
+_PAGE: Final = b"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>tickerd</title>
+<h1>tickerd</h1>
+<p>Real-time crypto market data over one websocket. Open <code>/ws</code> on this address and send
+<code>{"type":"subscribe","channels":["*"]}</code>.</p>
+<ul>
+<li><code>GET /ws</code>: the websocket</li>
+<li><a href="/channels"><code>GET /channels</code></a>: what there is to subscribe to, and how it does</li>
+<li><code>GET /snapshot/{channel}</code>: the latest messages of one channel;
+<code>?instrument=BTC/USDT</code> for one pair</li>
+<li><a href="/healthz"><code>GET /healthz</code></a>: whether the daemon is alive</li>
+<li><a href="/readyz"><code>GET /readyz</code></a>: whether it delivers</li>
+<li><code>POST /ws/test</code> with <code>{"message":"..."}</code>: a test message to every connected client</li>
+</ul>
+"""
+
+
+class PlainRoutes:
+    """Finds the route of a request, and answers it; a `HEAD` as `GET`, whose body is left out when it is sent."""
+
+    def __init__(
+        self,
+        *,
+        server: ServerInfo,
+        catalogue: Callable[[], Catalogue],
+        tape: TapeView,
+        hub: HubView,
+        board: BoardView,
+        accepting: Callable[[], bool],
+        clock: WallClock,
+    ) -> None:
+        """`accepting`: whether clients are let in. `catalogue` is asked each time, since a reload makes another."""
+        self._server = server
+        self._catalogue = catalogue
+        self._tape = tape
+        self._hub = hub
+        self._board = board
+        self._accepting = accepting
+        self._clock = clock
+        self._routes: dict[str, dict[str, _Route]] = {
+            "/": {"GET": self._page},
+            "/healthz": {"GET": self._health},
+            "/readyz": {"GET": self._readiness},
+            "/channels": {"GET": self._channels},
+            "/ws/test": {"POST": self._test},
+        }
+
+    async def answer(self, request: Request) -> Response:
+        """The response. No checkpoint.
+
+        Raises:
+            Refused: 404 for an unknown path, 405 for another method than the path has, and what the routes refuse.
+        """
+        methods = self._methods_of(request.path)
+        if methods is None:
+            seen = f"nothing is at {request.path[:_LONGEST_SHOWN]!r}; GET / lists what there is"
+            raise Refused(404, ErrorCode.NOT_FOUND, seen)
+        route = methods.get("GET" if request.method == "HEAD" else request.method)
+        if route is None:
+            allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+            seen = f"{request.method[:20]} {request.path[:_LONGEST_SHOWN]}; allowed: {allowed}"
+            raise Refused(405, ErrorCode.METHOD_NOT_ALLOWED, seen, (("Allow", allowed),))
+        return route(request)
+
+    def _methods_of(self, path: str) -> Mapping[str, _Route] | None:
+        if path.startswith(_SNAPSHOT):
+            return {"GET": self._snapshot}
+        return self._routes.get(path)
+
+    def _page(self, request: Request) -> Response:
+        return Response(200, _PAGE, content_type="text/html; charset=utf-8")
+
+    def _health(self, request: Request) -> Response:
+        return _ok(
+            Health(
+                timestamp=self._clock.timestamp(),
+                status="ok",
+                server=self._server,
+                epoch=self._tape.epoch,
+                seq=self._tape.head,
+            )
+        )
+
+    def _readiness(self, request: Request) -> Response:
+        delivered = any(state.last_event_ms is not None for state in self._board.states().values())
+        reason = ""
+        if not self._accepting():
+            reason = "stopping: no client is let in"
+        elif not delivered:
+            reason = "no connector has delivered yet"
+        ready = not reason
+        body = Readiness(timestamp=self._clock.timestamp(), ready=ready, reason=reason, channels=self._reports())
+        return Response(200 if ready else 503, encode(body))
+
+    def _channels(self, request: Request) -> Response:
+        return _ok(
+            ChannelList(timestamp=self._clock.timestamp(), channels=self._reports()),
+        )
+
+    def _snapshot(self, request: Request) -> Response:
+        name = request.path.removeprefix(_SNAPSHOT)
+        catalogue = self._catalogue()
+        channel = catalogue.get(name)
+        if channel is None:
+            nearest = catalogue.nearest(name[:_LONGEST_SHOWN])
+            hint = f"nearest: {', '.join(nearest)}" if nearest else "GET /channels lists what there is"
+            seen = f"no channel {name[:_LONGEST_SHOWN]!r}; {hint}"
+            raise Refused(404, ErrorCode.UNKNOWN_CHANNEL, seen)
+        instrument = _instrument(request, channel)
+        return _ok(
+            Snapshot(
+                timestamp=self._clock.timestamp(),
+                channel=name,
+                instrument=UNSET if instrument is None else instrument,
+                epoch=self._tape.epoch,
+                seq=self._tape.head,
+                messages=[Raw(payload) for payload in self._hub.latest(name, instrument)],
+            )
+        )
+
+    def _test(self, request: Request) -> Response:
+        # Behind a proxy on this machine every peer is loopback: what was forwarded came from elsewhere.
+        forwarded = request.values("x-forwarded-for") or request.values("forwarded")
+        if forwarded or not ipaddress.ip_address(request.peer).is_loopback:
+            remote = "POST /ws/test is for clients on the daemon's own machine"
+            raise Refused(403, ErrorCode.FORBIDDEN, remote)
+        try:
+            test = _test_request.decode(request.body)
+        except msgspec.ValidationError as error:
+            raise Refused(400, ErrorCode.INVALID_FIELD, str(error)) from error
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise Refused(400, ErrorCode.MALFORMED, f"the body is not JSON: {error}") from error
+        clients = self._hub.broadcast_test(test.message)
+        return _ok(
+            TestResponse(
+                timestamp=self._clock.timestamp(),
+                message="Broadcast to all connected clients",
+                clients=clients,
+            )
+        )
+
+    def _reports(self) -> tuple[ChannelReport, ...]:
+        """Every channel of the catalogue that has a state, in the catalogue's order."""
+        states = self._board.states()
+        return tuple(
+            self._report(channel, states[channel.name]) for channel in self._catalogue() if channel.name in states
+        )
+
+    def _report(self, channel: Channel, state: ChannelState) -> ChannelReport:
+        age_s = None
+        if state.last_event_ms is not None:
+            # The wall clock may have been set back in between; a message from the future has no age.
+            age_s = max(0, self._clock.now_ms() - state.last_event_ms) / 1000
+        return ChannelReport(
+            name=channel.name,
+            source=channel.exchange,
+            kind=channel.kind,
+            type=channel.type,
+            instruments=channel.instruments,
+            cadence_s=channel.cadence_s,
+            state=state.state,
+            since=self._clock.iso(state.since_ms),
+            reason=state.reason,
+            retry_in_s=state.retry_in_s,
+            age_s=age_s,
+        )
+
+
+def _ok(body: Control) -> Response:
+    return Response(200, encode(body))
+
+
+def _instrument(request: Request, channel: Channel) -> str | None:
+    """The one that is asked for, if one is. Raises: Refused, where the channel has no such instrument."""
+    asked = [value for name, value in request.query if name == "instrument"]
+    if not asked:
+        return None
+    if len(asked) > 1:
+        raise Refused(400, ErrorCode.INVALID_FIELD, f"{len(asked)} instruments; a snapshot is of one, or of all")
+    [instrument] = asked
+    if instrument not in channel.instruments:
+        of = ", ".join(channel.instruments[:20]) or "none, it is about a whole market"
+        seen = f"no instrument {instrument[:_LONGEST_SHOWN]!r} in {channel.name}; it has: {of}"
+        raise Refused(404, ErrorCode.UNKNOWN_INSTRUMENT, seen)
+    return instrument

@@ -1,0 +1,338 @@
+"""What the plain HTTP routes answer, over made-up views of the daemon."""
+
+import html.parser
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from connectors.base import State
+from daemon.clock import WallClock
+from daemon.http import Headers, Refused, Request, Response
+from daemon.routes import ChannelState, PlainRoutes
+from protocol.channels import Catalogue, Channel
+from protocol.codes import ErrorCode
+from protocol.messages import ServerInfo
+
+NOW_MS = 1_765_211_445_123
+NOW = "2025-12-08T16:30:45.123Z"
+CATALOGUE = Catalogue(
+    [
+        Channel(
+            name="binance_prices",
+            exchange="binance",
+            kind="prices",
+            type="price_update",
+            instruments=("BTC/USDT", "ETH/USDT"),
+            cadence_s=10.0,
+        ),
+        Channel(name="coingecko_global", exchange="coingecko", kind="global", type="market_update", cadence_s=10.0),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class FakeState:
+    state: State = "connecting"
+    since_ms: int = NOW_MS - 5_000
+    reason: str = ""
+    retry_in_s: float | None = None
+    last_event_ms: int | None = None
+
+
+@dataclass
+class Daemon:
+    """The views and the routes over them."""
+
+    epoch: str = "k3v"
+    head: int = 1287
+    accepting: bool = True
+    channel_states: dict[str, FakeState] = field(
+        default_factory=lambda: {name: FakeState() for name in CATALOGUE.names}
+    )
+    messages: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    tests: list[str] = field(default_factory=list)
+
+    def broadcast_test(self, message: str) -> int:
+        self.tests.append(message)
+        return 3
+
+    def latest(self, channel: str, instrument: str | None = None) -> list[bytes]:
+        return [
+            message for (name, of), message in self.messages.items() if name == channel and instrument in (None, of)
+        ]
+
+    def states(self) -> Mapping[str, ChannelState]:
+        return self.channel_states
+
+    async def answer(self, request: Request) -> Response:
+        routes = PlainRoutes(
+            server=ServerInfo("tickerd", "1.2.3"),
+            catalogue=lambda: CATALOGUE,
+            tape=self,
+            hub=self,
+            board=self,
+            accepting=lambda: self.accepting,
+            clock=WallClock(lambda: NOW_MS * 1_000_000),
+        )
+        return await routes.answer(request)
+
+    async def get(self, path: str, query: Headers = ()) -> Response:
+        return await self.answer(Request(method="GET", path=path, query=query, peer="192.0.2.1"))
+
+    async def post(self, body: bytes, *, peer: str = "127.0.0.1", headers: Headers = ()) -> Response:
+        return await self.answer(Request(method="POST", path="/ws/test", body=body, peer=peer, headers=headers))
+
+    async def refusal(self, method: str, path: str, query: Headers = ()) -> Refused:
+        with pytest.raises(Refused) as caught:
+            await self.answer(Request(method=method, path=path, query=query, peer="192.0.2.1"))
+        return caught.value
+
+
+async def test_health_says_who_and_where() -> None:
+    response = await Daemon().get("/healthz")
+    assert (response.status, response.content_type) == (200, "application/json")
+    assert json.loads(response.body) == {
+        "type": "health",
+        "timestamp": NOW,
+        "status": "ok",
+        "server": {"name": "tickerd", "version": "1.2.3"},
+        "epoch": "k3v",
+        "seq": 1287,
+    }
+
+
+async def test_ready_once_a_connector_has_delivered_and_until_the_stop() -> None:
+    daemon = Daemon()
+    response = await daemon.get("/readyz")
+    assert response.status == 503
+    body = json.loads(response.body)
+    assert (body["type"], body["ready"], body["reason"]) == ("readiness", False, "no connector has delivered yet")
+    assert [channel["name"] for channel in body["channels"]] == ["binance_prices", "coingecko_global"]
+
+    daemon.channel_states["coingecko_global"] = FakeState("live", last_event_ms=NOW_MS)
+    response = await daemon.get("/readyz")
+    assert response.status == 200
+    body = json.loads(response.body)
+    assert body["ready"] is True
+    assert [channel["state"] for channel in body["channels"]] == ["connecting", "live"]
+
+    daemon.accepting = False
+    response = await daemon.get("/readyz")
+    assert response.status == 503
+    assert "stopping" in json.loads(response.body)["reason"]
+
+
+async def test_the_catalogue_tells_each_channels_state_and_age() -> None:
+    daemon = Daemon()
+    daemon.channel_states = {
+        "coingecko_global": FakeState("reconnecting", reason="429", retry_in_s=2.5, last_event_ms=NOW_MS + 40),
+        "binance_prices": FakeState("live", last_event_ms=NOW_MS - 1_500),
+    }
+    body = json.loads((await daemon.get("/channels")).body)
+    assert (body["type"], body["timestamp"]) == ("channels", NOW)
+    assert body["channels"] == [
+        {
+            "name": "binance_prices",
+            "source": "binance",
+            "kind": "prices",
+            "type": "price_update",
+            "instruments": ["BTC/USDT", "ETH/USDT"],
+            "cadence_s": 10.0,
+            "state": "live",
+            "since": "2025-12-08T16:30:40.123Z",
+            "reason": "",
+            "retry_in_s": None,
+            "age_s": 1.5,
+        },
+        {
+            "name": "coingecko_global",
+            "source": "coingecko",
+            "kind": "global",
+            "type": "market_update",
+            "instruments": [],
+            "cadence_s": 10.0,
+            "state": "reconnecting",
+            "since": "2025-12-08T16:30:40.123Z",
+            "reason": "429",
+            "retry_in_s": 2.5,
+            "age_s": 0.0,
+        },
+    ]
+
+
+BTC = b'{"type":"price_update","instrument":"BTC/USDT","price":42150.50,"timestamp":"t","seq":1}'
+ETH = b'{"type":"price_update","instrument":"ETH/USDT","price":0.10,"timestamp":"t","seq":2}'
+
+
+async def test_a_snapshot_has_the_messages_byte_for_byte() -> None:
+    daemon = Daemon(messages={("binance_prices", "BTC/USDT"): BTC, ("binance_prices", "ETH/USDT"): ETH})
+    response = await daemon.get("/snapshot/binance_prices")
+    assert response.status == 200
+    assert b'"messages":[' + BTC + b"," + ETH + b"]" in response.body
+    body = json.loads(response.body)
+    assert {key: body[key] for key in body if key != "messages"} == {
+        "type": "snapshot",
+        "timestamp": NOW,
+        "channel": "binance_prices",
+        "epoch": "k3v",
+        "seq": 1287,
+    }
+
+
+async def test_a_snapshot_of_one_instrument() -> None:
+    daemon = Daemon(messages={("binance_prices", "BTC/USDT"): BTC, ("binance_prices", "ETH/USDT"): ETH})
+    response = await daemon.get("/snapshot/binance_prices", (("instrument", "ETH/USDT"), ("other", "x")))
+    assert b'"messages":[' + ETH + b"]" in response.body
+    assert json.loads(response.body)["instrument"] == "ETH/USDT"
+
+
+async def test_a_snapshot_before_the_first_message_is_empty() -> None:
+    assert json.loads((await Daemon().get("/snapshot/coingecko_global")).body)["messages"] == []
+
+
+@pytest.mark.parametrize("path", ["/snapshot/binance_price", "/snapshot/binance_prices/"])
+async def test_an_unknown_channel_is_404_with_the_nearest(path: str) -> None:
+    refused = await Daemon().refusal("GET", path)
+    assert (refused.status, refused.code) == (404, ErrorCode.UNKNOWN_CHANNEL)
+    assert str(refused).endswith("nearest: binance_prices")
+
+
+async def test_a_channel_like_none_is_404_with_the_way_to_the_list() -> None:
+    refused = await Daemon().refusal("GET", "/snapshot/" + "x" * 10_000)
+    assert refused.code == ErrorCode.UNKNOWN_CHANNEL
+    assert str(refused).endswith("GET /channels lists what there is")
+    assert len(str(refused)) < 200
+
+
+@pytest.mark.parametrize(
+    ("channel", "query", "status", "code", "words"),
+    [
+        ("binance_prices", ["DOGE/USDT"], 404, ErrorCode.UNKNOWN_INSTRUMENT, "BTC/USDT, ETH/USDT"),
+        ("binance_prices", [""], 404, ErrorCode.UNKNOWN_INSTRUMENT, "BTC/USDT, ETH/USDT"),
+        ("coingecko_global", ["BTC/USDT"], 404, ErrorCode.UNKNOWN_INSTRUMENT, "whole market"),
+        ("binance_prices", ["BTC/USDT", "ETH/USDT"], 400, ErrorCode.INVALID_FIELD, "2 instruments"),
+    ],
+)
+async def test_an_instrument_the_channel_lacks_is_refused(
+    channel: str, query: list[str], status: int, code: ErrorCode, words: str
+) -> None:
+    fields = tuple(("instrument", value) for value in query)
+    refused = await Daemon().refusal("GET", f"/snapshot/{channel}", fields)
+    assert (refused.status, refused.code) == (status, code)
+    assert words in str(refused)
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1"])
+async def test_a_test_message_goes_to_everybody(peer: str) -> None:
+    daemon = Daemon()
+    response = await daemon.post(b'{"message": "Hello, WebSocket!", "more": 1}', peer=peer)
+    assert response.status == 200
+    assert json.loads(response.body) == {
+        "type": "test_response",
+        "message": "Broadcast to all connected clients",
+        "timestamp": NOW,
+        "clients": 3,
+    }
+    assert daemon.tests == ["Hello, WebSocket!"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", ErrorCode.MALFORMED),
+        (b"{", ErrorCode.MALFORMED),
+        (b'{"message": "\xff"}', ErrorCode.MALFORMED),
+        (b'{"more": ' + b"[" * 10_000, ErrorCode.MALFORMED),
+        (b"[]", ErrorCode.INVALID_FIELD),
+        (b"{}", ErrorCode.INVALID_FIELD),
+        (b'{"message": 1}', ErrorCode.INVALID_FIELD),
+    ],
+)
+async def test_a_bad_test_message_is_refused_and_goes_to_nobody(body: bytes, code: ErrorCode) -> None:
+    daemon = Daemon()
+    with pytest.raises(Refused) as caught:
+        await daemon.post(body)
+    assert (caught.value.status, caught.value.code) == (400, code)
+    assert daemon.tests == []
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers"),
+    [
+        ("192.0.2.1", ()),
+        ("2001:db8::1", ()),
+        ("127.0.0.1", (("x-forwarded-for", "192.0.2.1"),)),
+        ("127.0.0.1", (("forwarded", "for=192.0.2.1"),)),
+    ],
+)
+async def test_a_test_message_from_elsewhere_is_refused(peer: str, headers: Headers) -> None:
+    daemon = Daemon()
+    with pytest.raises(Refused) as caught:
+        await daemon.post(b'{"message": "x"}', peer=peer, headers=headers)
+    assert (caught.value.status, caught.value.code) == (403, ErrorCode.FORBIDDEN)
+    assert daemon.tests == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/metrics", "/events", "/asyncapi.json", "*", "", "/healthz/", "/snapshot"]
+)
+async def test_an_unknown_path_is_404_and_named(path: str) -> None:
+    refused = await Daemon().refusal("GET", path)
+    assert (refused.status, refused.code) == (404, ErrorCode.NOT_FOUND)
+    assert repr(path) in str(refused)
+
+
+async def test_a_long_path_is_cut() -> None:
+    assert len(str(await Daemon().refusal("GET", "/" + "x" * 10_000))) < 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/healthz", "GET, HEAD"),
+        ("get", "/channels", "GET, HEAD"),
+        ("DELETE", "/snapshot/nothing", "GET, HEAD"),
+        ("GET", "/ws/test", "POST"),
+        ("HEAD", "/ws/test", "POST"),
+    ],
+)
+async def test_another_method_is_405_with_what_is_allowed(method: str, path: str, allowed: str) -> None:
+    refused = await Daemon().refusal(method, path)
+    assert (refused.status, refused.code) == (405, ErrorCode.METHOD_NOT_ALLOWED)
+    assert refused.headers == (("Allow", allowed),)
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/channels", "/snapshot/binance_prices"])
+async def test_head_is_answered_like_get(path: str) -> None:
+    daemon = Daemon()
+    head = await daemon.answer(Request(method="HEAD", path=path, peer="192.0.2.1"))
+    assert head == await daemon.get(path)
+
+
+class Page(html.parser.HTMLParser):
+    """The tags and links of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str | None] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value for name, value in attrs if name == "href"]
+
+
+async def test_the_page_for_people_has_no_scripts_and_its_links_lead_somewhere() -> None:
+    daemon = Daemon()
+    response = await daemon.get("/")
+    assert response.content_type.startswith("text/html")
+    page = Page(response.body.decode())
+    assert "title" in page.tags
+    assert not page.tags & {"script", "style", "img"}
+    assert len(page.links) == 3
+    for link in page.links:
+        assert link is not None
+        assert (await daemon.get(link)).status in (200, 503)
