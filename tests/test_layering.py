@@ -43,7 +43,7 @@ FENCED = {
 CONCRETE = re.compile(r"connectors\.(binance|okx|coingecko|simulat(ed|or))(_\w+)?\b")
 """The modules of one venue each, and the simulator with its parts."""
 
-COMPOSERS = ("daemon/app.py", "daemon/__main__.py")
+COMPOSERS = ("daemon/app.py", "daemon/demo.py", "daemon/__main__.py")
 """The only files of the daemon that know them."""
 
 MOST_LINES = 380

@@ -1,0 +1,220 @@
+"""The command line: `tickerd run`, `demo`, `simulate`, `check`.
+
+Exit codes: 0 for a clean stop, 2 for a wrong command line, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, 1
+for everything else. A user's mistake gets one line on standard error and no traceback; a traceback is a bug.
+What a command needs is imported by it alone, so that `tickerd --version` does not load the daemon.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import os
+import socket
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from daemon.arguments import parser
+
+if TYPE_CHECKING:
+    from daemon.config import Config, Log
+
+CLEAN: Final = 0
+FAILED: Final = 1
+WRONG_CONFIG: Final = 78
+INTERRUPTED: Final = 130
+"""As shells report an end by SIGINT; here only for one that comes before the daemon listens to signals."""
+
+_LISTENING_FAILED: Final = {errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
+_READING_FAILED: Final = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR}
+
+
+class _Failure(Exception):
+    """A mistake of the user's, or of the machine's: one line, and the exit code."""
+
+    def __init__(self, line: str, status: int = FAILED) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Without `argv`, the process's own arguments are taken."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file's name need not be text.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        arguments = parser(version()).parse_args(argv)
+        status = _COMMANDS[arguments.command](arguments)
+    except _Failure as failure:
+        _complain(str(failure))
+        status = failure.status
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else CLEAN
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    # Only now, and here, can it show that nobody reads what argparse has printed.
+    _say("", end="")
+    return status
+
+
+def version() -> str:
+    """The installed version; a checkout that is not installed has none."""
+    try:
+        return metadata.version("tickerd")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _say(text: str, end: str = "\n") -> None:
+    """Print, at once. Whoever has stopped reading (`tickerd --help | head -1`) does not stop us."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        # What is still buffered has to go somewhere at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(line: str) -> None:
+    print("tickerd:", *line.splitlines(), file=sys.stderr)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from daemon.config import ConfigError, load
+
+    try:
+        config = load(arguments.file, os.environ)
+    except ConfigError as error:
+        for line in error.errors:
+            _say(line)
+        return WRONG_CONFIG
+    count = len(config.channels)
+    _say(f"{arguments.file}: ok, {count} channel{'s' if count != 1 else ''}")
+    return CLEAN
+
+
+def _configured(make: Callable[[], Config]) -> Config:
+    from daemon.config import ConfigError
+
+    try:
+        return make()
+    except ConfigError as error:
+        for line in error.errors:
+            _complain(line)
+        raise SystemExit(WRONG_CONFIG) from None
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from daemon import app
+    from daemon.config import load
+
+    config = _configured(lambda: load(arguments.config, os.environ))
+    start = partial(app.serve, config, announce=_announce)
+    return _until_stopped(start, config.log, "choose another with [server] port or TICKERD_SERVER__PORT")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from daemon import app, demo
+
+    def announce(urls: Sequence[str]) -> None:
+        _announce(urls)
+        _say(demo.introduction(config.server, urls))
+
+    # The venues' port has to be known before the configuration can be made.
+    with socket.create_server((demo.HOST, 0)) as venues:
+        port: int = venues.getsockname()[1]
+        config = _configured(lambda: demo.demo_config(port, os.environ, arguments.port))
+        serve = partial(app.serve, config, announce=announce)
+        start = partial(demo.demo, venues, arguments.seed, serve)
+        return _until_stopped(start, config.log, "choose another with --port")
+
+
+def _announce(urls: Sequence[str]) -> None:
+    for url in urls:
+        _say(f"listening on {url}")
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from connectors.recording import Recording, RecordingError
+    from connectors.simulator import Simulator
+    from daemon import demo
+    from daemon.config import Log
+
+    def ready(url: str, config: str) -> None:
+        if arguments.config_out is None:
+            _say(config)
+        else:
+            _write(arguments.config_out, config)
+        _say(f"listening on {url}")
+
+    try:
+        recording = None if arguments.recorded is None else Recording.load(arguments.recorded)
+    except RecordingError as error:
+        raise _Failure(str(error)) from None
+    simulator = Simulator(seed=arguments.seed, okx_rate=arguments.okx_rate, stamp=arguments.stamp, recording=recording)
+    start = partial(demo.simulate, simulator, arguments.port, ready)
+    return _until_stopped(start, Log(), "choose another with --port")
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file in one step, so that whoever waits for it never reads half of it."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise _Failure(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _until_stopped(start: Callable[[], Awaitable[int]], log: Log, hint: str) -> int:
+    """Log, run until stopped, and put into one line what shows only then: no such address, no use for a certificate."""
+    import trio
+
+    from daemon import logs
+
+    stop_logging = logs.setup(log.level, log.format)
+    try:
+        return trio.run(start)
+    except (OSError, BaseExceptionGroup) as error:
+        match list(_leaves(error)):
+            case [KeyboardInterrupt() | _Failure() as ours]:
+                raise ours from None
+            case [OSError() as cause]:
+                raise _explained(cause, hint) or error from None
+        raise
+    finally:
+        stop_logging()
+
+
+def _explained(error: OSError, hint: str) -> _Failure | None:
+    """What a user can do something about. Listeners put their address and port where others put a file's name."""
+    if isinstance(error, ssl.SSLError) or (error.filename is None and error.errno in _READING_FAILED):
+        reason = error.strerror or str(error)
+        return _Failure(f"server.certificate, server.key: cannot be used: {reason}", WRONG_CONFIG)
+    if error.errno == errno.EADDRINUSE and error.filename is not None:
+        return _Failure(f"{error.filename} is in use; {hint}")
+    if error.errno in _LISTENING_FAILED and error.filename is not None:
+        return _Failure(f"cannot listen on {error.filename}: {error.strerror}; {hint}")
+    return None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+_COMMANDS: Final = {"run": _run, "demo": _demo, "simulate": _simulate, "check": _check}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What the command line accepts, with help and examples for each command. What a command does is in `__main__`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final, NoReturn, TypeAlias
+
+WRONG_USAGE: Final = 2
+
+_Add: TypeAlias = Callable[..., argparse.ArgumentParser]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_USAGE, f"tickerd: {' '.join(message.splitlines())}; see {self.prog} --help\n")
+
+
+def parser(version: str) -> argparse.ArgumentParser:
+    """The parser of the whole command line. The result's `command` is the name of a sub-command.
+
+    On a wrong command line `parse_args` raises SystemExit(2), after one line on standard error.
+    """
+    whole = _command_parser(
+        _Parser,
+        "Real-time crypto market data from Binance, OKX and CoinGecko over one websocket.",
+        """
+  tickerd demo                              try it, with simulated venues
+  tickerd run                               serve the real venues on localhost, port 8000
+  tickerd run --config tickerd.toml         the same, as the file says
+  tickerd check tickerd.toml                look a configuration over
+  tickerd simulate --port 9000              the simulated venues as a process of their own
+  TICKERD_SERVER__PORT=9000 tickerd run     the environment wins over the file""",
+        prog="tickerd",
+    )
+    whole.add_argument("--version", action="version", version=f"tickerd {version}", help="print the version and stop")
+    commands = whole.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    add = partial(_command_parser, commands.add_parser)
+    _add_run(add)
+    _add_demo(add)
+    _add_simulate(add)
+    _add_check(add)
+    return whole
+
+
+def _command_parser(
+    make: Callable[..., argparse.ArgumentParser], description: str, examples: str, **names: str
+) -> argparse.ArgumentParser:
+    return make(
+        **names,
+        description=description,
+        epilog=f"examples:\n{examples.strip(chr(10))}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_run(add: _Add) -> None:
+    parser = add(
+        "Serve the real venues until SIGTERM or Ctrl-C. Without a file the defaults hold: localhost, port 8000.",
+        """
+  tickerd run
+  tickerd run --config /etc/tickerd/tickerd.toml
+  TICKERD_LOG__LEVEL=debug tickerd run""",
+        name="run",
+        help="serve the real venues",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, TOML")
+
+
+def _add_demo(add: _Add) -> None:
+    parser = add(
+        "Serve simulated venues, which need no network: the daemon and the venues in one process.",
+        """
+  tickerd demo
+  tickerd demo --port 0                     on any free port
+  tickerd demo --seed 7                     other prices; the same ones for the same seed""",
+        name="demo",
+        help="try it, with simulated venues",
+    )
+    parser.add_argument("--port", type=_port, metavar="N", help="where to listen; 0 for any free port (8000)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="decides all prices (1)")
+
+
+def _add_simulate(add: _Add) -> None:
+    parser = add(
+        "Serve the simulated venues alone: Binance's, OKX's and CoinGecko's interfaces on one port of loopback.",
+        """
+  tickerd simulate --port 9000
+  tickerd simulate --port 0 --config-out venues.toml
+  tickerd run --config venues.toml          the daemon before them, in another terminal
+  tickerd simulate --okx-rate 100           ten times what OKX pushes at most
+  tickerd simulate --recorded payloads/     what venues once sent, instead of a simulation""",
+        name="simulate",
+        help="serve the simulated venues alone",
+    )
+    parser.add_argument("--port", type=_port, default=0, metavar="N", help="where to listen; 0 for any free port (0)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="decides all values (1)")
+    parser.add_argument(
+        "--okx-rate",
+        type=_rate,
+        default=5.0,
+        metavar="TICKS_PER_S",
+        help="ticker frames a second for each instrument (5)",
+    )
+    parser.add_argument(
+        "--config-out", type=Path, metavar="FILE", help="write the configuration for `tickerd run` there"
+    )
+    parser.add_argument("--recorded", type=Path, metavar="DIR", help="serve a folder of recorded payloads instead")
+    parser.add_argument("--stamp", action="store_true", help="put a monotonic stamp (ns) into each ticker frame")
+
+
+def _add_check(add: _Add) -> None:
+    parser = add(
+        "Look a configuration over, with the environment's overrides: every mistake with its key, the value and "
+        "what is allowed, one a line. Exit code 78 if there is any.",
+        """
+  tickerd check tickerd.toml""",
+        name="check",
+        help="look a configuration over",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the configuration, TOML")
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a whole number from 0 to 65535")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate <= 100_000:
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a number over 0, up to 100000")
+    return rate

@@ -1,0 +1,343 @@
+"""The configuration: a TOML file and the environment make one frozen `Config`.
+
+Every default stands here and only here. A key of the file is `[section] key`; the environment writes the same
+as `TICKERD_SECTION__KEY` and wins. Units are in the names. All mistakes are found in one go, each with the key, the
+value seen and what is allowed. Secrets appear neither in errors nor in a `repr`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from daemon.config_channels import ChannelSection, channels
+from daemon.config_reader import Problems, overlay, parse_toml, read, shown
+from protocol.channels import Catalogue, Channel
+
+Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
+Bytes: TypeAlias = Annotated[int, Meta(ge=1024, le=2**40)]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
+
+IGNORED_VARIABLES: Final = frozenset({"TICKERD_RECORDED"})
+"""Not settings of the daemon: where its tests find recorded payloads."""
+
+CADENCE_S: Final = 10.0
+"""Of a scheduled channel that says nothing else."""
+
+COINGECKO_PRO_URL: Final = "https://pro-api.coingecko.com/api/v3"
+"""Paid keys are served here and only here; with one, the other root answers HTTP 400 (CoinGecko, authentication)."""
+
+
+class Server(msgspec.Struct, frozen=True):
+    """`[server]`: where to listen, and to whom."""
+
+    host: Annotated[str | tuple[str, ...], Meta(description='"localhost", an IP address, or a list of them')] = (
+        "localhost"
+    )
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    backlog: Annotated[int, Meta(ge=1, le=65535)] = 1024
+    certificate: str = ""
+    key: str = ""
+    origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses to listen on, each once; `localhost` is the loopback of IPv4 and of IPv6."""
+        given = (self.host,) if isinstance(self.host, str) else self.host
+        loopback = ("127.0.0.1", "::1")
+        each = (address for host in given for address in (loopback if host == "localhost" else (host,)))
+        return tuple(dict.fromkeys(each))
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """`[limits]`: what one client may do, and how many there may be."""
+
+    message_bytes: Annotated[int, Meta(ge=128, le=2**24)] = 65_536
+    commands_per_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 50.0
+    commands_burst: Count = 100
+    channels_per_command: Count = 64
+    clients: Count = 10_000
+    clients_per_address: Count = 100
+    handshake_s: Seconds = 10.0
+    ping_every_s: Seconds = 20.0
+    silent_after_s: Seconds = 40.0
+    write_deadline_s: Seconds = 30.0
+    errors_in_a_row: Count = 20
+    head_bytes: Annotated[int, Meta(ge=1024, le=2**20)] = 16_384
+    body_bytes: Annotated[int, Meta(ge=1024, le=2**24)] = 65_536
+    keep_alive_s: Seconds = 75.0
+    grace_s: Annotated[float, Meta(gt=0, le=3600)] = 10.0
+
+
+class Tape(msgspec.Struct, frozen=True):
+    """`[tape]`: how much history is kept, whichever bound is met first."""
+
+    entries: Count = 100_000
+    bytes: Bytes = 67_108_864
+
+
+class Hub(msgspec.Struct, frozen=True):
+    """`[hub]`: batches, and the rest between two passes over the clients."""
+
+    batch_events: Annotated[int, Meta(ge=1, le=65_536)] = 512
+    rest_ratio: Annotated[float, Meta(ge=0, le=10)] = 0.5
+    rest_max_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0
+    inbox_batches: Annotated[int, Meta(ge=1, le=65_536)] = 64
+
+
+class Supervisor(msgspec.Struct, frozen=True):
+    """`[supervisor]`: how a connector that failed is started again."""
+
+    backoff_base_s: Seconds = 1.0
+    backoff_cap_s: Seconds = 60.0
+    stable_after_s: Seconds = 60.0
+    breaker_after: Count = 10
+    breaker_s: Seconds = 120.0
+    restarts: Count = 60
+    restarts_per_s: Seconds = 300.0
+
+
+class Binance(msgspec.Struct, frozen=True):
+    """`[connectors.binance]`."""
+
+    enabled: bool = True
+    base_url: str = "https://data-api.binance.vision"
+    levels: Annotated[int, Meta(ge=1, le=100)] = 20
+    timeout_s: Seconds = 15.0
+
+
+class Okx(msgspec.Struct, frozen=True):
+    """`[connectors.okx]`."""
+
+    enabled: bool = True
+    url: str = "wss://ws.okx.com/ws/v5/public"
+    silence_s: Seconds = 30.0
+    timeout_s: Seconds = 10.0
+
+
+class CoinGecko(msgspec.Struct, frozen=True):
+    """`[connectors.coingecko]`. `api_key` is a secret; with plan `pro`, `base_url` defaults to the paid root."""
+
+    enabled: bool = True
+    base_url: str = "https://api.coingecko.com/api/v3"
+    plan: Literal["keyless", "demo", "pro", "unlimited"] = "keyless"
+    # It travels as the value of an HTTP header.
+    api_key: Annotated[
+        str,
+        Meta(
+            pattern=r"^[!-~]{0,256}\Z",
+            description="up to 256 printable ASCII characters without spaces",
+            extra={"secret": True},
+        ),
+    ] = ""
+    timeout_s: Seconds = 15.0
+
+    def __repr__(self) -> str:
+        fields = (
+            f"{name}={'***' if name == 'api_key' and self.api_key else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+
+class Connectors(msgspec.Struct, frozen=True):
+    """`[connectors]`: one table per venue."""
+
+    binance: Binance = Binance()
+    okx: Okx = Okx()
+    coingecko: CoinGecko = CoinGecko()
+
+
+class Log(msgspec.Struct, frozen=True):
+    """`[log]`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
+
+
+class _File(msgspec.Struct, frozen=True):
+    """The whole file as it is written."""
+
+    server: Server = Server()
+    limits: Limits = Limits()
+    tape: Tape = Tape()
+    hub: Hub = Hub()
+    supervisor: Supervisor = Supervisor()
+    connectors: Connectors = Connectors()
+    channels: dict[str, ChannelSection] = {}
+    log: Log = Log()
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the daemon can be told, checked. `channels` are those that are served, in order."""
+
+    server: Server
+    limits: Limits
+    tape: Tape
+    hub: Hub
+    supervisor: Supervisor
+    connectors: Connectors
+    channels: tuple[Channel, ...]
+    log: Log
+
+    def catalogue(self) -> Catalogue:
+        """The channels by name."""
+        return Catalogue(self.channels)
+
+
+_BASES: Final = ("BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "AVAX", "LINK", "DOT")
+_TEN: Final = tuple(f"{base}/USDT" for base in _BASES)
+DEFAULT_CHANNELS: Final[dict[str, ChannelSection]] = {
+    "binance_prices": ChannelSection("binance", "prices", instruments=_TEN),
+    "binance_orderbook": ChannelSection("binance", "orderbook", instruments=(_TEN[0], _TEN[1], _TEN[3])),
+    "binance_24hr": ChannelSection("binance", "24hr", instruments=_TEN),
+    "coingecko_global": ChannelSection("coingecko", "global"),
+    "coingecko_top": ChannelSection("coingecko", "top"),
+    "coingecko_trending": ChannelSection("coingecko", "trending"),
+    "bitcoinprice": ChannelSection("okx", "ticker", instrument="BTC/USDT"),
+    "ethprice": ChannelSection("okx", "ticker", instrument="ETH/USDT"),
+}
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used.
+
+    Attributes:
+        errors: one line each; a line about a key begins with it.
+    """
+
+    def __init__(self, errors: tuple[str, ...]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """Read the file, if one is given, and the environment over it.
+
+    Raises:
+        ConfigError: The file cannot be read, is not TOML, or says something that is not allowed.
+    """
+    if path is None:
+        return parse("", environ, "the environment")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror or error}",)) from None
+    except UnicodeDecodeError:
+        raise ConfigError((f"{path}: cannot be read: not text in UTF-8",)) from None
+    return parse(text, environ, str(path))
+
+
+def parse(text: str, environ: Mapping[str, str], origin: str) -> Config:
+    """Make a configuration of TOML text and the environment; `origin` names the text in errors.
+
+    Raises:
+        ConfigError: The text is not TOML, or something in it or in the environment is not allowed.
+    """
+    try:
+        tree = parse_toml(text)
+    except ValueError as error:
+        raise ConfigError((f"{origin}: {error}",)) from None
+    problems = Problems()
+    overlay(_File, tree, environ, problems, IGNORED_VARIABLES)
+    file = read(_File, tree, problems)
+    for key, seen, allowed in _refused(file):
+        problems.value(key, seen, allowed)
+    wanted = tuple(channels(DEFAULT_CHANNELS, file.channels, CADENCE_S, problems))
+    served = tuple(channel for channel in wanted if getattr(file.connectors, channel.exchange).enabled)
+    if not problems and not served:
+        problems.plain("channels", "none is left to serve; allowed: at least one, with its connector enabled")
+    if problems:
+        raise ConfigError(problems.lines)
+    sections = {name: getattr(file, name) for name in file.__struct_fields__}
+    return Config(**sections | {"channels": served, "connectors": _with_paid_root(file.connectors)})
+
+
+def _with_paid_root(connectors: Connectors) -> Connectors:
+    coingecko = connectors.coingecko
+    if coingecko.plan != "pro" or coingecko.base_url != CoinGecko().base_url:
+        return connectors
+    paid = msgspec.structs.replace(coingecko, base_url=COINGECKO_PRO_URL)
+    return msgspec.structs.replace(connectors, coingecko=paid)
+
+
+_Refusal: TypeAlias = tuple[str, str, str]
+"""Key, value seen, what is allowed."""
+
+
+def _refused(file: _File) -> Iterator[_Refusal]:
+    """What types and ranges cannot say."""
+    yield from _refused_server(file.server)
+    limits, supervisor, coingecko = file.limits, file.supervisor, file.connectors.coingecko
+    if limits.silent_after_s <= limits.ping_every_s:
+        more = f"more than limits.ping_every_s ({limits.ping_every_s})"
+        yield "limits.silent_after_s", shown(limits.silent_after_s), more
+    if supervisor.backoff_cap_s < supervisor.backoff_base_s:
+        least = f"at least supervisor.backoff_base_s ({supervisor.backoff_base_s})"
+        yield "supervisor.backoff_cap_s", shown(supervisor.backoff_cap_s), least
+    okx = file.connectors.okx.url
+    yield from _refused_url("connectors.binance.base_url", file.connectors.binance.base_url, "http")
+    yield from _refused_url("connectors.okx.url", okx, "ws")
+    yield from _refused_url("connectors.coingecko.base_url", coingecko.base_url, "http")
+    if coingecko.plan in ("demo", "pro") and not coingecko.api_key:
+        yield "connectors.coingecko.api_key", '""', f'the key of the plan "{coingecko.plan}"'
+    if coingecko.plan == "keyless" and coingecko.api_key:
+        yield "connectors.coingecko.plan", '"keyless"', '"demo" or "pro", since api_key is set'
+
+
+def _refused_server(server: Server) -> Iterator[_Refusal]:
+    if not server.hosts or not all(map(_is_listening_address, server.hosts)):
+        yield "server.host", shown(server.host), '"localhost", an IP address, or a list of them'
+    if bool(server.certificate) != bool(server.key):
+        missing = "server.certificate" if server.key else "server.key"
+        yield missing, '""', "the path of a file; certificate and key go together"
+    for name, path in (("server.certificate", server.certificate), ("server.key", server.key)):
+        if path and not os.path.isfile(path):
+            yield name, shown(path), "the path of a file that exists"
+    for origin in server.origins:
+        if origin != "null" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
+            yield (
+                "server.origins",
+                shown(origin),
+                "SCHEME://HOST[:PORT], as https://example.org, or null (pages opened as files)",
+            )
+    for proxy in server.trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError:
+            yield "server.trusted_proxies", shown(proxy), "an address or a network, as 10.0.0.0/8"
+
+
+def _is_listening_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _refused_url(key: str, url: str, scheme: Literal["http", "ws"]) -> Iterator[_Refusal]:
+    allowed = f"{scheme}:// or {scheme}s:// and a host, without user, query or fragment"
+    if re.search("[@?#]", url):
+        # What stands there may be a secret.
+        yield key, "a URL with user, query or fragment that is not shown", allowed
+        return
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not re.fullmatch(rf"{scheme}s?://[!-~]+", url) or not host or port == 0:
+        yield key, shown(url), allowed
+    elif scheme == "ws" and port == 8443 and f".{host}".endswith(".okx.com"):
+        # OKX announced on 2026-09-30 that this port stops accepting websockets on 2026-10-31.
+        yield key, shown(url), "OKX's address without a port; it closed port 8443 on 2026-10-31"

@@ -1,0 +1,126 @@
+"""`[channels.NAME]`: what a section may say, and the channel that it makes together with the defaults.
+
+The defaults themselves stand in `daemon.config`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec import Meta
+
+from daemon.config_reader import Problems, dotted, shown
+from protocol.channels import KINDS, Channel
+
+ConnectorName: TypeAlias = Literal["binance", "okx", "coingecko"]
+Instrument: TypeAlias = Annotated[
+    str,
+    Meta(pattern=r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}\Z", description="BASE/QUOTE in capitals and digits, as BTC/USDT"),
+]
+Instruments: TypeAlias = Annotated[
+    tuple[Instrument, ...],
+    Meta(min_length=1, max_length=1000, description="a list of 1 to 1000, each BASE/QUOTE, as BTC/USDT"),
+]
+
+SCHEDULED: Final = frozenset({"binance", "coingecko"})
+"""Venues that are polled; the others push."""
+_NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
+
+
+class ChannelSection(msgspec.Struct, frozen=True):
+    """One section as it is written; None is what was left out."""
+
+    connector: ConnectorName | None = None
+    kind: str | None = None
+    instrument: Instrument | None = None
+    instruments: Instruments | None = None
+    cadence_s: Annotated[float, Meta(ge=0.01, le=86_400)] | None = None
+    enabled: bool = True
+
+
+def channels(
+    defaults: Mapping[str, ChannelSection],
+    given: Mapping[str, ChannelSection],
+    cadence_s: float,
+    problems: Problems,
+) -> Iterator[Channel]:
+    """The enabled channels: the defaults with what was given for them, then what else was given.
+
+    Args:
+        defaults: The channels that are there without being asked for.
+        given: The sections of the configuration, by name.
+        cadence_s: Of a scheduled channel that says nothing else.
+        problems: Gets what is not allowed; a channel with a problem is left out.
+    """
+    for name, section in _merged(defaults, given).items():
+        key = dotted(("channels", name))
+        if not _NAME.fullmatch(name):
+            problems.value(key, f"the name {shown(name)}", "a name of 1 to 64 of a to z, 0 to 9 and _")
+            continue
+        if not section.enabled or problems.concern(key):
+            continue
+        for name_of_key, seen, allowed in _refused(section):
+            problems.value(f"{key}.{name_of_key}", seen, allowed)
+        if section.connector is not None and not problems.concern(key):
+            yield _channel(name, section, section.connector, cadence_s)
+
+
+def _merged(defaults: Mapping[str, ChannelSection], given: Mapping[str, ChannelSection]) -> dict[str, ChannelSection]:
+    merged = dict(defaults) | dict(given)
+    for name in defaults.keys() & given.keys():
+        default, section = defaults[name], given[name]
+        if section.connector not in (None, default.connector):
+            # What the default asks of its venue means nothing at another one.
+            continue
+        inherited: dict[str, Any] = msgspec.structs.asdict(default)
+        if section.instrument is not None or section.instruments is not None:
+            inherited |= {"instrument": None, "instruments": None}
+        own = {key: value for key, value in msgspec.structs.asdict(section).items() if value is not None}
+        merged[name] = ChannelSection(**inherited | own)
+    return merged
+
+
+def _kind(section: ChannelSection, connector: str) -> str | None:
+    """The kind that is asked for. A venue with only one need not be told."""
+    only = next(iter(KINDS[connector])) if len(KINDS[connector]) == 1 else None
+    return only if section.kind is None else section.kind
+
+
+def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
+    """Key, value seen and what is allowed, for all that the types cannot say."""
+    connector = section.connector
+    if connector is None:
+        yield "connector", "none", ", ".join(map(shown, get_args(ConnectorName)))
+        return
+    if _kind(section, connector) not in KINDS[connector]:
+        seen = "none" if section.kind is None else shown(section.kind)
+        yield "kind", seen, ", ".join(map(shown, KINDS[connector]))
+    if connector not in SCHEDULED and section.cadence_s is not None:
+        yield "cadence_s", shown(section.cadence_s), f"no such key, since {connector} pushes: it has no schedule"
+    one, several = section.instrument, section.instruments
+    if connector == "coingecko":
+        for key, given in (("instrument", one), ("instruments", several)):
+            if given is not None:
+                yield key, shown(given), "no such key, since coingecko's channels are about the whole market"
+    elif one is None and several is None:
+        yield "instrument", "none", "BASE/QUOTE, as BTC/USDT; or a list of them as `instruments`"
+    elif one is not None and several is not None:
+        yield "instruments", shown(several), "`instrument` or `instruments`, not both"
+    elif several is not None and len(set(several)) < len(several):
+        yield "instruments", shown(several), "each instrument once"
+
+
+def _channel(name: str, section: ChannelSection, connector: ConnectorName, cadence_s: float) -> Channel:
+    kind = _kind(section, connector) or ""
+    one = () if section.instrument is None else (section.instrument,)
+    return Channel(
+        name=name,
+        exchange=connector,
+        kind=kind,
+        type=KINDS[connector][kind],
+        instruments=section.instruments or one,
+        cadence_s=(section.cadence_s or cadence_s) if connector in SCHEDULED else None,
+    )

@@ -1,0 +1,125 @@
+"""The simulated venues as commands: alone (`tickerd simulate`), or with the daemon before them (`tickerd demo`)."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from connectors.simulator import Simulator, simulator_config
+from daemon.config import Config, Server, parse
+from daemon.config_reader import ENVIRONMENT_PREFIX
+from daemon.listening import open_listeners
+
+HOST: Final = "127.0.0.1"
+"""The venues are never offered to other machines."""
+
+CADENCE_S: Final = 2.0
+"""Of scheduled channels in the demo: whoever looks at it does not wait ten seconds."""
+
+
+async def simulate(simulator: Simulator, port: int, ready: Callable[[str, str], None]) -> int:
+    """Serve the venues until SIGTERM or SIGINT.
+
+    Args:
+        simulator: The venues.
+        port: 0 picks a free one.
+        ready: Called once with the base URL and the configuration (TOML) that points the daemon at it.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OSError: The port cannot be had; its `filename` names it.
+    """
+    listeners = await open_listeners(Server(host=HOST, port=port))
+    chosen: int = listeners[0].socket.getsockname()[1]
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(simulator.run, listeners)
+            ready(f"http://{HOST}:{chosen}", simulator_config(HOST, chosen))
+            await anext(signals)
+            nursery.cancel_scope.cancel()
+    return 0
+
+
+async def demo(venues: socket.socket, seed: int, serve: Callable[[], Awaitable[int]]) -> int:
+    """Serve the venues on a listening socket and the daemon before them, until the daemon stops.
+
+    Args:
+        venues: Listens already; closed at the end.
+        seed: Decides all values.
+        serve: Runs the daemon, configured as `demo_config` says.
+
+    Returns:
+        The daemon's exit code.
+
+    Raises:
+        BaseExceptionGroup: With whatever `serve` raises, as an OSError where the daemon's port cannot be had.
+    """
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(venues))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Simulator(seed=seed).run, [listener])
+        status = await serve()
+        nursery.cancel_scope.cancel()
+    return status
+
+
+def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) -> Config:
+    """The configuration of the demo.
+
+    Args:
+        venues_port: Where the simulator listens.
+        environ: Overrides; those of connectors do not count, so that no real venue is asked.
+        port: Where the daemon listens, whatever the environment says; None leaves it.
+
+    Raises:
+        daemon.config.ConfigError: Something in the environment is not allowed.
+    """
+    real = f"{ENVIRONMENT_PREFIX}CONNECTORS__"
+    kept = {name: value for name, value in environ.items() if not name.upper().startswith(real)}
+    config = parse(simulator_config(HOST, venues_port), kept, "the demo")
+    replace = msgspec.structs.replace
+    coingecko = replace(config.connectors.coingecko, plan="unlimited")
+    return replace(
+        config,
+        server=config.server if port is None else replace(config.server, port=port),
+        connectors=replace(config.connectors, coingecko=coingecko),
+        channels=tuple(
+            channel if channel.cadence_s is None else replace(channel, cadence_s=CADENCE_S)
+            for channel in config.channels
+        ),
+    )
+
+
+def introduction(server: Server, urls: Sequence[str]) -> str:
+    """What the demo prints: where it listens, and one line to try."""
+    ports = {url.rpartition(":")[2] for url in urls}
+    both = server.host == "localhost" and len(ports) == 1
+    base = f"{urls[0].partition(':')[0]}://localhost:{ports.pop()}" if both else urls[0]
+    websocket = f"ws{base.removeprefix('http')}/ws"
+    return (
+        f"page       {base}/\n"
+        f"websocket  {websocket}\n"
+        f"try        {one_liner(websocket)}\n"
+        "Simulated venues, made-up prices. Ctrl-C stops it."
+    )
+
+
+def one_liner(websocket: str) -> str:
+    """A shell command that prints five messages. It needs the `websockets` package, which `make install` brings."""
+    subscribe = '{"type":"subscribe","channels":["bitcoinprice"]}'.replace('"', r"\"")
+    code = (
+        f'with __import__("websockets.sync.client", fromlist=[""]).connect("{websocket}") as w: '
+        f'w.send("{subscribe}"); [print(w.recv()) for _ in range(5)]'
+    )
+    python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
+    return f"{shlex.quote(python)} -c {shlex.quote(code)}"
