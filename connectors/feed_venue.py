@@ -1,0 +1,127 @@
+"""What a venue must say about itself so that `Feed` can run its websocket: data and pure functions, no I/O.
+
+A venue's side of a conversation is one of two things: data (a list of events, maybe empty), or one
+of the control messages below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from connectors.base import Event
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One subscription, as it is asked for.
+
+    Attributes:
+        id: what the venue's answer repeats; one per subscription, because a refusal may say nothing else.
+        text: the text frame to send.
+        channels: the channels that are fed by it.
+        subject: what it is about, for people: `BTC/USDT`.
+    """
+
+    id: str
+    text: str
+    channels: tuple[str, ...]
+    subject: str
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """The venue took a subscription. No sign of life: acknowledged subscriptions have stayed mute."""
+
+    id: str
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The venue will not serve a subscription.
+
+    Attributes:
+        id: whose, or "" where the venue did not say.
+        reason: in words, for clients.
+        retry: whether asking again soon may help.
+    """
+
+    id: str
+    reason: str
+    retry: bool
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """The venue is about to close this connection and wants us to come back."""
+
+    reason: str
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """The venue's application-level ping or pong; `answer` is the text to send back, if any."""
+
+    answer: str = ""
+
+
+class Ignored(msgspec.Struct, frozen=True):
+    """A frame that is well-formed and of no interest, by name."""
+
+    what: str
+
+
+Control: TypeAlias = Ack | Refused | Notice | Heartbeat | Ignored
+
+
+class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
+    """A venue's rules for one connection.
+
+    Attributes:
+        ping: the text that the venue answers as a heartbeat.
+        ping_after_s: send it after so long without a frame.
+        pong_s: how long the answer may take.
+        requests_per_hour: most subscription requests on one connection.
+        connect_spacing_s: least time between two attempts to connect.
+        fatal_close_codes: close codes after which coming back soon is pointless.
+    """
+
+    ping: str
+    ping_after_s: float
+    pong_s: float
+    requests_per_hour: int
+    connect_spacing_s: float
+    fatal_close_codes: frozenset[int]
+
+
+class FeedVenue(Protocol):
+    """One venue's public push interface."""
+
+    @property
+    def name(self) -> str:
+        """For logs and metrics: `okx`."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """For people: `OKX`."""
+        ...
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels it feeds."""
+        ...
+
+    @property
+    def rules(self) -> FeedRules:
+        """Its rules for one connection."""
+        ...
+
+    def subscribe_requests(self) -> Sequence[Request]:
+        """All there is to ask for; the same ids each time."""
+        ...
+
+    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:
+        """What one message means.
+
+        Raises:
+            PayloadError: it is not what the venue documents; nothing else comes out, whatever the bytes.
+        """
+        ...

@@ -1,0 +1,136 @@
+"""From a connection's payloads to published events, in order, and what is done about payloads that nobody can read.
+
+A batch is worked off without a pause until its events are published; `publish` waits while the hub
+is busy, and that is what slows the venue.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from connectors.base import Context, Event, PayloadError
+from connectors.feed_venue import Control, FeedVenue
+from connectors.inlet import Batch
+
+_log: Final = logging.getLogger(__name__)
+
+EVENTS_AT_ONCE: Final = 512
+"""Most events in one `publish`, give or take the last frame's."""
+
+BAD_IN_A_ROW: Final = 10
+BAD_OF_100: Final = 50
+"""More unreadable frames in a row, or so many among the last hundred, and the connection is not worth keeping."""
+
+
+class FeedStatistics(msgspec.Struct):
+    """Counts since the start of the daemon.
+
+    Attributes:
+        connections: opening handshakes that succeeded.
+        frames: messages of any kind.
+        events: what became of them.
+        empty: data frames without an event, such as the ticker of a pair that has not traded yet.
+        ignored: well-formed frames that are of no interest.
+        unreadable: frames that are not what the venue documents; they are left out.
+    """
+
+    connections: int = 0
+    frames: int = 0
+    events: int = 0
+    empty: int = 0
+    ignored: int = 0
+    unreadable: int = 0
+
+
+class Faults:
+    """Decides whether unreadable frames are accidents or the rule. Good frames cost nothing here."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._last = -2
+        self._bad: deque[int] = deque(maxlen=BAD_OF_100)
+
+    def add(self, frame: int) -> bool:
+        """Note that the frame of that number cannot be read. Whether that makes too many."""
+        self._in_a_row = self._in_a_row + 1 if frame == self._last + 1 else 1
+        self._last = frame
+        self._bad.append(frame)
+        half = len(self._bad) == BAD_OF_100 and frame - self._bad[0] < 100
+        return half or self._in_a_row > BAD_IN_A_ROW
+
+
+class Intake:
+    """What one connection delivers, on its way to the hub."""
+
+    def __init__(
+        self,
+        venue: FeedVenue,
+        context: Context,
+        counts: FeedStatistics,
+        *,
+        heed: Callable[[Control], Awaitable[None]],
+        heard: Callable[[set[str]], None],
+    ) -> None:
+        """Control messages go to `heed`, the names of channels that had events to `heard`."""
+        self._venue = venue
+        self._context = context
+        self._counts = counts
+        self._heed = heed
+        self._heard = heard
+        self._faults = Faults()
+
+    async def take(self, batch: Batch) -> bool:
+        """Publish what a batch says. Returns whether there was data in it. If cancelled, a part of it is lost.
+
+        Raises:
+            PayloadError: too much of what comes cannot be read; what could be is published.
+            ConnectorError: whatever `heed` raises.
+        """
+        handle, received_ms, counts = self._venue.handle, batch.received_ms, self._counts
+        events: list[Event] = []
+        had_data = False
+        number = counts.frames
+        counts.frames += len(batch.payloads)
+        for payload in batch.payloads:
+            number += 1
+            try:
+                said = handle(payload, received_ms)
+            except PayloadError as error:
+                if self._too_many(number, error):
+                    await self._publish(events)
+                    raise PayloadError(f"too much cannot be read; at last: {error}") from None
+                continue
+            if isinstance(said, list):
+                had_data = True
+                events += said
+                if not said:
+                    counts.empty += 1
+                elif len(events) >= EVENTS_AT_ONCE:
+                    await self._publish(events)
+                    events = []
+            else:
+                await self._publish(events)
+                events = []
+                await self._heed(said)
+        await self._publish(events)
+        return had_data
+
+    async def _publish(self, events: list[Event]) -> None:
+        if events:
+            await self._context.publish(events)
+            self._counts.events += len(events)
+            self._heard({event.channel for event in events})
+
+    def _too_many(self, frame: int, error: PayloadError) -> bool:
+        counts = self._counts
+        counts.unreadable += 1
+        # The 1st, 2nd, 4th, 8th, ...: a flood of bad frames is no flood of lines.
+        if counts.unreadable & (counts.unreadable - 1) == 0:
+            name, count = self._venue.name, counts.unreadable
+            _log.warning("%s: unreadable frame (number %d): %s", name, count, error)
+        return self._faults.add(frame)

@@ -1,0 +1,271 @@
+"""OKX's public tickers (v5 websocket): what to ask for, and what each frame means. Pure, apart from `build`.
+
+Source of every rule: OKX's v5 API documentation (overview: connect, subscribe, notification; order
+book trading: tickers channel; error codes), state of July 2026. A ticker frame, at most one per 100
+ms and instrument:
+
+    {"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instType":"SPOT","instId":"BTC-USDT","last":"9999.99",
+     "lastSz":"0.1","askPx":"9999.99", ... ,"ts":"1597026383085"}]}
+
+Every value is a string, and an empty one on pairs that have not traded yet. `vol24h` is in base
+units, `volCcy24h` in quote units.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from connectors.base import Connector, Event, PayloadError
+from connectors.feed import Feed
+from connectors.feed_venue import (
+    Ack,
+    Control,
+    FeedRules,
+    Heartbeat,
+    Ignored,
+    Notice,
+    Refused,
+    Request,
+)
+from protocol.channels import Channel
+from protocol.messages import number
+
+DEFAULT_URL: Final = "wss://ws.okx.com/ws/v5/public"
+"""Without a port: 8443, which old examples show, was closed on 2026-10-31."""
+
+RULES: Final = FeedRules(
+    ping="ping",
+    # The connection is closed after 30 s in which nothing was pushed; recommended are 15 to 20.
+    ping_after_s=20.0,
+    pong_s=10.0,
+    requests_per_hour=480,
+    connect_spacing_s=1 / 3,
+    # 4002 is "invalid request": the same request would be as invalid again.
+    fatal_close_codes=frozenset({4002}),
+)
+
+_TICKERS: Final = "tickers"
+_UNKNOWN: Final = "60018"
+_CLOSING: Final = "64008"
+_RETRY: Final = frozenset({"60014", "64007"})
+"""Requests too frequent; internal error, try later. Other codes mean that the request is wrong."""
+
+_INST_ID: Final = re.compile(r"instId:([^\s,]+)")
+"""In the text of an error that came without its `id`, as OKX's used to."""
+
+_MILLISECONDS: Final = re.compile(r"[0-9]{1,15}")
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    """What is read of a ticker; all of it is passed on as it came."""
+
+    last: str
+    ts: str
+
+
+class _Arg(msgspec.Struct, gc=False):
+    channel: str = ""
+    instId: str = ""
+
+
+class _Frame(msgspec.Struct, gc=False):
+    """Any JSON frame: with `event` it is a control message, with `arg` and `data` it is data."""
+
+    event: str = ""
+    id: str | None = None
+    code: str | int = ""
+    msg: str = ""
+    arg: _Arg | None = None
+    data: Raw | UnsetType = UNSET
+
+
+_frame: Final = msgspec.json.Decoder(_Frame)
+_ticker: Final = msgspec.json.Decoder(_Ticker)
+_tickers: Final = msgspec.json.Decoder(list[Raw])
+
+
+class _Topic(NamedTuple):
+    """One instrument, the channels that carry it, the id of its subscription."""
+
+    instrument: str
+    channels: tuple[str, ...]
+    id: str
+
+
+class Okx:
+    """The venue, for all of its channels on one connection: a `FeedVenue`."""
+
+    name: Final = "okx"
+    title: Final = "OKX"
+    rules: Final = RULES
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        """Several channels may carry one instrument; it is asked for once."""
+        self.channels = tuple(channel.name for channel in channels)
+        carriers: dict[str, list[str]] = {}
+        for channel in channels:
+            for instrument in channel.instruments:
+                carriers.setdefault(instrument, []).append(channel.name)
+        self._topics = {
+            instrument.replace("/", "-"): _Topic(instrument, tuple(names), f"tickers{index}")
+            for index, (instrument, names) in enumerate(carriers.items())
+        }
+        self._subjects = {topic.id: topic.instrument for topic in self._topics.values()}
+        self._by_opening = {
+            b'{"arg":' + msgspec.json.encode(_arg(inst_id)): topic for inst_id, topic in self._topics.items()
+        }
+
+    def subscribe_requests(self) -> list[Request]:
+        """One per instrument, for an error names its request by `id` alone (32 letters and digits)."""
+        return [
+            Request(
+                topic.id,
+                msgspec.json.encode({"id": topic.id, "op": "subscribe", "args": [_arg(inst_id)]}).decode(),
+                topic.channels,
+                topic.instrument,
+            )
+            for inst_id, topic in self._topics.items()
+        ]
+
+    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:
+        """One text frame: the events of its tickers, or what else it says.
+
+        Raises:
+            PayloadError: it is not what OKX documents.
+        """
+        # A ticker as OKX writes it: one opening per instrument, then one object. The object alone
+        # is decoded, which proves that it is one; whatever looks different takes the long way
+        # below.
+        opening, _, rest = payload.partition(b',"data":[')
+        topic = self._by_opening.get(opening)
+        if topic is not None and rest.endswith(b"]}"):
+            body = rest[:-2]
+            try:
+                return _events(topic, body, _ticker.decode(body), received_ms)
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                # Two tickers in one frame, say; or it is broken, and the long way says how.
+                pass
+        if payload == b"pong":
+            return Heartbeat()
+        if payload == b"ping":
+            return Heartbeat(answer="pong")
+        try:
+            payload.decode()
+            frame = _frame.decode(payload)
+            if frame.event:
+                return self._control(frame)
+            return self._data(frame, received_ms)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise PayloadError(f"OKX sent {_shown(payload)}: {error}") from None
+
+    def _data(self, frame: _Frame, received_ms: int) -> list[Event] | Control:
+        """Raises: msgspec.DecodeError, where a ticker is none."""
+        if frame.arg is None or isinstance(frame.data, UnsetType):
+            raise msgspec.ValidationError("neither `event` nor `arg` and `data`")
+        if frame.arg.channel != _TICKERS:
+            return Ignored(f"a frame of the channel {_clean(frame.arg.channel)}")
+        topic = self._topics.get(frame.arg.instId)
+        if topic is None:
+            return Ignored(f"a ticker of {_clean(frame.arg.instId)}")
+        events: list[Event] = []
+        for raw in _tickers.decode(frame.data):
+            body = bytes(raw)
+            events += _events(topic, body, _ticker.decode(body), received_ms)
+        return events
+
+    def _control(self, frame: _Frame) -> Control:
+        topic = self._topics.get(frame.arg.instId) if frame.arg else None
+        if frame.event == "subscribe":
+            return Ack(frame.id or (topic.id if topic else ""))
+        code = str(frame.code)
+        if frame.event == "notice" and code == _CLOSING:
+            return Notice("OKX is about to close the connection for a service upgrade")
+        if frame.event == "error":
+            return self._error(frame, code)
+        return Ignored(f"the event {_clean(frame.event)} {_clean(code)}".rstrip())
+
+    def _error(self, frame: _Frame, code: str) -> Refused:
+        id_ = frame.id or ""
+        found = _INST_ID.search(frame.msg)
+        if not id_ and found and found[1] in self._topics:
+            id_ = self._topics[found[1]].id
+        subject = self._subjects.get(id_, "a request")
+        if code == _UNKNOWN:
+            return Refused(id_, f"unknown to OKX: {subject}", retry=False)
+        why = f"{_clean(code)} {_clean(frame.msg)}".strip()
+        if code in _RETRY:
+            return Refused(id_, f"OKX cannot serve {subject} now: {why}", retry=True)
+        return Refused(id_, f"refused by OKX: {subject}: {why}", retry=False)
+
+
+def build(
+    channels: Sequence[Channel],
+    *,
+    url: str = DEFAULT_URL,
+    silence_s: float,
+    timeout_s: float,
+    user_agent: str,
+) -> list[Connector]:
+    """One connector for all of OKX's channels, on one connection; none without channels.
+
+    Raises:
+        ValueError: `url` is no websocket URL.
+    """
+    if not channels:
+        return []
+    return [
+        Feed(
+            Okx(channels),
+            url,
+            user_agent=user_agent,
+            silence_s=silence_s,
+            data_s=silence_s,
+            timeout_s=timeout_s,
+        )
+    ]
+
+
+def _events(topic: _Topic, body: bytes, ticker: _Ticker, received_ms: int) -> list[Event]:
+    """One event per channel; none where the pair has no price yet.
+
+    Raises:
+        ValidationError: a field is not what it should be.
+        UnicodeDecodeError: `body` is not UTF-8, which msgspec does not look at in fields that it skips.
+    """
+    if not body.isascii():
+        body.decode()
+    last, ts = ticker.last, ticker.ts
+    if not last:
+        return []
+    try:
+        number(last)
+    except ValueError as error:
+        raise msgspec.ValidationError(f"`last` is {error}") from None
+    if _MILLISECONDS.fullmatch(ts):
+        exchange_ms = int(ts)
+    elif ts:
+        raise msgspec.ValidationError(f"`ts` is not in milliseconds: {_clean(ts)}")
+    else:
+        exchange_ms = None
+    instrument, names, _ = topic
+    return [Event(name, instrument, body, received_ms, last, exchange_ms) for name in names]
+
+
+def _arg(inst_id: str) -> dict[str, str]:
+    """A subscription's `arg`."""
+    return {"channel": _TICKERS, "instId": inst_id}
+
+
+def _clean(text: str) -> str:
+    """The venue's words, short and printable."""
+    return "".join(c if c.isprintable() else " " for c in text[:120])
+
+
+def _shown(payload: bytes) -> str:
+    """The first of what was sent."""
+    return repr(_clean(payload[:60].decode(errors="replace")))

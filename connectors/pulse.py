@@ -1,0 +1,78 @@
+"""Is the venue alive? Two clocks: frames of any kind, and data.
+
+A venue's answer to a ping proves only that something answers pings; venues have been mute for hours
+while answering. So the heartbeat looks at frames, the verdict "silent" at data. While the daemon
+itself is busy nothing is read, and neither clock runs.
+
+Pure: every method is told the time (monotonic seconds).
+"""
+
+from __future__ import annotations
+
+from connectors.base import VenueUnavailable
+from connectors.feed_venue import FeedRules
+
+
+class Pulse:
+    """The signs of life of one connection.
+
+    Attributes:
+        answers: whether an answer to a ping has ever come.
+    """
+
+    def __init__(self, title: str, rules: FeedRules, *, silence_s: float, now_s: float) -> None:
+        """The connection opened at `now_s`; `silence_s` without data is too long."""
+        self.answers = False
+        self._title = title
+        self._rules = rules
+        self._silence_s = silence_s
+        self._frame_s = self._data_s = now_s
+        self._pinged = self._busy = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether frames are being worked off, so that nothing is read."""
+        return self._busy
+
+    def work(self) -> None:
+        """Frames came and are being worked off; nothing more is read until `rest`."""
+        self._busy = True
+
+    def rest(self, now_s: float, *, had_data: bool) -> None:
+        """They are worked off, and reading goes on."""
+        self._busy = self._pinged = False
+        self._frame_s = now_s
+        if had_data:
+            self._data_s = now_s
+
+    def ping_due(self, now_s: float) -> bool:
+        """Whether a ping is to be sent now; it counts as sent."""
+        if self._pinged or self._busy or now_s < self._frame_s + self._rules.ping_after_s:
+            return False
+        self._pinged = True
+        return True
+
+    def next_due_s(self, now_s: float) -> float:
+        """When to ask again."""
+        rules = self._rules
+        if self._busy:
+            return now_s + min(rules.pong_s, self._silence_s)
+        pong_s = rules.pong_s if self._pinged else 0.0
+        return min(self._frame_s + rules.ping_after_s + pong_s, self._data_s + self._silence_s)
+
+    def check(self, now_s: float) -> None:
+        """See whether the venue still talks.
+
+        Raises:
+            VenueUnavailable: it has been silent for too long.
+        """
+        if self._busy:
+            return
+        rules = self._rules
+        # Added in the order of `next_due_s`, or rounding could make one of them wait for the other.
+        if self._pinged and now_s >= self._frame_s + rules.ping_after_s + rules.pong_s:
+            quiet_s = rules.ping_after_s + rules.pong_s
+            raise VenueUnavailable(f"{self._title} sent nothing for {quiet_s:g} s, not even an answer to a ping")
+        if now_s >= self._data_s + self._silence_s:
+            though = " though it answers pings" if self.answers else ""
+            raise VenueUnavailable(f"{self._title} sent no data for {self._silence_s:g} s{though}")

@@ -1,0 +1,217 @@
+"""What was asked of a venue on one connection, what came of it, and what is due next.
+
+Pure: no I/O, and no clock, every method is told the time (monotonic seconds). `Feed` calls `due`
+whenever `next_due_s` has come, sends what it returns and reports what has changed.
+
+A subscription ends in one of four ways: its data comes; it is refused for good and *set aside* for
+an hour (kept in the dict that the caller owns, so that it outlives the connection); it is refused
+for now, or not answered, and asked again later; or it is acknowledged and stays mute. Only data
+makes a channel live: the others are told to its clients.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Final, NamedTuple
+
+import msgspec
+
+from connectors.base import StateChange
+from connectors.feed_venue import Refused, Request
+
+ANSWER_S: Final = 10.0
+"""How long a venue may take to acknowledge or refuse."""
+
+SET_ASIDE_S: Final = 3600.0
+RETRY_S: Final = 15.0
+"""The first pause before a request that may succeed later; it doubles each time."""
+
+LONGEST_RETRY_S: Final = 600.0
+_HOUR_S: Final = 3600.0
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """A subscription that the venue refused for good: asked again at `until_s`, not before."""
+
+    until_s: float
+    reason: str
+
+
+class _Asked(msgspec.Struct):
+    """One subscription: when to ask, since when an answer is awaited and until when, how often it failed."""
+
+    request: Request
+    ask_s: float
+    asked_s: float = inf
+    answer_by_s: float = inf
+    failures: int = 0
+
+
+class Due(NamedTuple):
+    """What is to be done now."""
+
+    requests: list[Request]
+    changes: list[StateChange]
+
+
+class Subscriptions:
+    """The subscriptions of one connection."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        set_aside: dict[str, SetAside],
+        *,
+        title: str,
+        data_s: float,
+        requests_per_hour: int,
+        now_s: float,
+    ) -> None:
+        """The connection opens at `now_s`.
+
+        `set_aside` (by request id) is read and written. A channel without data for `data_s` is
+        reported stale.
+        """
+        self._title = title
+        self._data_s = data_s
+        self._set_aside = set_aside
+        self._sent_s: deque[float] = deque(maxlen=requests_per_hour)
+        self._asked = {request.id: _Asked(request, now_s) for request in requests}
+        for asked in self._asked.values():
+            aside = set_aside.get(asked.request.id)
+            if aside is not None and aside.until_s > now_s:
+                asked.ask_s = aside.until_s
+            else:
+                set_aside.pop(asked.request.id, None)
+        self._heard_s = {name: now_s for request in requests for name in request.channels}
+        self._mute: set[str] = set()
+        """The channels whose silence has been reported."""
+
+    def opening(self, now_s: float) -> list[StateChange]:
+        """The channels that cannot come up, because all that feeds them is set aside."""
+        return [change for name in self._heard_s if (change := self._refusal(name, now_s))]
+
+    def next_due_s(self) -> float:
+        """When to call `due` next."""
+        dues = [min(max(a.ask_s, self._budget_s()), a.answer_by_s) for a in self._asked.values()]
+        dues += [self._heard_s[name] + self._data_s for name in self._waiting()]
+        return min(dues, default=inf)
+
+    def due(self, now_s: float) -> Due:
+        """What to ask for now (it counts as asked), and which channels have gone mute."""
+        due = Due([], [])
+        for asked in self._asked.values():
+            if asked.answer_by_s <= now_s:
+                due.changes.extend(self._unanswered(asked, now_s))
+            if asked.ask_s <= now_s and self._budget_s() <= now_s:
+                self._set_aside.pop(asked.request.id, None)
+                self._sent_s.append(now_s)
+                asked.ask_s, asked.asked_s, asked.answer_by_s = inf, now_s, now_s + ANSWER_S
+                due.requests.append(asked.request)
+        for name in self._waiting():
+            if self._heard_s[name] + self._data_s <= now_s:
+                self._mute.add(name)
+                reason = f"no data from {self._title} for {self._data_s:g} s: {self._about(name)}"
+                due.changes.append(StateChange(name, "stale", reason))
+        return due
+
+    def acknowledged(self, id_: str) -> None:
+        """The venue took this one; unknown ids are nothing to us."""
+        if asked := self._asked.get(id_):
+            asked.answer_by_s = inf
+
+    def refused(self, refusal: Refused, now_s: float) -> list[StateChange]:
+        """The venue will not have this one, now or for good."""
+        asked = self._asked.get(refusal.id)
+        if asked is None:
+            return []
+        asked.answer_by_s = inf
+        if refusal.retry:
+            return self._ask_later(asked, refusal.reason, now_s)
+        asked.ask_s = now_s + SET_ASIDE_S
+        self._set_aside[refusal.id] = SetAside(asked.ask_s, refusal.reason)
+        changes = []
+        for name in asked.request.channels:
+            # The channel's other instruments go on: that is not down, and their next message says
+            # so.
+            whole = self._refusal(name, now_s)
+            changes.append(whole or StateChange(name, "stale", _aside(refusal.reason, SET_ASIDE_S)))
+        return changes
+
+    def heard(self, channels: Iterable[str], now_s: float) -> None:
+        """Data came for these channels."""
+        for name in channels:
+            self._heard_s[name] = now_s
+        self._mute.difference_update(channels)
+
+    def excuse(self, spell_s: float) -> None:
+        """Nothing was read for so long: that was not the venue's silence, so it has that much more time."""
+        for asked in self._asked.values():
+            asked.answer_by_s += spell_s
+        for name in self._heard_s:
+            self._heard_s[name] += spell_s
+
+    def retry_after_s(self, now_s: float) -> float | None:
+        """Seconds until one may be asked for again, if all are set aside; else None."""
+        ids = self._asked.keys()
+        if not ids or ids - self._set_aside.keys():
+            return None
+        return max(0.0, min(self._set_aside[id_].until_s for id_ in ids) - now_s)
+
+    def _waiting(self) -> list[str]:
+        """The channels whose data is awaited and whose silence is not yet reported."""
+        return [
+            name
+            for name in self._heard_s
+            if name not in self._mute and any(request.id not in self._set_aside for request in self._of(name))
+        ]
+
+    def _of(self, name: str) -> list[Request]:
+        return [a.request for a in self._asked.values() if name in a.request.channels]
+
+    def _about(self, name: str) -> str:
+        return ", ".join(request.subject for request in self._of(name))
+
+    def _refusal(self, name: str, now_s: float) -> StateChange | None:
+        """The channel's state if all that feeds it is set aside."""
+        asides = [self._set_aside.get(request.id) for request in self._of(name)]
+        known = [aside for aside in asides if aside is not None]
+        if len(known) < len(asides):
+            return None
+        wait_s = max(0.0, min(aside.until_s for aside in known) - now_s)
+        reasons = ", ".join(dict.fromkeys(aside.reason for aside in known))
+        return StateChange(name, "down", _aside(reasons, wait_s), wait_s)
+
+    def _unanswered(self, asked: _Asked, now_s: float) -> list[StateChange]:
+        """Neither yes nor no: asked again later, unless its channels talk all the same."""
+        asked.answer_by_s = inf
+        if all(self._heard_s[name] > asked.asked_s for name in asked.request.channels):
+            return []
+        subject = asked.request.subject
+        reason = f"{self._title} did not answer the subscription of {subject} in {ANSWER_S:g} s"
+        return self._ask_later(asked, reason, now_s)
+
+    def _ask_later(self, asked: _Asked, reason: str, now_s: float) -> list[StateChange]:
+        pause_s = min(RETRY_S * 2.0**asked.failures, LONGEST_RETRY_S)
+        asked.failures = min(asked.failures + 1, 30)
+        asked.ask_s = now_s + pause_s
+        changes = []
+        for name in asked.request.channels:
+            if self._heard_s[name] <= asked.asked_s:
+                self._mute.add(name)
+                changes.append(StateChange(name, "stale", reason, pause_s))
+        return changes
+
+    def _budget_s(self) -> float:
+        """From when on the venue's hourly allowance has room for one more request."""
+        full = len(self._sent_s) == self._sent_s.maxlen
+        return self._sent_s[0] + _HOUR_S if full else -inf
+
+
+def _aside(reason: str, wait_s: float) -> str:
+    """A refusal with what follows from it."""
+    minutes = max(1, round(wait_s / 60))
+    wait = f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes} min"
+    return f"{reason} (set aside, asked again in {wait})"

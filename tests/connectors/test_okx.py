@@ -1,0 +1,253 @@
+"""OKX's frames: what each means, digit for digit, and that nothing but PayloadError comes of any bytes."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.base import Event, PayloadError
+from connectors.feed import Feed
+from connectors.feed_venue import Ack, Control, Heartbeat, Ignored, Notice, Refused
+from connectors.okx import Okx, build
+from protocol.channels import Channel
+
+NOW = 1_765_211_445_122
+
+
+def channel(name: str, *instruments: str) -> Channel:
+    return Channel(name=name, exchange="okx", kind="ticker", type="price_update", instruments=instruments)
+
+
+VENUE = Okx([channel("bitcoinprice", "BTC/USDT"), channel("majors", "BTC/USDT", "ETH/USDT")])
+
+
+def ticker(inst_id: str = "BTC-USDT", **fields: str) -> str:
+    """One ticker object, as OKX writes it."""
+    known = {"instType": "SPOT", "instId": inst_id, "last": "42150.50", "lastSz": "0.1", "ts": "1765211445101"}
+    return json.dumps(known | fields, separators=(",", ":"))
+
+
+def tickers(*objects: str, inst_id: str = "BTC-USDT") -> bytes:
+    arg = json.dumps({"channel": "tickers", "instId": inst_id}, separators=(",", ":"))
+    return f'{{"arg":{arg},"data":[{",".join(objects)}]}}'.encode()
+
+
+def handle(payload: bytes | str) -> list[Event] | Control:
+    return VENUE.handle(payload if isinstance(payload, bytes) else payload.encode(), NOW)
+
+
+def test_a_ticker_becomes_one_event_for_each_channel_that_carries_it() -> None:
+    body = ticker()
+    assert handle(tickers(body)) == [
+        Event(name, "BTC/USDT", body.encode(), NOW, price="42150.50", exchange_ms=1_765_211_445_101)
+        for name in ("bitcoinprice", "majors")
+    ]
+    [only] = handle(tickers(ticker("ETH-USDT"), inst_id="ETH-USDT"))  # type: ignore[misc] # a list, as the line says
+    assert (only.channel, only.instrument) == ("majors", "ETH/USDT")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"arg":{"instId":"BTC-USDT","channel":"tickers"},"data":[%s]}',
+        b' { "arg" : {"channel":"tickers","instId":"BTC-USDT"} , "data" : [ %s ] } ',
+        b'{"data":[%s],"arg":{"channel":"tickers","instId":"BTC-USDT"}}',
+        b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[%s],"more":[1]}',
+        b'{"arg":{"channel":"tickers","instId":"BTC-USDT","uly":""},"data":[%s]}',
+    ],
+)
+def test_other_spellings_of_the_same_frame_give_the_same_events(payload: bytes) -> None:
+    body = ticker().encode()
+    assert handle(payload % body) == handle(tickers(ticker()))
+
+
+def test_a_frame_with_several_tickers_gives_all_of_them_in_order() -> None:
+    said = handle(tickers(ticker(last="1.10"), ticker(last="1.2")))
+    assert isinstance(said, list)
+    assert [event.price for event in said] == ["1.10", "1.10", "1.2", "1.2"]
+    assert handle(tickers()) == []
+
+
+@given(st.from_regex(r"(0|[1-9][0-9]{0,12})(\.[0-9]{1,18})?", fullmatch=True), st.integers(0, 10**14), st.text())
+def test_every_digit_and_every_byte_is_kept(last: str, ts: int, more: str) -> None:
+    for body in (ticker(last=last, ts=str(ts), more=more), json.dumps(json.loads(ticker(last=last, ts=str(ts))))):
+        said = handle(tickers(body))
+        assert isinstance(said, list)
+        assert {(e.price, e.exchange_ms, e.data) for e in said} == {(last, ts, body.encode())}
+
+
+def test_a_pair_without_a_price_is_data_without_an_event() -> None:
+    assert handle(tickers(ticker(last=""))) == []
+    assert handle(tickers(ticker(last="", ts=""))) == []
+
+
+def test_a_ticker_without_a_time_is_an_event_without_one() -> None:
+    said = handle(tickers(ticker(ts="")))
+    assert isinstance(said, list)
+    assert [event.exchange_ms for event in said] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("payload", "means"),
+    [
+        ("pong", Heartbeat()),
+        ("ping", Heartbeat(answer="pong")),
+        ('{"id":"tickers1","event":"subscribe","arg":{"channel":"tickers","instId":"ETH-USDT"}}', Ack("tickers1")),
+        ('{"event":"subscribe","arg":{"channel":"tickers","instId":"ETH-USDT"}}', Ack("tickers1")),
+        (
+            '{"id":"tickers1","event":"error","code":"60018","msg":"Subscribe failed, wrong URL or '
+            'channel:tickers,instId:ETH-USDT doesn\'t exist.","connId":"5e1f2fe5"}',
+            Refused("tickers1", "unknown to OKX: ETH/USDT", retry=False),
+        ),
+        (
+            '{"event":"error","msg":"channel:tickers,instId:ETH-USDT doesn\'t exist","code":"60018"}',
+            Refused("tickers1", "unknown to OKX: ETH/USDT", retry=False),
+        ),
+        (
+            '{"id":"tickers0","event":"error","code":"60014","msg":"Requests too frequent"}',
+            Refused("tickers0", "OKX cannot serve BTC/USDT now: 60014 Requests too frequent", retry=True),
+        ),
+        (
+            '{"id":"tickers0","event":"error","code":"64007","msg":"Operation failed\\u0007"}',
+            Refused("tickers0", "OKX cannot serve BTC/USDT now: 64007 Operation failed", retry=True),
+        ),
+        (
+            '{"event":"error","code":"60012","msg":"Invalid request"}',
+            Refused("", "refused by OKX: a request: 60012 Invalid request", retry=False),
+        ),
+        (
+            '{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade."}',
+            Notice("OKX is about to close the connection for a service upgrade"),
+        ),
+        ('{"event":"notice","code":"64999","msg":"?"}', Ignored("the event notice 64999")),
+        ('{"event":"unsubscribe","arg":{"channel":"tickers","instId":"ETH-USDT"}}', Ignored("the event unsubscribe")),
+        ('{"event":"channel-conn-count","channel":"x"}', Ignored("the event channel-conn-count")),
+        ('{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{}]}', Ignored("a frame of the channel trades")),
+        ('{"arg":{"channel":"tickers","instId":"XRP-USDT"},"data":[{}]}', Ignored("a ticker of XRP-USDT")),
+    ],
+)
+def test_what_is_not_data_is_a_named_control_frame(payload: str, means: Control) -> None:
+    assert handle(payload) == means
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"null",
+        b"{}",
+        b"PONG",
+        b"[1,2]",
+        b'{"arg":{"channel":"tickers","instId":"BTC-USDT"}}',
+        b'{"data":[{"last":"1","ts":"1"}]}',
+        b'{"event":7}',
+        tickers("7"),
+        tickers('{"last":1,"ts":"1"}'),
+        tickers('{"last":"1"}'),
+        tickers(ticker(last="NaN")),
+        tickers(ticker(last="1.")),
+        tickers(ticker(last="+1")),
+        tickers(ticker(ts="soon")),
+        tickers(ticker(ts="-1")),
+        tickers(ticker(ts="9" * 16)),
+        tickers(ticker())[:-1],
+        tickers(ticker()).replace(b"SPOT", b"SP\xffT"),
+        b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[' + b"[" * 100_000,
+    ],
+)
+def test_what_is_not_documented_is_a_payload_error(payload: bytes) -> None:
+    with pytest.raises(PayloadError, match=r"^OKX sent "):
+        handle(payload)
+
+
+def test_a_frame_that_only_looks_like_one_ticker_is_not_spliced() -> None:
+    two_keys = tickers(ticker() + '],"data":[' + ticker(last="2"))
+    said = handle(two_keys)
+    assert isinstance(said, list)
+    assert {event.data for event in said} == {ticker(last="2").encode()}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+frames = st.fixed_dictionaries(
+    {},
+    optional={
+        "event": st.sampled_from(["subscribe", "error", "notice", "x"]) | json_values,
+        "id": st.sampled_from(["tickers0", "x"]) | json_values,
+        "code": st.sampled_from(["60018", "64008"]) | json_values,
+        "msg": json_values,
+        "arg": st.just({"channel": "tickers", "instId": "BTC-USDT"}) | json_values,
+        "data": st.lists(st.fixed_dictionaries({}, optional={"last": json_values, "ts": json_values})) | json_values,
+    },
+)
+
+
+@given(st.binary() | st.text().map(str.encode) | frames.map(lambda f: json.dumps(f).encode()))
+def test_arbitrary_bytes_raise_nothing_but_payload_error(payload: bytes) -> None:
+    # Also behind the opening by which a ticker is recognised.
+    for sent in (payload, b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[' + payload + b"]}"):
+        try:
+            said = handle(sent)
+        except PayloadError:
+            continue
+        for event in said if isinstance(said, list) else []:
+            msgspec.json.decode(event.data.decode())
+
+
+@given(st.integers(0), st.binary(min_size=1, max_size=3))
+def test_a_damaged_ticker_is_either_refused_or_still_json(place: int, damage: bytes) -> None:
+    payload = tickers(ticker())
+    at = place % len(payload)
+    try:
+        said = handle(payload[:at] + damage + payload[at + len(damage) :])
+    except PayloadError:
+        return
+    for event in said if isinstance(said, list) else []:
+        assert isinstance(json.loads(event.data.decode()), dict)
+        assert float(event.price) >= 0 or event.price.startswith("-")
+
+
+def test_each_instrument_is_asked_for_once_under_its_own_id() -> None:
+    requests = VENUE.subscribe_requests()
+    assert [json.loads(request.text) for request in requests] == [
+        {"id": "tickers0", "op": "subscribe", "args": [{"channel": "tickers", "instId": "BTC-USDT"}]},
+        {"id": "tickers1", "op": "subscribe", "args": [{"channel": "tickers", "instId": "ETH-USDT"}]},
+    ]
+    assert [request.channels for request in requests] == [("bitcoinprice", "majors"), ("majors",)]
+    assert all(request.id.isalnum() and len(request.id) <= 32 for request in requests)
+
+
+def test_one_connector_serves_all_channels() -> None:
+    channels = [channel("bitcoinprice", "BTC/USDT"), channel("ethprice", "ETH/USDT")]
+    [connector] = build(channels, silence_s=30, timeout_s=10, user_agent="tickerd")
+    assert (connector.name, connector.channels) == ("okx", ("bitcoinprice", "ethprice"))
+    assert isinstance(connector, Feed)
+    assert (connector.address.host_header, connector.address.resource) == ("ws.okx.com", "/ws/v5/public")
+    assert build([], silence_s=30, timeout_s=10, user_agent="tickerd") == []
+
+
+def test_every_recorded_frame_is_an_event_or_a_named_control_frame(recorded: Path) -> None:
+    venue = Okx([channel("bitcoinprice", "BTC/USDT")])
+    seen = 0
+    for line in (recorded / "okx_ws_btcusdt_2022-05-13.jsonl").read_text().splitlines():
+        text = json.loads(line)["frame"]
+        frame = json.loads(text)
+        said = venue.handle(text.encode(), NOW)
+        if frame.get("arg", {}).get("channel") == "tickers" and "data" in frame:
+            [event] = said  # type: ignore[misc] # a list: it is a ticker
+            [sent] = frame["data"]
+            seen += 1
+            assert (event.price, event.exchange_ms) == (sent["last"], int(sent["ts"]))
+            assert event.data.decode() in text
+            assert json.loads(event.data) == sent
+        elif "event" in frame:
+            assert isinstance(said, Ack)
+        else:
+            assert said == Ignored(f"a frame of the channel {frame['arg']['channel']}")
+    assert seen == 25

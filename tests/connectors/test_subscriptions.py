@@ -1,0 +1,161 @@
+"""What was asked, refused, left unanswered, and is mute: told by a clock that the tests hold."""
+
+from math import inf
+
+from connectors.base import StateChange
+from connectors.feed_venue import Refused, Request
+from connectors.subscriptions import SetAside, Subscriptions
+
+BTC = Request("a", "subscribe BTC", ("btc", "majors"), "BTC/USDT")
+ETH = Request("b", "subscribe ETH", ("majors",), "ETH/USDT")
+NOPE = Request("c", "subscribe NOPE", ("nope",), "NOPE/USDT")
+UNKNOWN = "unknown to Venue: NOPE/USDT"
+
+
+def ledger(
+    *requests: Request, aside: dict[str, SetAside] | None = None, now_s: float = 0.0, per_hour: int = 480
+) -> Subscriptions:
+    return Subscriptions(
+        requests,
+        {} if aside is None else aside,
+        title="Venue",
+        data_s=30,
+        requests_per_hour=per_hour,
+        now_s=now_s,
+    )
+
+
+def asked(subscriptions: Subscriptions, now_s: float) -> list[str]:
+    return [request.id for request in subscriptions.due(now_s).requests]
+
+
+def test_everything_is_asked_for_at_once_and_once() -> None:
+    subscriptions = ledger(BTC, ETH)
+    assert subscriptions.opening(0) == []
+    assert subscriptions.next_due_s() == 0
+    assert asked(subscriptions, 0) == ["a", "b"]
+    assert asked(subscriptions, 0) == []
+
+
+def test_a_subscription_without_an_answer_is_reported_and_asked_for_again_later_and_later() -> None:
+    subscriptions = ledger(NOPE)
+    subscriptions.due(0)
+    assert subscriptions.next_due_s() == 10
+    assert subscriptions.due(9.9) == ([], [])
+    told = StateChange("nope", "stale", "Venue did not answer the subscription of NOPE/USDT in 10 s", 15)
+    assert subscriptions.due(10) == ([], [told])
+    assert subscriptions.next_due_s() == 25
+    assert asked(subscriptions, 25) == ["c"]
+    [again] = subscriptions.due(35).changes
+    assert again.retry_in_s == 30
+    # Its silence has been told already.
+    assert subscriptions.next_due_s() == 65
+
+
+def test_an_acknowledged_channel_without_data_is_stale_and_heals_with_data() -> None:
+    subscriptions = ledger(NOPE)
+    subscriptions.due(0)
+    subscriptions.acknowledged("c")
+    subscriptions.acknowledged("never heard of")
+    assert subscriptions.next_due_s() == 30
+    assert subscriptions.due(30).changes == [StateChange("nope", "stale", "no data from Venue for 30 s: NOPE/USDT")]
+    assert subscriptions.due(31) == ([], [])
+    assert subscriptions.next_due_s() == inf
+    subscriptions.heard({"nope"}, 40)
+    assert subscriptions.next_due_s() == 70
+
+
+def test_data_answers_for_a_lost_acknowledgement() -> None:
+    subscriptions = ledger(NOPE)
+    subscriptions.due(0)
+    subscriptions.heard({"nope"}, 1)
+    assert subscriptions.due(10) == ([], [])
+    assert subscriptions.next_due_s() == 31
+
+
+def test_only_the_silent_channel_is_stale() -> None:
+    subscriptions = ledger(BTC, NOPE)
+    subscriptions.due(0)
+    for request in (BTC, NOPE):
+        subscriptions.acknowledged(request.id)
+    subscriptions.heard({"btc", "majors"}, 29)
+    assert [change.channel for change in subscriptions.due(30).changes] == ["nope"]
+
+
+def test_an_unknown_instrument_is_set_aside_for_an_hour_across_connections() -> None:
+    aside: dict[str, SetAside] = {}
+    subscriptions = ledger(BTC, NOPE, aside=aside)
+    subscriptions.due(0)
+    down = StateChange("nope", "down", f"{UNKNOWN} (set aside, asked again in 1 h)", 3600)
+    assert subscriptions.refused(Refused("c", UNKNOWN, retry=False), 1) == [down]
+    assert subscriptions.retry_after_s(1) is None
+    assert subscriptions.refused(Refused("x", "whose?", retry=False), 1) == []
+
+    later = ledger(BTC, NOPE, aside=aside, now_s=601)
+    told = StateChange("nope", "down", f"{UNKNOWN} (set aside, asked again in 50 min)", 3000)
+    assert later.opening(601) == [told]
+    assert asked(later, 601) == ["a"]
+    later.heard({"btc", "majors"}, 3600)
+    assert later.due(3600) == ([], [])  # its silence is no news
+    assert asked(later, 3601) == ["c"]
+    assert aside == {}
+
+
+def test_all_set_aside_is_known_with_the_time_of_the_next_try() -> None:
+    subscriptions = ledger(BTC, NOPE)
+    subscriptions.due(0)
+    subscriptions.refused(Refused("a", "no", retry=False), 1)
+    assert subscriptions.retry_after_s(1) is None
+    subscriptions.refused(Refused("c", UNKNOWN, retry=False), 2)
+    assert subscriptions.retry_after_s(2) == 3599
+    assert ledger().retry_after_s(0) is None
+
+
+def test_a_channel_is_down_only_when_all_of_it_is_refused() -> None:
+    subscriptions = ledger(BTC, ETH)
+    subscriptions.due(0)
+    [partly] = subscriptions.refused(Refused("b", "no ETH", retry=False), 1)
+    assert (partly.channel, partly.state) == ("majors", "stale")
+    changes = subscriptions.refused(Refused("a", "no BTC", retry=False), 2)
+    assert [(change.channel, change.state) for change in changes] == [("btc", "down"), ("majors", "down")]
+    assert changes[1].reason == "no BTC, no ETH (set aside, asked again in 1 h)"
+
+
+def test_what_may_work_later_is_asked_for_later() -> None:
+    subscriptions = ledger(NOPE)
+    subscriptions.due(0)
+    busy = Refused("c", "Venue cannot serve NOPE/USDT now", retry=True)
+    assert subscriptions.refused(busy, 1) == [StateChange("nope", "stale", busy.reason, 15)]
+    assert asked(subscriptions, 15.9) == []
+    assert asked(subscriptions, 16) == ["c"]
+    for _ in range(20):
+        [change] = subscriptions.refused(busy, 16)
+    assert change.retry_in_s == 600
+
+
+def test_the_hourly_allowance_is_kept() -> None:
+    subscriptions = ledger(BTC, ETH, NOPE, per_hour=2)
+    assert asked(subscriptions, 0) == ["a", "b"]
+    for request in (BTC, ETH):
+        subscriptions.acknowledged(request.id)
+    subscriptions.heard({"btc", "majors", "nope"}, 3590)
+    assert subscriptions.next_due_s() == 3600
+    assert asked(subscriptions, 3599) == []
+    assert asked(subscriptions, 3600) == ["c"]
+
+
+def test_what_was_not_read_is_not_late() -> None:
+    subscriptions = ledger(NOPE)
+    subscriptions.due(0)
+    subscriptions.excuse(100)
+    assert subscriptions.next_due_s() == 110
+    subscriptions.acknowledged("c")
+    assert subscriptions.next_due_s() == 130
+
+
+def test_after_its_hour_it_is_asked_for_like_any_other() -> None:
+    aside = {"c": SetAside(3600, UNKNOWN)}
+    subscriptions = ledger(NOPE, aside=aside, now_s=3600)
+    assert subscriptions.opening(3600) == []
+    assert subscriptions.retry_after_s(3600) is None
+    assert asked(subscriptions, 3600) == ["c"]
