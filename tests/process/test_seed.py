@@ -1,0 +1,213 @@
+"""What the user wrote down runs unchanged: the commands, the Python client, the JavaScript client's validator."""
+
+import asyncio
+import contextlib
+import io
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from tests.process.running import tickerd, wait_ready
+
+MINUTE_S = 60.0
+
+PYTHON_CLIENT = """
+import asyncio
+import websockets
+import json
+
+async def websocket_client():
+    uri = "ws://localhost:8000/ws"
+    async with websockets.connect(uri) as websocket:
+        # Subscribe to channels
+        await websocket.send(json.dumps({
+            "type": "subscribe",
+            "channels": ["binance_prices"]
+        }))
+        
+        # Receive messages
+        async for message in websocket:
+            data = json.loads(message)
+            print(f"Received: {data}")
+
+asyncio.run(websocket_client())
+"""  # noqa: W293 - word for word
+
+
+def _seeds_port() -> int:
+    """Port 8000, as the user's examples say, or, where somebody has it, another one."""
+    for host in ("127.0.0.1", "::1"):
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, 8000), family=family).close()
+        except OSError:
+            return 0
+    return 8000
+
+
+def test_the_python_client_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tickerd("demo", "--port", str(_seeds_port())) as process:
+        wait_ready(process.port)
+        printed = io.StringIO()
+        running = asyncio.run
+
+        def run_for_a_while(main: Any) -> None:
+            with contextlib.suppress(TimeoutError):
+                running(asyncio.wait_for(main, 4))
+
+        monkeypatch.setattr(asyncio, "run", run_for_a_while)
+        program = PYTHON_CLIENT.replace("localhost:8000", f"localhost:{process.port}")
+        with contextlib.redirect_stdout(printed):
+            exec(compile(program, "the user's client", "exec"), {})  # noqa: S102 - the point of the test
+    received = [line.removeprefix("Received: ") for line in printed.getvalue().splitlines()]
+    updates = [line for line in received if "'type': 'price_update'" in line]
+    assert len(updates) >= 20, received[:5]
+    assert any("'instrument': 'BTC/USDT'" in line and "'connector_id': 'binance_prices'" in line for line in updates)
+
+
+def test_the_commands_are_answered_word_for_word(demo_port: int) -> None:
+    with connect(f"ws://localhost:{demo_port}/ws", max_size=None) as websocket:
+        websocket.send('{\n    "type": "subscribe",\n    "channels": ["binance_prices", "binance_orderbook"]\n}')
+        assert _next(websocket, "subscribed")["channels"] == ["binance_prices", "binance_orderbook"]
+        websocket.send('{\n    "type": "unsubscribe",\n    "channels": ["binance_prices"]\n}')
+        assert _next(websocket, "unsubscribed")["channels"] == ["binance_prices"]
+        websocket.send('{\n    "type": "ping"\n}')
+        assert _next(websocket, "pong").keys() == {"type", "timestamp"}
+
+
+def test_an_orderbook_as_the_monitoring_example_reads_it(demo_port: int) -> None:
+    with connect(f"ws://localhost:{demo_port}/ws", max_size=None) as websocket:
+        websocket.send('{"type":"subscribe","channels":["binance_orderbook"]}')
+        message = _next(websocket, "orderbook_update")
+    asks, bids = message["data"]["asks"][:10], message["data"]["bids"][:10]
+    assert len(asks) == len(bids) == 10
+    assert float(bids[0][0]) < float(asks[0][0])
+    assert [float(price) for price, _ in asks] == sorted(float(price) for price, _ in asks)
+    assert message["instrument"] in ("BTC/USDT", "ETH/USDT", "SOL/USDT")
+
+
+def test_the_same_instrument_comes_from_two_exchanges(demo_port: int) -> None:
+    """The user's example 4 compares them; the numbers must be numbers."""
+    prices: dict[str, float] = {}
+    with connect(f"ws://localhost:{demo_port}/ws", max_size=None) as websocket:
+        websocket.send('{"type":"subscribe","channels":["binance_prices","bitcoinprice"]}')
+        while len(prices) < 2:
+            message = _next(websocket, "price_update")
+            if message["instrument"] == "BTC/USDT":
+                prices[message["exchange"]] = message["price"]
+    assert prices.keys() == {"binance", "okx"}
+    assert (max(prices.values()) - min(prices.values())) / min(prices.values()) < 0.01
+
+
+def test_posting_a_test_reaches_every_client(demo_port: int) -> None:
+    url = f"localhost:{demo_port}/ws"
+    with connect(f"ws://{url}") as one, connect(f"ws://{url}") as other:
+        _next(one, "welcome")
+        _next(other, "welcome")
+        answer = httpx.post(f"http://{url}/test", json={"message": "Hello, WebSocket!"})
+        body = answer.json()
+        assert (body["type"], body["message"]) == ("test_response", "Broadcast to all connected clients")
+        assert body["clients"] >= 2
+        for websocket in (one, other):
+            assert _next(websocket, "test")["message"] == "Hello, WebSocket!"
+
+
+def _next(websocket: Any, type_: str) -> dict[str, Any]:
+    while True:
+        message: dict[str, Any] = json.loads(websocket.recv(timeout=10))
+        if message["type"] == type_:
+            return message
+
+
+class Minute(threading.Thread):
+    """A client of all channels, for a minute, while the other tests run."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.port = port
+        self.seen: list[tuple[float, Any]] = []
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            with connect(f"ws://localhost:{self.port}/ws", max_size=None) as websocket:
+                websocket.send('{"type":"subscribe","channels":["*"]}')
+                deadline_s = time.monotonic() + MINUTE_S
+                while (left_s := deadline_s - time.monotonic()) > 0:
+                    with contextlib.suppress(TimeoutError):
+                        text = websocket.recv(timeout=left_s)
+                        self.seen.append((time.time(), json.loads(text)))
+        except BaseException as failure:
+            self.failure = failure
+
+
+@pytest.fixture(scope="session", autouse=True)
+def minute(request: pytest.FixtureRequest) -> Iterator[Minute | None]:
+    """Started with the first test of this folder, so that the minute passes while the others run."""
+    if not any(item.name == "test_every_message_of_a_minute_passes_the_validator" for item in request.session.items):
+        yield None
+        return
+    with tickerd("demo", "--port", "0") as process:
+        wait_ready(process.port)
+        thread = Minute(process.port)
+        thread.start()
+        yield thread
+
+
+def validate_message(data: Any, now_s: float) -> bool:
+    """The user's `validateMessage`, line by line."""
+    if not data or not isinstance(data, dict):
+        return False
+    for field in ("type", "timestamp"):
+        if field not in data:
+            return False
+    try:
+        timestamp = datetime.strptime(data["timestamp"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    age_ms = now_s * 1000 - timestamp.timestamp() * 1000
+    return not age_ms > 600_000
+
+
+def test_the_validator_can_refuse() -> None:
+    now_s = time.time()
+    assert not validate_message([], now_s)
+    assert not validate_message({"type": "pong"}, now_s)
+    assert not validate_message({"type": "pong", "timestamp": "yesterday"}, now_s)
+    assert not validate_message({"type": "pong", "timestamp": "2025-12-08T16:30:45.123Z"}, now_s)
+
+
+def test_every_message_of_a_minute_passes_the_validator(minute: Minute) -> None:
+    minute.join(MINUTE_S + 30)
+    assert minute.failure is None
+    assert not minute.is_alive()
+    assert all(validate_message(message, at_s) for at_s, message in minute.seen)
+    counts = Counter(message.get("connector_id") for _, message in minute.seen if "seq" in message)
+    for channel in ("binance_prices", "binance_orderbook", "binance_24hr", "coingecko_global", "coingecko_top"):
+        assert counts[channel] >= 25, counts
+    for channel in ("coingecko_trending", "bitcoinprice", "ethprice"):
+        assert counts[channel] >= 25, counts
+    assert _holes(message for _, message in minute.seen) == []
+
+
+def _holes(messages: Iterator[dict[str, Any]] | Any) -> list[dict[str, Any]]:
+    """Messages whose `prev_seq` is not the `seq` before them on their topic."""
+    last: dict[tuple[str, str], int] = {}
+    holes = []
+    for message in messages:
+        if "prev_seq" not in message:
+            continue
+        topic = (message["connector_id"], message.get("instrument", ""))
+        if last.setdefault(topic, message["prev_seq"]) != message["prev_seq"]:
+            holes.append(message)
+        last[topic] = message["seq"]
+    return holes
