@@ -1,0 +1,376 @@
+"""From normalised events to the clients' sockets: stamp, encode once, frame once, append to the tape, write.
+
+The system call that hands bytes to a socket is the cost of fan-out; the way below does next to nothing else per client.
+
+1. One *pass* takes what is ready, works on it without a checkpoint in between, and so nothing can change meanwhile.
+2. Clients with the same topics and the same format form a *group*. A pass joins the group's new frames once, and every
+   client of the group that is caught up gets these bytes by one non-blocking write to its file descriptor.
+3. A client whose socket does not take all of it falls *behind*: it gets a cursor, and its session's catch-up task
+   brings it to the head again, from the tape (`advance`). No client is ever waited for in the path of another.
+4. Between two passes the hub *rests* in proportion to what the last one cost: the first message after a pause leaves at
+   once, and under load the batches grow by themselves, so that the cost per delivery falls as the load rises.
+
+Everything but `run` is sync. That is what makes joining, resuming and catching up exact: between "the cursor is at the
+head" and "so write to it directly" nothing can be published.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import msgspec
+import trio
+from msgspec import UNSET, Raw
+
+from connectors.base import Event, StateChange
+from daemon.board import Board, ChannelState
+from daemon.clock import WallClock
+from daemon.cursor import Cursor, had_now
+from daemon.intervals import Intervals
+from daemon.subscriber import Subscriber
+from daemon.tape import NOTICE, STATUS, Entry, Tape, Topic, selects
+from protocol.channels import Catalogue
+from protocol.messages import DATA_TYPES, Format, Lagged, Status, Test, encode, number
+from protocol.session import ALL, Selection
+
+Item: TypeAlias = Sequence[Event] | StateChange
+"""What comes through the memory channel from the connectors."""
+
+_CATCH_UP_BYTES = 64 * 1024
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How the hub spaces its passes.
+
+    Attributes:
+        batch_events: events taken into one pass at most (one send of a connector is never split).
+        rest_ratio: the rest after a pass, as a part of what the pass took.
+        rest_max_s: the longest rest.
+    """
+
+    batch_events: int
+    rest_ratio: float
+    rest_max_s: float
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """Counts since the start."""
+
+    events: int
+    refused: int
+    passes: int
+    deliveries: int
+    lagged: int
+    subscribers: int
+    behind: int
+    groups: int
+
+
+class Group:
+    """The caught-up clients with the same topics and the same format.
+
+    Attributes:
+        members: by file descriptor, those that are written to directly.
+        parked: those that have none (TLS): they are handed to their catch-up task at each pass.
+        fresh: this pass's entries for this group.
+    """
+
+    __slots__ = ("format", "fresh", "members", "parked", "selection")
+
+    def __init__(self, format: Format, selection: Selection) -> None:
+        self.format = format
+        self.selection = selection
+        self.members: dict[int, Subscriber] = {}
+        self.parked: set[Subscriber] = set()
+        self.fresh: list[Entry] = []
+
+
+class Hub:
+    """The fan-out. One per process; owned by one task (`run`), called synchronously by sessions and routes."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        board: Board,
+        catalogue: Catalogue,
+        clock: WallClock,
+        pace: Pace,
+        write: Callable[[int, bytes], int] = os.write,
+    ) -> None:
+        """`write` is `os.write` but in tests: it raises OSError where the socket takes nothing."""
+        self.tape = tape
+        self.board = board
+        self.catalogue = catalogue
+        self.clock = clock
+        self._pace = pace
+        self._write = write
+        self._groups: dict[tuple[Format, Selection], Group] = {}
+        self._routes: dict[Topic, list[Group]] = {}
+        self._subscribers: set[Subscriber] = set()
+        self._events = self._refused = self._passes = self._deliveries = self.lagged = 0
+        self.intervals = Intervals(tape, self)
+
+    # ---- the passes ---------------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        inbox: trio.MemoryReceiveChannel[Item],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Publish what the connectors send, until the memory channel ends or this is cancelled.
+
+        If cancelled, what it has taken out of the memory channel is on the tape and written.
+        """
+        task_status.started()
+        async for item in inbox:
+            batch = [item]
+            events = len(item) if not isinstance(item, StateChange) else 1
+            while events < self._pace.batch_events:
+                try:
+                    item = inbox.receive_nowait()
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    break
+                batch.append(item)
+                events += len(item) if not isinstance(item, StateChange) else 1
+            began_s = time.perf_counter()
+            self.publish(batch)
+            rest_s = min((time.perf_counter() - began_s) * self._pace.rest_ratio, self._pace.rest_max_s)
+            await trio.sleep(rest_s)
+
+    def publish(self, batch: Sequence[Item]) -> None:
+        """One pass: everything of the batch goes onto the tape, and to every client that is caught up."""
+        head = self.tape.head
+        touched: list[Group] = []
+        now_ms = self.clock.now_ms()
+        timestamp = self.clock.iso(now_ms)
+        for item in batch:
+            if isinstance(item, StateChange):
+                state = self.board.apply(item, now_ms)
+                if state is not None:
+                    payload = encode(status(item.channel, state, self.clock, timestamp))
+                    self._append((item.channel, STATUS), payload, touched)
+            else:
+                for event in item:
+                    self._stamp(event, timestamp, touched)
+        self._flush(touched, head)
+
+    def broadcast_test(self, message: str) -> int:
+        """Send a `test` message to every client. Returns how many there are."""
+        touched: list[Group] = []
+        head = self.tape.head
+        self._append(NOTICE, encode(Test(timestamp=self.clock.timestamp(), message=message)), touched)
+        self._flush(touched, head)
+        return len(self._subscribers)
+
+    def _stamp(self, event: Event, timestamp: str, touched: list[Group]) -> None:
+        """An event becomes a message with its place on the tape.
+
+        One of an unknown channel, or with a price that is no number, is refused and counted: one connector's fault must
+        not end the fan-out of all.
+        """
+        channel = self.catalogue.get(event.channel)
+        try:
+            price = number(event.price) if event.price else UNSET
+        except ValueError:
+            channel = None
+        if channel is None:
+            self._refused += 1
+            return
+        self._events += 1
+        topic = (event.channel, event.instrument)
+        payload = encode(
+            DATA_TYPES[channel.type](
+                connector_id=event.channel,
+                exchange=channel.exchange,
+                instrument=event.instrument or UNSET,
+                price=price,
+                timestamp=timestamp,
+                seq=self.tape.head + 1,
+                prev_seq=self.tape.last_seq(topic),
+                exchange_ms=UNSET if event.exchange_ms is None else event.exchange_ms,
+                received_ms=event.received_ms,
+                cached=event.cached,
+                data=Raw(event.data),
+            )
+        )
+        self.board.saw(event.channel, event.received_ms)
+        self._append(topic, payload, touched)
+
+    def _append(self, topic: Topic, payload: bytes, touched: list[Group]) -> None:
+        entry = self.tape.append(topic, payload)
+        groups = self._routes.get(topic)
+        if groups is None:
+            groups = self._routes[topic] = [g for g in self._groups.values() if selects(g.selection, topic)]
+        for group in groups:
+            if not group.fresh:
+                touched.append(group)
+            group.fresh.append(entry)
+
+    def _flush(self, touched: list[Group], head: int) -> None:
+        """Write each group's new frames to its clients. `head` is where they were before."""
+        self._passes += 1
+        for group in touched:
+            entries, group.fresh = group.fresh, []
+            frames = [entry.frame(group.format) for entry in entries]
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            size, write = len(data), self._write
+            short: list[tuple[Subscriber, int]] = []
+            for fd, subscriber in group.members.items():
+                try:
+                    written = write(fd, data)
+                except OSError:  # full, or broken: either way nothing was taken, and its catch-up task finds out why
+                    written = 0
+                if written != size:
+                    short.append((subscriber, written))
+            self._deliveries += len(group.members) * len(frames)
+            for subscriber, written in short:
+                done = subscriber.stream.settle(frames, written)
+                self._deliveries -= len(frames) - done  # those are counted when they are written
+                self._fall_behind(subscriber, head, entries, done)
+            for subscriber in tuple(group.parked):
+                self._fall_behind(subscriber, head, entries, 0)
+
+    def _fall_behind(self, subscriber: Subscriber, head: int, entries: Sequence[Entry], done: int) -> None:
+        """A caught-up client got only the first `done` of these entries; before them it was at `head`."""
+        had = had_now(self.tape, subscriber.selection)
+        for entry in reversed(entries[done:]):
+            had[entry.topic] = entry.ordinal - 1
+        position = self.tape.head if done == len(entries) else entries[done - 1].seq if done else head
+        self.leave_group(subscriber)
+        subscriber.cursor = Cursor(subscriber.selection, position, had)
+        for lane in subscriber.lanes.values():
+            lane.group.fall_behind(subscriber, lane)
+        subscriber.stream.stalled()
+        subscriber.wake()
+
+    # ---- the clients that are behind ------------------------------------------------------------------------------
+
+    def blocked(self, subscriber: Subscriber) -> None:
+        """Its socket did not take all of something else than a pass's frames: a reply, a pong, a snapshot."""
+        if subscriber.cursor is None and subscriber.group is not None:
+            self._fall_behind(subscriber, self.tape.head, (), 0)
+
+    def advance(self, subscriber: Subscriber) -> bool:
+        """Write what is next for a client that is behind; its socket is writable, and nothing is pending.
+
+        Returns:
+            False where it has caught up and is written to directly from now on; there is no checkpoint between that
+            test and the return. True where there is more to do, once its socket is writable again.
+        """
+        cursor, stream = subscriber.cursor, subscriber.stream
+        if cursor is None:
+            return False
+        if cursor.overtaken(self.tape):
+            self._tell_lagged(subscriber, cursor)
+            return True
+        chunk = cursor.peek(self.tape, subscriber.format, _CATCH_UP_BYTES)
+        frames = [entry.frame(subscriber.format) for entry in chunk.entries]
+        if not frames:
+            cursor.advance(chunk, 0)
+            if cursor.position < self.tape.head:
+                return True
+            subscriber.cursor = None
+            self.enter_group(subscriber)
+            return False
+        if stream.fd < 0:
+            stream.pending.extend(frames)
+            done = len(frames)
+        else:
+            done = stream.settle(frames, stream.write_now(frames[0] if len(frames) == 1 else b"".join(frames)))
+        self._deliveries += done
+        cursor.advance(chunk, done)
+        return True
+
+    def _tell_lagged(self, subscriber: Subscriber, cursor: Cursor) -> None:
+        """The tape's tail has overtaken this client: say exactly what is missing, and go on with the newest state."""
+        first = cursor.position + 1
+        missed, latest = cursor.skip(self.tape)
+        if missed:
+            self.lagged += 1
+            subscriber.say(
+                Lagged(timestamp=self.clock.timestamp(), missed=missed, from_seq=first, to_seq=self.tape.head)
+            )
+        for entry in latest:
+            subscriber.stream.post(entry.frame(subscriber.format))
+
+    # ---- who is where ---------------------------------------------------------------------------------------------
+
+    def attach(self, subscriber: Subscriber) -> None:
+        """A new client. It takes nothing yet but what is sent to everybody."""
+        self._subscribers.add(subscriber)
+        self.enter_group(subscriber)
+
+    def detach(self, subscriber: Subscriber) -> None:
+        """A client is gone; to be called before its file descriptor is closed. Doing so twice changes nothing."""
+        self._subscribers.discard(subscriber)
+        self.leave_group(subscriber)
+        subscriber.cursor = None
+        for lane in subscriber.lanes.values():
+            self.intervals.leave(subscriber, lane)
+        subscriber.lanes.clear()
+
+    def enter_group(self, subscriber: Subscriber) -> None:
+        """A client whose place is the head: from now on each pass writes to it."""
+        key = (subscriber.format, subscriber.selection)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(*key)
+            for topic, groups in self._routes.items():
+                if selects(group.selection, topic):
+                    groups.append(group)
+        subscriber.group = group
+        subscriber.fd = subscriber.stream.fd
+        if subscriber.fd >= 0:
+            group.members[subscriber.fd] = subscriber
+        else:
+            group.parked.add(subscriber)
+        if subscriber.stream.pending:
+            self.blocked(subscriber)
+
+    def leave_group(self, subscriber: Subscriber) -> None:
+        """A client that is no longer written to directly. A group without members is forgotten."""
+        group = subscriber.group
+        if group is None:
+            return
+        subscriber.group = None
+        group.parked.discard(subscriber)
+        group.members.pop(subscriber.fd, None)
+        if not group.members and not group.parked:
+            del self._groups[group.format, group.selection]
+            for topic, groups in self._routes.items():
+                if selects(group.selection, topic):
+                    groups.remove(group)
+
+    def latest(self, channel: str, instrument: str | None = None) -> list[bytes]:
+        """The latest message of each topic of a channel, as JSON, for `GET /snapshot`."""
+        selection = frozenset({(channel, ALL if instrument is None else instrument)})
+        return [entry.payload for entry in self.tape.latest(selection)]
+
+    def statistics(self) -> Statistics:
+        """What happened since the start, and who is here."""
+        return Statistics(
+            events=self._events,
+            refused=self._refused,
+            passes=self._passes,
+            deliveries=self._deliveries,
+            lagged=self.lagged,
+            subscribers=len(self._subscribers),
+            behind=sum(subscriber.cursor is not None for subscriber in self._subscribers),
+            groups=len(self._groups),
+        )
+
+
+def status(channel: str, state: ChannelState, clock: WallClock, timestamp: str) -> Status:
+    """A channel's state as clients are told it."""
+    return Status(
+        timestamp=timestamp,
+        connector_id=channel,
+        state=state.state,
+        since=clock.iso(state.since_ms),
+        reason=state.reason,
+        retry_in_s=UNSET if state.retry_in_s is None else round(state.retry_in_s, 3),
+    )

@@ -1,0 +1,164 @@
+"""A client's end that takes as many bytes as a test lets it, and a hub to go with it."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+from connectors.base import Event
+from daemon import subscription
+from daemon.board import Board
+from daemon.clock import WallClock
+from daemon.hub import Hub, Pace
+from daemon.subscriber import Subscriber
+from daemon.tape import Tape
+from protocol.channels import Catalogue, Channel
+from protocol.messages import Data, Format, Message, Position, Subscribe, Unsubscribe, decode_message
+from protocol.session import Join, Leave, Limits, Session
+
+START_MS = 1_765_211_445_123
+CATALOGUE = Catalogue(
+    [
+        Channel(name="a", exchange="binance", kind="prices", type="price_update", instruments=("X/U", "Y/U")),
+        Channel(name="b", exchange="okx", kind="ticker", type="price_update", instruments=("X/U",)),
+    ]
+)
+
+
+class FakeSink:
+    """What `daemon.subscriber.Sink` asks for, with room for so many bytes; `taken` is what the client has got."""
+
+    def __init__(self, fd: int, room: float = math.inf) -> None:
+        self.fd = fd
+        self.room = room
+        self.pending: deque[bytes | memoryview] = deque()
+        self.taken = b""
+        self.stalls = 0
+        self.subscriber: Subscriber | None = None
+        self.hub: Hub | None = None
+
+    def post(self, data: bytes) -> None:
+        written = 0 if self.pending else self.write_now(data)
+        if written < len(data):
+            self.pending.append(data[written:])
+            if self.hub is not None and self.subscriber is not None:
+                self.hub.blocked(self.subscriber)
+
+    def write_now(self, data: bytes) -> int:
+        taken = int(min(self.room, len(data))) if self.fd >= 0 else 0
+        self.room -= taken
+        self.taken += data[:taken]
+        return taken
+
+    def settle(self, frames: Sequence[bytes], written: int) -> int:
+        for done, frame in enumerate(frames):
+            if written < len(frame):
+                if written:
+                    self.pending.append(frame[written:])
+                return done + bool(written)
+            written -= len(frame)
+        return len(frames)
+
+    def stalled(self) -> None:
+        self.stalls += 1
+
+    def flush(self) -> None:
+        while self.pending:
+            self.taken += bytes(self.pending.popleft())
+
+
+class Client:
+    """One client of a `Fan`."""
+
+    def __init__(self, fan: "Fan", sink: FakeSink, format: Format) -> None:
+        self.fan = fan
+        self.sink = sink
+        self.woken = 0
+        self.subscriber = Subscriber(format, sink, self._wake)
+        self.session = Session(
+            CATALOGUE,
+            format,
+            Limits(commands_per_s=1000, commands_burst=1000, channels_per_command=64, errors_in_a_row=20),
+            0.0,
+        )
+        sink.subscriber, sink.hub = self.subscriber, fan.hub
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def subscribe(
+        self,
+        *channels: str,
+        instruments: list[str] | None = None,
+        interval_ms: int | None = None,
+        snapshot: bool = True,
+        since: Position | None = None,
+    ) -> None:
+        self._command(Subscribe(list(channels), instruments, interval_ms, snapshot, since, 1))
+
+    def unsubscribe(self, *channels: str) -> None:
+        self._command(Unsubscribe(list(channels), 1))
+
+    def _command(self, command: Subscribe | Unsubscribe) -> None:
+        packs = self.subscriber.format is Format.MSGPACK
+        raw = msgspec.msgpack.encode(command) if packs else msgspec.json.encode(command).decode()
+        for effect in self.session.receive(raw, 0.0, "2025-12-08T16:30:45.123Z"):
+            if isinstance(effect, Join):
+                subscription.join(self.fan.hub, self.subscriber, self.session, effect, "2025-12-08T16:30:45.123Z")
+            elif isinstance(effect, Leave):
+                subscription.leave(self.fan.hub, self.subscriber, self.session, effect, "2025-12-08T16:30:45.123Z")
+
+    def catch_up(self) -> None:
+        """Its socket takes everything again."""
+        self.sink.room = math.inf
+        self.sink.flush()
+        while self.fan.hub.advance(self.subscriber):
+            self.sink.flush()
+
+    def messages(self) -> list[Message]:
+        """What has come since the last call."""
+        found, data = [], self.sink.taken
+        while data:
+            start = 2 if data[1] < 126 else 4
+            size = data[1] if data[1] < 126 else int.from_bytes(data[2:4], "big")
+            found.append(decode_message(data[start : start + size], self.subscriber.format))
+            data = data[start + size :]
+        self.sink.taken = b""
+        return found
+
+    def seqs(self) -> list[int]:
+        """The positions of the data messages that have come since the last call."""
+        return [message.seq for message in self.messages() if isinstance(message, Data)]
+
+
+class Fan:
+    """A hub over a tape of that size, and clients on demand."""
+
+    def __init__(self, max_entries: int = 100, max_bytes: int = 10**6) -> None:
+        self.tape = Tape(max_entries, max_bytes, epoch="k3v")
+        wall = WallClock(lambda: START_MS * 1_000_000)
+        self.board = Board(CATALOGUE, START_MS)
+        self.hub = Hub(self.tape, self.board, CATALOGUE, wall, Pace(256, 0.5, 0.005), self._write)
+        self.writes: list[int] = []
+        self._sinks: dict[int, FakeSink] = {}
+
+    def _write(self, fd: int, data: bytes) -> int:
+        self.writes.append(fd)
+        assert not self._sinks[fd].pending
+        written = self._sinks[fd].write_now(data)
+        if not written:
+            raise BlockingIOError
+        return written
+
+    def connect(self, format: Format = Format.JSON, *, room: float = math.inf, tls: bool = False) -> Client:
+        sink = FakeSink(-1 if tls else len(self._sinks) + 10, room)
+        if not tls:
+            self._sinks[sink.fd] = sink
+        client = Client(self, sink, format)
+        self.hub.attach(client.subscriber)
+        return client
+
+    def publish(self, *topics: tuple[str, str]) -> None:
+        """One message on each of these topics, in one pass."""
+        self.hub.publish([[Event(*topic, data=b'{"n":1}', received_ms=START_MS, price="1.50") for topic in topics]])

@@ -1,0 +1,233 @@
+"""Passes, groups, falling behind and catching up, one at a time; `test_fan_out.py` has them all at once."""
+
+import json
+
+import pytest
+import trio
+
+from connectors.base import Event, StateChange
+from daemon.hub import Hub, Item, Pace
+from daemon.tape import STATUS
+from protocol.messages import Error, Format, Lagged, PriceUpdate, Status, Test
+from tests.daemon.sink import CATALOGUE, START_MS, Fan
+
+A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
+
+
+@pytest.fixture
+def fan() -> Fan:
+    return Fan()
+
+
+def test_an_event_becomes_the_contracts_message(fan: Fan) -> None:
+    event = Event(*A, data=b'{"p": 1.10}', received_ms=5, price="42150.50", exchange_ms=4, cached=True)
+    fan.hub.publish([[event, event]])
+    [payload] = fan.hub.latest("a")
+    assert payload == (
+        b'{"type":"price_update","connector_id":"a","exchange":"binance","instrument":"X/U","price":42150.50,'
+        b'"timestamp":"2025-12-08T16:30:45.123Z","seq":2,"prev_seq":1,"exchange_ms":4,"received_ms":5,"cached":true,'
+        b'"data":{"p": 1.10}}'
+    )
+    assert fan.board.state("a").last_event_ms == 5
+
+
+def test_what_an_event_does_not_have_is_absent(fan: Fan) -> None:
+    fan.hub.publish([[Event("a", "", data=b"[]", received_ms=5)]])
+    [payload] = fan.hub.latest("a")
+    assert not json.loads(payload).keys() & {"instrument", "price", "exchange_ms", "cached"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Event("gone", "X/U", data=b"{}", received_ms=5),
+        Event(*A, data=b"{}", received_ms=5, price="NaN"),
+        Event(*A, data=b"{}", received_ms=5, price="1,5"),
+    ],
+)
+def test_an_event_that_cannot_be_told_is_refused_and_the_others_go_out(fan: Fan, event: Event) -> None:
+    client = fan.connect()
+    client.subscribe("a")
+    good = Event(*A, data=b"{}", received_ms=5, price="1")
+    fan.hub.publish([[event, good]])
+    assert client.seqs() == [1]
+    assert (fan.hub.statistics().refused, fan.hub.statistics().events) == (1, 1)
+
+
+def test_a_body_without_a_messagepack_form_ends_nobodys_service(fan: Fan) -> None:
+    packs, reads = fan.connect(Format.MSGPACK), fan.connect()
+    packs.subscribe("a")
+    reads.subscribe("a")
+    packs.messages()
+    fan.hub.publish([[Event(*A, data=b'{"n":1e999}', received_ms=5)]])
+    fan.publish(A)
+    assert [type(message) for message in packs.messages()] == [Error, PriceUpdate]
+    assert reads.seqs() == [1, 2]
+
+
+def test_a_pass_is_one_write_for_each_client_that_is_concerned(fan: Fan) -> None:
+    one, other, stranger = fan.connect(), fan.connect(), fan.connect()
+    one.subscribe("a")
+    other.subscribe("a")
+    stranger.subscribe("b")
+    fan.publish(A, A2, A)
+    assert sorted(fan.writes) == [one.sink.fd, other.sink.fd]
+    assert one.seqs() == other.seqs() == [1, 2, 3]
+    assert stranger.seqs() == []
+    assert fan.hub.statistics().deliveries == 6
+
+
+def test_clients_with_the_same_topics_and_format_are_one_group(fan: Fan) -> None:
+    clients = [fan.connect(), fan.connect(), fan.connect(Format.MSGPACK), fan.connect()]
+    for client in clients[:3]:
+        client.subscribe("a", "b")
+    clients[3].subscribe("a")
+    assert fan.hub.statistics().groups == 3
+    fan.publish(A, B)
+    assert [client.seqs() for client in clients] == [[1, 2], [1, 2], [1, 2], [1]]
+    for client in clients:
+        fan.hub.detach(client.subscriber)
+        fan.hub.detach(client.subscriber)  # twice changes nothing
+    assert (fan.hub.statistics().groups, fan.hub.statistics().subscribers) == (0, 0)
+    assert not any(fan.hub._routes.values())
+    fan.publish(A)
+    assert [client.seqs() for client in clients] == [[], [], [], []]
+
+
+@pytest.mark.parametrize("room", range(0, 550, 23))
+def test_a_full_socket_costs_its_client_nothing_but_time(fan: Fan, room: int) -> None:
+    slow, quick = fan.connect(), fan.connect()
+    slow.subscribe("a")
+    quick.subscribe("a")
+    slow.sink.room = room  # less than three frames
+    fan.publish(A, A2, A)
+    fan.publish(A2)
+    fan.publish(B)
+    assert slow.woken == 1
+    assert slow.sink.stalls == 1
+    assert fan.hub.statistics().behind == 1
+    assert fan.writes.count(slow.sink.fd) == 1, "tried again past what was pending"
+    slow.catch_up()
+    assert slow.seqs() == quick.seqs() == [1, 2, 3, 4]
+    assert fan.hub.statistics().behind == 0
+    assert fan.hub.statistics().deliveries == 8
+    fan.publish(A)
+    assert slow.seqs() == quick.seqs() == [6]
+
+
+def test_a_client_that_the_tape_overtakes_is_told_how_much_it_missed() -> None:
+    fan = Fan(max_entries=4)
+    client = fan.connect()
+    client.subscribe("a")
+    client.messages()
+    client.sink.room = 0
+    fan.publish(A, A2, A, A2, A, B)  # 1 to 6
+    client.catch_up()
+    lagged, *others = client.messages()
+    assert lagged == Lagged(timestamp="2025-12-08T16:30:45.123Z", missed=3, from_seq=1, to_seq=6)
+    assert [message.seq for message in others if isinstance(message, PriceUpdate)] == [4, 5]
+    assert fan.hub.statistics().lagged == 1
+
+
+def test_a_tape_that_turned_over_without_loss_for_a_client_is_no_lag() -> None:
+    fan = Fan(max_entries=2)
+    client = fan.connect()
+    client.subscribe("a")
+    client.messages()
+    client.sink.room = 0
+    fan.publish(A)
+    fan.publish(B, B, B)
+    client.catch_up()
+    assert [type(message) for message in client.messages()] == [PriceUpdate]
+    assert fan.hub.statistics().lagged == 0
+
+
+def test_whoever_has_no_descriptor_is_served_by_its_own_task(fan: Fan) -> None:
+    client = fan.connect(tls=True)
+    client.subscribe("a")
+    client.catch_up()
+    client.messages()
+    client.woken = 0
+    fan.publish(A, A)
+    fan.publish(A)
+    assert (client.woken, len(client.sink.pending), fan.writes) == (1, 0, [])
+    client.catch_up()
+    assert client.seqs() == [1, 2, 3]
+    fan.publish(A)
+    assert client.woken == 2
+
+
+def test_a_client_that_comes_with_something_pending_is_behind_from_the_start(fan: Fan) -> None:
+    client = fan.connect(room=0)
+    fan.hub.detach(client.subscriber)
+    client.sink.pending.append(b"\x81\x02{}")
+    fan.hub.attach(client.subscriber)
+    assert client.woken == 1
+    fan.hub.broadcast_test("hello")
+    assert fan.writes == []
+    client.sink.pending.clear()
+    client.catch_up()
+    assert [message.message for message in client.messages() if isinstance(message, Test)] == ["hello"]
+
+
+def test_a_notice_goes_to_everybody_and_counts_them(fan: Fan) -> None:
+    clients = [fan.connect(), fan.connect(Format.MSGPACK), fan.connect()]
+    clients[0].subscribe("a")
+    assert fan.hub.broadcast_test("hello") == 3
+    for client in clients:
+        assert client.messages()[-1] == Test(timestamp="2025-12-08T16:30:45.123Z", message="hello")
+
+
+def test_a_state_reaches_the_channels_subscribers_once(fan: Fan) -> None:
+    client, stranger = fan.connect(), fan.connect()
+    client.subscribe("a")
+    stranger.subscribe("b")
+    client.messages()
+    stranger.messages()
+    change = StateChange("a", "down", "refused", 1.23456)
+    fan.hub.publish([change, change, StateChange("gone", "live")])
+    expected = Status(
+        timestamp="2025-12-08T16:30:45.123Z",
+        connector_id="a",
+        state="down",
+        since="2025-12-08T16:30:45.123Z",
+        reason="refused",
+        retry_in_s=1.235,
+    )
+    assert client.messages() == [expected]
+    assert stranger.messages() == []
+    assert fan.tape.head == fan.tape.last_seq(("a", STATUS)) == 1
+
+
+def test_the_snapshot_route_has_a_channel_or_one_instrument_of_it(fan: Fan) -> None:
+    fan.publish(A, A2, B, A)
+    fan.hub.publish([StateChange("a", "live")])
+    assert [json.loads(each)["seq"] for each in fan.hub.latest("a")] == [2, 4]
+    assert [json.loads(each)["seq"] for each in fan.hub.latest("a", "Y/U")] == [2]
+    assert fan.hub.latest("gone") == []
+
+
+async def passes_of(fan: Fan, pace: Pace, *items: Item) -> int:
+    """How many passes a hub takes for what is ready when it begins."""
+    hub = Hub(fan.tape, fan.board, CATALOGUE, fan.hub.clock, pace)
+    send, receive = trio.open_memory_channel[Item](len(items))
+    for item in items:
+        send.send_nowait(item)
+    send.close()
+    await hub.run(receive)
+    return hub.statistics().passes
+
+
+async def test_what_is_ready_goes_into_one_pass_up_to_a_bound(fan: Fan, autojump_clock: trio.testing.MockClock) -> None:
+    one = [Event(*A, data=b"{}", received_ms=START_MS)]
+    assert await passes_of(fan, Pace(256, 0.5, 0.005), one, StateChange("a", "live"), one * 3) == 1
+    assert await passes_of(fan, Pace(2, 0.5, 0.005), one, one, one, one, one) == 3
+    assert await passes_of(fan, Pace(2, 0.5, 0.005), one * 5, one) == 2, "one send of a connector is never split"
+    assert fan.tape.head == 1 + 1 + 3 + 5 + 6
+
+
+async def test_the_rest_after_a_pass_has_a_bound(fan: Fan, autojump_clock: trio.testing.MockClock) -> None:
+    one = [Event(*A, data=b"{}", received_ms=START_MS)]
+    began_s = trio.current_time()
+    assert await passes_of(fan, Pace(1, 1e9, 0.25), one, one) == 2
+    assert trio.current_time() - began_s == pytest.approx(0.5)

@@ -1,0 +1,146 @@
+"""The newest message per topic, once in a while: moments, floors and full sockets."""
+
+import math
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from protocol.messages import Format
+from tests.daemon.sink import Client, Fan
+
+A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
+
+
+@pytest.fixture
+def fan() -> Fan:
+    return Fan()
+
+
+def tick_after(fan: Fan, clock: MockClock, seconds: float) -> None:
+    clock.jump(seconds)
+    fan.hub.intervals.tick(trio.current_time())
+
+
+def join(fan: Fan, *channels: str, interval_ms: int = 1000, format: Format = Format.JSON, tls: bool = False) -> Client:
+    client = fan.connect(format, tls=tls)
+    client.subscribe(*channels, interval_ms=interval_ms)
+    client.catch_up()
+    client.messages()
+    return client
+
+
+async def test_the_newest_of_each_topic_comes_once_an_interval(fan: Fan, mock_clock: MockClock) -> None:
+    client = join(fan, "a")
+    fan.publish(A, A, A2, A)
+    tick_after(fan, mock_clock, 0.99)
+    assert client.seqs() == []
+    tick_after(fan, mock_clock, 0.01 + 1 / 16)
+    assert client.seqs() == [3, 4]
+    tick_after(fan, mock_clock, 1)
+    assert client.seqs() == []
+    fan.publish(A, A2, A2)
+    tick_after(fan, mock_clock, 1)
+    assert client.seqs() == [5, 7]
+
+
+async def test_a_snapshot_and_the_first_moment_are_an_interval_apart_also_in_a_group_that_is_there(
+    fan: Fan, mock_clock: MockClock
+) -> None:
+    mock_clock.jump(1000 - trio.current_time() % 1000)
+    first = join(fan, "a")
+    mock_clock.jump(0.97)  # its moment is in 30 ms, at the very sixteenth that is next for the other one, too
+    fan.publish(A)
+    other = fan.connect()
+    other.subscribe("a", interval_ms=1000)
+    assert other.seqs() == [1]
+    assert len(fan.hub.intervals) == 1
+    fan.publish(A)
+    tick_after(fan, mock_clock, 0.03)
+    assert (first.seqs(), other.seqs()) == ([2], [])
+    tick_after(fan, mock_clock, 1.0)
+    assert (first.seqs(), other.seqs()) == ([], [2])
+
+
+async def test_a_topic_keeps_what_it_is_owed_when_another_joins_its_interval(fan: Fan, mock_clock: MockClock) -> None:
+    client = join(fan, "a")
+    fan.publish(A, B)
+    client.subscribe("b", interval_ms=1000)
+    assert client.seqs() == [2]
+    tick_after(fan, mock_clock, 1.1)
+    assert client.seqs() == [1]
+
+
+async def test_a_topic_that_joined_without_snapshot_begins_with_what_is_new(fan: Fan, mock_clock: MockClock) -> None:
+    client = join(fan, "a")
+    fan.publish(A, B)
+    client.subscribe("b", interval_ms=1000, snapshot=False)
+    tick_after(fan, mock_clock, 1.1)
+    assert client.seqs() == [1]
+    fan.publish(B)
+    tick_after(fan, mock_clock, 1)
+    assert client.seqs() == [3]
+
+
+@pytest.mark.parametrize("room", range(0, 400, 17))
+async def test_a_full_socket_has_the_newest_at_the_next_moment(fan: Fan, mock_clock: MockClock, room: int) -> None:
+    client, other = join(fan, "a"), join(fan, "a")
+    tick_after(fan, mock_clock, 1.1)  # both are written to with their group from now on
+    fan.publish(A, A2)
+    client.sink.room = room  # less than two frames
+    tick_after(fan, mock_clock, 1)
+    assert other.seqs() == [1, 2]
+    fan.publish(A)
+    tick_after(fan, mock_clock, 1)  # still full
+    client.catch_up()
+    first = client.seqs()
+    assert first == [1, 2][: len(first)]
+    tick_after(fan, mock_clock, 1)
+    assert first + client.seqs() in ([2, 3], [1, 2, 3])
+    assert other.seqs() == [3]
+
+
+async def test_tls_and_messagepack_clients_have_the_same(fan: Fan, mock_clock: MockClock) -> None:
+    clients = [join(fan, "a", tls=True), join(fan, "a", format=Format.MSGPACK)]
+    for seq in (1, 2):
+        fan.publish(A)
+        tick_after(fan, mock_clock, 1.1)
+        clients[0].catch_up()
+        assert [client.seqs() for client in clients] == [[seq], [seq]]
+
+
+async def test_moments_that_were_slept_through_are_not_made_up_for(fan: Fan, mock_clock: MockClock) -> None:
+    client = join(fan, "a", interval_ms=100)
+    fan.publish(A)
+    tick_after(fan, mock_clock, 5)
+    assert client.seqs() == [1]
+    assert trio.current_time() < fan.hub.intervals.next_due_s <= trio.current_time() + 0.1
+    fan.publish(A)
+    fan.hub.intervals.tick(trio.current_time())
+    assert client.seqs() == []
+
+
+async def test_a_group_that_everybody_left_ends(fan: Fan, mock_clock: MockClock) -> None:
+    stays, leaves, changes = join(fan, "a"), join(fan, "b"), join(fan, "a", "b", interval_ms=50)
+    leaves.unsubscribe("b")
+    changes.subscribe("a", "b")
+    tick_after(fan, mock_clock, 1.1)
+    assert len(fan.hub.intervals) == 1
+    fan.hub.detach(stays.subscriber)
+    tick_after(fan, mock_clock, 1)
+    assert len(fan.hub.intervals) == 0
+    assert fan.hub.intervals.next_due_s == math.inf
+
+
+async def test_the_timer_serves_each_group_at_its_moment(
+    fan: Fan, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    await nursery.start(fan.hub.intervals.run)
+    slow = join(fan, "a", interval_ms=60_000)
+    await wait_all_tasks_blocked()
+    quick = join(fan, "a", interval_ms=100)  # sooner than what the timer waits for
+    fan.publish(A)
+    await trio.sleep(0.2)
+    assert (slow.seqs(), quick.seqs()) == ([], [1])
+    await trio.sleep(64)
+    assert slow.seqs() == [1]

@@ -1,0 +1,203 @@
+"""What a client is told when it joins or leaves, and what follows: snapshots, resumes, changes of mind."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from connectors.base import StateChange
+from protocol.messages import Format, Position, PriceUpdate, Status, Subscribed, Unsubscribed
+from tests.daemon.sink import Client, Fan
+
+A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
+
+
+@pytest.fixture
+def fan() -> Fan:
+    return Fan()
+
+
+def answer(client: Client) -> tuple[Subscribed, list[int]]:
+    """The answer to a `subscribe`, and the positions of what follows."""
+    first, *others = client.messages()
+    assert isinstance(first, Subscribed)
+    return first, [message.seq for message in others if isinstance(message, PriceUpdate)]
+
+
+@pytest.mark.parametrize("format", [Format.JSON, Format.MSGPACK])
+def test_the_answer_comes_first_then_the_states_then_the_snapshot(fan: Fan, format: Format) -> None:
+    fan.publish(A, B, A2, A)
+    fan.hub.publish([StateChange("b", "down", "refused")])
+    client = fan.connect(format)
+    client.subscribe("b", "a")
+    told, *others = client.messages()
+    assert told == Subscribed(
+        timestamp="2025-12-08T16:30:45.123Z", channels=("b", "a"), id=1, epoch=fan.tape.epoch, seq=5
+    )
+    assert [(each.connector_id, each.state) for each in others if isinstance(each, Status)] == [
+        ("b", "down"),
+        ("a", "connecting"),
+    ]
+    assert [type(each) for each in others] == [Status] * 2 + [PriceUpdate] * 3
+    assert [each.seq for each in others if isinstance(each, PriceUpdate)] == [2, 3, 4]
+
+
+def test_without_a_snapshot_only_what_is_new_follows(fan: Fan) -> None:
+    fan.publish(A)
+    client = fan.connect()
+    client.subscribe("a", snapshot=False)
+    assert answer(client)[1] == []
+    fan.publish(A)
+    assert client.seqs() == [2]
+
+
+def test_what_is_taken_already_is_not_sent_again(fan: Fan) -> None:
+    fan.publish(A, A2, B)
+    client = fan.connect()
+    client.subscribe("a", instruments=["X/U"])
+    assert answer(client)[1] == [1]
+    client.subscribe("a", "b")
+    assert answer(client)[1] == [2, 3]
+    client.subscribe("*")
+    assert answer(client)[1] == []
+    fan.publish(A2)
+    assert client.seqs() == [4]
+
+
+def test_nothing_follows_the_answer_to_unsubscribe(fan: Fan) -> None:
+    client = fan.connect()
+    client.subscribe("a", "b")
+    client.sink.room = 0
+    fan.publish(A, B, A)
+    client.unsubscribe("a")
+    fan.publish(A)
+    fan.hub.publish([StateChange("a", "live")])
+    client.catch_up()
+    messages = client.messages()
+    [at] = [at for at, each in enumerate(messages) if isinstance(each, Unsubscribed)]
+    assert messages[at] == Unsubscribed(timestamp="2025-12-08T16:30:45.123Z", channels=("a",), id=1, epoch="k3v", seq=3)
+    assert [each.connector_id for each in messages[at:] if isinstance(each, PriceUpdate | Status)] == ["b"]
+
+
+@pytest.mark.parametrize("after", range(6))
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_resume_brings_exactly_what_came_after_the_position(fan: Fan, after: int, tls: bool) -> None:
+    fan.publish(A, B, A, A2, B)
+    client = fan.connect(tls=tls)
+    client.subscribe("a", "b", since=Position("k3v", after), snapshot=False)
+    fan.publish(A)
+    client.catch_up()
+    told, seqs = answer(client)
+    assert told.recovered == {"a": True, "b": True}
+    assert seqs == list(range(after + 1, 7))
+
+
+def test_a_resume_leaves_the_other_topics_where_they_are(fan: Fan) -> None:
+    fan.publish(A, B)
+    client = fan.connect()
+    client.subscribe("b")
+    client.messages()
+    fan.publish(A, B)
+    client.subscribe("a", since=Position("k3v", 1))
+    client.catch_up()
+    assert client.seqs() == [4, 3]
+    fan.publish(A, B)
+    assert client.seqs() == [5, 6]
+
+
+def test_a_resume_with_a_filter_brings_only_what_was_asked_for(fan: Fan) -> None:
+    fan.publish(A, A2, A, B)
+    client = fan.connect()
+    client.subscribe("a", "b", instruments=["X/U"], since=Position("k3v", 0))
+    client.catch_up()
+    assert client.seqs() == [1, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("position", "reason"),
+    [
+        (Position("other", 5), "epoch 'other' is not this tape's ('k3v')"),
+        (Position("k3v", 7), "seq 7 is beyond this tape's head (6)"),
+        (Position("k3v", 1), "seq 1 is before this tape's tail: messages from 3 on are kept"),
+    ],
+)
+@pytest.mark.parametrize("snapshot", [False, True])
+@pytest.mark.parametrize("interval_ms", [None, 1000])
+async def test_a_resume_that_is_impossible_is_explained_and_the_snapshot_follows(
+    position: Position, reason: str, snapshot: bool, interval_ms: int | None
+) -> None:
+    fan = Fan(max_entries=4)
+    fan.publish(A, B, A, B, A, B)
+    client = fan.connect()
+    client.subscribe("a", "b", since=position, snapshot=snapshot, interval_ms=interval_ms)
+    told, seqs = answer(client)
+    assert (told.recovered, told.reason) == ({"a": False, "b": False}, reason)
+    assert seqs == [5, 6]
+
+
+def test_the_oldest_position_that_can_be_resumed_is_the_one_before_the_tail() -> None:
+    fan = Fan(max_entries=4)
+    fan.publish(A, B, A, B, A, B)
+    client = fan.connect()
+    client.subscribe("a", since=Position("k3v", 2))
+    client.catch_up()
+    assert client.seqs() == [3, 5]
+
+
+async def test_a_resume_at_an_interval_brings_the_newest_of_what_was_missed(fan: Fan) -> None:
+    fan.publish(A, A2, A, A)
+    client = fan.connect()
+    client.subscribe("a", interval_ms=1000, since=Position("k3v", 2), snapshot=False)
+    told, seqs = answer(client)
+    assert (told.recovered, seqs) == ({"a": True}, [4])
+
+
+async def test_from_an_interval_to_every_message_nothing_newer_is_held_back(fan: Fan, mock_clock: MockClock) -> None:
+    client = fan.connect()
+    client.subscribe("a", interval_ms=1000)
+    fan.publish(A, A, A2)
+    client.subscribe("a")
+    assert client.seqs() == [2, 3]
+    fan.publish(A)
+    assert client.seqs() == [4]
+    mock_clock.jump(3)
+    fan.hub.intervals.tick(trio.current_time())
+    assert client.seqs() == []
+
+
+async def test_from_every_message_to_an_interval_nothing_comes_twice(fan: Fan, mock_clock: MockClock) -> None:
+    client = fan.connect()
+    client.subscribe("a")
+    fan.publish(A)
+    client.subscribe("a", interval_ms=1000)
+    assert client.seqs() == [1]
+    fan.publish(A, A2)
+    assert client.seqs() == []
+    mock_clock.jump(1.1)
+    fan.hub.intervals.tick(trio.current_time())
+    assert client.seqs() == [2, 3]
+
+
+def test_a_client_that_is_behind_may_change_its_mind(fan: Fan) -> None:
+    client = fan.connect()
+    client.subscribe("a")
+    fan.publish(A)
+    assert client.seqs() == [1]
+    client.sink.room = 0
+    fan.publish(A2, A, B)
+    client.unsubscribe("a")
+    client.subscribe("b", snapshot=False)
+    client.subscribe("a", instruments=["X/U"])
+    fan.publish(A, B, A2)
+    client.catch_up()
+    seqs = client.seqs()
+    assert seqs[-3:] == [3, 5, 6]  # 3 is the snapshot; 2 may have been on its way
+    assert set(seqs[:-3]) <= {2}
+
+
+def test_a_client_that_is_gone_leaves_nothing_when_it_is_detached_again(fan: Fan) -> None:
+    client = fan.connect()
+    fan.hub.detach(client.subscriber)
+    client.sink.fd = -1
+    client.subscribe("a")  # a command that was read before the connection broke
+    fan.hub.detach(client.subscriber)
+    assert (fan.hub.statistics().groups, fan.hub.statistics().subscribers) == (0, 0)
