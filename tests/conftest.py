@@ -1,12 +1,18 @@
 """Fixtures and settings that all tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.process.minute import Minute
+from tests.process.running import tickerd, wait_ready
+
 ROOT = Path(__file__).resolve().parent.parent
+
+JUDGE_OF_THE_MINUTE = "test_every_message_of_a_minute_passes_the_validator"
 
 # The same examples on every run, so that a red run means a change and not a draw of luck. No
 # deadline: the machine of the checks may be slow. `pytest --hypothesis-profile=thorough` searches
@@ -26,3 +32,21 @@ def recorded() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recorded payloads in {folder}; TICKERD_RECORDED names the folder")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def minute(request: pytest.FixtureRequest) -> Iterator[Minute | None]:
+    """A minute of the demo, begun with the first test, so that it passes while the others run."""
+    if not any(item.name == JUDGE_OF_THE_MINUTE for item in request.session.items):
+        yield None
+        return
+    with tickerd("demo", "--port", "0") as process:
+        wait_ready(process.port)
+        thread = Minute(process.port)
+        thread.start()
+        yield thread
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who judges the minute comes last."""
+    items.sort(key=lambda item: item.name == JUDGE_OF_THE_MINUTE)

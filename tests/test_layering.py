@@ -294,7 +294,7 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
         (
             "daemon/hub.py",
             "from connectors.binance import Binance",
-            "daemon/hub.py:1: only daemon/app.py and daemon/__main__.py import connectors.binance",
+            "daemon/hub.py:1: only daemon/app.py and daemon/demo.py and daemon/__main__.py import connectors.binance",
         ),
         (
             "daemon/logs.py",
@@ -323,7 +323,7 @@ def test_what_is_allowed_passes(path: str, source: str) -> None:
 
 def test_a_venue_is_recognised_behind_a_from_import_of_its_package() -> None:
     sources = {"daemon/hub.py": "from connectors import okx", "connectors/okx.py": ""}
-    only = "only daemon/app.py and daemon/__main__.py import connectors.okx"
+    only = "only daemon/app.py and daemon/demo.py and daemon/__main__.py import connectors.okx"
     assert breaches(sources, DECLARED) == [f"daemon/hub.py:1: {only}"]
 
 

@@ -13,8 +13,3 @@ def demo_port() -> Iterator[int]:
     with tickerd("demo", "--port", "0") as process:
         wait_ready(process.port)
         yield process.port
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A minute of a running daemon is recorded while the other tests run; who judges it comes last."""
-    items.sort(key=lambda item: item.name == "test_every_message_of_a_minute_passes_the_validator")

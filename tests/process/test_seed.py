@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +15,8 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+from tests.process.minute import MINUTE_S, Minute
 from tests.process.running import tickerd, wait_ready
-
-MINUTE_S = 60.0
 
 PYTHON_CLIENT = """
 import asyncio
@@ -128,41 +126,6 @@ def _next(websocket: Any, type_: str) -> dict[str, Any]:
             return message
 
 
-class Minute(threading.Thread):
-    """A client of all channels, for a minute, while the other tests run."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(daemon=True)
-        self.port = port
-        self.seen: list[tuple[float, Any]] = []
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            with connect(f"ws://localhost:{self.port}/ws", max_size=None) as websocket:
-                websocket.send('{"type":"subscribe","channels":["*"]}')
-                deadline_s = time.monotonic() + MINUTE_S
-                while (left_s := deadline_s - time.monotonic()) > 0:
-                    with contextlib.suppress(TimeoutError):
-                        text = websocket.recv(timeout=left_s)
-                        self.seen.append((time.time(), json.loads(text)))
-        except BaseException as failure:
-            self.failure = failure
-
-
-@pytest.fixture(scope="session", autouse=True)
-def minute(request: pytest.FixtureRequest) -> Iterator[Minute | None]:
-    """Started with the first test of this folder, so that the minute passes while the others run."""
-    if not any(item.name == "test_every_message_of_a_minute_passes_the_validator" for item in request.session.items):
-        yield None
-        return
-    with tickerd("demo", "--port", "0") as process:
-        wait_ready(process.port)
-        thread = Minute(process.port)
-        thread.start()
-        yield thread
-
-
 def validate_message(data: Any, now_s: float) -> bool:
     """The user's `validateMessage`, line by line."""
     if not data or not isinstance(data, dict):
@@ -186,7 +149,8 @@ def test_the_validator_can_refuse() -> None:
     assert not validate_message({"type": "pong", "timestamp": "2025-12-08T16:30:45.123Z"}, now_s)
 
 
-def test_every_message_of_a_minute_passes_the_validator(minute: Minute) -> None:
+def test_every_message_of_a_minute_passes_the_validator(minute: Minute | None) -> None:
+    assert minute is not None
     minute.join(MINUTE_S + 30)
     assert minute.failure is None
     assert not minute.is_alive()

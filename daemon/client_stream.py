@@ -1,0 +1,363 @@
+"""The stream between one client's socket and trio-websocket: the one place that keeps frames whole.
+
+trio-websocket is handed this stream through its public `wrap_server_stream`. It first *replays* the request head that
+the front door has read already; from then on it reads from the socket. Everything that is written to the client goes
+through here: trio-websocket's handshake answer, pongs and close frames (`send_all`), and our own frames (`post`, and
+the hub's direct writes to `fd`). What a socket does not take at once is kept in `pending`, in order, and nothing may be
+written past it: so no two frames are ever mixed, and a cancelled write tears nothing, because what is left of its frame
+stays pending and goes out first.
+
+A TLS client has no `fd`: its bytes are always pending first, and its catch-up task sends them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+_SEND_BUFFER_BYTES: Final = 128 * 1024
+"""The kernel's send buffer (SO_SNDBUF): bytes belong on the tape, where newer ones can take their place."""
+
+_NOTSENT_BYTES: Final = 16 * 1024
+"""TCP_NOTSENT_LOWAT, as trio itself sets it: a socket is writable only while less than this is waiting to be sent."""
+
+_WRITE_BYTES: Final = 64 * 1024
+
+_TLS_RECORD_BYTES: Final = 16 * 1024
+
+_RECEIVE_BYTES: Final = 4096
+
+_CLOSE_FRAME: Final = b"\x88"
+"""How a close frame begins (RFC 6455 section 5.2). No data may follow it (section 5.5.1)."""
+
+
+class ClientStream(trio.abc.Stream):
+    """One client's byte stream.
+
+    Attributes:
+        fd: the socket's file descriptor for direct writes, or -1 (TLS, or closed).
+        pending: bytes that must be written before any others; empty means that a direct write may be tried.
+        on_blocked: called when the socket did not take all of what was posted.
+        on_closing: called before a close frame is written.
+        last_received_s: `trio.current_time()` of the last bytes from the client.
+        last_progress_s: `trio.current_time()` of the last bytes the socket took, or of the moment it stopped taking
+        them.
+    """
+
+    def __init__(
+        self,
+        transport: trio.SocketStream | trio.SSLStream[trio.SocketStream],
+        *,
+        head: bytes = b"",
+        trailing: bytes = b"",
+    ) -> None:
+        """`head` is what trio-websocket has to read first; `trailing` came behind it.
+
+        The latter is kept until trio-websocket has answered: wsproto would drop bytes that reach it sooner.
+        """
+        plain = isinstance(transport, trio.SocketStream)
+        self._transport = transport
+        self._socket = (
+            transport.socket if isinstance(transport, trio.SocketStream) else transport.transport_stream.socket
+        )
+        self._head = head
+        self._trailing = trailing
+        self._answered = trio.Event()
+        if not head:
+            self._answered.set()
+        self._lock = trio.Lock()
+        self._receiving = False
+        self._closed = False
+        self._said_close = False
+        self.fd = self._socket.fileno() if plain else -1
+        self.pending: deque[bytes | memoryview] = deque()
+        self.on_blocked: Callable[[], None] = _nothing
+        self.on_closing: Callable[[], None] = _nothing
+        now_s = trio.current_time()
+        self.last_received_s = now_s
+        self.last_progress_s = now_s
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    def post(self, data: bytes) -> None:
+        """Send whole frames: at once where the socket takes them, else as soon as it does, in order. Never waits.
+
+        Whoever owns the stream flushes what stays pending: `on_blocked` is called when that begins.
+        """
+        if self._closed or self._said_close:
+            return
+        if self.pending:
+            self.pending.append(data)
+            return
+        written = self.write_now(data)
+        if written < len(data):
+            self.pending.append(memoryview(data)[written:] if written else data)
+            self.on_blocked()
+
+    def write_now(self, data: bytes | memoryview) -> int:
+        """How many of the bytes the socket took without waiting. To be called only while nothing is pending.
+
+        A broken connection takes nothing; whoever reads from it, or flushes, is told.
+        """
+        if self.fd < 0:
+            return 0
+        try:
+            written = os.write(self.fd, data)
+        except OSError:  # BlockingIOError: full. Anything else: broken, which flush() finds out
+            return 0
+        if written:
+            self.last_progress_s = trio.current_time()
+        return written
+
+    def settle(self, frames: Sequence[bytes], written: int) -> int:
+        """Of these frames, joined, the socket took `written` bytes: how many of the frames are on their way?
+
+        A frame that is torn is: the rest of it is pending now. The frames after it are not; they stay on the tape, so
+        that a client which takes nothing holds no memory but that rest.
+        """
+        done = 0
+        for frame in frames:
+            if written < len(frame):
+                break
+            written -= len(frame)
+            done += 1
+        if written:
+            self.pending.append(memoryview(frames[done])[written:])
+            done += 1
+        return done
+
+    def stalled(self) -> None:
+        """The socket stopped taking bytes just now: the write deadline runs from here."""
+        self.last_progress_s = trio.current_time()
+
+    async def flush(self) -> None:
+        """Wait until the socket takes bytes, and until nothing is pending.
+
+        If cancelled, what could not be written is still pending (TLS: the stream is unusable).
+
+        Raises:
+            trio.BrokenResourceError: the connection is broken.
+            trio.ClosedResourceError: it was closed here.
+        """
+        async with self._lock:
+            while True:
+                if self._closed:
+                    await trio.lowlevel.checkpoint()
+                    raise trio.ClosedResourceError
+                if isinstance(self._transport, trio.SSLStream):
+                    if not self.pending:
+                        await trio.lowlevel.checkpoint()
+                        return
+                    await self._transport.send_all(self._take_pending())
+                    self.last_progress_s = trio.current_time()
+                    continue
+                await trio.lowlevel.wait_writable(self._socket)
+                if not self.pending:
+                    return
+                self._write_pending()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """trio-websocket's way to write: whole frames, done when the socket has them.
+
+        If cancelled, the frame still goes out whole before anything else does.
+
+        Raises: as `flush`.
+        """
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if data:
+            self.post(bytes(data))
+        self._answered.set()
+        if self.pending:
+            await self.flush()
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def send_close(self, frame: bytes) -> None:
+        """Send a close frame. From here on nothing else is sent: what is posted later is lost. Raises: as `flush`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.on_closing()
+        self.post(frame)
+        self._said_close = True
+        await self.send_all(b"")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the socket might take bytes. Raises: as `flush`."""
+        await self.flush()
+
+    def last_words(self, frame: bytes) -> None:
+        """Before closing on a client that takes nothing: the rest of a torn frame, and then `frame`.
+
+        The kernel's buffer is made larger for this once, so that a client which reads again later finds out why it was
+        closed, instead of a torn frame. Without TLS only: elsewhere there is nothing that could be said.
+        """
+        if self.fd < 0 or self._said_close:
+            return
+        torn = self.pending[0] if self.pending and isinstance(self.pending[0], memoryview) else b""
+        self.pending.clear()
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _SEND_BUFFER_BYTES + len(torn))
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0x7FFF_FFFF)
+            if self.write_now(bytes(torn) + frame):
+                self._socket.shutdown(socket.SHUT_WR)
+        except OSError:  # the peer is gone: nobody is left to be told
+            return
+
+    def _write_pending(self) -> None:
+        """Everything pending that the socket takes now, many frames in one call.
+
+        Raises: trio.BrokenResourceError.
+        """
+        data = self._take_pending()
+        try:
+            written = os.write(self.fd, data)
+        except BlockingIOError:
+            written = 0
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+        if written:
+            self.last_progress_s = trio.current_time()
+        if written < len(data):
+            self.pending.appendleft(memoryview(data)[written:])
+
+    def _take_pending(self) -> bytes:
+        """The first frames pending, joined: about 64 KiB, so that a client that takes little costs little.
+
+        Over TLS 16 KiB, one record, exactly: there the write deadline is judged by whole sends.
+        """
+        parts = [self.pending.popleft()]
+        size = len(parts[0])
+        while self.pending and size < _WRITE_BYTES:
+            size += len(self.pending[0])
+            parts.append(self.pending.popleft())
+        data = b"".join(parts)
+        if self.fd < 0 and len(data) > _TLS_RECORD_BYTES:
+            self.pending.appendleft(memoryview(data)[_TLS_RECORD_BYTES:])
+            return data[:_TLS_RECORD_BYTES]
+        return data
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The replayed head first, then what came behind it, then the socket's bytes.
+
+        Raises:
+            trio.BrokenResourceError: the connection is broken.
+            trio.ClosedResourceError: it was closed here.
+            trio.BusyResourceError: another task is receiving.
+        """
+        if max_bytes is not None and max_bytes < 1:
+            await trio.lowlevel.checkpoint()
+            raise ValueError(f"max_bytes is {max_bytes}; at least 1 is allowed")
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this client")
+        self._receiving = True
+        try:
+            if self._head or self._trailing:
+                return await self._replay(max_bytes)
+            data = bytes(await self._transport.receive_some(max_bytes or _RECEIVE_BYTES))
+        finally:
+            self._receiving = False
+        self.last_received_s = trio.current_time()
+        return data
+
+    async def _replay(self, max_bytes: int | None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if self._head:
+            size = max_bytes or len(self._head)
+            data, self._head = self._head[:size], self._head[size:]
+            return data
+        await self._answered.wait()
+        if self._closed:
+            raise trio.ClosedResourceError
+        size = max_bytes or len(self._trailing)
+        data, self._trailing = self._trailing[:size], self._trailing[size:]
+        return data
+
+    # ---- closing ----------------------------------------------------------------------------------------------------
+
+    async def refuse(self, frame: bytes) -> None:
+        """Say, by this close frame, what the peer did wrong (unless it was said), and see to it that this arrives.
+
+        A socket that is closed with unread bytes in it is reset, and a reset makes the peer's kernel throw away the
+        frame that explains it. So what still comes is read and dropped until the peer closes: under a deadline, please.
+
+        Raises: as `flush` and `receive_some`.
+        """
+        if not self._said_close:
+            await self.send_close(frame)
+        if self.fd >= 0:
+            try:
+                self._socket.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+        while await self._transport.receive_some(_RECEIVE_BYTES):
+            pass
+
+    async def aclose(self) -> None:
+        """Close the connection. What is pending is lost; flush first where that matters."""
+        self.close_writing()
+        await self._transport.aclose()
+
+    def close_writing(self) -> None:
+        """From now on nothing is written any more, and `fd` is not used: another connection may get that number."""
+        self._closed = True
+        self.fd = -1
+        self.pending.clear()
+        self._answered.set()
+
+
+class Loan(trio.abc.Stream):
+    """A client's stream as trio-websocket has it: all of it, but for closing, which is the session's business.
+
+    trio-websocket closes in two ways that will not do (0.12.2): over a violation of the protocol at once, without the
+    close frame that RFC 6455 section 7.1.7 asks for; and before the session knows of it, while the hub may still write
+    to the file descriptor, whose number the next client may have by then.
+    """
+
+    def __init__(self, stream: ClientStream) -> None:
+        self._stream = stream
+        self._returned = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """As `ClientStream.send_all`; trio-websocket hands over one frame at a time, a close frame as it should be."""
+        await self._check()
+        if data[:1] == _CLOSE_FRAME:
+            await self._stream.send_close(bytes(data))
+        else:
+            await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As `ClientStream.wait_send_all_might_not_block`."""
+        await self._check()
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """As `ClientStream.receive_some`."""
+        await self._check()
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        """Give it back. Nothing is closed."""
+        self._returned = True
+        await trio.lowlevel.checkpoint()
+
+    async def _check(self) -> None:
+        if self._returned:
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError
+
+
+def _nothing() -> None:
+    """The default for the callbacks: nobody needs to know."""

@@ -1,0 +1,146 @@
+"""One supervised task per connector: it runs, it fails, it waits, it runs again. It never takes anything else down.
+
+This is one of the daemon's two barriers (the other is a client's session): whatever a connector raises, at whatever
+point, ends here. It is logged once with its cause, becomes a state of the connector's channels, and after a delay the
+same connector runs again. Only cancellation, which is how the daemon stops, passes through.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import trio
+
+from connectors.backoff import Backoff
+from connectors.base import Connector, ConnectorError, Event, State, StateChange, VenueRefused
+from daemon.clock import WallClock
+from daemon.hub import Item
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Intensity(msgspec.Struct, frozen=True):
+    """More than `restarts` within `within_s` seconds is a connector that cannot be helped by restarting it."""
+
+    restarts: int
+    within_s: float
+
+
+class Link:
+    """What a connector may do to the world (`connectors.base.Context`): publish events, report states.
+
+    A channel becomes `live` by its first event, and by nothing else.
+    """
+
+    def __init__(self, inbox: trio.MemorySendChannel[Item], clock: WallClock) -> None:
+        self._inbox = inbox
+        self._clock = clock
+        self._states: dict[str, State] = {}
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Hand events to the hub; waits while it is busy. If cancelled, none of them is published."""
+        if not events:
+            await trio.lowlevel.checkpoint()
+            return
+        for channel in {event.channel for event in events}:
+            if self._states.get(channel) != "live":
+                await self.report(StateChange(channel, "live"))
+        await self._inbox.send(events)
+
+    async def report(self, change: StateChange) -> None:
+        """Hand a state to the hub, in order with the events. If cancelled, it is not reported."""
+        await self._inbox.send(change)
+        self._states[change.channel] = change.state
+
+    def now_ms(self) -> int:
+        """Wall-clock time, ms since 1970."""
+        return self._clock.now_ms()
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    """What an attempt ended with, as plain values: nothing of the connector's own code runs when they are read."""
+
+    reason: str
+    retry_after_s: float | None = None
+    refused: bool = False
+
+
+async def supervise(connector: Connector, link: Link, backoff: Backoff, intensity: Intensity) -> None:
+    """Run a connector for ever. Returns never; ends only when cancelled."""
+    name, channels = _identity(connector)
+    restarts: deque[float] = deque(maxlen=intensity.restarts + 1)
+    while True:
+        await _report(channels, link, "connecting", "")
+        backoff.started(trio.current_time())
+        failure = await _run_once(name, connector, link)
+        now_s = trio.current_time()
+        restarts.append(now_s)
+        hopeless = len(restarts) > intensity.restarts and now_s - restarts[0] <= intensity.within_s
+        delay_s = backoff.next_delay_s(now_s, failure.retry_after_s, refused=hopeless or failure.refused)
+        _log.warning("%s: %s; next attempt in %.1f s", name, failure.reason, delay_s)
+        state: State = "down" if backoff.open else "reconnecting"
+        await _report(channels, link, state, failure.reason, delay_s)
+        await trio.sleep(delay_s)
+
+
+def _identity(connector: Connector) -> tuple[str, tuple[str, ...]]:
+    """A connector's name and channels. Read once, and here: even a property may raise."""
+    try:
+        return connector.name, tuple(connector.channels)
+    except Exception:
+        name = type(connector).__name__
+        _log.exception("%s cannot say what it serves: its channels have no state but by their events", name)
+        return name, ()
+
+
+async def _run_once(name: str, connector: Connector, link: Link) -> _Failure:
+    """One run, and what it ended with. The barrier: cancellation passes through, and Ctrl-C, and nothing else."""
+    try:
+        await connector.run(link)
+    except ConnectorError as failure:
+        return _described(name, failure)
+    except BaseException as error:
+        group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
+        passing, rest = group.split(_passes)
+        known, bugs = rest.split(ConnectorError) if rest is not None else (None, None)
+        if bugs is not None:
+            cause = bugs if isinstance(error, BaseExceptionGroup) else error
+            _log.error("%s failed", name, exc_info=(type(cause), cause, cause.__traceback__))
+        if passing is not None:
+            if passing is group or not isinstance(error, BaseExceptionGroup):
+                raise
+            raise passing from None
+        return _Failure(f"internal error in connector {name}") if known is None else _described(name, _one_of(known))
+    return _Failure(f"connector {name} ended without a reason")
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether this is for those who run us. A `Cancelled` that outlived its scope is a bug like any other."""
+    if isinstance(error, trio.Cancelled):
+        return trio.current_effective_deadline() == -math.inf
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _one_of(group: BaseExceptionGroup[ConnectorError]) -> ConnectorError:
+    """The failure that clients are told of, where several came together."""
+    first = group.exceptions[0]
+    return _one_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _described(name: str, failure: ConnectorError) -> _Failure:
+    try:
+        retry_after_s = None if failure.retry_after_s is None else float(failure.retry_after_s)
+        return _Failure(str(failure), retry_after_s, isinstance(failure, VenueRefused))
+    except Exception:
+        _log.exception("%s failed, and its error cannot be read", name)
+        return _Failure(f"internal error in connector {name}")
+
+
+async def _report(channels: Sequence[str], link: Link, state: State, reason: str, retry_s: float | None = None) -> None:
+    for channel in channels:
+        await link.report(StateChange(channel, state, reason, retry_s))

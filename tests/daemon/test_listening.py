@@ -1,0 +1,191 @@
+"""Listeners over real sockets: errors that name what could not be had, one port on all addresses, TLS."""
+
+import errno
+import logging
+import resource
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from daemon import listening
+from daemon.config import Server
+from daemon.listening import base_urls, open_listeners, raise_descriptor_limit, tls_context
+from tests.daemon.serving import certificate
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port of 127.0.0.1 that somebody listens on."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield holder.getsockname()[1]
+
+
+def _ports(listeners: list[trio.SocketListener]) -> dict[str, int]:
+    names = [listener.socket.getsockname() for listener in listeners]
+    return {name[0]: name[1] for name in names}
+
+
+async def _close(listeners: list[trio.SocketListener]) -> None:
+    for listener in listeners:
+        await listener.aclose()
+
+
+def _has_ipv6_loopback() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+async def test_a_port_in_use_is_named_with_its_address(taken: int) -> None:
+    with pytest.raises(OSError, match="in use") as caught:
+        await open_listeners(Server(port=taken))
+    assert caught.value.errno == errno.EADDRINUSE
+    assert caught.value.filename == f"127.0.0.1 port {taken}"
+
+
+async def test_a_failure_on_the_second_address_closes_the_first(taken: int) -> None:
+    with pytest.raises(OSError, match="in use"):
+        await open_listeners(Server(host=("127.0.0.2", "127.0.0.1"), port=taken))
+    listeners = await open_listeners(Server(host="127.0.0.2", port=taken))
+    await _close(listeners)
+
+
+async def test_an_address_of_another_machine_is_named() -> None:
+    with pytest.raises(OSError, match="assign") as caught:
+        await open_listeners(Server(host="192.0.2.1", port=0))
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+    assert caught.value.filename == "192.0.2.1 port 0"
+
+
+@pytest.mark.skipif(not _has_ipv6_loopback(), reason="this machine has no IPv6")
+async def test_port_0_is_one_port_on_both_families() -> None:
+    listeners = await open_listeners(Server(port=0))
+    ports = _ports(listeners)
+    assert set(ports) == {"127.0.0.1", "::1"}
+    [port] = set(ports.values())
+    assert base_urls(listeners, secure=False) == [f"http://127.0.0.1:{port}", f"http://[::1]:{port}"]
+    for host in ports:
+        await (await trio.open_tcp_stream(host, port)).aclose()
+    await _close(listeners)
+
+
+async def test_another_port_is_picked_where_the_first_is_not_free_on_every_address(
+    taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first address may get a port that somebody has on the second."""
+    real, asked = trio.open_tcp_listeners, [taken]
+
+    async def first_gets_a_taken_port(
+        port: int, *, host: str | None = None, backlog: int | None = None
+    ) -> list[trio.SocketListener]:
+        return await real(asked.pop() if port == 0 and asked else port, host=host, backlog=backlog)
+
+    monkeypatch.setattr(trio, "open_tcp_listeners", first_gets_a_taken_port)
+    listeners = await open_listeners(Server(host=("127.0.0.2", "127.0.0.1"), port=0))
+    assert asked == []
+    [port] = set(_ports(listeners).values())
+    assert port != taken
+    await _close(listeners)
+
+
+@pytest.mark.parametrize("code", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+async def test_localhost_without_ipv6_is_ipv4_alone(
+    code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = trio.open_tcp_listeners
+
+    async def without_ipv6(
+        port: int, *, host: str | None = None, backlog: int | None = None
+    ) -> list[trio.SocketListener]:
+        if host == "::1":
+            # As trio reports a family that the kernel does not know.
+            raise OSError(code, "no such family") from ExceptionGroup("", [OSError(code, "no IPv6")])
+        return await real(port, host=host, backlog=backlog)
+
+    monkeypatch.setattr(trio, "open_tcp_listeners", without_ipv6)
+    with caplog.at_level(logging.INFO):
+        listeners = await open_listeners(Server(port=0))
+    assert set(_ports(listeners)) == {"127.0.0.1"}
+    assert "::1 is not there; listening on IPv4 only" in caplog.messages
+    await _close(listeners)
+    with pytest.raises(OSError, match="no IPv6") as caught:  # asked for by name, it has to be there
+        await open_listeners(Server(host=("127.0.0.1", "::1"), port=0))
+    assert str(caught.value.filename).startswith("::1 port ")
+
+
+async def test_addresses_are_written_for_the_scheme() -> None:
+    listeners = await open_listeners(Server(host="127.0.0.1", port=0))
+    [url] = base_urls(listeners, secure=True)
+    assert url.startswith("https://127.0.0.1:")
+    await _close(listeners)
+
+
+def test_no_certificate_is_no_tls() -> None:
+    assert tls_context(Server()) is None
+
+
+def test_tls_is_1_2_and_newer_and_asks_clients_for_nothing(tmp_path: Path) -> None:
+    pem, key = certificate(tmp_path)
+    context = tls_context(Server(certificate=str(pem), key=str(key)))
+    assert context is not None
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_NONE
+
+
+def test_a_certificate_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    pem, key = certificate(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        tls_context(Server(certificate=str(tmp_path / "none.pem"), key=str(key)))
+    (tmp_path / "prose.pem").write_text("this is no certificate")
+    with pytest.raises(ssl.SSLError):
+        tls_context(Server(certificate=str(tmp_path / "prose.pem"), key=str(key)))
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(ssl.SSLError, match=r"(?i)mismatch"):
+        tls_context(Server(certificate=str(pem), key=str(certificate(other)[1])))
+
+
+def test_a_key_with_a_passphrase_is_an_error_and_no_question(tmp_path: Path) -> None:
+    """OpenSSL would ask the terminal, and a daemon would wait for an answer for ever."""
+    pem, key = certificate(tmp_path, passphrase="open sesame")
+    with pytest.raises(ssl.SSLError):
+        tls_context(Server(certificate=str(pem), key=str(key)))
+
+
+def test_the_descriptor_limit_is_raised_as_far_as_it_goes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = [256, 4096]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.__setitem__(slice(None), new))
+    assert raise_descriptor_limit(1000) == 4096
+    assert limits == [4096, 4096]
+    assert caplog.messages == []
+    assert raise_descriptor_limit(10_000) == 4096
+    assert caplog.messages == ["4096 open files are allowed, 10000 could be wanted: raise LimitNOFILE or ulimit -n"]
+    limits[:] = [256, resource.RLIM_INFINITY]
+    assert raise_descriptor_limit(1000) == 1000
+    assert limits == [1000, resource.RLIM_INFINITY]
+
+
+def test_every_try_for_a_port_failing_is_the_last_ones_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = 0
+
+    async def never(port: int, *, host: str | None = None, backlog: int | None = None) -> list[trio.SocketListener]:
+        nonlocal tries
+        tries += 1
+        raise OSError(errno.EADDRINUSE, "in use")
+
+    monkeypatch.setattr(trio, "open_tcp_listeners", never)
+    with pytest.raises(OSError, match="in use"):
+        trio.run(open_listeners, Server(port=0))
+    assert tries == listening._TRIES
