@@ -73,6 +73,7 @@ class ClientStream(trio.abc.Stream):
         self._lock = trio.Lock()
         self._receiving = False
         self._closed = False
+        self._broken = False
         self._said_close = False
         self.fd = self._socket.fileno() if plain else -1
         self.pending: deque[bytes | memoryview] = deque()
@@ -103,13 +104,16 @@ class ClientStream(trio.abc.Stream):
     def write_now(self, data: bytes | memoryview) -> int:
         """How many of the bytes the socket took without waiting. To be called only while nothing is pending.
 
-        A broken connection takes nothing; whoever reads from it, or flushes, is told.
+        A broken connection takes nothing, and says so to whoever flushes next.
         """
         if self.fd < 0:
             return 0
         try:
             written = os.write(self.fd, data)
-        except OSError:  # BlockingIOError: full. Anything else: broken, which flush() finds out
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._broken = True
             return 0
         if written:
             self.last_progress_s = trio.current_time()
@@ -150,6 +154,9 @@ class ClientStream(trio.abc.Stream):
                 if self._closed:
                     await trio.lowlevel.checkpoint()
                     raise trio.ClosedResourceError
+                if self._broken:
+                    await trio.lowlevel.checkpoint()
+                    raise trio.BrokenResourceError("the client is gone")
                 if isinstance(self._transport, trio.SSLStream):
                     if not self.pending:
                         await trio.lowlevel.checkpoint()

@@ -254,13 +254,15 @@ class Sessions:
         now_s = trio.current_time()
         ping = ping_frame()
         for count, session in enumerate(self):
-            stream = session.stream
-            if session.subscriber.cursor is not None and now_s - stream.last_progress_s > self.limits.write_deadline_s:
+            stream, behind = session.stream, session.subscriber.cursor is not None
+            # What its socket takes is proof of life too: the pong of a slow client waits behind what it reads.
+            alive_s = max(stream.last_received_s, stream.last_progress_s) if behind else stream.last_received_s
+            if behind and now_s - stream.last_progress_s > self.limits.write_deadline_s:
                 reason = f"slow consumer: nothing could be written for {self.limits.write_deadline_s:g} s"
                 _log.info("client %s closed: %s", session.peer, reason)
                 stream.last_words(close_frame(CloseCode.SLOW_CONSUMER, reason))
                 await session.drop()
-            elif now_s - stream.last_received_s > self.limits.silent_after_s:
+            elif now_s - alive_s > self.limits.silent_after_s:
                 reason = f"nothing was received for {self.limits.silent_after_s:g} s, no pong either"
                 _log.info("client %s closed: %s", session.peer, reason)
                 stream.last_words(close_frame(CloseCode.NO_PONG, reason))

@@ -57,14 +57,12 @@ def join(hub: Hub, subscriber: Subscriber, session: Session, command: Join, time
 
 def leave(hub: Hub, subscriber: Subscriber, session: Session, command: Leave, timestamp: str) -> None:
     """Carry out an `unsubscribe`: nothing of these channels follows the answer."""
-    owed = _rearrange(hub, subscriber, session)
+    _rearrange(hub, subscriber, session)
     subscriber.say(
         Unsubscribed(
             timestamp=timestamp, channels=command.channels, id=command.id, epoch=hub.tape.epoch, seq=hub.tape.head
         )
     )
-    for entry in owed:
-        subscriber.stream.post(entry.frame(subscriber.format))
 
 
 def _rearrange(hub: Hub, subscriber: Subscriber, session: Session) -> list[Entry]:

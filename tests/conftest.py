@@ -35,16 +35,16 @@ def recorded() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def minute(request: pytest.FixtureRequest) -> Iterator[Minute | None]:
+def minute(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minute | None]:
     """A minute of the demo, begun with the first test, so that it passes while the others run."""
     if not any(item.name == JUDGE_OF_THE_MINUTE for item in request.session.items):
         yield None
         return
     with tickerd("demo", "--port", "0") as process:
         wait_ready(process.port)
-        thread = Minute(process.port)
-        thread.start()
-        yield thread
+        client = Minute(process.port, tmp_path_factory.mktemp("minute"))
+        yield client
+        client.end()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

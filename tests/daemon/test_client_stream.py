@@ -580,3 +580,15 @@ async def test_over_tls_a_refusal_arrives(contexts: Contexts) -> None:
         nursery.start_soon(stream.refuse, close_frame(1007, "not UTF-8"))
         assert await HandMade(client).frame() == (CLOSE, b"\x03\xefnot UTF-8")
         await client.aclose()
+
+
+async def test_a_broken_connection_says_so_to_whoever_flushes_though_nothing_is_pending() -> None:
+    """A client that is gone must not keep its catch-up task busy."""
+    async with connected() as (stream, peer):
+        await peer.aclose()
+        await stream.receive_some()
+        stream.write_now(b"the first one is answered by a reset")
+        await trio.sleep(0.05)
+        assert stream.write_now(b"into the void") == 0
+        with trio.fail_after(2), pytest.raises(trio.BrokenResourceError):
+            await stream.flush()

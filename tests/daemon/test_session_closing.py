@@ -297,6 +297,25 @@ async def test_a_slow_client_that_takes_a_little_now_and_then_is_not_closed() ->
         assert gateway.hub.statistics().behind == 0
 
 
+async def test_a_slow_client_that_takes_a_little_counts_as_alive_though_its_pong_waits() -> None:
+    async with (
+        open_gateway(limits=limits(silent_after_s=0.3, write_deadline_s=5)) as gateway,
+        await gateway.client(receive_buffer=4096) as slow,
+    ):
+        await slow.subscribe("bitcoinprice")
+        count = await _make_behind(gateway)
+        for number in range(count + 1, count + 80):
+            gateway.publish(price(number, size=20_000))
+        for _ in range(4):
+            await trio.sleep(0.1)
+            for _ in range(12):
+                await slow.message()
+        assert gateway.hub.statistics().behind == 1
+        await gateway.sessions.sweep()
+        await trio.sleep(0.05)
+        assert len(gateway.sessions) == 1
+
+
 async def test_a_client_that_does_not_read_collects_no_pings() -> None:
     async with (
         open_gateway(limits=limits(ping_every_s=0.001)) as gateway,
