@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -67,16 +66,14 @@ class ClientStream(trio.abc.Stream):
         )
         self._head = head
         self._trailing = trailing
-        self._answered = trio.Event()
-        if not head:
-            self._answered.set()
-        self._lock = trio.Lock()
+        self._answered = trio.Event() if trailing else None
+        self._lock: trio.Lock | None = None  # made on first use: most clients never need it
         self._receiving = False
         self._closed = False
         self._broken = False
         self._said_close = False
         self.fd = self._socket.fileno() if plain else -1
-        self.pending: deque[bytes | memoryview] = deque()
+        self.pending: list[bytes | memoryview] = []
         self.on_blocked: Callable[[], None] = _nothing
         self.on_closing: Callable[[], None] = _nothing
         now_s = trio.current_time()
@@ -149,6 +146,7 @@ class ClientStream(trio.abc.Stream):
             trio.BrokenResourceError: the connection is broken.
             trio.ClosedResourceError: it was closed here.
         """
+        self._lock = self._lock or trio.Lock()
         async with self._lock:
             while True:
                 if self._closed:
@@ -182,7 +180,7 @@ class ClientStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint_if_cancelled()
         if data:
             self.post(bytes(data))
-        self._answered.set()
+        self._may_read_on()
         if self.pending:
             await self.flush()
         else:
@@ -233,21 +231,21 @@ class ClientStream(trio.abc.Stream):
         if written:
             self.last_progress_s = trio.current_time()
         if written < len(data):
-            self.pending.appendleft(memoryview(data)[written:])
+            self.pending.insert(0, memoryview(data)[written:])
 
     def _take_pending(self) -> bytes:
         """The first frames pending, joined: about 64 KiB, so that a client that takes little costs little.
 
         Over TLS 16 KiB, one record, exactly: there the write deadline is judged by whole sends.
         """
-        parts = [self.pending.popleft()]
+        parts = [self.pending.pop(0)]
         size = len(parts[0])
         while self.pending and size < _WRITE_BYTES:
             size += len(self.pending[0])
-            parts.append(self.pending.popleft())
+            parts.append(self.pending.pop(0))
         data = b"".join(parts)
         if self.fd < 0 and len(data) > _TLS_RECORD_BYTES:
-            self.pending.appendleft(memoryview(data)[_TLS_RECORD_BYTES:])
+            self.pending.insert(0, memoryview(data)[_TLS_RECORD_BYTES:])
             return data[:_TLS_RECORD_BYTES]
         return data
 
@@ -285,7 +283,8 @@ class ClientStream(trio.abc.Stream):
             size = max_bytes or len(self._head)
             data, self._head = self._head[:size], self._head[size:]
             return data
-        await self._answered.wait()
+        if self._answered is not None:
+            await self._answered.wait()
         if self._closed:
             raise trio.ClosedResourceError
         size = max_bytes or len(self._trailing)
@@ -322,7 +321,11 @@ class ClientStream(trio.abc.Stream):
         self._closed = True
         self.fd = -1
         self.pending.clear()
-        self._answered.set()
+        self._may_read_on()
+
+    def _may_read_on(self) -> None:
+        if self._answered is not None:
+            self._answered.set()
 
 
 class Loan(trio.abc.Stream):

@@ -219,14 +219,23 @@ class FrontDoor:
             await self._refuse(http, _full(over))
             await http.close()
             return
-        await self.converse(stream, http, peer)
+        upgrade = await self.converse(stream, http, peer)
+        if upgrade is None:
+            return
+        del http  # a websocket client stays for hours: HTTP's buffers and states go now
+        with self._clients.counting(peer):
+            self._counts["upgrades"] += 1
+            await self._upgrade(upgrade)
 
-    async def converse(self, stream: Transport, http: Conversation, peer: str) -> None:
-        """Answer one request after the other until one upgrades the connection or it ends. Closes the stream.
+    async def converse(self, stream: Transport, http: Conversation, peer: str) -> Upgrade | None:
+        """Answer one request after the other, until the connection ends or a websocket client is let in.
+
+        Returns:
+            That client, with no checkpoint between the check of the limits and the return; None where the connection
+            has ended, and is closed.
 
         Raises:
-            trio.BrokenResourceError, trio.TooSlowError: the client went, or did not take its answer. Whatever `upgrade`
-                raises comes through too.
+            trio.BrokenResourceError, trio.TooSlowError: the client went, or did not take its answer.
         """
         self._conversations.add(http)
         if not self.accepting:
@@ -237,19 +246,15 @@ class FrontDoor:
             self._conversations.discard(http)
         if admitted is None:
             await http.close()
-            return
-        with self._clients.counting(peer):
-            self._counts["upgrades"] += 1
-            await self._upgrade(
-                Upgrade(
-                    stream=stream,
-                    head=admitted.head,
-                    trailing=http.trailing,
-                    peer=peer,
-                    format=admitted.format,
-                    subprotocol=admitted.subprotocol,
-                )
-            )
+            return None
+        return Upgrade(
+            stream=stream,
+            head=admitted.head,
+            trailing=http.trailing,
+            peer=peer,
+            format=admitted.format,
+            subprotocol=admitted.subprotocol,
+        )
 
     async def _answer_until_upgrade(self, http: Conversation) -> handshake.Handshake | None:
         """Answer requests; a handshake that is let in ends it, with no checkpoint between the limits and the count."""

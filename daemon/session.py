@@ -82,12 +82,14 @@ class ClientSession:
         self.subscriber = Subscriber(upgrade.format, self.stream, self._wake)
         self.state = Session(sessions.hub.catalogue, upgrade.format, sessions.limits.commands, trio.current_time())
         self.closing: tuple[CloseCode, str, float] | None = None
-        self.gone = trio.Event()
         self.next_ping_s = trio.current_time() + sessions.limits.ping_every_s
         self._hub = sessions.hub
         self._nursery = nursery
         self._catching_up = False
-        self._caught_up = trio.Event()
+        # Events are made by whoever waits: an idle client is to cost little.
+        self._caught_up: trio.Event | None = None
+        self._gone: trio.Event | None = None
+        self._over = False
         self._conversation = trio.CancelScope()
 
     async def open(self, upgrade: Upgrade, limits: SessionLimits) -> WebSocketConnection:
@@ -132,7 +134,7 @@ class ClientSession:
     def ask_to_close(self, code: CloseCode, reason: str, within_s: float = _CLOSE_S) -> None:
         """Take no more commands, and close: with a close frame, behind what has been said already.
 
-        After `within_s` the connection is dropped, whether the peer has answered or not; `gone` is set then.
+        After `within_s` the connection is dropped, whether the peer has answered or not.
         """
         if self.closing is None:
             self.closing = (code, reason, within_s)
@@ -172,7 +174,20 @@ class ClientSession:
             return  # trio-websocket's reader finds out as well, and ends the session
         finally:
             self._catching_up = False
-            self._caught_up.set()
+            if self._caught_up is not None:
+                self._caught_up.set()
+
+    def end(self) -> None:
+        """The session is over: nothing more is said or heard."""
+        self._over = True
+        if self._gone is not None:
+            self._gone.set()
+
+    async def wait_gone(self) -> None:
+        """Wait until the session is over."""
+        if not self._over:
+            self._gone = self._gone or trio.Event()
+            await self._gone.wait()
 
     async def wait_caught_up(self) -> None:
         """Wait until the client has everything that is on the tape, or is gone."""
@@ -228,7 +243,7 @@ class Sessions:
             await session.part(closed)
         finally:
             self._open.discard(session)
-            session.gone.set()
+            session.end()
             await session.drop()
 
     def _welcome(self) -> Welcome:
@@ -297,4 +312,4 @@ class Sessions:
             )
         )
         session.ask_to_close(CloseCode.GOING_AWAY, reason, max(0.0, deadline_s - trio.current_time()))
-        await session.gone.wait()
+        await session.wait_gone()

@@ -17,7 +17,6 @@ from protocol.messages import ControlMessage, Format, encode_as
 from protocol.session import Selection
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Sequence
 
     from daemon.cursor import Cursor
@@ -32,7 +31,7 @@ class Sink(Protocol):
     """Where a subscriber's bytes go; `daemon.client_stream.ClientStream` is the real one."""
 
     fd: int
-    pending: deque[bytes | memoryview]
+    pending: list[bytes | memoryview]
 
     def post(self, data: bytes) -> None:
         """Send whole frames, at once or as soon as possible."""

@@ -71,9 +71,8 @@ class Entry:
             self._others[format] = frame
         return frame
 
-
     def _packed(self) -> bytes:
-        """The message as MessagePack; where the venue's JSON has no such form, an `error` in its place, and no silence."""
+        """The message as MessagePack; where its JSON has no such form, an `error` in its place rather than silence."""
         try:
             return to_msgpack(self.payload)
         except MessageError as why:

@@ -262,7 +262,7 @@ class Gateway:
         """Wait until the server has let go of every client it has now."""
         with trio.fail_after(SOON_S):
             for session in self.sessions:
-                await session.gone.wait()
+                await session.wait_gone()
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """A client's end that takes as many bytes as a test lets it, and a hub to go with it."""
 
 import math
-from collections import deque
 from collections.abc import Sequence
 
 import msgspec
@@ -32,7 +31,7 @@ class FakeSink:
     def __init__(self, fd: int, room: float = math.inf) -> None:
         self.fd = fd
         self.room = room
-        self.pending: deque[bytes | memoryview] = deque()
+        self.pending: list[bytes | memoryview] = []
         self.taken = b""
         self.stalls = 0
         self.subscriber: Subscriber | None = None
@@ -65,7 +64,7 @@ class FakeSink:
 
     def flush(self) -> None:
         while self.pending:
-            self.taken += bytes(self.pending.popleft())
+            self.taken += bytes(self.pending.pop(0))
 
 
 class Client:

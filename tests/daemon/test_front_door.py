@@ -210,7 +210,7 @@ async def open_door(
     assert front.statistics().clients_open == 0
 
 
-def changed(**changes: Any) -> FrontDoorLimits:  # noqa: ANN401 - any field's value
+def changed(**changes: Any) -> FrontDoorLimits:
     return msgspec.structs.replace(LIMITS, **changes)
 
 
@@ -704,7 +704,9 @@ async def answers(sent: bytes, front: FrontDoor | None = None) -> tuple[bytes, F
     await client.send_all(sent)
     await client.send_eof()
     # The door takes what sockets give it; for requests any stream does.
-    await front.converse(cast("Transport", server), http, "127.0.0.1")
+    upgrade = await front.converse(cast("Transport", server), http, "127.0.0.1")
+    if upgrade is not None:
+        await upgrade.stream.aclose()
     received = b""
     while more := bytes(await client.receive_some()):
         received += more
