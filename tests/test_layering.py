@@ -122,11 +122,7 @@ def imports(path: str, source: str, modules: set[str]) -> Iterator[Import]:
 
 def circles(found: list[Import], modules: set[str]) -> Iterator[str]:
     """The first circle among our own modules, at the import that closes it."""
-    edges = {
-        (module_name(i.path), i.target): i
-        for i in found
-        if i.target in modules and not i.for_types_only
-    }
+    edges = {(module_name(i.path), i.target): i for i in found if i.target in modules and not i.for_types_only}
     graph = TopologicalSorter[str]()
     for importer, imported in edges:
         graph.add(importer, imported)
@@ -182,16 +178,12 @@ def strangers(paths: list[str]) -> list[str]:
 
 def project() -> dict[str, object]:
     """The [project] table."""
-    return cast(
-        "dict[str, object]", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    )
+    return cast("dict[str, object]", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"])
 
 
 def names(requirements: list[str]) -> set[str]:
     """The distributions' names, without what stands behind them."""
-    return {
-        re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower() for requirement in requirements
-    }
+    return {re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower() for requirement in requirements}
 
 
 def read_sources(*folders: str) -> dict[str, str]:
@@ -218,8 +210,7 @@ def test_the_tests_import_nothing_undeclared() -> None:
         i.breach(f"{i.top} is not declared in pyproject.toml")
         for path, source in sources.items()
         for i in imports(path, source, set())
-        if i.top not in {*LAYERS, "tests", *sys.stdlib_module_names}
-        and i.top.replace("_", "-") not in declared
+        if i.top not in {*LAYERS, "tests", *sys.stdlib_module_names} and i.top.replace("_", "-") not in declared
     ]
     assert undeclared == []
 
@@ -271,8 +262,7 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
         ),
         (
             "connectors/base.py",
-            "from typing import TYPE_CHECKING\n"
-            "if TYPE_CHECKING:\n    from daemon.tape import Tape\n",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from daemon.tape import Tape\n",
             "connectors/base.py:3: connectors imports daemon.tape",
         ),
         (
