@@ -6,7 +6,7 @@ codes), state of July to September 2026. The full text of error 60018 is as capt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Container
 from typing import Annotated
 
 import msgspec
@@ -66,7 +66,7 @@ class Subscriptions:
         instruments: The instIds that exist.
     """
 
-    def __init__(self, conn_id: str, instruments: Collection[str]) -> None:
+    def __init__(self, conn_id: str, instruments: Container[str]) -> None:
         self._conn_id = conn_id
         self._known = instruments
         self.instruments: set[str] = set()
@@ -104,6 +104,13 @@ class Subscriptions:
 
     def _error(self, echo: str | None, code: str, text: str) -> bytes:
         return msgspec.json.encode(_Control("error", self._conn_id, echo, None, code, text))
+
+    def delist(self, symbol: str) -> list[bytes]:
+        """End a subscription because its instrument is not known any more; the texts to send."""
+        if symbol not in self.instruments:
+            return []
+        self.instruments.discard(symbol)
+        return [self._error(None, "60018", f"Wrong URL or channel:tickers,instId:{symbol} doesn't exist.")]
 
     def notice(self) -> bytes:
         """The notice that the connection will be closed within 60 s for an upgrade: reconnect."""

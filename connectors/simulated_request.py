@@ -21,12 +21,14 @@ class Request(msgspec.Struct, frozen=True):
         target: Path and query as sent, still percent-encoded.
         headers: By lower-case name; of a repeated header the last one.
         peer: The client's address, without the port: what venues count limits by.
+        body: Where the path is one that takes a body.
     """
 
     method: str
     target: str
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     peer: str = "127.0.0.1"
+    body: bytes = b""
 
     @property
     def path(self) -> str:
@@ -44,12 +46,33 @@ class Request(msgspec.Struct, frozen=True):
         return values[0] or None if values else None
 
 
+class Delivery(msgspec.Struct, frozen=True):
+    """How an answer gets to the client; by default at once and whole.
+
+    Attributes:
+        delay_s: Before the first byte.
+        bytes_per_s: The pace of the body; None is as fast as it goes.
+        missing_bytes: What `Content-Length` announces beyond the body; the connection ends behind the body.
+        endless: The body never ends.
+        reset_after: The connection is reset (TCP RST) after so many bytes of head and body.
+        raw: Bytes that are sent instead of the answer; the connection ends behind them.
+    """
+
+    delay_s: float = 0.0
+    bytes_per_s: float | None = None
+    missing_bytes: int = 0
+    endless: bool = False
+    reset_after: int | None = None
+    raw: bytes | None = None
+
+
 class Response(msgspec.Struct, frozen=True):
     """An answer. `Content-Length` and `Connection` are the server's and not in `headers`."""
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = (JSON,)
+    delivery: Delivery = Delivery()
 
     def with_headers(self, *headers: tuple[str, str]) -> Response:
         """The same answer with more headers."""

@@ -6,15 +6,18 @@ A connection that fails ends alone: nothing that a client does raises out of `se
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
 
 import h11
 import trio
 
-from connectors.simulated_request import Request, Response, json_response
+from connectors.simulated_request import Delivery, Request, Response, json_response
+from connectors.simulated_wire import Wire, deliver
 
 HEAD_BYTES = 16 * 1024
+BODY_BYTES = 64 * 1024
+"""Longest body of a request, for the paths that take one."""
 HEAD_S = 10.0
 """A request head must be complete so long after its first byte, and the first one after connecting."""
 KEEP_S = 75.0
@@ -34,10 +37,13 @@ class UpgradedStream(trio.abc.Stream):
     All writers of a websocket go through it: trio-websocket with its replies, and whoever writes
     frames made elsewhere. Its lock keeps every `send_all` in one piece. A cancelled write may leave
     a torn frame; the connection is of no use after that.
+
+    Attributes:
+        wire: What lies below, for faults.
     """
 
     def __init__(self, stream: trio.abc.Stream, head: bytes, behind: bytes) -> None:
-        self._stream = stream
+        self._stream = self.wire = Wire(stream)
         self._head = head
         self._behind = behind
         self._released = trio.Event()
@@ -83,6 +89,7 @@ async def serve_connection(
     peer: str,
     answer: Answer,
     serve_websocket: Callable[[UpgradedStream], Awaitable[None]],
+    with_body: Collection[str] = (),
 ) -> None:
     """Serve requests until the client leaves, breaks HTTP, or becomes a websocket; then close.
 
@@ -91,11 +98,12 @@ async def serve_connection(
         peer: The client's address, for `Request.peer`.
         answer: Called for each request.
         serve_websocket: Takes over after `answer` returned `None`.
+        with_body: The paths whose requests may have a body; on others none is read, and one ends the connection.
     """
     wire = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
     try:
         kept = False
-        while await _serve_request(wire, stream, kept, peer, answer, serve_websocket):
+        while await _serve_request(wire, stream, kept, peer, answer, serve_websocket, with_body):
             kept = True
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # The client is gone; that is its right.
@@ -110,21 +118,29 @@ async def _serve_request(
     peer: str,
     answer: Answer,
     serve_websocket: Callable[[UpgradedStream], Awaitable[None]],
+    with_body: Collection[str],
 ) -> bool:
     """Serve one request; true if another may follow on this connection."""
     try:
         head = await _read_head(wire, stream, kept)
         if head is None:
             return False
-        bodyless = isinstance(wire.next_event(), h11.EndOfMessage)
+        target = head.target.decode("ascii")
+        body = b""
+        if target in with_body:
+            read = await _read_body(wire, stream)
+            if read is None:
+                return False
+            body, bodyless = read, True
+        else:
+            bodyless = isinstance(wire.next_event(), h11.EndOfMessage)
     except h11.RemoteProtocolError as error:
         if wire.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             status = error.error_status_hint
             await _write(wire, stream, json_response({"error": str(error)}, status), close=True)
         return False
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
-    target = head.target.decode("ascii")
-    response = answer(Request(head.method.decode("ascii"), target, headers, peer))
+    response = answer(Request(head.method.decode("ascii"), target, headers, peer, body))
     if response is None:
         upgraded = UpgradedStream(stream, _head_bytes(head), bytes(wire.trailing_data[0]))
         await serve_websocket(upgraded)
@@ -153,17 +169,47 @@ async def _read_head(wire: h11.Connection, stream: trio.abc.Stream, kept: bool) 
     return None
 
 
+async def _read_body(wire: h11.Connection, stream: trio.abc.Stream) -> bytes | None:
+    """A request's body, or `None` where it is too long (which is answered) or does not come."""
+    body = bytearray()
+    with trio.move_on_after(HEAD_S):
+        while True:
+            event = wire.next_event()
+            if isinstance(event, h11.EndOfMessage):
+                return bytes(body)
+            if isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > BODY_BYTES:
+                    refusal = json_response({"error": f"the body is over {BODY_BYTES} bytes"}, 413)
+                    await _write(wire, stream, refusal, close=True)
+                    return None
+            elif event is h11.NEED_DATA:
+                if wire.they_are_waiting_for_100_continue:
+                    await stream.send_all(wire.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+                wire.receive_data(bytes(await stream.receive_some(_RECEIVE_BYTES)))
+            else:
+                return None
+    return None
+
+
 async def _write(wire: h11.Connection, stream: trio.abc.Stream, response: Response, *, close: bool) -> None:
-    """Write an answer, head and body in one piece."""
+    """Write an answer: head and body in one piece, or as its `delivery` says."""
+    how = response.delivery
     headers = [(name, value) for name, value in response.headers]
-    if response.status != HTTPStatus.NOT_MODIFIED:
-        headers.append(("content-length", str(len(response.body))))
+    if how.endless:
+        headers.append(("transfer-encoding", "chunked"))
+    elif response.status != HTTPStatus.NOT_MODIFIED:
+        headers.append(("content-length", str(len(response.body) + how.missing_bytes)))
     if close:
         headers.append(("connection", "close"))
     reason = _REASONS.get(response.status, "")
     event = h11.Response(status_code=response.status, headers=headers, reason=reason)
-    parts = [wire.send(event), wire.send(h11.Data(data=response.body)), wire.send(h11.EndOfMessage())]
-    await stream.send_all(b"".join(part for part in parts if part))
+    head = wire.send(event) or b""
+    if how != Delivery() and not await deliver(stream, head, response.body, how):
+        return  # An answer that has no end: h11 has not seen one either, so the connection ends.
+    parts = [wire.send(h11.Data(data=response.body)), wire.send(h11.EndOfMessage())]
+    if how == Delivery():
+        await stream.send_all(head + b"".join(part for part in parts if part))
 
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus}

@@ -17,6 +17,7 @@ import trio_websocket
 
 from connectors.simulated_okx import IDLE_CODE, IDLE_REASON, IDLE_S, MAX_REQUEST_BYTES, Subscriptions
 from connectors.simulated_server import UpgradedStream
+from connectors.simulated_wire import Wire
 from protocol.frames import text_frame
 
 PENDING_BYTES: Final = 1 << 20
@@ -33,15 +34,32 @@ class OkxSession:
         subscriptions: This connection's requests and replies.
         subscribed: Called after the acknowledgements of instruments that are new to this session
             are on their way; what it offers follows them.
+        number: Of the connection, counted from 0.
+        wire: What `run`'s stream lies on, for faults.
+        reply: Takes a client's message and says what to reply; by default the subscriptions do.
+
+    Attributes:
+        patient: Whether the 30 s of silence are let pass: of a venue that is dead, nobody hangs up.
+        opened_s: When the session began.
     """
 
     def __init__(
         self,
         subscriptions: Subscriptions,
         subscribed: Callable[[OkxSession, list[str]], None],
+        *,
+        number: int = 0,
+        wire: Wire | None = None,
+        reply: Callable[[OkxSession, str | bytes], list[bytes]] | None = None,
     ) -> None:
         self.subscriptions = subscriptions
+        self.number = number
+        self.wire = wire
+        self.patient = False
+        self.opened_s = trio.current_time()
         self._subscribed = subscribed
+        self._reply = reply or _replies
+        self._torn = False
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._filled = trio.Event()
@@ -52,20 +70,35 @@ class OkxSession:
 
     def offer(self, frames: bytes) -> bool:
         """Queue whole frames for writing. False, and nothing queued, where too much is pending."""
-        if self._pending_bytes + len(frames) > PENDING_BYTES:
+        if self._torn or self._pending_bytes + len(frames) > PENDING_BYTES:
             return False
         self._queue(frames)
         return True
 
+    def tear(self, frames: bytes) -> None:
+        """Write what is pending and then these bytes, of which the last frame may be cut; then end the connection."""
+        if not self._torn:
+            self._queue(frames)
+            self._torn = True
+
+    def tell(self, text: bytes) -> None:
+        """Send a text of its own, such as an error that no request has caused."""
+        self._queue(text_frame(text))
+
     def notice(self) -> None:
         """Send OKX's notice 64008: the connection will be closed for an upgrade."""
-        self._queue(text_frame(self.subscriptions.notice()))
+        self.tell(self.subscriptions.notice())
 
     def drop(self, code: int | None, reason: str = "") -> None:
         """Close with `code`, or without a close frame where it is `None`. Returns at once."""
         if self._drop is None:
             self._drop = (code, reason)
             self._dropped.set()
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is about to end."""
+        return self._drop is not None
 
     async def run(self, stream: UpgradedStream) -> None:
         """Serve the session until either side closes; the stream is closed then.
@@ -100,7 +133,7 @@ class OkxSession:
             while True:
                 message = await connection.get_message()
                 held = set(self.subscriptions.instruments)
-                for reply in self.subscriptions.receive(message):
+                for reply in self._reply(self, message):
                     self._queue(text_frame(reply))
                 new = self.subscriptions.instruments - held
                 if new:
@@ -117,7 +150,7 @@ class OkxSession:
         while True:
             await self._filled.wait()
             self._filled = trio.Event()
-            batch = b"".join(self._pending)
+            batch, torn = b"".join(self._pending), self._torn
             self._pending.clear()
             self._pending_bytes = 0
             self._emptied.set()
@@ -129,13 +162,18 @@ class OkxSession:
                 await stream.send_all(batch)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # The reader sees it too, and ends the session.
+            if torn:
+                self.drop(None)
+                return
 
     async def _wait_to_close(self) -> tuple[int | None, str]:
         """Wait for an order to close, or for OKX's idle time to be over; how to close."""
         while self._drop is None:
             with trio.move_on_at(self._last_push + IDLE_S):
                 await self._dropped.wait()
-            if trio.current_time() >= self._last_push + IDLE_S:
+            if self.patient:
+                self._last_push = trio.current_time()
+            elif trio.current_time() >= self._last_push + IDLE_S:
                 self.drop(IDLE_CODE, IDLE_REASON)
         return self._drop
 
@@ -144,3 +182,7 @@ class OkxSession:
         self._pending_bytes += len(frames)
         self._filled.set()
         self._last_push = trio.current_time()
+
+
+def _replies(session: OkxSession, message: str | bytes) -> list[bytes]:
+    return session.subscriptions.receive(message)

@@ -2,8 +2,8 @@
 
 It serves the demo, the tests and load measurements. Values come from `connectors.market`, or from a
 `connectors.recording`; answers are made by pure functions (`simulated_binance`,
-`simulated_coingecko`, `simulated_okx`), so that a fault can take an answer's place before it is
-written.
+`simulated_coingecko`, `simulated_okx`). What they say passes through the faults that are on: ordered
+over HTTP (`POST /control`), by a scenario, or by `Simulator.order`; see `connectors.faults`.
 
 What is sent when:
 
@@ -30,14 +30,22 @@ from itertools import count
 
 import trio
 
+from connectors.fault_orders import Clear, Scenario
+from connectors.faults import Fault, Venue
 from connectors.market import OKX, Market
 from connectors.recording import Recording
+from connectors.simulated_answers import FaultyAnswers
 from connectors.simulated_binance import PATHS as BINANCE_PATHS
 from connectors.simulated_binance import SimulatedBinance
 from connectors.simulated_coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S, SimulatedCoinGecko
 from connectors.simulated_coingecko import PATHS as COINGECKO_PATHS
+from connectors.simulated_control import PATH as CONTROL_PATH
+from connectors.simulated_control import PATHS as CONTROL_PATHS
+from connectors.simulated_control import Control
+from connectors.simulated_faults import FaultBoard
 from connectors.simulated_okx import PATHS as OKX_PATHS
 from connectors.simulated_okx import PUBLIC_PATH, SimulatedOkx, Subscriptions
+from connectors.simulated_okx_faults import OkxFaults
 from connectors.simulated_request import Request, Response, json_response
 from connectors.simulated_server import UpgradedStream, serve_connection
 from connectors.simulated_session import OkxSession
@@ -48,6 +56,8 @@ PASS_S = 0.001
 """Shortest time between two passes over the schedules; frames that fall due within it share a write."""
 PASS_FRAMES = 500
 """Most frames of one instrument in a pass; a simulator that cannot keep up stays responsive."""
+
+NO_SCENARIO = Scenario()
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +100,11 @@ class Simulator:
         markets_period_s: How long a body of CoinGecko's `/coins/markets` stays (the real one: 45 to
             60 s).
         slow_period_s: The same for `/global` and `/search/trending` (the real ones: 10 min).
+        scenario: Faults by the clock, from when `run` accepts connections.
 
     Attributes:
         fault: If set, called for each HTTP request (the opening of a websocket too) before the
-            venue; what it returns is sent instead, `None` lets the venue answer.
+            venue and its faults; what it returns is sent instead, `None` lets the venue answer.
         mute_okx: While true, OKX sessions are pushed nothing; pings are still answered.
         okx_frames_sent: Ticker frames handed to sessions for writing.
         okx_frames_missed: Ticker frames left out because their subscriber reads too slowly.
@@ -110,6 +121,7 @@ class Simulator:
         weight_limit: int = WEIGHT_LIMIT,
         markets_period_s: int = MARKETS_PERIOD_S,
         slow_period_s: int = SLOW_PERIOD_S,
+        scenario: Scenario = NO_SCENARIO,
     ) -> None:
         if not 0 < okx_rate < float("inf"):
             raise ValueError(f"okx_rate is {okx_rate}; it must be over 0")
@@ -125,9 +137,14 @@ class Simulator:
         self._began_s = clock()
         self._market = Market(seed)
         self._okx = SimulatedOkx(self._market, clock, self._step)
-        self._known = OKX.keys() if recording is None else recording.instruments
+        known = OKX.keys() if recording is None else recording.instruments
         self._sessions: set[OkxSession] = set()
-        self._connections = count()
+        self._connections = 0
+        self._board = FaultBoard(seed)
+        self._answers = FaultyAnswers(self._board, clock)
+        self._okx_faults = OkxFaults(self._board, self._sessions, known)
+        self._control = Control(self._board, self._okx_faults, lambda: self._connections)
+        self._scenario = scenario
         self._schedules: dict[str, Schedule] = {}
         self._subscribed = trio.Event()
         binance = SimulatedBinance(self._market, clock, self._step).answer
@@ -138,12 +155,12 @@ class Simulator:
         if recording is not None:
             binance, coingecko, okx = recording.binance, recording.coingecko, recording.okx
         weigh = partial(RequestWeight(clock, weight_limit).guard, serve=binance)
-        self._routes: dict[str, Callable[[Request], Response]] = {
+        self._routes: dict[str, tuple[Venue | None, Callable[[Request], Response]]] = {
             # CoinGecko's says more, but the path is Binance's as well, and nobody reads it.
-            "/api/v3/ping": lambda request: json_response({}),
-            **dict.fromkeys(BINANCE_PATHS, weigh),
-            **dict.fromkeys(COINGECKO_PATHS, coingecko),
-            **dict.fromkeys(OKX_PATHS, okx),
+            "/api/v3/ping": (None, lambda request: json_response({})),
+            **dict.fromkeys(BINANCE_PATHS, ("binance", weigh)),
+            **dict.fromkeys(COINGECKO_PATHS, ("coingecko", coingecko)),
+            **dict.fromkeys(OKX_PATHS, (None, okx)),
         }
 
     async def run(
@@ -160,7 +177,12 @@ class Simulator:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pace if self._recording is None else self._replay)
             await nursery.start(trio.serve_listeners, self._serve, list(listeners))
+            nursery.start_soon(self._control.run, self._scenario)
             task_status.started()
+
+    def order(self, order: Fault | Clear) -> None:
+        """Switch a fault on, or faults off, as `POST /control` does. While `run` runs."""
+        self._control.order(order)
 
     def drop_okx(self, code: int | None) -> None:
         """Close all OKX sessions with this close code, or without a close frame. Returns at once."""
@@ -174,20 +196,23 @@ class Simulator:
 
     def answer(self, request: Request) -> Response | None:
         """The answer to any request, or `None` where it opens an OKX websocket."""
+        if request.path in CONTROL_PATHS:
+            return self._control.answer(request)
         if self.fault is not None:
             response = self.fault(request)
             if response is not None:
                 return response
-        serve = self._routes.get(request.path)
-        if serve is None and request.path != PUBLIC_PATH:
+        route = self._routes.get(request.path)
+        if route is None and request.path != PUBLIC_PATH:
             return json_response({"error": f"no such path: {request.path}"}, 404)
         if request.method != "GET":
             refusal = json_response({"error": f"{request.method} is not allowed here"}, 405)
             return refusal.with_headers(("allow", "GET"))
-        if serve is not None:
-            return serve(request)
+        if route is not None:
+            venue, serve = route
+            return serve(request) if venue is None else self._answers.answer(venue, request, serve)
         if _opens_websocket(request):
-            return None
+            return self._answers.handshake(request)
         return json_response({"error": "a websocket handshake (RFC 6455) is expected here"}, 400)
 
     def _elapsed_s(self) -> float:
@@ -203,18 +228,25 @@ class Simulator:
         """The barrier of one connection: whatever goes wrong in it ends here."""
         try:
             peer = str(stream.socket.getpeername()[0])
-            await serve_connection(stream, peer, self.answer, self._serve_okx)
+            await serve_connection(stream, peer, self.answer, self._serve_okx, (CONTROL_PATH,))
         except* Exception:
             logger.info("a connection to the simulator failed", exc_info=True)
 
     async def _serve_okx(self, stream: UpgradedStream) -> None:
-        conn_id = format(zlib.crc32(b"%d" % next(self._connections)), "08x")
-        session = OkxSession(Subscriptions(conn_id, self._known), self._begin)
+        await trio.sleep(self._answers.handshake_delay_s())
+        number = self._connections
+        self._connections += 1
+        conn_id = format(zlib.crc32(b"%d" % number), "08x")
+        subscriptions = Subscriptions(conn_id, self._okx_faults)
+        session = OkxSession(subscriptions, self._begin, number=number, wire=stream.wire, reply=self._okx_faults.reply)
         self._sessions.add(session)
+        self._okx_faults.admit(session)
+        self._control.wake()
         try:
             await session.run(stream)
         finally:
             self._sessions.discard(session)
+            self._okx_faults.forget(session)
 
     def _begin(self, session: OkxSession, instruments: list[str]) -> None:
         """Start the pushes of instruments new to a session, the present ticker first as OKX does."""
@@ -227,14 +259,30 @@ class Simulator:
             if self._subscribers(instrument) == [session]:
                 schedule.take(now, sys.maxsize)  # Nobody was there for them.
             if self._recording is None and schedule.taken and not self.mute_okx:
-                frame = self._frame(instrument, schedule.taken - 1, int(self._clock() * 1000))
-                self._offer(session, frame, 1)
+                ticker = self._ticker(instrument, schedule.taken - 1, int(self._clock() * 1000))
+                self._push([session], instrument, [ticker])
         self._subscribed.set()
 
-    def _frame(self, instrument: str, number: int, ts_ms: int) -> bytes:
+    def _ticker(self, instrument: str, number: int, ts_ms: int) -> bytes:
         quote = self._market.quote(OKX[instrument], number * self._stride)
         mono_ns = time.monotonic_ns() if self._stamp else None
-        return text_frame(self._okx.tickers[instrument].push(quote, ts_ms, mono_ns))
+        return self._okx.tickers[instrument].push(quote, ts_ms, mono_ns)
+
+    def _push(self, sessions: Sequence[OkxSession], instrument: str, tickers: list[bytes]) -> None:
+        """Hand tickers to sessions: framed once for all, or with faults for each by itself."""
+        if not self._board.of("okx"):
+            frames = b"".join(map(text_frame, tickers))
+            for session in sessions:
+                self._offer(session, frames, len(tickers))
+            return
+        for session in sessions:
+            for ticker in tickers:
+                written = self._okx_faults.write(session, instrument, ticker)
+                if written.torn:
+                    session.tear(written.frames)
+                    self.okx_frames_sent += written.tickers
+                elif written.frames:
+                    self._offer(session, written.frames, written.tickers)
 
     def _offer(self, session: OkxSession, frames: bytes, number: int) -> None:
         if session.offer(frames):
@@ -257,9 +305,7 @@ class Simulator:
                 if subscribers:
                     wake = min(wake, schedule.next_due)
                 if due and subscribers and not self.mute_okx:
-                    frames = b"".join([self._frame(instrument, n, ts_ms) for n in due])
-                    for session in subscribers:
-                        self._offer(session, frames, len(due))
+                    self._push(subscribers, instrument, [self._ticker(instrument, n, ts_ms) for n in due])
             self._subscribed = trio.Event()
             with trio.move_on_at(max(wake, now + PASS_S)):
                 await self._subscribed.wait()
@@ -274,9 +320,8 @@ class Simulator:
         for lap in count():
             for frame in recording.frames:
                 await trio.sleep_until(start + lap * recording.loop_s + frame.offset_s)
-                for session in self._subscribers(frame.instrument):
-                    if not self.mute_okx:
-                        self._offer(session, text_frame(frame.payload), 1)
+                if not self.mute_okx:
+                    self._push(self._subscribers(frame.instrument), frame.instrument, [frame.payload])
 
 
 def _opens_websocket(request: Request) -> bool:

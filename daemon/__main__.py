@@ -141,6 +141,7 @@ def _announce(urls: Sequence[str]) -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
+    from connectors.fault_orders import Scenario, ScenarioError, load_scenario
     from connectors.recording import Recording, RecordingError
     from connectors.simulator import Simulator
     from daemon import demo
@@ -155,9 +156,20 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
     try:
         recording = None if arguments.recorded is None else Recording.load(arguments.recorded)
+        scenario = Scenario() if arguments.scenario is None else load_scenario(arguments.scenario)
     except RecordingError as error:
         raise _Failure(str(error)) from None
-    simulator = Simulator(seed=arguments.seed, okx_rate=arguments.okx_rate, stamp=arguments.stamp, recording=recording)
+    except ScenarioError as error:
+        for line in error.errors:
+            _complain(line)
+        return WRONG_CONFIG
+    simulator = Simulator(
+        seed=arguments.seed,
+        okx_rate=arguments.okx_rate,
+        stamp=arguments.stamp,
+        recording=recording,
+        scenario=scenario,
+    )
     start = partial(demo.simulate, simulator, arguments.port, ready)
     return _until_stopped(start, Log(), "choose another with --port")
 
@@ -195,6 +207,10 @@ def _until_stopped(start: Callable[[], Awaitable[int]], log: Log, hint: str) -> 
 
 def _explained(error: OSError, hint: str) -> _Failure | None:
     """What a user can do something about. Listeners put their address and port where others put a file's name."""
+    from daemon.database import ArchiveError
+
+    if isinstance(error, ArchiveError):
+        return _Failure(str(error), WRONG_CONFIG if error.permanent else FAILED)
     if isinstance(error, ssl.SSLError) or (error.filename is None and error.errno in _READING_FAILED):
         reason = error.strerror or str(error)
         return _Failure(f"server.certificate, server.key: cannot be used: {reason}", WRONG_CONFIG)

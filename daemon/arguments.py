@@ -95,7 +95,10 @@ def _add_simulate(add: _Add) -> None:
   tickerd simulate --port 0 --config-out venues.toml
   tickerd run --config venues.toml          the daemon before them, in another terminal
   tickerd simulate --okx-rate 100           ten times what OKX pushes at most
-  tickerd simulate --recorded payloads/     what venues once sent, instead of a simulation""",
+  tickerd simulate --recorded payloads/     what venues once sent, instead of a simulation
+  tickerd simulate --scenario faults.toml   faults by the clock; `GET /control/faults` says which there are
+  curl -d '{"fault": "silence", "venue": "okx", "for_s": 40}' localhost:9000/control
+  curl -d '{"clear": true}' localhost:9000/control""",
         name="simulate",
         help="serve the simulated venues alone",
     )
@@ -111,6 +114,7 @@ def _add_simulate(add: _Add) -> None:
     parser.add_argument(
         "--config-out", type=Path, metavar="FILE", help="write the configuration for `tickerd run` there"
     )
+    parser.add_argument("--scenario", type=Path, metavar="FILE", help="faults by the clock: TOML, [[step]] tables")
     parser.add_argument("--recorded", type=Path, metavar="DIR", help="serve a folder of recorded payloads instead")
     parser.add_argument("--stamp", action="store_true", help="put a monotonic stamp (ns) into each ticker frame")
 

@@ -312,6 +312,26 @@ def test_simulate_names_a_recording_that_is_none(tmp_path: Path, complaint: Call
     assert str(tmp_path / "no") in complaint()
 
 
+def test_simulate_names_every_mistake_of_a_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "faults.toml"
+    file.write_text('[[step]]\nat_s = 4\nfault = "disconect"\n[[step]]\nfault = "silence"\npongs = 3\n')
+    assert main(["simulate", "--scenario", str(file)]) == 78
+    assert capsys.readouterr().err.splitlines() == [
+        f'tickerd: {file}: step 1: fault: got "disconect"; nearest is disconnect',
+        f"tickerd: {file}: step 2: at_s: missing; allowed: seconds, from 0 to 86400",
+        f"tickerd: {file}: step 2: pongs: got 3; allowed: true or false",
+    ]
+
+
+def test_simulate_runs_a_scenario(tmp_path: Path) -> None:
+    file = tmp_path / "faults.toml"
+    file.write_text('[[step]]\nat_s = 0\nfault = "content_type"\nvenue = "binance"\ncontent_type = "text/plain"\n')
+    with tickerd("simulate", "--scenario", str(file)) as process:
+        url, _ = listening(process)
+        assert b'"content_type"' in get(url, "/control")
+        assert end(process, signal.SIGTERM) == (0, "")
+
+
 def test_simulate_serves_a_recording(recorded: Path) -> None:
     with tickerd("simulate", "--recorded", str(recorded)) as process:
         url, _ = listening(process)

@@ -1,0 +1,199 @@
+"""All faults in one table, with what a daemon is to tell its clients when it meets each: what a rehearsal goes through.
+
+A `Case` is one fault with its parameters. `expects` are states of the venue's channels (`connectors.base.State`): while
+the fault lasts, or right after one that acts once, clients must be told at least one of them. Where it is empty they
+must be told nothing but `live`: the daemon is to cope without a word. Whoever rehearses gives a fault its time, which
+must be longer than the daemon takes to notice (its silence limit, its next polls), by `Case.lasting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, get_args
+
+import msgspec
+
+from connectors import faults as f
+from connectors.base import State
+from connectors.fault_orders import FAULT_TYPES, allowed
+from connectors.faults import Fault, Lasting, Venue
+
+TOLD_BROKEN: Final[frozenset[State]] = frozenset({"reconnecting", "down"})
+"""The connection or the poll failed; `down` where it fails again and again, or the venue refuses to serve."""
+
+TOLD_SILENT: Final[frozenset[State]] = frozenset({"stale", "reconnecting", "down"})
+"""Nothing comes."""
+
+TOLD_NOTHING: Final[frozenset[State]] = frozenset()
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A field of a fault: what it may be in words, and its default (None where there is none, or none is needed)."""
+
+    name: str
+    allowed: str
+    default: object
+    required: bool
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One fault to rehearse, and which states clients must be told (see the module)."""
+
+    fault: Fault
+    expects: frozenset[State]
+
+    def lasting(self, for_s: float) -> Fault:
+        """The fault with an end; what acts once is as it is."""
+        return msgspec.structs.replace(self.fault, for_s=for_s) if isinstance(self.fault, Lasting) else self.fault
+
+    @property
+    def title(self) -> str:
+        """The fault and the fields that are not the default: `okx disconnect code=1008`."""
+        type_ = type(self.fault)
+        shown = [
+            f"{field.name}={getattr(self.fault, field.name)}"
+            for field in msgspec.structs.fields(type_)
+            if field.name != "venue" and getattr(self.fault, field.name) != field.default
+        ]
+        return " ".join([self.fault.venue, self.fault.name, *shown])
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """One kind of fault.
+
+    Attributes:
+        name: As in orders.
+        about: For people, one line.
+        venues: Which can have it.
+        parameters: Its fields beside `venue`.
+        cases: What a rehearsal tries.
+    """
+
+    name: str
+    about: str
+    venues: tuple[Venue, ...]
+    parameters: tuple[Parameter, ...]
+    cases: tuple[Case, ...]
+
+    def described(self) -> dict[str, object]:
+        """As plain values, without the cases."""
+        return {
+            "fault": self.name,
+            "about": self.about,
+            "venues": self.venues,
+            "parameters": msgspec.to_builtins(self.parameters),
+        }
+
+
+def _cases(expects: frozenset[State], *cases: Fault) -> tuple[Case, ...]:
+    return tuple(Case(case, expects) for case in cases)
+
+
+def _everywhere(expects: frozenset[State], type_: type[Fault], **fields: object) -> tuple[Case, ...]:
+    name = f.fault_name(type_.__name__)
+    orders = ({"fault": name, "venue": venue, **fields} for venue in type_.venues)
+    return _cases(expects, *(msgspec.convert(order, type_) for order in orders))
+
+
+def _malformed(type_: type[f.WrongTypes | f.MissingFields]) -> tuple[Case, ...]:
+    """What the daemon reads of every message, so that it must notice."""
+    return _cases(
+        TOLD_BROKEN,
+        type_(venue="okx", field="last"),
+        type_(venue="binance", field="lastPrice"),
+        type_(venue="coingecko", field="data"),
+    )
+
+
+_DATA_LEFT: Final = 0.2
+"""Of what cannot be read, a part that is to be borne without a word."""
+
+_CODES: Final[tuple[int, ...]] = get_args(f.CloseCode)
+
+_BY_TYPE: Final[dict[type[Fault], tuple[Case, ...]]] = {
+    f.Silence: _cases(TOLD_SILENT, f.Silence(venue="okx"), f.Silence(venue="okx", pongs=False)),
+    f.Mute: _cases(TOLD_SILENT, f.Mute(venue="okx")),
+    f.AckMissing: (
+        *_cases(TOLD_BROKEN, f.AckMissing(venue="okx")),
+        *_cases(TOLD_SILENT, f.AckMissing(venue="okx", data=False)),
+    ),
+    f.Disconnect: tuple(
+        Case(msgspec.convert({"fault": "disconnect", "venue": "okx", "code": code}, f.Disconnect), TOLD_BROKEN)
+        for code in _CODES
+    ),
+    f.HangUp: _cases(TOLD_BROKEN, f.HangUp(venue="okx", after_s=0.5), f.HangUp(venue="okx", code=1008, after_s=0.5)),
+    f.HalfOpen: _cases(TOLD_SILENT, f.HalfOpen(venue="okx")),
+    f.SlowFrames: _cases(TOLD_NOTHING, f.SlowFrames(venue="okx", pause_s=0.0001)),
+    f.TornFrame: _cases(TOLD_BROKEN, f.TornFrame(venue="okx", times=1)),
+    f.Fragmented: _cases(TOLD_NOTHING, f.Fragmented(venue="okx")),
+    f.Garbage: (
+        *_cases(TOLD_NOTHING, f.Garbage(venue="okx", share=_DATA_LEFT)),
+        *_cases(TOLD_NOTHING, f.Garbage(venue="okx", kind="not_utf8", share=_DATA_LEFT)),
+        *_cases(TOLD_NOTHING, f.Garbage(venue="okx", kind="unknown", share=_DATA_LEFT)),
+        *_cases(TOLD_BROKEN, f.Garbage(venue="okx", kind="not_a_frame", times=1)),
+    ),
+    f.Duplicates: _cases(TOLD_NOTHING, f.Duplicates(venue="okx")),
+    f.OutOfOrder: _cases(TOLD_NOTHING, f.OutOfOrder(venue="okx"), f.OutOfOrder(venue="okx", how="repeat")),
+    f.Notice: _cases(TOLD_NOTHING, f.Notice(venue="okx", close_after_s=5.0)),
+    f.WrongTypes: _malformed(f.WrongTypes),
+    f.MissingFields: _malformed(f.MissingFields),
+    f.EmptyStrings: (
+        *_cases(TOLD_SILENT, f.EmptyStrings(venue="okx", field="last")),
+        *_cases(TOLD_BROKEN, f.EmptyStrings(venue="binance", field="lastPrice")),
+        *_cases(TOLD_NOTHING, f.EmptyStrings(venue="coingecko", field="name")),
+    ),
+    f.Delisted: _cases(
+        TOLD_SILENT,
+        f.Delisted(venue="okx", instrument="BTC/USDT"),
+        f.Delisted(venue="binance", instrument="BTC/USDT"),
+    ),
+    f.ClockSkew: (
+        *_everywhere(TOLD_NOTHING, f.ClockSkew, offset_s=-3_600.0),
+        *_everywhere(TOLD_NOTHING, f.ClockSkew, offset_s=3_600.0),
+    ),
+    f.Refuse: _everywhere(TOLD_BROKEN, f.Refuse),
+    f.HttpStatus: (
+        *_everywhere(TOLD_BROKEN, f.HttpStatus, status=451),
+        *_everywhere(TOLD_BROKEN, f.HttpStatus, status=403),
+        *_everywhere(TOLD_BROKEN, f.HttpStatus, status=503),
+        *_everywhere(TOLD_BROKEN, f.HttpStatus, status=429, retry_after_s=2),
+        *_everywhere(TOLD_BROKEN, f.HttpStatus, status=429),
+        *_cases(TOLD_BROKEN, f.HttpStatus(venue="binance", status=418, retry_after_s=2)),
+        *_cases(TOLD_BROKEN, f.HttpStatus(venue="binance", status=418)),
+        *_everywhere(TOLD_BROKEN, f.HttpStatus, status=500),
+    ),
+    f.SlowHeaders: _everywhere(TOLD_BROKEN, f.SlowHeaders, delay_s=30.0),
+    f.TlsFailure: _everywhere(TOLD_BROKEN, f.TlsFailure),
+    f.ErrorBody: _everywhere(TOLD_BROKEN, f.ErrorBody),
+    f.SlowBody: _everywhere(TOLD_BROKEN, f.SlowBody),
+    f.EndlessBody: _everywhere(TOLD_BROKEN, f.EndlessBody),
+    f.TruncatedBody: _everywhere(TOLD_BROKEN, f.TruncatedBody),
+    f.GarbageBody: (
+        *_everywhere(TOLD_BROKEN, f.GarbageBody),
+        *_everywhere(TOLD_BROKEN, f.GarbageBody, kind="not_utf8"),
+        *_everywhere(TOLD_BROKEN, f.GarbageBody, kind="html"),
+        *_everywhere(TOLD_BROKEN, f.GarbageBody, kind="empty"),
+    ),
+    f.ContentType: _everywhere(TOLD_NOTHING, f.ContentType),
+    f.Reset: (*_everywhere(TOLD_BROKEN, f.Reset), *_everywhere(TOLD_BROKEN, f.Reset, after_bytes=300)),
+    f.NotModified: (
+        *_cases(TOLD_BROKEN, f.NotModified(venue="binance")),
+        # Whoever has a body has nothing to complain of.
+        *_cases(TOLD_NOTHING, f.NotModified(venue="coingecko")),
+    ),
+    f.StaleAge: _everywhere(TOLD_NOTHING, f.StaleAge),
+}
+
+
+def _parameters(type_: type[Fault]) -> Iterable[Parameter]:
+    for field in msgspec.structs.fields(type_):
+        if field.name != "venue":
+            required = field.default is msgspec.NODEFAULT
+            yield Parameter(field.name, allowed(field.type), None if required else field.default, required)
+
+
+FAULTS: Final[tuple[Kind, ...]] = tuple(
+    Kind(name, (type_.__doc__ or "").partition("\n")[0], type_.venues, tuple(_parameters(type_)), _BY_TYPE[type_])
+    for name, type_ in FAULT_TYPES.items()
+)
+"""Every fault there is, in the order of `connectors.faults`."""

@@ -1,0 +1,273 @@
+"""What faults make of the simulated venues' HTTP answers. Pure: the answer says in its `delivery` how it gets there.
+
+Sources of the refusals: Binance's rest-api.md ("HTTP Return Codes") and errors.md; CoinGecko's page on errors and rate
+limits; the body of Binance's 451 as client projects have recorded it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from connectors.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
+from connectors.faults import (
+    Answered,
+    BodyChange,
+    ClockSkew,
+    ContentType,
+    Delisted,
+    DeliveryChange,
+    EmptyStrings,
+    EndlessBody,
+    ErrorBody,
+    Fault,
+    GarbageBody,
+    HttpStatus,
+    Instead,
+    MissingFields,
+    NotModified,
+    Refuse,
+    Reset,
+    SlowBody,
+    SlowHeaders,
+    StaleAge,
+    TlsFailure,
+    TruncatedBody,
+    Venue,
+    WrongTypes,
+)
+from connectors.simulated_binance import Refused, requested_symbols
+from connectors.simulated_faults import ActiveFault, FaultBoard
+from connectors.simulated_request import Delivery, Request, Response, json_response
+from connectors.simulated_weight import BAN_S, error
+
+TLS_ALERT: Final = bytes([21, 3, 3, 0, 2, 2, 40])
+"""A TLS 1.2 record: fatal alert, handshake_failure (RFC 5246 section 7.2)."""
+
+HTML: Final = b"<!DOCTYPE html><html><head><title>Error</title></head><body>The request is blocked.</body></html>"
+_RATE_LIMIT: Final = (
+    "You've exceeded the Rate Limit. Please visit https://www.coingecko.com/en/api/pricing to subscribe to our API "
+    "plans for higher rate limits."
+)
+_RESTRICTED: Final = (
+    "Service unavailable from a restricted location according to 'b. Eligibility' in https://www.binance.com/en/terms."
+)
+
+
+class FaultyAnswers:
+    """The answers of all venues.
+
+    Args:
+        board: Which faults are on.
+        clock: Epoch seconds.
+    """
+
+    def __init__(self, board: FaultBoard, clock: Callable[[], float]) -> None:
+        self._board = board
+        self._clock = clock
+        self._asked: Counter[str] = Counter()
+
+    def answer(self, venue: Venue, request: Request, serve: Callable[[Request], Response]) -> Response:
+        """A venue's answer, with its faults. `serve` is the venue without any."""
+        acting = self._acting(venue, request)
+        for one in acting:
+            if isinstance(one.fault, Instead):
+                instead = self._instead(one.fault, request, serve)
+                if instead is not None:
+                    one.count()
+                    return instead
+        if any(isinstance(one.fault, BodyChange | DeliveryChange) for one in acting):
+            # There has to be a body, and the client must not keep it under the right one's tag.
+            request = _without_condition(request)
+        response = serve(request)
+        if response.status != 200:
+            return response
+        for one in acting:
+            if isinstance(one.fault, BodyChange):
+                response = self._changed(one, one.fault, request, response)
+        for one in acting:
+            if isinstance(one.fault, DeliveryChange):
+                one.count()
+                response = _delivered(one.fault, response)
+        return response
+
+    def handshake(self, request: Request) -> Response | None:
+        """What answers an opening of OKX's websocket; None lets it open."""
+        for one in self._acting("okx", request):
+            if isinstance(one.fault, Refuse | HttpStatus | TlsFailure):
+                one.count()
+                return self._refusal(one.fault)
+        return None
+
+    def handshake_delay_s(self) -> float:
+        """How long an opening of OKX's websocket waits for its answer."""
+        delay_s = 0.0
+        for one in self._board.of("okx"):
+            if isinstance(one.fault, SlowHeaders) and one.chooses():
+                one.count()
+                delay_s += one.fault.delay_s
+        return delay_s
+
+    def _acting(self, venue: Venue, request: Request) -> list[ActiveFault]:
+        """The faults that act on this request."""
+        active = self._board.of(venue)
+        if not active:
+            return []
+        self._asked[request.path] += 1
+        about = (request.path, self._asked[request.path])
+        return [one for one in active if _path(one.fault) in (None, request.path) and one.chooses(*about)]
+
+    def _instead(self, fault: Instead, request: Request, serve: Callable[[Request], Response]) -> Response | None:
+        """What is sent in an answer's place; None where the fault has nothing to say to this request."""
+        match fault:
+            case Refuse() | HttpStatus() | TlsFailure():
+                return self._refusal(fault)
+            case ErrorBody(venue="binance"):
+                return error(-1003, "Too many requests queued.", 200)
+            case ErrorBody():
+                return json_response({"status": {"error_code": 429, "error_message": _RATE_LIMIT}})
+            case NotModified():
+                return Response(304, b"", (("etag", request.headers.get("if-none-match", 'W/"0"')),))
+            case Delisted(instrument=instrument):
+                return _without_instrument(instrument.replace("/", ""), request, serve)
+            case _:
+                assert_never(fault)
+
+    def _refusal(self, fault: Refuse | HttpStatus | TlsFailure) -> Response:
+        match fault:
+            case Refuse():
+                return Response(200, delivery=Delivery(reset_after=0))
+            case TlsFailure():
+                return Response(200, delivery=Delivery(raw=TLS_ALERT))
+            case HttpStatus(venue=venue, status=status, retry_after_s=retry_after_s):
+                response = _refused(venue, status, int((self._clock() + (retry_after_s or BAN_S)) * 1000))
+                if retry_after_s is None:
+                    return response
+                return response.with_headers(("retry-after", str(retry_after_s)))
+            case _:
+                assert_never(fault)
+
+    def _changed(self, one: ActiveFault, fault: BodyChange, request: Request, response: Response) -> Response:
+        """The answer with another body, and without the right one's tag."""
+        body = response.body
+        random = one.random(request.path, self._asked[request.path])
+        match fault:
+            case GarbageBody(kind="not_json"):
+                body = body[: random.randrange(1, len(body))]
+            case GarbageBody(kind="not_utf8"):
+                at = random.randrange(1, len(body))
+                body = body[:at] + b"\xff\xfe" + body[at:]
+            case GarbageBody(kind="html"):
+                body = HTML
+            case GarbageBody():
+                body = b""
+            case WrongTypes() | MissingFields() | EmptyStrings() | ClockSkew():
+                tree: Any = msgspec.json.decode(body)
+                match fault:
+                    case WrongTypes(field=field):
+                        changed = wrong_types(tree, field, random)
+                    case MissingFields(field=field):
+                        changed = missing_fields(tree, field, random)
+                    case EmptyStrings(field=field):
+                        changed = empty_strings(tree, field, random)
+                    case ClockSkew(offset_s=offset_s):
+                        changed = shifted_times(tree, offset_s)
+                if not changed:
+                    return response
+                body = msgspec.json.encode(tree)
+            case _:
+                assert_never(fault)
+        one.count()
+        headers = tuple(header for header in response.headers if header[0] != "etag")
+        return msgspec.structs.replace(response, body=body, headers=headers)
+
+
+def _path(fault: Fault) -> str | None:
+    match fault:
+        case Answered(path=path) | WrongTypes(path=path) | MissingFields(path=path) | EmptyStrings(path=path):
+            return path
+        case ClockSkew(path=path) | Refuse(path=path) | HttpStatus(path=path):
+            return path
+        case SlowHeaders(path=path) | TlsFailure(path=path):
+            return path
+        case _:
+            return None
+
+
+def _without_condition(request: Request) -> Request:
+    headers = {name: value for name, value in request.headers.items() if name != "if-none-match"}
+    return msgspec.structs.replace(request, headers=headers)
+
+
+def _without_instrument(symbol: str, request: Request, serve: Callable[[Request], Response]) -> Response | None:
+    """Binance without one of its symbols: -1121 where it is asked for by name, else it is left out."""
+    try:
+        asked = requested_symbols(request)
+    except Refused:
+        return None
+    if asked is not None:
+        return error(-1121, "Invalid symbol.") if symbol in asked else None
+    response = serve(request)
+    rows: Any = msgspec.json.decode(response.body) if response.status == 200 else None
+    whole, rows = rows, rows.get("symbols") if isinstance(rows, dict) else rows
+    if not isinstance(rows, list):
+        return None
+    rows[:] = [row for row in rows if row.get("symbol") != symbol]
+    return msgspec.structs.replace(response, body=msgspec.json.encode(whole))
+
+
+def _refused(venue: Venue, status: int, until_ms: int) -> Response:
+    """The venue's words for a status; `until_ms` is when a ban ends."""
+    html = Response(status, HTML, (("content-type", "text/html"),))
+    match venue, status:
+        case _, 403:
+            return html
+        case "binance", 418:
+            text = (
+                f"Way too much request weight used; IP banned until {until_ms}. "
+                "Please use WebSocket Streams for live updates to avoid bans."
+            )
+            return error(-1003, text, status)
+        case "binance", 429:
+            return error(-1003, "Too many requests queued.", status)
+        case "binance", 451:
+            return error(0, _RESTRICTED, status)
+        case "binance", _:
+            return error(-1000, "An unknown error occurred while processing the request.", status)
+        case "coingecko", 401:
+            said = {"error_code": 10002, "error_message": "API Key Missing."}
+            return json_response({"status": said}, status)
+        case "coingecko", 429:
+            return json_response({"status": {"error_code": 429, "error_message": _RATE_LIMIT}}, status)
+        case "coingecko", 404:
+            return json_response({"error": "coin not found"}, status)
+        case _:
+            return html
+
+
+def _delivered(fault: DeliveryChange, response: Response) -> Response:
+    """The answer, to be delivered otherwise."""
+    headers = dict(response.headers)
+    how = response.delivery
+    replace = msgspec.structs.replace
+    match fault:
+        case ContentType(content_type=text):
+            return replace(response, headers=tuple({**headers, "content-type": text}.items()))
+        case StaleAge(age_s=age_s):
+            return replace(response, headers=tuple({**headers, "age": str(age_s)}.items()))
+        case SlowHeaders(delay_s=delay_s):
+            how = replace(how, delay_s=how.delay_s + delay_s)
+        case SlowBody(bytes_per_s=bytes_per_s):
+            how = replace(how, bytes_per_s=bytes_per_s)
+        case EndlessBody(bytes_per_s=bytes_per_s):
+            how = replace(how, bytes_per_s=bytes_per_s, endless=True)
+        case TruncatedBody(missing_bytes=missing_bytes):
+            how = replace(how, missing_bytes=missing_bytes)
+        case Reset(after_bytes=after_bytes):
+            how = replace(how, reset_after=after_bytes)
+        case _:
+            assert_never(fault)
+    return replace(response, delivery=how)
