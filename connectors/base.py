@@ -35,6 +35,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         price: the venue's digits as a JSON number writes them, or "" where the type has no price.
         exchange_ms: the venue's event time, ms since 1970, where it gives one.
         cached: whether this repeats a body that the venue has not refreshed.
+        lifetime_s: of a body that is fresh, or that the venue has just confirmed: for how long its source's own cadence
+            (cache headers, the plan's budget) explains that it is repeated. 0 for a mere repeat, and for what is not
+            repeated.
     """
 
     channel: str
@@ -44,6 +47,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     price: str = ""
     exchange_ms: int | None = None
     cached: bool = False
+    lifetime_s: float = 0.0
 
 
 class StateChange(msgspec.Struct, frozen=True):
@@ -83,7 +87,7 @@ class Context(Protocol):
     """What a connector may do to the world."""
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Hand events on, in order. Waits while the hub is busy: that is the back-pressure that slows this venue's link.
+        """Hand events on, in order. Waits while the hub is busy: that back-pressure slows this venue's link.
 
         A channel whose event arrives becomes `live`. If cancelled, none of the events is published.
         """

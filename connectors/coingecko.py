@@ -183,7 +183,7 @@ class CoinGeckoPoll:
         self._lifetime_s = 0.0
         self._asked_s = 0.0
         self._ask_at_s = -math.inf
-        cadence_s = channel.cadence_s or 0.0
+        self._cadence_s = cadence_s = channel.cadence_s or 0.0
         self.notice = ""
         if refresh_s > cadence_s > 0:
             every_s = math.ceil(refresh_s / cadence_s) * cadence_s
@@ -207,7 +207,7 @@ class CoinGeckoPoll:
         """One event, fresh or (304) confirmed. Raises: see `Poll`."""
         if answer.status == 304 and self._events:
             self._fresh(answer)
-            return Outcome(events=self._repeated())
+            return Outcome(events=self._good_for(answer, self._repeated()))
         malformed: PayloadError | None = None
         if 200 <= answer.status < 300:
             try:
@@ -219,7 +219,7 @@ class CoinGeckoPoll:
                 self._etag = answer.headers.get("etag", "")
                 self._lifetime_s = 0.0
                 self._fresh(answer)
-                return Outcome(events=events)
+                return Outcome(events=self._good_for(answer, events))
         explained = explain(answer, self._secret) or malformed
         raise explained or PayloadError(f"unexpected answer (HTTP {answer.status})")
 
@@ -228,6 +228,11 @@ class CoinGeckoPoll:
         if (lifetime_s := answer.lifetime_s) is not None:
             self._lifetime_s = lifetime_s
         self._ask_at_s = max(self._asked_s + self._refresh_s - WAKE_SLACK_S, answer.at_s + self._lifetime_s)
+
+    def _good_for(self, answer: Answer, events: list[Event]) -> list[Event]:
+        """Events that say for how long they may be repeated: at least until the next tick."""
+        lifetime_s = max(self._ask_at_s - answer.at_s, self._cadence_s, WAKE_SLACK_S)
+        return [msgspec.structs.replace(event, lifetime_s=lifetime_s) for event in events]
 
     def _repeated(self) -> list[Event]:
         return [msgspec.structs.replace(event, cached=True) for event in self._events]

@@ -12,6 +12,7 @@ private attribute of trio-websocket is touched: it is given a `trio.abc.Stream`.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -22,6 +23,10 @@ import trio
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
+REST_S: Final = 0.002
+"""The rest after a read that hardly waited: a busy venue's frames are taken several at a time, since a turn of the
+event loop costs more than a frame. A frame after a pause is taken at once; a full chunk means that there is more."""
+
 BATCHES: Final = 8
 """How many batches may wait for the reader: with `CHUNK_BYTES` the bound of what is held of one connection."""
 
@@ -195,6 +200,7 @@ class Inlet(trio.abc.Stream):
         self._passing = b""
         self._received_ms = 0
         self._torn = False
+        self._read_s = -math.inf
         self._message_due: trio.Event | None = None
         self._into_batches, self.batches = trio.open_memory_channel[Batch](BATCHES)
         self.ended = trio.Event()
@@ -227,6 +233,8 @@ class Inlet(trio.abc.Stream):
                 self._message_due = trio.Event()
             if payloads:
                 await self._into_batches.send(Batch(payloads, self._received_ms))
+                if len(chunk) < CHUNK_BYTES and trio.current_time() - self._read_s < 2 * REST_S:
+                    await trio.sleep(REST_S)
         if max_bytes is None or max_bytes >= len(self._passing):
             passing, self._passing = self._passing, b""
         else:
@@ -275,6 +283,7 @@ class Inlet(trio.abc.Stream):
 
     async def _read(self) -> bytes:
         """A chunk off the socket, stamped."""
+        self._read_s = trio.current_time()
         try:
             chunk = await self._stream.receive_some(CHUNK_BYTES)
         except trio.BrokenResourceError:

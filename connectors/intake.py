@@ -37,6 +37,8 @@ class FeedStatistics(msgspec.Struct):
         empty: data frames without an event, such as the ticker of a pair that has not traded yet.
         ignored: well-formed frames that are of no interest.
         unreadable: frames that are not what the venue documents; they are left out.
+        switches: connections that took over from one that was still there.
+        duplicates: events that another connection had delivered already, and that were not published again.
     """
 
     connections: int = 0
@@ -45,6 +47,8 @@ class FeedStatistics(msgspec.Struct):
     empty: int = 0
     ignored: int = 0
     unreadable: int = 0
+    switches: int = 0
+    duplicates: int = 0
 
 
 class Faults:
@@ -83,6 +87,7 @@ class Intake:
         self._heed = heed
         self._heard = heard
         self._faults = Faults()
+        self._frames = 0
 
     async def take(self, batch: Batch) -> bool:
         """Publish what a batch says. Returns whether there was data in it. If cancelled, a part of it is lost.
@@ -94,7 +99,8 @@ class Intake:
         handle, received_ms, counts = self._venue.handle, batch.received_ms, self._counts
         events: list[Event] = []
         had_data = False
-        number = counts.frames
+        number = self._frames
+        self._frames += len(batch.payloads)
         counts.frames += len(batch.payloads)
         for payload in batch.payloads:
             number += 1

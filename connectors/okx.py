@@ -13,6 +13,7 @@ units, `volCcy24h` in quote units.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -132,6 +133,10 @@ class Okx:
             for inst_id, topic in self._topics.items()
         ]
 
+    def order_key(self, event: Event) -> int | None:
+        """When the ticker was made. A push has the same bytes, and so the same `ts`, on every connection."""
+        return event.exchange_ms
+
     def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:
         """One text frame: the events of its tickers, or what else it says.
 
@@ -210,8 +215,11 @@ def build(
     silence_s: float,
     timeout_s: float,
     user_agent: str,
+    rotate_after_s: float = 0.0,
 ) -> list[Connector]:
     """One connector for all of OKX's channels, on one connection; none without channels.
+
+    OKX has no limit for the age of a connection, so none is replaced for its age by default (0).
 
     Raises:
         ValueError: `url` is no websocket URL.
@@ -224,8 +232,10 @@ def build(
             url,
             user_agent=user_agent,
             silence_s=silence_s,
-            data_s=silence_s,
+            # One instrument's silence is judged by those who know what is usual of it (daemon/freshness.py).
+            data_s=math.inf,
             timeout_s=timeout_s,
+            rotate_after_s=rotate_after_s,
         )
     ]
 

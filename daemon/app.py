@@ -16,6 +16,7 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -23,17 +24,22 @@ import trio
 from connectors import binance, coingecko, okx
 from connectors.backoff import Backoff
 from connectors.base import Connector
+from connectors.feed import Feed
+from daemon.archive import Archive
 from daemon.board import Board
 from daemon.clock import WallClock
 from daemon.config import Config
+from daemon.crosscheck import Terms
 from daemon.front_door import FrontDoor, FrontDoorLimits
 from daemon.hub import Hub, Item, Pace
+from daemon.ledger import Ledger
 from daemon.listening import base_urls, open_listeners, raise_descriptor_limit, tls_context
 from daemon.routes import PlainRoutes
 from daemon.session import SessionLimits, Sessions
 from daemon.supervisor import Intensity, Link, supervise
-from daemon.tape import Tape
-from protocol.channels import Channel
+from daemon.tape import NOTICE, STATUS, Tape, Topic
+from daemon.watch import Watch
+from protocol.channels import WHOLE_MARKET, Channel
 from protocol.messages import ServerInfo
 from protocol.session import Limits
 
@@ -57,12 +63,22 @@ async def serve(config: Config, *, announce: Callable[[Sequence[str]], None]) ->
         The exit code: 0 after an orderly stop, 1 after a second signal or a failure of the core (which is logged).
 
     Raises:
+        ArchiveError: the tape's file cannot be used.
         OSError: a listener cannot be opened; its `filename` names the address and port.
         ssl.SSLError: the certificate or key cannot be used.
     """
     raise_descriptor_limit(config.limits.clients + _FILES_BESIDE_CLIENTS)
+    archive = await trio.to_thread.run_sync(_open_archive, config) if config.tape.path else None
+    try:
+        return await _serve(config, archive, announce)
+    finally:
+        if archive is not None:
+            await archive.close()
+
+
+async def _serve(config: Config, archive: Archive | None, announce: Callable[[Sequence[str]], None]) -> int:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        daemon = Daemon(config)
+        daemon = Daemon(config, archive)
         listeners = await open_listeners(config.server)
         failed = False
         try:
@@ -85,14 +101,25 @@ async def serve(config: Config, *, announce: Callable[[Sequence[str]], None]) ->
 class Daemon:
     """Everything, built and not yet running."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, archive: Archive | None = None) -> None:
         self.config = config
+        self.archive = archive
         self.clock = WallClock()
         catalogue = config.catalogue()
         self.board = Board(catalogue, self.clock.now_ms())
-        self.tape = Tape(config.tape.entries, config.tape.bytes)
         pace = Pace(config.hub.batch_events, config.hub.rest_ratio, config.hub.rest_max_ms / 1000)
-        self.hub = Hub(self.tape, self.board, catalogue, self.clock, pace)
+        if archive is None:
+            self.tape, self.ledger = Tape(config.tape.entries, config.tape.bytes), Ledger()
+            now_ms = self.clock.now_ms()
+            self.ledger.record("restart", "", now_ms, now_ms, reason="the daemon started: its tape begins here")
+        else:
+            self.tape, self.ledger = archive.tape, archive.ledger
+        self.hub = Hub(self.tape, self.board, catalogue, self.clock, pace, ledger=self.ledger)
+        self.hub.room = None if archive is None else archive.room
+        check = config.crosscheck
+        terms = Terms(check.band_percent, check.for_s, check.frozen_s, check.frozen_percent)
+        self.connectors = build_connectors(config)
+        self.watch = Watch(self.hub, terms, self._unreadable)
         self._inbox, self._outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
         server = ServerInfo("tickerd", metadata.version("tickerd"))
         self.sessions = Sessions(self.hub, _session_limits(config), server)
@@ -102,6 +129,7 @@ class Daemon:
             tape=self.tape,
             hub=self.hub,
             board=self.board,
+            ledger=self.ledger,
             accepting=lambda: self.front_door.accepting,
             clock=self.clock,
         )
@@ -118,18 +146,21 @@ class Daemon:
 
     async def start(self, root: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
         """Start everything in the root nursery; returns when clients are let in and the connectors run."""
+        if self.archive is not None:
+            await root.start(self.archive.run)
         await root.start(self.hub.run, self._outbox)
         await root.start(self.hub.intervals.run)
         await root.start(self.sessions.run)
+        await root.start(self.watch.run)
         await root.start(self.front_door.run, listeners)
         root.start_soon(self._run_connectors)
 
     async def _run_connectors(self) -> None:
-        config, settings = self.config, self.config.supervisor
+        settings = self.config.supervisor
         intensity = Intensity(settings.restarts, settings.restarts_per_s)
         with self._connectors, self._inbox:
             async with trio.open_nursery() as nursery:
-                for connector in build_connectors(config):
+                for connector in self.connectors:
                     link = Link(self._inbox, self.clock)
                     backoff = Backoff(
                         settings.backoff_base_s,
@@ -139,6 +170,11 @@ class Daemon:
                         settings.breaker_s,
                     )
                     nursery.start_soon(supervise, connector, link, backoff, intensity, name=connector.name)
+
+    def _unreadable(self) -> dict[str, int]:
+        """By connector: how many of its venue's frames could not be read."""
+        feeds = [connector for connector in self.connectors if isinstance(connector, Feed)]
+        return {feed.name: feed.statistics().unreadable for feed in feeds}
 
     async def stop(self, root: trio.CancelScope) -> None:
         """Stop in order, within the grace period, and then end everything.
@@ -151,6 +187,18 @@ class Daemon:
             self._connectors.cancel(reason="the daemon is stopping")
             await self.sessions.say_goodbye("the daemon is stopping", grace_s * 0.9, _RETRY_SPREAD_S)
         root.cancel(reason="the daemon has stopped")
+
+
+def _open_archive(config: Config) -> Archive:
+    settings, catalogue = config.tape, config.catalogue()
+
+    def known(topic: Topic) -> bool:
+        channel = catalogue.get(topic[0])
+        return topic == NOTICE or (channel is not None and topic[1] in (*channel.instruments, WHOLE_MARKET, STATUS))
+
+    archive = Archive.open(Path(settings.path), settings.entries, settings.bytes, WallClock())
+    archive.tape.forget(known)
+    return archive
 
 
 def build_connectors(config: Config) -> list[Connector]:
@@ -170,6 +218,7 @@ def build_connectors(config: Config) -> list[Connector]:
             url=venues.okx.url,
             silence_s=venues.okx.silence_s,
             timeout_s=venues.okx.timeout_s,
+            rotate_after_s=venues.okx.rotate_after_s,
             user_agent=user_agent,
         ),
         *coingecko.build(

@@ -1,4 +1,15 @@
-"""What is known of every channel right now: its connector's state, since when, why, and when data last came.
+"""What is known of every channel right now: its state, since when, why, and when data last came.
+
+Several know something about a channel, each from its own point of view, and none of them may wipe out what another one
+said:
+
+* its *connector* (`connectors.base.StateChange`): whether there is a link to the venue, and why not;
+* the *freshness* contract (`daemon.freshness`): whether data comes as it should, whatever the connector believes;
+* the *cross-check* (`daemon.crosscheck`): whether what comes can be right.
+
+The last two pass *verdicts*. This is the one place where all of it becomes the one state that clients see: the worst of
+what is said, with the reasons joined. A connector that is `reconnecting`, `down` or `stale` speaks for itself alone:
+that it has no data explains everything else.
 
 The hub writes it, in the same step in which it tells the clients; everyone else only reads. So `/channels`, `/readyz`
 and the `status` messages can never disagree.
@@ -7,21 +18,65 @@ and the `status` messages can never disagree.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
-from connectors.base import State, StateChange
+from connectors.base import Event, State, StateChange
+from daemon.clock import WallClock
 from protocol.channels import Catalogue
+from protocol.messages import Status
+
+Source: TypeAlias = Literal["freshness", "crosscheck"]
+"""Who passes verdicts, in the order in which their reasons are told."""
+
+_SOURCES: Final[tuple[Source, ...]] = ("freshness", "crosscheck")
+
+_OPEN: Final = frozenset({"live", "connecting"})
+"""The connector's states in which verdicts count."""
 
 
 class ChannelState(msgspec.Struct, frozen=True):
-    """One channel's state. Times are ms since 1970; `last_event_ms` is None until data has come for the first time."""
+    """One channel's state. Times are ms since 1970.
+
+    `last_event_ms` is None until data has come for the first time. `stale_after_s` says how long it may be silent, as
+    things stand; None until that is known.
+    """
 
     state: State
     since_ms: int
     reason: str = ""
     retry_in_s: float | None = None
     last_event_ms: int | None = None
+    stale_after_s: float | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What `source` holds of a channel: `stale`, or (`live`) only a remark; without a reason, nothing any more."""
+
+    channel: str
+    source: Source
+    state: Literal["live", "stale"]
+    reason: str = ""
+
+
+class Seen:
+    """What a channel has delivered since the start.
+
+    Attributes:
+        events: how many.
+        last: the newest.
+        fresh: how many were more than the repeat of a body.
+        newest: the newest of those.
+    """
+
+    __slots__ = ("events", "fresh", "last", "newest")
+
+    def __init__(self) -> None:
+        self.events = self.fresh = 0
+        self.last: Event | None = None
+        self.newest: Event | None = None
 
 
 class Board:
@@ -29,33 +84,100 @@ class Board:
 
     def __init__(self, catalogue: Catalogue, now_ms: int) -> None:
         self._states = {name: ChannelState("connecting", now_ms) for name in catalogue.names}
-        self._last_event_ms: dict[str, int] = {}
+        self._connectors = {name: StateChange(name, "connecting") for name in catalogue.names}
+        self._verdicts: dict[str, dict[Source, Verdict]] = {name: {} for name in catalogue.names}
+        self._seen = {name: Seen() for name in catalogue.names}
+        self._stale_after_s: dict[str, float] = {}
 
-    def apply(self, change: StateChange, now_ms: int) -> ChannelState | None:
+    def apply(self, change: StateChange | Verdict, now_ms: int) -> ChannelState | None:
         """Note a change. None where nothing a client can see has changed, or the channel is not (or no longer) known.
 
         `since_ms` moves only with the state itself: another reason for the same state does not make it younger.
         """
-        old = self._states.get(change.channel)
+        name = change.channel
+        old = self._states.get(name)
         if old is None:
             return None
-        if (old.state, old.reason, old.retry_in_s) == (change.state, change.reason, change.retry_in_s):
+        if isinstance(change, StateChange):
+            self._connectors[name] = change
+            if change.state not in _OPEN:
+                # It speaks for itself now, and what was held of the time before is over.
+                self._verdicts[name].clear()
+        elif change.reason:
+            self._verdicts[name][change.source] = change
+        else:
+            self._verdicts[name].pop(change.source, None)
+        told = _combined(self._connectors[name], self._verdicts[name])
+        if (old.state, old.reason, old.retry_in_s) == (told.state, told.reason, told.retry_in_s):
             return None
-        since_ms = old.since_ms if old.state == change.state else now_ms
-        new = ChannelState(change.state, since_ms, change.reason, change.retry_in_s)
-        self._states[change.channel] = new
+        since_ms = old.since_ms if old.state == told.state else now_ms
+        new = self._states[name] = ChannelState(told.state, since_ms, told.reason, told.retry_in_s)
         return new
 
-    def saw(self, channel: str, received_ms: int) -> None:
-        """Data of that channel came."""
-        self._last_event_ms[channel] = received_ms
+    def saw(self, event: Event) -> None:
+        """Data came. Once per message, so it does as little as possible."""
+        try:
+            seen = self._seen[event.channel]
+        except KeyError:
+            return
+        seen.events += 1
+        seen.last = event
+        if not event.cached or event.lifetime_s:
+            seen.fresh += 1
+            seen.newest = event
+
+    def expect(self, channel: str, stale_after_s: float) -> None:
+        """The channel may be silent for so long."""
+        self._stale_after_s[channel] = stale_after_s
+
+    def seen(self, channel: str) -> Seen:
+        """What a channel has delivered. Raises: KeyError."""
+        return self._seen[channel]
+
+    def connector(self, channel: str) -> StateChange:
+        """What the channel's connector reported last. Raises: KeyError."""
+        return self._connectors[channel]
+
+    def verdict(self, channel: str, source: Source) -> Verdict | None:
+        """What that source holds of the channel, if anything. Raises: KeyError."""
+        return self._verdicts[channel].get(source)
 
     def state(self, channel: str) -> ChannelState:
         """One channel's state. Raises: KeyError."""
-        state = self._states[channel]
-        last_event_ms = self._last_event_ms.get(channel)
-        return state if last_event_ms is None else msgspec.structs.replace(state, last_event_ms=last_event_ms)
+        last = self._seen[channel].last
+        return msgspec.structs.replace(
+            self._states[channel],
+            last_event_ms=None if last is None else last.received_ms,
+            stale_after_s=self._stale_after_s.get(channel),
+        )
 
     def states(self) -> Mapping[str, ChannelState]:
         """Every channel's state, in the catalogue's order."""
         return {name: self.state(name) for name in self._states}
+
+
+def _combined(connector: StateChange, verdicts: Mapping[Source, Verdict]) -> StateChange:
+    """What clients are told."""
+    if not verdicts or connector.state not in _OPEN:
+        return connector
+    told = [verdicts[source] for source in _SOURCES if source in verdicts]
+    stale = any(verdict.state == "stale" for verdict in told)
+    reasons = [connector.reason, *(verdict.reason for verdict in told)]
+    return StateChange(
+        connector.channel,
+        "stale" if stale else connector.state,
+        "; ".join(dict.fromkeys(reason for reason in reasons if reason)),
+        connector.retry_in_s,
+    )
+
+
+def status(channel: str, state: ChannelState, clock: WallClock, timestamp: str) -> Status:
+    """A channel's state as clients are told it."""
+    return Status(
+        timestamp=timestamp,
+        connector_id=channel,
+        state=state.state,
+        since=clock.iso(state.since_ms),
+        reason=state.reason,
+        retry_in_s=UNSET if state.retry_in_s is None else round(state.retry_in_s, 3),
+    )

@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 
-_SEND_BUFFER_BYTES: Final = 128 * 1024
+_SEND_BUFFER_BYTES: Final = 512 * 1024
 """The kernel's send buffer (SO_SNDBUF): bytes belong on the tape, where newer ones can take their place."""
 
 _NOTSENT_BYTES: Final = 16 * 1024
@@ -41,6 +41,7 @@ class ClientStream(trio.abc.Stream):
     Attributes:
         fd: the socket's file descriptor for direct writes, or -1 (TLS, or closed).
         pending: bytes that must be written before any others; empty means that a direct write may be tried.
+        full: whether the socket did not take all of the last write, or there is no direct way.
         on_blocked: called when the socket did not take all of what was posted.
         on_closing: called before a close frame is written.
         last_received_s: `trio.current_time()` of the last bytes from the client.
@@ -71,6 +72,7 @@ class ClientStream(trio.abc.Stream):
         self._receiving = False
         self._closed = False
         self._broken = False
+        self.full = True
         self._said_close = False
         self.fd = self._socket.fileno() if plain else -1
         self.pending: list[bytes | memoryview] = []
@@ -108,12 +110,14 @@ class ClientStream(trio.abc.Stream):
         try:
             written = os.write(self.fd, data)
         except BlockingIOError:
+            self.full = True
             return 0
         except OSError:
-            self._broken = True
+            self.full = self._broken = True
             return 0
         if written:
             self.last_progress_s = trio.current_time()
+        self.full = written < len(data)
         return written
 
     def settle(self, frames: Sequence[bytes], written: int) -> int:
@@ -135,6 +139,7 @@ class ClientStream(trio.abc.Stream):
 
     def stalled(self) -> None:
         """The socket stopped taking bytes just now: the write deadline runs from here."""
+        self.full = True
         self.last_progress_s = trio.current_time()
 
     async def flush(self) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from daemon import credentials
 from daemon.config_channels import ChannelSection, channels
 from daemon.config_reader import Problems, overlay, parse_toml, read, shown
 from protocol.channels import Catalogue, Channel
@@ -25,6 +26,7 @@ from protocol.channels import Catalogue, Channel
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1024, le=2**40)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
+Percent: TypeAlias = Annotated[float, Meta(gt=0, le=1000)]
 
 IGNORED_VARIABLES: Final = frozenset({"TICKERD_RECORDED"})
 """Not settings of the daemon: where its tests find recorded payloads."""
@@ -79,10 +81,11 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Tape(msgspec.Struct, frozen=True):
-    """`[tape]`: how much history is kept, whichever bound is met first."""
+    """`[tape]`: how much history is kept, whichever bound is met first, and where; `path` "" is memory only."""
 
     entries: Count = 100_000
     bytes: Bytes = 67_108_864
+    path: str = ""
 
 
 class Hub(msgspec.Struct, frozen=True):
@@ -122,6 +125,7 @@ class Okx(msgspec.Struct, frozen=True):
     url: str = "wss://ws.okx.com/ws/v5/public"
     silence_s: Seconds = 30.0
     timeout_s: Seconds = 10.0
+    rotate_after_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
 
 
 class CoinGecko(msgspec.Struct, frozen=True):
@@ -157,6 +161,15 @@ class Connectors(msgspec.Struct, frozen=True):
     coingecko: CoinGecko = CoinGecko()
 
 
+class CrossCheck(msgspec.Struct, frozen=True):
+    """`[crosscheck]`: what two venues may say of one instrument before it is remarked on."""
+
+    band_percent: Percent = 1.0
+    for_s: Seconds = 30.0
+    frozen_s: Seconds = 60.0
+    frozen_percent: Percent = 0.2
+
+
 class Log(msgspec.Struct, frozen=True):
     """`[log]`."""
 
@@ -174,6 +187,7 @@ class _File(msgspec.Struct, frozen=True):
     supervisor: Supervisor = Supervisor()
     connectors: Connectors = Connectors()
     channels: dict[str, ChannelSection] = {}
+    crosscheck: CrossCheck = CrossCheck()
     log: Log = Log()
 
 
@@ -187,6 +201,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: Supervisor
     connectors: Connectors
     channels: tuple[Channel, ...]
+    crosscheck: CrossCheck
     log: Log
 
     def catalogue(self) -> Catalogue:
@@ -221,24 +236,28 @@ class ConfigError(Exception):
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """Read the file, if one is given, and the environment over it.
+    """Read the file, if one is given, then systemd's credentials, and the environment over both.
 
     Raises:
-        ConfigError: The file cannot be read, is not TOML, or says something that is not allowed.
+        ConfigError: The file or a credential cannot be read, is not TOML, or says something that is not allowed.
     """
+    folder = environ.get(credentials.DIRECTORY, "")
+    secrets = Path(folder) if folder else None
     if path is None:
-        return parse("", environ, "the environment")
+        return parse("", environ, "the environment", secrets)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror or error}",)) from None
     except UnicodeDecodeError:
         raise ConfigError((f"{path}: cannot be read: not text in UTF-8",)) from None
-    return parse(text, environ, str(path))
+    return parse(text, environ, str(path), secrets)
 
 
-def parse(text: str, environ: Mapping[str, str], origin: str) -> Config:
-    """Make a configuration of TOML text and the environment; `origin` names the text in errors.
+def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | None = None) -> Config:
+    """Make a configuration of TOML text, the folder of credentials if there is one, and the environment.
+
+    `origin` names the text in errors.
 
     Raises:
         ConfigError: The text is not TOML, or something in it or in the environment is not allowed.
@@ -248,6 +267,8 @@ def parse(text: str, environ: Mapping[str, str], origin: str) -> Config:
     except ValueError as error:
         raise ConfigError((f"{origin}: {error}",)) from None
     problems = Problems()
+    if secrets is not None:
+        credentials.overlay(tree, secrets, problems)
     overlay(_File, tree, environ, problems, IGNORED_VARIABLES)
     file = read(_File, tree, problems)
     for key, seen, allowed in _refused(file):
@@ -284,6 +305,8 @@ def _refused(file: _File) -> Iterator[_Refusal]:
     if supervisor.backoff_cap_s < supervisor.backoff_base_s:
         least = f"at least supervisor.backoff_base_s ({supervisor.backoff_base_s})"
         yield "supervisor.backoff_cap_s", shown(supervisor.backoff_cap_s), least
+    if file.tape.path and ("\0" in file.tape.path or not os.path.isdir(os.path.dirname(file.tape.path) or ".")):
+        yield "tape.path", shown(file.tape.path), "the path of a file in a folder that exists"
     okx = file.connectors.okx.url
     yield from _refused_url("connectors.binance.base_url", file.connectors.binance.base_url, "http")
     yield from _refused_url("connectors.okx.url", okx, "ws")

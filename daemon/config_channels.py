@@ -38,6 +38,7 @@ class ChannelSection(msgspec.Struct, frozen=True):
     instrument: Instrument | None = None
     instruments: Instruments | None = None
     cadence_s: Annotated[float, Meta(ge=0.01, le=86_400)] | None = None
+    stale_after_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
     enabled: bool = True
 
 
@@ -123,4 +124,5 @@ def _channel(name: str, section: ChannelSection, connector: ConnectorName, caden
         type=KINDS[connector][kind],
         instruments=section.instruments or one,
         cadence_s=(section.cadence_s or cadence_s) if connector in SCHEDULED else None,
+        stale_after_s=section.stale_after_s or None,
     )

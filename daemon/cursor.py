@@ -16,6 +16,8 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from daemon.tape import Entry, Tape, Topic, selects
@@ -26,14 +28,28 @@ SCAN_AT_MOST: Final = 4096
 """Entries looked at in one `peek`: about a millisecond, so that a sparse selection on a long tape starves nobody."""
 
 
+CHUNK_ENTRIES: Final = 128
+"""Chunks end at multiples of this, so that clients which fell behind at different places soon take the same ones."""
+
+
 class Chunk:
-    """Entries to be written together, and the position that is reached when all of them are."""
+    """Entries to be written together.
 
-    __slots__ = ("entries", "reaches")
+    Attributes:
+        entries: in order.
+        frames: their frames, in the client's format, and `data`: the same, joined.
+        last: per topic, the ordinal of the last of them.
+        reaches: the position that is reached when all of them are written.
+    """
 
-    def __init__(self, entries: list[Entry], reaches: int) -> None:
+    __slots__ = ("data", "entries", "frames", "last", "reaches")
+
+    def __init__(self, entries: list[Entry], reaches: int, format: Format) -> None:
         self.entries = entries
         self.reaches = reaches
+        self.frames = [entry.frame(format) for entry in entries]
+        self.data = b"".join(self.frames)
+        self.last = {entry.topic: entry.ordinal for entry in entries}
 
 
 class Cursor:
@@ -43,44 +59,56 @@ class Cursor:
         selection: the topics it is sent.
         position: every entry up to here has been written or is not for this client.
         had: per topic, the ordinal of the last message it has had.
+        settled: beyond this position `had` says nothing that the position does not: what is to come is the same for all
+            clients with the same selection, and made once for them (see `Hub.advance`).
     """
 
-    __slots__ = ("had", "position", "selection")
+    __slots__ = ("had", "position", "selection", "settled")
 
-    def __init__(self, selection: Selection, position: int, had: dict[Topic, int]) -> None:
+    def __init__(self, selection: Selection, position: int, had: dict[Topic, int], settled: int | None = None) -> None:
+        """`settled` is the position, unless `had` is further on than that for some topic."""
         self.selection = selection
         self.position = position
         self.had = had
+        self.settled = position if settled is None else settled
 
     def overtaken(self, tape: Tape) -> bool:
         """Whether something that this client was to get may have left the tape."""
-        return not tape.holds(self.position)
+        return self.position < tape.gone
 
     def peek(self, tape: Tape, format: Format, max_bytes: int) -> Chunk:
         """The next entries for this client, `max_bytes` of frames at most (but one entry at least, however long it is).
 
-        The position must be on the tape (see `overtaken`). An empty chunk that does not reach the head means that a
-        long stretch had nothing for this client: advance, and look again.
+        Nothing after the position may have left the tape (see `overtaken`). An empty chunk that does not reach the head
+        means that a long stretch had nothing for this client: advance, and look again.
         """
         entries: list[Entry] = []
         size_bytes = 0
         reaches = self.position
-        for entry in tape.between(self.position, min(tape.head, self.position + SCAN_AT_MOST)):
+        for entry in islice(tape.between(self.position, tape.head), SCAN_AT_MOST):
             if entry.ordinal > self.had.get(entry.topic, 0) and selects(self.selection, entry.topic):
                 size_bytes += len(entry.frame(format))
                 if size_bytes > max_bytes and entries:
                     break
                 entries.append(entry)
             reaches = entry.seq
-        return Chunk(entries, reaches)
+            if reaches % CHUNK_ENTRIES == 0 and entries:
+                break
+        else:
+            # The tape may end with a break, behind which nothing has come yet.
+            if next(tape.between(reaches, tape.head), None) is None:
+                reaches = tape.head
+        return Chunk(entries, reaches, format)
 
     def advance(self, chunk: Chunk, written: int) -> None:
         """The first `written` entries of the chunk are on their way to the client."""
+        if written == len(chunk.entries):
+            self.had.update(chunk.last)
+            self.position = chunk.reaches
+            return
         for entry in chunk.entries[:written]:
             self.had[entry.topic] = entry.ordinal
             self.position = entry.seq
-        if written == len(chunk.entries):
-            self.position = chunk.reaches
 
     def skip(self, tape: Tape) -> tuple[int, list[Entry]]:
         """Give up what lies between here and the head, but for the latest message of each topic.
@@ -97,17 +125,25 @@ class Cursor:
         self.position = tape.head
         return missed, latest
 
-    def resume(self, tape: Tape, selection: Selection, after: int) -> None:
-        """Take the topics of `selection` from position `after` on, which must be on the tape.
+    def resume(self, tape: Tape, selection: Selection, after: int, shown: Iterable[Entry] = ()) -> None:
+        """Take the topics of `selection` from position `after` on: what is here of them, and what is yet to come.
 
-        One walk over the tape finds out what the client had of each of them at that position.
+        `shown` are the newest messages of other topics, beyond `after` and still here, of which nothing older is to
+        come.
+
+        One walk over the tape finds out what the client had of each of them at that position. None of their messages
+        after it may have left the tape, though others may.
         """
+        after = max(after, tape.gone)
         for entry in tape.latest(selection):
             self.had[entry.topic] = entry.ordinal
         for entry in tape.between(after, tape.head):
             if selects(selection, entry.topic):
                 self.had[entry.topic] = min(self.had[entry.topic], entry.ordinal - 1)
+        for entry in shown:
+            self.had[entry.topic] = entry.ordinal - 1
         self.position = min(self.position, after)
+        self.settled = tape.head
 
 
 def had_now(tape: Tape, selection: Selection) -> dict[Topic, int]:

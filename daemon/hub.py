@@ -16,76 +16,41 @@ head" and "so write to it directly" nothing can be published.
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-import msgspec
 import trio
 from msgspec import UNSET, Raw
 
 from connectors.base import Event, StateChange
-from daemon.board import Board, ChannelState
+from daemon.board import Board, Verdict, status
 from daemon.clock import WallClock
-from daemon.cursor import Cursor, had_now
+from daemon.cursor import Chunk, Cursor, had_now
+from daemon.group import Group
 from daemon.intervals import Intervals
+from daemon.ledger import Ledger
+from daemon.passes import Pace as Pace
+from daemon.passes import Statistics
 from daemon.subscriber import Subscriber
 from daemon.tape import NOTICE, STATUS, Entry, Tape, Topic, selects
 from protocol.channels import Catalogue
-from protocol.messages import DATA_TYPES, Format, Lagged, Status, Test, encode, number
+from protocol.messages import DATA_TYPES, Format, Lagged, Test, encode, number
 from protocol.session import ALL, Selection
 
 Item: TypeAlias = Sequence[Event] | StateChange
 """What comes through the memory channel from the connectors."""
 
-_CATCH_UP_BYTES = 64 * 1024
+_WRITE_BYTES = 64 * 1024
+"""Frames joined for one write: about what a socket takes at once, so that a burst leaves nobody behind who keeps up."""
 
+_CHUNKS_KEPT = 64
+"""Joined stretches of the tape that are kept for the next client to come by: 4 MiB at most."""
 
-class Pace(msgspec.Struct, frozen=True):
-    """How the hub spaces its passes.
-
-    Attributes:
-        batch_events: events taken into one pass at most (one send of a connector is never split).
-        rest_ratio: the rest after a pass, as a part of what the pass took.
-        rest_max_s: the longest rest.
-    """
-
-    batch_events: int
-    rest_ratio: float
-    rest_max_s: float
-
-
-class Statistics(msgspec.Struct, frozen=True):
-    """Counts since the start."""
-
-    events: int
-    refused: int
-    passes: int
-    deliveries: int
-    lagged: int
-    subscribers: int
-    behind: int
-    groups: int
-
-
-class Group:
-    """The caught-up clients with the same topics and the same format.
-
-    Attributes:
-        members: by file descriptor, those that are written to directly.
-        parked: those that have none (TLS): they are handed to their catch-up task at each pass.
-        fresh: this pass's entries for this group.
-    """
-
-    __slots__ = ("format", "fresh", "members", "parked", "selection")
-
-    def __init__(self, format: Format, selection: Selection) -> None:
-        self.format = format
-        self.selection = selection
-        self.members: dict[int, Subscriber] = {}
-        self.parked: set[Subscriber] = set()
-        self.fresh: list[Entry] = []
+_REFUSED = "messages of an unknown channel, or with a price that is no number"
+_LAGGED = "clients read more slowly than the tape turns over: each was told how much it missed"
 
 
 class Hub:
@@ -99,18 +64,24 @@ class Hub:
         clock: WallClock,
         pace: Pace,
         write: Callable[[int, bytes], int] = os.write,
+        ledger: Ledger | None = None,
     ) -> None:
         """`write` is `os.write` but in tests: it raises OSError where the socket takes nothing."""
         self.tape = tape
         self.board = board
         self.catalogue = catalogue
         self.clock = clock
+        self.ledger = Ledger() if ledger is None else ledger
         self._pace = pace
         self._write = write
         self._groups: dict[tuple[Format, Selection], Group] = {}
         self._routes: dict[Topic, list[Group]] = {}
         self._subscribers: set[Subscriber] = set()
         self._events = self._refused = self._passes = self._deliveries = self.lagged = 0
+        self._fresh_bytes = 0
+        self._chunks: dict[tuple[Selection, Format, int], Chunk] = {}
+        self.room: Callable[[], Awaitable[None]] | None = None
+        """Waits until the tape has positions for another pass; None where it always has."""
         self.intervals = Intervals(tape, self)
 
     # ---- the passes ---------------------------------------------------------------------------------------------
@@ -126,7 +97,14 @@ class Hub:
         If cancelled, what it has taken out of the memory channel is on the tape and written.
         """
         task_status.started()
+        rested_s = -math.inf
         async for item in inbox:
+            try:
+                if trio.current_time() < rested_s:
+                    await trio.sleep_until(rested_s)
+            except trio.Cancelled:
+                self.publish([item])
+                raise
             batch = [item]
             events = len(item) if not isinstance(item, StateChange) else 1
             while events < self._pace.batch_events:
@@ -139,23 +117,29 @@ class Hub:
             began_s = time.perf_counter()
             self.publish(batch)
             rest_s = min((time.perf_counter() - began_s) * self._pace.rest_ratio, self._pace.rest_max_s)
-            await trio.sleep(rest_s)
+            rested_s = trio.current_time() + rest_s
+            if self.room is not None:
+                await self.room()
 
-    def publish(self, batch: Sequence[Item]) -> None:
+    def publish(self, batch: Sequence[Item | Verdict]) -> None:
         """One pass: everything of the batch goes onto the tape, and to every client that is caught up."""
         head = self.tape.head
         touched: list[Group] = []
         now_ms = self.clock.now_ms()
         timestamp = self.clock.iso(now_ms)
         for item in batch:
-            if isinstance(item, StateChange):
+            if isinstance(item, StateChange | Verdict):
                 state = self.board.apply(item, now_ms)
                 if state is not None:
+                    self.ledger.channel(item.channel, self.board.state(item.channel), now_ms)
                     payload = encode(status(item.channel, state, self.clock, timestamp))
                     self._append((item.channel, STATUS), payload, touched)
             else:
                 for event in item:
                     self._stamp(event, timestamp, touched)
+                    if self._fresh_bytes >= _WRITE_BYTES:
+                        self._flush(touched, head)
+                        touched, head = [], self.tape.head
         self._flush(touched, head)
 
     def broadcast_test(self, message: str) -> int:
@@ -179,6 +163,7 @@ class Hub:
             channel = None
         if channel is None:
             self._refused += 1
+            self.ledger.note("refused", event.channel, self.clock.now_ms(), reason=_REFUSED)
             return
         self._events += 1
         topic = (event.channel, event.instrument)
@@ -197,11 +182,12 @@ class Hub:
                 data=Raw(event.data),
             )
         )
-        self.board.saw(event.channel, event.received_ms)
+        self.board.saw(event)
         self._append(topic, payload, touched)
 
     def _append(self, topic: Topic, payload: bytes, touched: list[Group]) -> None:
         entry = self.tape.append(topic, payload)
+        self._fresh_bytes += len(payload)
         groups = self._routes.get(topic)
         if groups is None:
             groups = self._routes[topic] = [g for g in self._groups.values() if selects(g.selection, topic)]
@@ -213,6 +199,7 @@ class Hub:
     def _flush(self, touched: list[Group], head: int) -> None:
         """Write each group's new frames to its clients. `head` is where they were before."""
         self._passes += 1
+        self._fresh_bytes = 0
         for group in touched:
             entries, group.fresh = group.fresh, []
             frames = [entry.frame(group.format) for entry in entries]
@@ -267,9 +254,8 @@ class Hub:
         if cursor.overtaken(self.tape):
             self._tell_lagged(subscriber, cursor)
             return True
-        chunk = cursor.peek(self.tape, subscriber.format, _CATCH_UP_BYTES)
-        frames = [entry.frame(subscriber.format) for entry in chunk.entries]
-        if not frames:
+        chunk = self._next_chunk(cursor, subscriber.format)
+        if not chunk.entries:
             cursor.advance(chunk, 0)
             if cursor.position < self.tape.head:
                 return True
@@ -277,13 +263,28 @@ class Hub:
             self.enter_group(subscriber)
             return False
         if stream.fd < 0:
-            stream.pending.extend(frames)
-            done = len(frames)
+            stream.pending.extend(chunk.frames)
+            done = len(chunk.frames)
         else:
-            done = stream.settle(frames, stream.write_now(frames[0] if len(frames) == 1 else b"".join(frames)))
+            written = stream.write_now(chunk.data)
+            done = len(chunk.frames) if written == len(chunk.data) else stream.settle(chunk.frames, written)
         self._deliveries += done
         cursor.advance(chunk, done)
         return True
+
+    def _next_chunk(self, cursor: Cursor, format: Format) -> Chunk:
+        """What comes next for a client that is behind; the same object for all who are at the same place."""
+        if cursor.position < cursor.settled:
+            return cursor.peek(self.tape, format, _WRITE_BYTES)
+        place = (cursor.selection, format, cursor.position)
+        chunk = self._chunks.get(place)
+        if chunk is None:
+            chunk = cursor.peek(self.tape, format, _WRITE_BYTES)
+            if chunk.reaches < self.tape.head:  # at the head there may be more in a moment
+                if len(self._chunks) >= _CHUNKS_KEPT:
+                    self._chunks.clear()
+                self._chunks[place] = chunk
+        return chunk
 
     def _tell_lagged(self, subscriber: Subscriber, cursor: Cursor) -> None:
         """The tape's tail has overtaken this client: say exactly what is missing, and go on with the newest state."""
@@ -291,6 +292,7 @@ class Hub:
         missed, latest = cursor.skip(self.tape)
         if missed:
             self.lagged += 1
+            self.ledger.note("lagged", "", self.clock.now_ms(), messages=missed, reason=_LAGGED)
             subscriber.say(
                 Lagged(timestamp=self.clock.timestamp(), missed=missed, from_seq=first, to_seq=self.tape.head)
             )
@@ -362,15 +364,3 @@ class Hub:
             behind=sum(subscriber.cursor is not None for subscriber in self._subscribers),
             groups=len(self._groups),
         )
-
-
-def status(channel: str, state: ChannelState, clock: WallClock, timestamp: str) -> Status:
-    """A channel's state as clients are told it."""
-    return Status(
-        timestamp=timestamp,
-        connector_id=channel,
-        state=state.state,
-        since=clock.iso(state.since_ms),
-        reason=state.reason,
-        retry_in_s=UNSET if state.retry_in_s is None else round(state.retry_in_s, 3),
-    )

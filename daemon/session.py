@@ -167,7 +167,10 @@ class ClientSession:
         """Bring the client to the tape's head, then end. Waits only for this client's own socket."""
         try:
             while True:
-                await self.stream.flush()
+                if self.stream.full:
+                    await self.stream.flush()
+                else:  # it took all of the last chunk: on with the next, without asking the kernel first
+                    await trio.lowlevel.checkpoint()
                 if not self._hub.advance(self.subscriber) and not self.stream.pending:
                     return
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from daemon.cursor import Cursor
-    from daemon.hub import Group
+    from daemon.group import Group
     from daemon.intervals import IntervalGroup
 
 NOTHING: Selection = frozenset({NOTICE})

@@ -7,14 +7,16 @@ to it starts at the head, behind its snapshot; with `since` it starts where the 
 
 from __future__ import annotations
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
+from daemon.board import status
 from daemon.cursor import Cursor, had_now
-from daemon.hub import Hub, status
+from daemon.hub import Hub
+from daemon.recovery import judge
 from daemon.subscriber import NOTHING, Subscriber
-from daemon.tape import STATUS, Entry, Tape, Topic, selects
-from protocol.messages import Position, Subscribed, Unsubscribed
-from protocol.session import EVERY_MESSAGE, Join, Leave, Session
+from daemon.tape import STATUS, Entry, Topic, selects
+from protocol.messages import Subscribed, Unsubscribed
+from protocol.session import EVERY_MESSAGE, Join, Leave, Selection, Session
 
 
 def join(hub: Hub, subscriber: Subscriber, session: Session, command: Join, timestamp: str) -> None:
@@ -22,11 +24,10 @@ def join(hub: Hub, subscriber: Subscriber, session: Session, command: Join, time
 
     `session` is as the command left it; the subscriber is still as it was before, and is changed to fit.
     """
-    tape = hub.tape
-    refusal = None if command.since is None else _cannot_resume(tape, command.since)
-    recovered: dict[str, bool] | UnsetType = UNSET
-    if command.since is not None:
-        recovered = dict.fromkeys(command.channels, refusal is None)
+    tape, since = hub.tape, command.since
+    if since is not None and subscriber.cursor is not None and subscriber.cursor.overtaken(tape):
+        hub.advance(subscriber)  # `lagged` now: afterwards it would be about what is promised here, too
+    recovery = None if since is None else judge(tape, command.channels, command.selection, since)
     added = [entry for entry in tape.latest(command.selection) if not subscriber.takes(entry.topic)]
     subscriber.say(
         Subscribed(
@@ -35,8 +36,9 @@ def join(hub: Hub, subscriber: Subscriber, session: Session, command: Join, time
             id=command.id,
             epoch=tape.epoch,
             seq=tape.head,
-            recovered=recovered,
-            reason=UNSET if refusal is None else refusal,
+            recovered=UNSET if recovery is None else recovery.recovered,
+            missed=(recovery and recovery.missed) or UNSET,
+            reason=(recovery and recovery.reason) or UNSET,
         )
     )
     states = hub.board.states()
@@ -44,13 +46,17 @@ def join(hub: Hub, subscriber: Subscriber, session: Session, command: Join, time
         if channel in states:
             subscriber.say(status(channel, states[channel], hub.clock, timestamp))
     follow = _rearrange(hub, subscriber, session)
-    if command.since is not None and refusal is None:
-        if command.interval_ms == EVERY_MESSAGE:
-            _resume(hub, subscriber, added, command.since.seq)
-        else:  # at an interval it is the newest that counts, also of what was missed
-            follow += [entry for entry in added if entry.seq > command.since.seq]
-    elif command.snapshot or refusal is not None:
-        follow += added
+    if since is None or recovery is None:
+        follow += added if command.snapshot else []
+    elif command.interval_ms == EVERY_MESSAGE:
+        shown = [entry for entry in added if entry.topic in recovery.shown]
+        replayed = frozenset(entry.topic for entry in added if entry.topic in recovery.replayed)
+        after = max(since.seq, tape.gone) if replayed else tape.head
+        # All of it in `seq` order: a client that is cut off in the middle resumes from the last one it had.
+        follow += [entry for entry in shown if entry.seq <= after]
+        _resume(hub, subscriber, replayed, since.seq, [entry for entry in shown if entry.seq > after])
+    else:  # at an interval it is the newest that counts, also of what was missed
+        follow += [entry for entry in added if entry.topic in recovery.shown | recovery.replayed]
     for entry in sorted(follow, key=_seq):
         subscriber.stream.post(entry.frame(subscriber.format))
 
@@ -98,7 +104,7 @@ def _rearrange(hub: Hub, subscriber: Subscriber, session: Session) -> list[Entry
             for topic in had.keys() - subscriber.cursor.had.keys():
                 if selects(subscriber.selection, topic):  # its first message came while the client was behind
                     had[topic] = 0
-            subscriber.cursor = Cursor(live, subscriber.cursor.position, had)
+            subscriber.cursor = Cursor(live, subscriber.cursor.position, had, settled=tape.head)
             subscriber.selection = live
         else:
             hub.leave_group(subscriber)
@@ -116,25 +122,16 @@ def _rearrange(hub: Hub, subscriber: Subscriber, session: Session) -> list[Entry
     return owed
 
 
-def _resume(hub: Hub, subscriber: Subscriber, added: list[Entry], after: int) -> None:
-    """Put the client back to where it was on these topics: its catch-up task does the rest."""
-    missed = frozenset(entry.topic for entry in added if entry.seq > after)
+def _resume(hub: Hub, subscriber: Subscriber, missed: Selection, after: int, shown: list[Entry]) -> None:
+    """Put the client back to where it was on these topics, and before these newest messages of others.
+
+    Its catch-up task does the rest.
+    """
     if not missed:
         return
     hub.blocked(subscriber)
     if subscriber.cursor is not None:
-        subscriber.cursor.resume(hub.tape, missed, after)
-
-
-def _cannot_resume(tape: Tape, since: Position) -> str | None:
-    """Why a client cannot go on from that position, or None where it can."""
-    if since.epoch != tape.epoch:
-        return f"epoch {since.epoch[:40]!r} is not this tape's ({tape.epoch!r})"
-    if since.seq > tape.head:
-        return f"seq {since.seq} is beyond this tape's head ({tape.head})"
-    if not tape.holds(since.seq):
-        return f"seq {since.seq} is before this tape's tail: messages from {tape.tail} on are kept"
-    return None
+        subscriber.cursor.resume(hub.tape, missed, after, shown)
 
 
 def _seq(entry: Entry) -> int:

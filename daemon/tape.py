@@ -16,7 +16,10 @@ Three kinds of entry share the one sequence, so that their order is the same for
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 from protocol.codes import ErrorCode
@@ -32,6 +35,16 @@ STATUS: Final = "!status"
 
 NOTICE: Final[Topic] = ("!", "!notice")
 """The topic of what goes to every client, subscribed or not."""
+
+LAST_POSITION: Final = 2**53 - 1
+"""The largest integer that JavaScript holds exactly."""
+
+_TRAIL: Final = 1024
+"""Of so many messages per topic it is still known where they stood when they have left the ring."""
+
+
+class OutOfPositions(RuntimeError):
+    """A message would have got a position that another run of the daemon may use again."""
 
 
 class Entry:
@@ -85,10 +98,18 @@ class Entry:
 class Tape:
     """The ring.
 
+    Positions grow by one with each message, but for the *breaks* that an unclean stop leaves (see `daemon.archive`):
+    positions up to there may have been used, and nobody knows for what. So places in the ring are counted by arrival,
+    and a short list of segments says which positions they are.
+
     Attributes:
         epoch: a random id of this tape; a position is worth something only together with it.
-        head: `seq` of the newest entry, 0 where there is none.
+        head: the newest position, 0 where there is none. The newest entry stands there, but just after a break.
         tail: `seq` of the oldest entry still here; `head + 1` where there is none.
+        gone: nothing after this position has left the ring.
+        broken_at: the position of the newest break, 0 where there is none. No message has it, and no topic's chain
+            of `prev_seq` goes across: whoever had not come further does not know what it missed.
+        limit: positions beyond this one are refused; the archive moves it (`Archive.room`).
         size_bytes: frames held (the JSON ones; another format costs the same again while somebody uses it).
     """
 
@@ -98,44 +119,120 @@ class Tape:
         self.epoch = epoch if epoch is not None else secrets.token_urlsafe(9)
         self.head = 0
         self.tail = 1
+        self.gone = 0
+        self.broken_at = 0
+        self.limit = LAST_POSITION
         self.size_bytes = 0
         self._ring: list[Entry | None] = [None] * max_entries
+        self._arrived = 0
+        self._left = 0
+        self._segments: list[tuple[int, int]] = [(1, 0)]
+        """Each unbroken run of positions: its first one, and how many entries had arrived before it."""
         self._latest: dict[str, dict[str, Entry]] = {}
+        self._trails: dict[Topic, Trail] = {}
+
+    def __len__(self) -> int:
+        return self._arrived - self._left
 
     def newest(self, topic: Topic) -> Entry | None:
         """The topic's newest message, or None where there is none."""
         return self._latest.get(topic[0], {}).get(topic[1])
 
     def last_seq(self, topic: Topic) -> int:
-        """`seq` of the topic's newest message, 0 where there is none: the next one's `prev_seq`."""
+        """The next message's `prev_seq`: the `seq` of the topic's newest one, 0 where there is none.
+
+        After a break it is the break's position, which no message has: nobody takes the chain for an unbroken one.
+        """
         entry = self.newest(topic)
-        return 0 if entry is None else entry.seq
+        return self.broken_at if entry is None else max(entry.seq, self.broken_at)
 
     def append(self, topic: Topic, payload: bytes) -> Entry:
-        """Put a message, encoded with `seq` = `head + 1`, on the tape; the oldest ones make room."""
-        newest = self._latest.setdefault(topic[0], {})
-        before = newest.get(topic[1])
-        self.head += 1
-        entry = Entry(self.head, 1 if before is None else before.ordinal + 1, topic, payload, self.epoch)
-        while self.tail < self.head - self.max_entries + 1:
+        """Put a message, encoded with `seq` = `head + 1`, on the tape; the oldest ones make room.
+
+        Raises:
+            OutOfPositions: The position is beyond `limit`.
+        """
+        if self.head >= self.limit:
+            raise OutOfPositions(f"position {self.head + 1} is not reserved; {self.limit} is the last one that is")
+        before = self.newest(topic)
+        return self.place(Entry(self.head + 1, 1 if before is None else before.ordinal + 1, topic, payload, self.epoch))
+
+    def place(self, entry: Entry) -> Entry:
+        """Put an entry at its own position, which must be the one after the head; `append` or an archive made it."""
+        ring, capacity = self._ring, self.max_entries
+        if self._arrived - self._left == capacity:
             self._evict()
-        self._ring[self.head % self.max_entries] = entry
+        ring[self._arrived % capacity] = entry
+        self._arrived += 1
+        self.head = entry.seq
         self.size_bytes += len(entry.text)
-        while self.size_bytes > self.max_bytes and self.tail < self.head:
+        while self.size_bytes > self.max_bytes and self._arrived - self._left > 1:
             self._evict()
-        newest[topic[1]] = entry
+        self._latest.setdefault(entry.topic[0], {})[entry.topic[1]] = entry
         return entry
 
+    def outlive(self, entry: Entry) -> None:
+        """Take back a topic's newest message that had left the ring already, before anything is placed."""
+        self._latest.setdefault(entry.topic[0], {})[entry.topic[1]] = entry
+        self.left(entry.topic, entry.seq, entry.ordinal)
+
+    def left(self, topic: Topic, seq: int, ordinal: int) -> None:
+        """The topic's next message left the ring, or had left it: where it stood, and the how-many-eth it was."""
+        if (trail := self._trails.get(topic)) is None:
+            self._trails[topic] = Trail(seq, ordinal)
+        else:
+            trail.add(seq, ordinal)
+
+    def start_at(self, tail: int) -> None:
+        """Nothing before that position is here; to be called before anything is placed."""
+        self.head, self.tail, self.gone = tail - 1, tail, tail - 1
+        self._segments = [(tail, 0)]
+
+    def break_at(self, position: int) -> None:
+        """Positions up to this one, which must be beyond the head, may have been used: go on behind it."""
+        if self._segments[-1][1] == self._arrived:
+            self._segments.pop()
+        self._segments.append((position + 1, self._arrived))
+        self.head = self.broken_at = position
+        if not len(self):
+            self.tail = position + 1
+
     def holds(self, after: int) -> bool:
-        """Whether everything after position `after` is still here (or is yet to come)."""
-        return self.tail - 1 <= after <= self.head
+        """Whether `after` is a place to go on from: all that followed it and was kept is still here, or yet to come.
+
+        The inside of a break is none: what was there was sent, and is not known.
+        """
+        if not self.gone <= after <= self.head:
+            return False
+        for (first, arrival), (behind, next_arrival) in pairwise(self._segments):
+            if first + next_arrival - arrival - 1 < after < behind - 1:
+                return False
+        return True
 
     def between(self, after: int, upto: int) -> Iterator[Entry]:
-        """The entries with `after < seq <= upto`, in order. Everything asked for must be on the tape (see `holds`)."""
+        """The entries with `after < seq <= upto` that are here, in order."""
         ring, capacity = self._ring, self.max_entries
-        for seq in range(after + 1, upto + 1):
-            if (entry := ring[seq % capacity]) is not None:
+        for arrival in range(self._arrival(after), self._arrival(upto)):
+            if (entry := ring[arrival % capacity]) is not None:
                 yield entry
+
+    def _arrival(self, after: int) -> int:
+        """How many entries had arrived when the first one beyond that position did, or will have."""
+        most = self._arrived
+        for first, arrival in reversed(self._segments):
+            if after >= first - 1:
+                return max(min(arrival + after + 1 - first, most), self._left)
+            most = arrival
+        return self._left
+
+    def whole(self, topic: Topic, after: int) -> bool:
+        """Whether none of the topic's messages after that position has left the ring."""
+        trail = self._trails.get(topic)
+        return trail is None or trail.newest <= after
+
+    def ordinal_at(self, topic: Topic, after: int) -> int | None:
+        """For a topic that is not whole after that position, how many messages it had by then, where that is known."""
+        return self._trails[topic].ordinal_at(after)
 
     def latest(self, selection: Selection, after: int = 0) -> list[Entry]:
         """The newest entry of each topic of the selection whose `seq` is beyond `after`, in `seq` order.
@@ -150,12 +247,53 @@ class Tape:
         }
         return [found[seq] for seq in sorted(found)]
 
+    def forget(self, known: Callable[[Topic], bool]) -> None:
+        """Keep no newest message of topics that there are no more: they would be shown for ever."""
+        for channel, newest in self._latest.items():
+            self._latest[channel] = {name: entry for name, entry in newest.items() if known((channel, name))}
+
+    def outliving(self) -> list[Entry]:
+        """The newest entries of topics that have nothing in the ring any more."""
+        return [entry for newest in self._latest.values() for entry in newest.values() if entry.seq < self.tail]
+
     def _evict(self) -> None:
-        at = self.tail % self.max_entries
-        if (entry := self._ring[at]) is not None:
-            self.size_bytes -= len(entry.text)
+        at = self._left % self.max_entries
+        if (entry := self._ring[at]) is None:
+            return
         self._ring[at] = None
-        self.tail += 1
+        self._left += 1
+        self.size_bytes -= len(entry.text)
+        self.gone = entry.seq
+        self.left(entry.topic, entry.seq, entry.ordinal)
+        oldest = self._ring[self._left % self.max_entries]
+        self.tail = self.head + 1 if oldest is None else oldest.seq
+        if len(self._segments) > 1 and self._segments[1][1] <= self._left:
+            del self._segments[0]
+
+
+class Trail:
+    """Where the messages of one topic stood that have left the ring last: what makes counts of them exact."""
+
+    __slots__ = ("_ordinal", "_seqs", "newest")
+
+    def __init__(self, seq: int, ordinal: int) -> None:
+        """The position of the newest one that has left, and the how-many-eth of its topic it was."""
+        self.newest = seq
+        self._seqs = deque([seq], _TRAIL)
+        self._ordinal = ordinal
+
+    def add(self, seq: int, ordinal: int) -> None:
+        """The next one leaves. If some in between are not known, it is not known either what was before them."""
+        if ordinal != self._ordinal + 1:
+            self._seqs.clear()
+        self._seqs.append(seq)
+        self.newest = seq
+        self._ordinal = ordinal
+
+    def ordinal_at(self, after: int) -> int | None:
+        """How many messages the topic had at that position, or None where the trail does not reach back so far."""
+        beyond = len(self._seqs) - bisect_right(self._seqs, after)
+        return None if beyond == len(self._seqs) < self._ordinal else self._ordinal - beyond
 
 
 def selects(selection: Selection, topic: Topic) -> bool:

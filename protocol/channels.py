@@ -37,6 +37,8 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         type: the tag of its data messages.
         instruments: `BASE/QUOTE` names; empty where the channel is about a whole market.
         cadence_s: seconds between two messages of a scheduled channel; None where the venue pushes.
+        stale_after_s: seconds of silence after which it is stale; None where that follows from the cadence, or (where
+            the venue pushes) from what is usual.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     instruments: tuple[str, ...] = ()
     cadence_s: float | None = None
+    stale_after_s: float | None = None
 
 
 class Catalogue:

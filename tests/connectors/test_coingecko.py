@@ -183,12 +183,14 @@ def test_a_body_is_repeated_while_it_is_fresh_and_then_asked_for_by_its_tag() ->
     assert request.headers == {}
     fresh = answer(GLOBAL, at_s=0.5, cache_control="max-age=60", age="30", etag='W/"7"')
     (first,) = asking.answer(request, fresh).events
+    assert first.lifetime_s == 30.0
 
     for now_s in (10.0, 20.0, 30.0):
         outcome = asking.tick(now_s)
         assert outcome.requests == []
         (repeated,) = outcome.events
         assert repeated.cached
+        assert repeated.lifetime_s == 0.0, "a repeat explains no other repeat"
         assert repeated.received_ms == first.received_ms == NOW_MS + 500
         assert repeated.data == first.data
 
@@ -196,6 +198,7 @@ def test_a_body_is_repeated_while_it_is_fresh_and_then_asked_for_by_its_tag() ->
     assert request.headers == {"If-None-Match": 'W/"7"'}
     (confirmed,) = asking.answer(request, answer(status=304, at_s=40.5)).events
     assert confirmed.cached
+    assert confirmed.lifetime_s == 30.0, "the venue's word is as good as a body"
     assert confirmed.received_ms == first.received_ms
     assert asking.tick(70.0).events, "a 304 that names no lifetime renews the old one"
     assert asking.tick(80.0).requests
@@ -208,6 +211,7 @@ def test_a_body_without_a_lifetime_is_asked_for_at_every_tick() -> None:
         assert request.headers == {}
         (event,) = asking.answer(request, answer(GLOBAL, at_s=now_s)).events
         assert not event.cached
+        assert event.lifetime_s == 10.0, "as long as a cadence"
 
 
 @pytest.mark.parametrize("lost", ["nothing came", "500", "odd body"])

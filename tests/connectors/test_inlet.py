@@ -13,7 +13,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, TextMessage
 
-from connectors.inlet import BATCHES, Batch, Inlet, Splitter
+from connectors.inlet import BATCHES, REST_S, Batch, Inlet, Splitter
 from protocol.frames import binary_frame, close_frame, ping_frame, text_frame
 
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
@@ -313,12 +313,37 @@ async def test_while_nobody_reads_the_batches_nothing_is_read_off_the_socket(
         nursery.start_soon(blast)
         assert await inlet.receive_some() == HEAD
         nursery.start_soon(inlet.receive_some)
-        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(1)
         assert BATCHES <= sent <= BATCHES + 1
         stalled = sent
         assert (await inlet.batches.receive()).payloads == [b"0"]
-        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(1)
         assert sent == stalled + 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_frame_after_a_pause_is_taken_at_once_and_many_are_taken_together(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    near, far = trio.testing.memory_stream_pair()
+    inlet = Inlet(near, now_ms=clock)
+    await far.send_all(HEAD)
+    assert await inlet.receive_some() == HEAD
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inlet.receive_some)
+        await trio.sleep(1)
+        began_s = trio.current_time()
+        await far.send_all(text_frame(b"0"))
+        assert (await inlet.batches.receive()).payloads == [b"0"]
+        assert trio.current_time() == began_s
+        for number in range(1, 4):
+            await far.send_all(text_frame(b"%d" % number))
+            await trio.sleep(REST_S / 3)
+        seen = [(await inlet.batches.receive()).payloads]
+        while sum(map(len, seen)) < 3:
+            seen.append((await inlet.batches.receive()).payloads)
+        assert len(seen) < 3
+        assert [payload for payloads in seen for payload in payloads] == [b"1", b"2", b"3"]
         nursery.cancel_scope.cancel()
 
 

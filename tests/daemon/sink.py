@@ -134,8 +134,8 @@ class Client:
 class Fan:
     """A hub over a tape of that size, and clients on demand."""
 
-    def __init__(self, max_entries: int = 100, max_bytes: int = 10**6) -> None:
-        self.tape = Tape(max_entries, max_bytes, epoch="k3v")
+    def __init__(self, max_entries: int = 100, max_bytes: int = 10**6, tape: Tape | None = None) -> None:
+        self.tape = Tape(max_entries, max_bytes, epoch="k3v") if tape is None else tape
         wall = WallClock(lambda: START_MS * 1_000_000)
         self.board = Board(CATALOGUE, START_MS)
         self.hub = Hub(self.tape, self.board, CATALOGUE, wall, Pace(256, 0.5, 0.005), self._write)

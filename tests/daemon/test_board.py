@@ -1,9 +1,11 @@
-"""What is known of each channel's connector."""
+"""What is known of each channel, and what of it clients are told."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from connectors.base import StateChange
-from daemon.board import Board, ChannelState
+from connectors.base import Event, State, StateChange
+from daemon.board import Board, ChannelState, Source, Verdict
 from tests.daemon.sink import CATALOGUE
 
 
@@ -33,7 +35,7 @@ def test_what_changes_nothing_is_not_told(board: Board) -> None:
 
 def test_the_last_events_time_is_kept_beside_the_state(board: Board) -> None:
     assert board.state("a").last_event_ms is None
-    board.saw("a", 1500)
+    board.saw(Event("a", "X/U", b"{}", 1500))
     board.apply(StateChange("a", "live"), 1600)
     assert board.state("a") == ChannelState("live", 1600, last_event_ms=1500)
     assert board.states()["b"].last_event_ms is None
@@ -42,3 +44,110 @@ def test_the_last_events_time_is_kept_beside_the_state(board: Board) -> None:
 def test_an_unknown_channel_has_no_state(board: Board) -> None:
     with pytest.raises(KeyError):
         board.state("gone")
+
+
+# Several who know something about a channel.
+
+
+def stale(channel: str = "a", reason: str = "no message for 2.0 s") -> Verdict:
+    return Verdict(channel, "freshness", "stale", reason)
+
+
+def remark(reason: str = "X/U: apart") -> Verdict:
+    return Verdict("a", "crosscheck", "live", reason)
+
+
+def well(source: Source) -> Verdict:
+    return Verdict("a", source, "live")
+
+
+def told(state: ChannelState | None) -> tuple[str, str] | None:
+    return None if state is None else (state.state, state.reason)
+
+
+def test_the_worst_is_told_with_all_reasons_and_healing_one_does_not_wipe_out_the_other(board: Board) -> None:
+    assert told(board.apply(StateChange("a", "live", "asking every 60 s"), 2000)) == ("live", "asking every 60 s")
+    assert told(board.apply(remark(), 3000)) == ("live", "asking every 60 s; X/U: apart")
+    assert told(board.apply(stale(), 4000)) == ("stale", "asking every 60 s; no message for 2.0 s; X/U: apart")
+    assert told(board.apply(well("crosscheck"), 5000)) == ("stale", "asking every 60 s; no message for 2.0 s")
+    assert board.state("a").since_ms == 4000
+    assert told(board.apply(remark(), 6000)) == ("stale", "asking every 60 s; no message for 2.0 s; X/U: apart")
+    assert told(board.apply(well("freshness"), 7000)) == ("live", "asking every 60 s; X/U: apart")
+    assert told(board.apply(well("crosscheck"), 8000)) == ("live", "asking every 60 s")
+    assert board.state("a").since_ms == 7000
+
+
+def test_a_connector_that_is_not_connected_speaks_for_itself_and_begins_anew(board: Board) -> None:
+    board.apply(StateChange("a", "live"), 2000)
+    board.apply(stale(), 3000)
+    board.apply(remark(), 3000)
+    assert told(board.apply(StateChange("a", "reconnecting", "no route", 4.0), 4000)) == ("reconnecting", "no route")
+    assert board.apply(stale(), 4500) is None, "no news where there is no link"
+    board.apply(well("freshness"), 4600)
+    assert told(board.apply(StateChange("a", "connecting"), 5000)) == ("connecting", "")
+    assert told(board.apply(stale(reason="no data"), 6000)) == ("stale", "no data")
+    assert told(board.apply(StateChange("a", "stale", "refused: Y/U"), 7000)) == ("stale", "refused: Y/U")
+    assert board.verdict("a", "freshness") is None
+    assert told(board.apply(StateChange("a", "live"), 8000)) == ("live", "")
+
+
+def test_a_verdict_that_changes_nothing_is_not_told(board: Board) -> None:
+    board.apply(StateChange("a", "live"), 2000)
+    assert board.apply(well("freshness"), 2500) is None
+    board.apply(stale(), 3000)
+    assert board.apply(stale(), 3500) is None
+    assert board.apply(stale("gone"), 3500) is None
+    assert board.verdict("a", "freshness") == stale()
+    assert board.verdict("a", "crosscheck") is None
+
+
+def test_repeats_are_told_from_what_is_fresh(board: Board) -> None:
+    def saw(received_ms: int, *, cached: bool, lifetime_s: float = 0.0) -> None:
+        board.saw(Event("a", "X/U", b"{}", received_ms, cached=cached, lifetime_s=lifetime_s))
+
+    saw(1000, cached=False, lifetime_s=60)
+    saw(1000, cached=True)
+    seen = board.seen("a")
+    assert (seen.events, seen.fresh) == (2, 1)
+    assert seen.newest is not None
+    assert seen.newest.lifetime_s == 60
+    saw(1000, cached=True, lifetime_s=30)
+    assert (seen.events, seen.fresh, seen.newest.lifetime_s) == (3, 2, 30)
+    board.saw(Event("gone", "X/U", b"{}", 1000))
+    assert "gone" not in board.states()
+
+
+def test_how_long_a_channel_may_be_silent_is_part_of_its_state(board: Board) -> None:
+    assert board.state("a").stale_after_s is None
+    board.expect("a", 25.0)
+    assert [state.stale_after_s for state in board.states().values()] == [25.0, None]
+
+
+STATES: tuple[State, ...] = ("connecting", "live", "stale", "reconnecting", "down")
+changes = st.one_of(
+    st.builds(StateChange, st.just("a"), st.sampled_from(STATES), st.sampled_from(["", "why", "else"])),
+    st.builds(stale, st.just("a"), st.sampled_from(["silence", "repeats"])),
+    st.builds(remark, st.sampled_from(["apart", "frozen"])),
+    st.builds(well, st.sampled_from(["freshness", "crosscheck"])),
+)
+
+
+@given(st.lists(changes, max_size=30))
+def test_something_is_told_exactly_when_what_a_client_sees_changes(steps: list[StateChange | Verdict]) -> None:
+    board, seen = Board(CATALOGUE, 0), ("connecting", "")
+    connector, held = StateChange("a", "connecting"), dict[str, Verdict]()
+    for now_ms, change in enumerate(steps, 1):
+        news = board.apply(change, now_ms)
+        assert (news is not None) == (told(board.state("a")) != seen)
+        seen = told(board.state("a")) or seen
+        if isinstance(change, StateChange):
+            connector = change
+            held = held if change.state in ("live", "connecting") else {}
+        elif change.reason:
+            held[change.source] = change
+        else:
+            held.pop(change.source, None)
+        counts = held if connector.state in ("live", "connecting") else {}
+        assert seen[0] == ("stale" if "freshness" in counts else connector.state)
+        assert all(verdict.reason in seen[1] for verdict in counts.values())
+        assert connector.reason in seen[1]

@@ -90,7 +90,7 @@ def defaults() -> dict[str, object]:
     expected = leaves(msgspec.json.decode(msgspec.json.encode(_File())))
     served = {channel.name: channel.cadence_s for channel in config().channels}
     for name, section in DEFAULT_CHANNELS.items():
-        keys = msgspec.json.decode(msgspec.json.encode(section)) | {"cadence_s": served[name]}
+        keys = msgspec.json.decode(msgspec.json.encode(section)) | {"cadence_s": served[name], "stale_after_s": 0.0}
         expected |= {f"channels.{name}.{key}": value for key, value in keys.items() if value is not None}
     return expected
 
@@ -117,6 +117,12 @@ def test_the_examples_of_the_prose_work() -> None:
 
 
 # Files and environment.
+
+
+def test_how_long_a_channel_may_be_silent_can_be_set_and_0_leaves_it_to_the_daemon() -> None:
+    assert config("channels.ethprice.stale_after_s = 90").catalogue()["ethprice"].stale_after_s == 90.0
+    assert config("channels.ethprice.stale_after_s = 0") == config()
+    assert config().catalogue()["binance_prices"].stale_after_s is None
 
 
 def test_a_file_sets_what_it_names_and_nothing_else(tmp_path: Path) -> None:
@@ -302,6 +308,9 @@ BAD = [
     (OKX + "instrument = 'A/B'\ncadence_s = 1", "channels.x.cadence_s", "1.0", "okx pushes"),
     (COINGECKO + "kind = 'top'\ninstrument = 'A/B'", "channels.x.instrument", '"A/B"', "the whole market"),
     (COINGECKO + "kind = 'top'\ninstruments = ['A/B']", "channels.x.instruments", '["A/B"]', "the whole market"),
+    (OKX + "instrument = 'A/B'\nstale_after_s = -1", "channels.x.stale_after_s", "-1", "a number from 0 to 86400"),
+    ("crosscheck.band_percent = 0", "crosscheck.band_percent", "0", "a number over 0, up to 1000"),
+    ("crosscheck.for_s = '30'", "crosscheck.for_s", '"30"', "a number over 0"),
     (COINGECKO + "kind = 'top'\ncadence_s = 0", "channels.x.cadence_s", "0", "a number from 0.01 to 86400"),
     ("channels.ethprice.instrument = 1", "channels.ethprice.instrument", "1", "BASE/QUOTE"),
     ("channels.ethprice.connector = 'binance'", "channels.ethprice.kind", "none", '"prices"'),
@@ -336,7 +345,10 @@ def test_a_certificate_has_to_exist(tmp_path: Path) -> None:
         ("[servr]\nport = 1", "servr: unknown key; nearest is server"),
         ("limits.grace = 1", "limits.grace: unknown key; nearest is limits.grace_s"),
         ("log.zzz = 1", "log.zzz: unknown key; allowed: log.level, log.format"),
-        ("'a b' = 1", '"a b": unknown key; allowed: server, limits, tape, hub, supervisor, connectors, channels, log'),
+        (
+            "'a b' = 1",
+            '"a b": unknown key; allowed: server, limits, tape, hub, supervisor, connectors, channels, crosscheck, log',
+        ),
         (
             "[channels.ethprice]\ninstrumnt = 'A/B'",
             "channels.ethprice.instrumnt: unknown key; nearest is channels.ethprice.instrument",

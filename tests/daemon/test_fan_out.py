@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Final, Literal
 
@@ -138,8 +138,11 @@ class Command:
     seq: int
     after: dict[str, Subscription]
     snapshot: bool = True
-    since: int | None = None
-    recovered: bool | None = None
+    since: int = 0
+    recovered: dict[str, bool] | None = None
+    missed: dict[str, int] = field(default_factory=dict)
+    whole: frozenset[Topic] = frozenset()
+    """The topics of which everything after `since` was still there."""
 
 
 def takes(subscriptions: dict[str, Subscription], topic: Topic) -> int | None:
@@ -253,7 +256,9 @@ class Reader:
         if command.recovered is None:
             assert answer.recovered is msgspec.UNSET
         else:
-            assert answer.recovered == dict.fromkeys(command.channels, command.recovered)
+            assert answer.recovered == command.recovered
+            assert (answer.missed or {}) == command.missed
+            assert bool(answer.reason) == (not all(command.recovered.values()))
         for topic in TOPICS:
             before, now = takes(self.view, topic), takes(command.after, topic)
             if now is None:
@@ -261,9 +266,9 @@ class Reader:
             newest = self.log.last_seq(topic, command.seq)
             if before is None:
                 had = newest
-                if command.recovered and command.since is not None:
+                if topic in command.whole and newest > command.since:
                     had = self.log.last_seq(topic, command.since)
-                elif newest and (command.snapshot or command.recovered is False):
+                elif newest and (command.snapshot if command.recovered is None else not command.recovered[topic[0]]):
                     had = self._before(newest)
                 self.had[topic] = had
                 self.handed_s.pop(topic, None)
@@ -592,16 +597,31 @@ class FanOut(RuleBasedStateMachine):
         return None if since == "none" else Position("another" if since == "foreign" else "k3v", seq)
 
     def _subscribe(self, client: Client, message: Subscribe) -> None:
-        since, recovered, head = message.since, None, self.log.head
-        if since is not None:
-            keeps = self.log.keeps(since.seq, self.tape.max_entries, self.tape.max_bytes)
-            recovered = since.epoch == "k3v" and keeps
         for effect in client.command(message, "2025-12-08T16:30:45.123Z"):
             after = dict(client.session.subscriptions)
-            seq = None if since is None else since.seq
-            client.reader.expected.append(
-                Command(message.id, effect.channels, head, after, message.snapshot, seq, recovered)
-            )
+            command = Command(message.id, effect.channels, self.log.head, after, message.snapshot)
+            if message.since is not None:
+                command = self._recovery(command, message.since)
+            client.reader.expected.append(command)
+
+    def _recovery(self, command: Command, since: Position) -> Command:
+        """What the answer must say about a position: topic by topic, whether a message after it has left the tape."""
+        known = since.epoch == "k3v" and since.seq <= self.log.head
+        recovered = dict.fromkeys(command.channels, known)
+        missed: dict[str, int] = {}
+        whole: set[Topic] = set()
+        for topic in TOPICS:
+            if topic[0] not in command.channels or takes(command.after, topic) is None:
+                continue
+            later = self.log.between(topic, since.seq, self.log.head + 1)
+            if not known:
+                continue
+            if len(later) < 2 or self.log.keeps(later[0] - 1, self.tape.max_entries, self.tape.max_bytes):
+                whole.add(topic)
+            else:
+                recovered[topic[0]] = False
+                missed[topic[0]] = missed.get(topic[0], 0) + len(later) - 1
+        return replace(command, since=since.seq, recovered=recovered, missed=missed, whole=frozenset(whole))
 
     @rule(which=st.integers(0, 3), channels=st.one_of(st.none(), few_channels, few_channels))
     def leave(self, which: int, channels: list[str] | None) -> None:
@@ -677,7 +697,8 @@ async def test_every_client_gets_what_the_contract_promises(
     monkeypatch.setattr(client_stream, "_WRITE_BYTES", 500)
     monkeypatch.setattr(client_stream, "_TLS_RECORD_BYTES", 300)
     monkeypatch.setattr(cursor, "SCAN_AT_MOST", 4)
-    monkeypatch.setattr(hub, "_CATCH_UP_BYTES", 1500)
+    monkeypatch.setattr(cursor, "CHUNK_ENTRIES", 3)
+    monkeypatch.setattr(hub, "_WRITE_BYTES", 1500)
     near, far = socket.socketpair()
     with far:
         async with trio.SocketStream(trio.socket.from_stdlib_socket(near)) as transport:

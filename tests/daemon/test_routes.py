@@ -1,6 +1,5 @@
 """What the plain HTTP routes answer, over made-up views of the daemon."""
 
-import html.parser
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import pytest
 from connectors.base import State
 from daemon.clock import WallClock
 from daemon.http import Headers, Refused, Request, Response
+from daemon.ledger import Ledger
 from daemon.routes import ChannelState, PlainRoutes
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
@@ -39,6 +39,7 @@ class FakeState:
     reason: str = ""
     retry_in_s: float | None = None
     last_event_ms: int | None = None
+    stale_after_s: float | None = None
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Daemon:
     )
     messages: dict[tuple[str, str], bytes] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
 
     def broadcast_test(self, message: str) -> int:
         self.tests.append(message)
@@ -73,6 +75,7 @@ class Daemon:
             tape=self,
             hub=self,
             board=self,
+            ledger=self.ledger,
             accepting=lambda: self.accepting,
             clock=WallClock(lambda: NOW_MS * 1_000_000),
         )
@@ -124,11 +127,30 @@ async def test_ready_once_a_connector_has_delivered_and_until_the_stop() -> None
     assert "stopping" in json.loads(response.body)["reason"]
 
 
+async def test_readiness_says_which_channels_are_stale_and_why() -> None:
+    daemon = Daemon()
+    assert "stale" not in json.loads((await daemon.get("/readyz")).body)
+    daemon.channel_states["binance_prices"] = FakeState("stale", reason="no message for 25.0 s", last_event_ms=NOW_MS)
+    response = await daemon.get("/readyz")
+    assert response.status == 200
+    assert json.loads(response.body)["stale"] == {"binance_prices": "no message for 25.0 s"}
+
+
+async def test_the_ledger_can_be_asked_for() -> None:
+    daemon = Daemon()
+    daemon.ledger.note("lagged", "", NOW_MS, count=3, messages=7, reason="slow")
+    body = json.loads((await daemon.get("/gaps", query=(("channel", "binance_prices"),))).body)
+    assert (body["type"], body["timestamp"]) == ("gaps", NOW)
+    assert [(gap["cause"], gap["count"], gap["messages"], gap["end"]) for gap in body["gaps"]] == [
+        ("lagged", 3, 7, None)
+    ]
+
+
 async def test_the_catalogue_tells_each_channels_state_and_age() -> None:
     daemon = Daemon()
     daemon.channel_states = {
         "coingecko_global": FakeState("reconnecting", reason="429", retry_in_s=2.5, last_event_ms=NOW_MS + 40),
-        "binance_prices": FakeState("live", last_event_ms=NOW_MS - 1_500),
+        "binance_prices": FakeState("live", last_event_ms=NOW_MS - 1_500, stale_after_s=25.0),
     }
     body = json.loads((await daemon.get("/channels")).body)
     assert (body["type"], body["timestamp"]) == ("channels", NOW)
@@ -140,6 +162,7 @@ async def test_the_catalogue_tells_each_channels_state_and_age() -> None:
             "type": "price_update",
             "instruments": ["BTC/USDT", "ETH/USDT"],
             "cadence_s": 10.0,
+            "stale_after_s": 25.0,
             "state": "live",
             "since": "2025-12-08T16:30:40.123Z",
             "reason": "",
@@ -153,6 +176,7 @@ async def test_the_catalogue_tells_each_channels_state_and_age() -> None:
             "type": "market_update",
             "instruments": [],
             "cadence_s": 10.0,
+            "stale_after_s": None,
             "state": "reconnecting",
             "since": "2025-12-08T16:30:40.123Z",
             "reason": "429",
@@ -311,28 +335,12 @@ async def test_head_is_answered_like_get(path: str) -> None:
     assert head == await daemon.get(path)
 
 
-class Page(html.parser.HTMLParser):
-    """The tags and links of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.links: list[str | None] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.links += [value for name, value in attrs if name == "href"]
+@pytest.mark.parametrize("path", ["/", "/client.js", "/style.css"])
+async def test_the_live_page_is_served(path: str) -> None:
+    response = await Daemon().get(path)
+    assert (response.status, dict(response.headers)["Cache-Control"]) == (200, "no-cache")
 
 
-async def test_the_page_for_people_has_no_scripts_and_its_links_lead_somewhere() -> None:
-    daemon = Daemon()
-    response = await daemon.get("/")
-    assert response.content_type.startswith("text/html")
-    page = Page(response.body.decode())
-    assert "title" in page.tags
-    assert not page.tags & {"script", "style", "img"}
-    assert len(page.links) == 3
-    for link in page.links:
-        assert link is not None
-        assert (await daemon.get(link)).status in (200, 503)
+@pytest.mark.parametrize("path", ["/index.html", "/web/client.js", "/../page.py", "/./client.js", "/client.js/", "//"])
+async def test_no_other_name_leads_to_a_file(path: str) -> None:
+    assert (await Daemon().refusal("GET", path)).status == 404

@@ -117,7 +117,7 @@ def test_a_resume_with_a_filter_brings_only_what_was_asked_for(fan: Fan) -> None
     [
         (Position("other", 5), "epoch 'other' is not this tape's ('k3v')"),
         (Position("k3v", 7), "seq 7 is beyond this tape's head (6)"),
-        (Position("k3v", 1), "seq 1 is before this tape's tail: messages from 3 on are kept"),
+        (Position("k3v", 0), "seq 0 is before this tape's tail: messages from 3 on are kept"),
     ],
 )
 @pytest.mark.parametrize("snapshot", [False, True])
@@ -201,3 +201,23 @@ def test_a_client_that_is_gone_leaves_nothing_when_it_is_detached_again(fan: Fan
     client.subscribe("a")  # a command that was read before the connection broke
     fan.hub.detach(client.subscriber)
     assert (fan.hub.statistics().groups, fan.hub.statistics().subscribers) == (0, 0)
+
+
+def test_what_is_made_once_for_many_is_not_taken_for_a_client_that_has_had_some_of_it() -> None:
+    """Two clients are behind at one place with one selection, but one of them joined a channel at the head."""
+    fan = Fan(max_entries=1000)
+    long, late = fan.connect(), fan.connect()
+    long.subscribe("a", "b")
+    late.subscribe("a")
+    for client in (long, late):
+        client.messages()
+        client.sink.room = 0
+    for _ in range(150):
+        fan.publish(A, B)
+    late.subscribe("b")
+    fan.publish(A, B)
+    long.catch_up()
+    late.catch_up()
+    assert long.seqs() == list(range(1, 303))
+    of_b = [message.seq for message in late.messages() if isinstance(message, PriceUpdate) and message.seq % 2 == 0]
+    assert of_b == [300, 302]

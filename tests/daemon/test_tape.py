@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.tape import NOTICE, STATUS, Entry, Tape, selects
+from daemon.tape import NOTICE, STATUS, Entry, OutOfPositions, Tape, Trail, selects
 from protocol.frames import text_frame
 from protocol.messages import DataMessage, Error, Format, PriceUpdate, decode_message, encode
 from protocol.session import ALL
@@ -63,6 +63,88 @@ def test_the_newest_of_each_selected_topic_outlives_the_ring(
     selection = frozenset(selected)
     expected = sorted(seq for topic, seq in newest.items() if seq > after and selects(selection, topic))
     assert [entry.seq for entry in tape.latest(selection, after)] == expected
+
+
+steps = st.lists(
+    st.one_of(st.tuples(st.sampled_from(TOPICS), st.integers(0, 300)), st.integers(1, 9)), min_size=1, max_size=30
+)
+"""Messages, and breaks that leave out so many positions."""
+
+
+@given(steps, st.integers(1, 10), st.integers(1, 2000))
+def test_positions_with_holes_are_found_as_in_a_plain_list(
+    published: list[tuple[tuple[str, str], int] | int], max_entries: int, max_bytes: int
+) -> None:
+    tape = Tape(max_entries, max_bytes)
+    everything: list[Entry] = []
+    broken_at = 0
+    for step in published:
+        if isinstance(step, int):
+            broken_at = tape.head + step
+            tape.break_at(broken_at)
+        else:
+            topic, size = step
+            entry = tape.append(topic, b"." * size)
+            assert tape.last_seq(topic) == entry.seq
+            everything.append(entry)
+        assert tape.broken_at == broken_at
+        kept = everything[len(everything) - len(tape) :]
+        gone = everything[: len(everything) - len(tape)]
+        assert tape.tail == (kept[0].seq if kept else tape.head + 1)
+        assert tape.size_bytes == sum(len(each.text) for each in kept)
+        places = {each.seq for each in kept} | {each.seq - 1 for each in kept} | {tape.head}
+        for after in range(-1, tape.head + 2):
+            here = [each for each in kept if each.seq > after]
+            assert list(tape.between(after, tape.head)) == here
+            assert list(tape.between(after, after + 3)) == [each for each in here if each.seq <= after + 3]
+            if kept and after >= kept[0].seq - 1:
+                assert tape.holds(after) == (after in places)
+            elif any(each.seq > after for each in gone) or after < 0:
+                assert not tape.holds(after)
+    for topic in TOPICS:
+        assert tape.last_seq(topic) == max([broken_at, *(each.seq for each in everything if each.topic == topic)])
+
+
+@given(messages, st.integers(1, 6))
+def test_what_a_topic_had_at_a_position_is_known_though_it_has_left_the_ring(
+    published: list[tuple[tuple[str, str], int]], max_entries: int
+) -> None:
+    tape = Tape(max_entries, 10**6)
+    everything = [tape.append(topic, b"") for topic, _ in published]
+    for topic in TOPICS:
+        of_topic = [each.seq for each in everything if each.topic == topic]
+        for after in range(tape.head + 1):
+            whole = all(seq >= tape.tail for seq in of_topic if seq > after)
+            assert tape.whole(topic, after) == whole
+            if not whole:
+                assert tape.ordinal_at(topic, after) == sum(seq <= after for seq in of_topic)
+
+
+def test_what_a_topic_had_is_not_known_further_back_than_its_trail() -> None:
+    trail = Trail(10, 7)
+    trail.add(20, 8)
+    assert (trail.ordinal_at(9), trail.ordinal_at(10), trail.ordinal_at(20)) == (None, 7, 8)
+    trail.add(50, 12)  # 9 to 11 are not known
+    assert (trail.ordinal_at(20), trail.ordinal_at(49), trail.ordinal_at(50)) == (None, None, 12)
+
+
+def test_a_position_that_is_not_reserved_is_refused() -> None:
+    tape = Tape(10, 10**6)
+    tape.limit = 1
+    tape.append(TOPICS[0], b"")
+    with pytest.raises(OutOfPositions, match="position 2"):
+        tape.append(TOPICS[0], b"")
+    assert tape.head == 1
+
+
+def test_topics_that_are_gone_are_not_shown_any_more() -> None:
+    tape = Tape(1, 10**6)
+    for topic in TOPICS:
+        tape.append(topic, b"")
+    assert len(tape.outliving()) == len(TOPICS) - 1
+    tape.forget(lambda topic: topic[0] == "a")
+    assert {entry.topic for entry in tape.outliving()} == {topic for topic in TOPICS if topic[0] == "a"}
+    assert tape.newest(NOTICE) is None
 
 
 def test_all_of_a_channel_is_its_data_and_not_its_status() -> None:

@@ -1,0 +1,292 @@
+"""The tape's tail in one SQLite file: what is in it, how it is read back, and what is never believed.
+
+The file is written in transactions, in WAL mode, by one connection that holds it exclusively. So a process that is
+killed leaves all of its last transaction or nothing of it. The log is synced to disk with each reservation of
+positions, and whenever SQLite moves it into the file (`synchronous` is FULL and NORMAL in turn; sqlite.org/wal.html,
+sqlite.org/pragma.html#pragma_synchronous): **kill -9 loses nothing that was stored; a loss of power may lose the last
+transactions, and never a reservation.** Either way the file is whole.
+
+Every row carries a checksum. A row that does not fit it is discarded, never served, and the positions from there on
+count as lost. A file that SQLite cannot read is moved aside and a new tape begins.
+
+Blocking, and by one thread at a time: `daemon.archive` keeps it off the hot path.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from daemon.database import is_damage, move_aside, open_database, unusable
+from daemon.ledger import Gap
+from daemon.tape import Entry, Tape
+
+_VERSION: Final = 1
+
+_SCHEMA: Final = (
+    """CREATE TABLE meta (
+        id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT, reserved INTEGER, clean INTEGER,
+        broken_at INTEGER, tail INTEGER, stored_ms INTEGER, checksum INTEGER)""",
+    """CREATE TABLE entries (
+        seq INTEGER PRIMARY KEY, channel TEXT, instrument TEXT, ordinal INTEGER, payload BLOB, checksum INTEGER)""",
+    "CREATE TABLE gaps (id INTEGER PRIMARY KEY, body BLOB, checksum INTEGER)",
+)
+
+
+class _Damaged(Exception):
+    """What the file says cannot be believed."""
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the tape as a whole.
+
+    Attributes:
+        epoch: its random id, for as long as the file lives.
+        reserved: positions up to here may have been used.
+        clean: whether exactly these have been used, and all that stood on the tape is stored.
+        broken_at: the newest position of which it is not known what was sent before it (`Tape.broken_at`).
+        tail: entries before this one are here only as the newest of their topics.
+        stored_ms: when this was written, ms since 1970.
+    """
+
+    epoch: str
+    reserved: int = 0
+    clean: bool = True
+    broken_at: int = 0
+    tail: int = 1
+    stored_ms: int
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """One transaction.
+
+    Attributes:
+        meta: as it is to be afterwards.
+        entries: those that are new.
+        kept: positions before `meta.tail` that are not to be deleted.
+        gaps: those that are new or other than before.
+        all_gaps: whether these are all, and others are to be deleted.
+        synced: whether it must be on the disk when `write` returns, also if the power fails.
+    """
+
+    meta: Meta
+    entries: Sequence[Entry] = ()
+    kept: Sequence[int] = ()
+    gaps: Sequence[Gap] = ()
+    all_gaps: bool = False
+    synced: bool = False
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read back.
+
+    Attributes:
+        tape: as it goes on: its head is where the next message follows.
+        meta: as it was found.
+        gaps: the ledger's.
+        hole: the first and the last position that were given up, since nobody knows what they were used for; None after
+            a clean stop.
+        discarded: rows that did not fit their checksums.
+        aside: where a damaged file was moved, if there was one.
+    """
+
+    tape: Tape
+    meta: Meta
+    gaps: list[Gap]
+    hole: tuple[int, int] | None
+    discarded: int
+    aside: Path | None
+
+
+class TapeFile:
+    """The open file. Close it in any case; others cannot open it meanwhile.
+
+    Attributes:
+        path: where it is.
+        aside: where a damaged one was moved that was there before, or None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make a new one; a damaged one is moved aside.
+
+        Raises:
+            ArchiveError: It cannot be opened, is in use, or is something else than a tape.
+        """
+        self.path = path
+        self.aside: Path | None = None
+        try:
+            self._connection = open_database(path, _SCHEMA, _VERSION)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise unusable(path, error) from error
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.aside = move_aside(self.path)
+        try:
+            self._connection = open_database(self.path, _SCHEMA, _VERSION)
+        except sqlite3.Error as error:
+            raise unusable(self.path, error) from error
+
+    def restore(self, max_entries: int, max_bytes: int, now_ms: int) -> Restored:
+        """Read everything back. A damaged file is moved aside, and a new tape begins.
+
+        Raises:
+            ArchiveError: The file cannot be read, or the damaged one not be moved.
+        """
+        try:
+            return self._restore(max_entries, max_bytes, now_ms)
+        except (_Damaged, sqlite3.Error) as error:
+            if isinstance(error, sqlite3.Error) and not is_damage(error):
+                raise unusable(self.path, error) from error
+        self._connection.close()
+        self._begin_anew()
+        return self._restore(max_entries, max_bytes, now_ms)
+
+    def _restore(self, max_entries: int, max_bytes: int, now_ms: int) -> Restored:
+        meta = self._meta()
+        if meta is None:
+            tape = Tape(max_entries, max_bytes)
+            return Restored(
+                tape=tape,
+                meta=Meta(epoch=tape.epoch, stored_ms=now_ms),
+                gaps=[],
+                hole=None,
+                discarded=0,
+                aside=self.aside,
+            )
+        tape = Tape(max_entries, max_bytes, meta.epoch)
+        tape.start_at(meta.tail)
+        discarded = 0
+        for entry in self._entries(meta.epoch):
+            if entry is None:
+                discarded += 1
+                continue
+            if entry.ordinal > 1 and tape.newest(entry.topic) is None:
+                tape.left(entry.topic, _prev_seq(entry, min(meta.tail, entry.seq) - 1), entry.ordinal - 1)
+            if entry.seq < meta.tail:
+                tape.outlive(entry)
+                continue
+            if entry.seq != tape.head + 1:
+                tape.break_at(entry.seq - 1)
+            tape.place(entry)
+        if meta.broken_at > tape.head:  # nothing has been sent since
+            tape.break_at(meta.broken_at)
+        tape.broken_at = max(tape.broken_at, meta.broken_at)
+        hole = None
+        if discarded or not meta.clean or tape.head != meta.reserved:
+            last = max(tape.head, meta.reserved)
+            hole = (tape.head + 1, last + 1)
+            tape.break_at(last + 1)
+        return Restored(tape=tape, meta=meta, gaps=list(self._gaps()), hole=hole, discarded=discarded, aside=self.aside)
+
+    def _meta(self) -> Meta | None:
+        rows = self._connection.execute(
+            "SELECT epoch, reserved, clean, broken_at, tail, stored_ms, checksum FROM meta"
+        ).fetchall()
+        if not rows:
+            if self._connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone():
+                raise _Damaged("there are entries, and no record of the tape as a whole")
+            return None
+        epoch, *others, checksum = rows[0]
+        if checksum != _checksum(epoch, *others):
+            raise _Damaged("the record of the tape as a whole does not fit its checksum")
+        reserved, clean, broken_at, tail, stored_ms = others
+        return Meta(
+            epoch=epoch.decode(),
+            reserved=reserved,
+            clean=bool(clean),
+            broken_at=broken_at,
+            tail=tail,
+            stored_ms=stored_ms,
+        )
+
+    def _entries(self, epoch: str) -> Iterator[Entry | None]:
+        """All rows in order of their positions; None in the place of one that does not fit its checksum."""
+        rows = self._connection.execute(
+            "SELECT seq, channel, instrument, ordinal, payload, checksum FROM entries ORDER BY seq"
+        )
+        for seq, channel, instrument, ordinal, payload, checksum in rows:
+            if checksum == _checksum(epoch, seq, channel, instrument, ordinal, payload):
+                yield Entry(seq, ordinal, (channel.decode(), instrument.decode()), payload, epoch)
+            else:
+                yield None
+
+    def _gaps(self) -> Iterator[Gap]:
+        for id_, body, checksum in self._connection.execute("SELECT id, body, checksum FROM gaps ORDER BY id"):
+            if checksum == _checksum(id_, body):
+                try:
+                    yield msgspec.json.decode(body, type=Gap)
+                except msgspec.ValidationError:  # of a version that knew other causes
+                    continue
+
+    def write(self, batch: Batch) -> None:
+        """Carry out one transaction.
+
+        Raises:
+            sqlite3.Error: It could not be done, and nothing of it is.
+        """
+        connection, meta = self._connection, batch.meta
+        connection.execute(f"PRAGMA synchronous = {'FULL' if batch.synced else 'NORMAL'}")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.executemany(
+                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", (_row(entry) for entry in batch.entries)
+            )
+            places = ", ".join("?" * len(batch.kept))
+            connection.execute(
+                f"DELETE FROM entries WHERE seq < ? AND seq NOT IN ({places})",  # noqa: S608 - only question marks
+                (meta.tail, *batch.kept),
+            )
+            if batch.all_gaps:
+                connection.execute("DELETE FROM gaps")
+            bodies = ((gap.id, msgspec.json.encode(gap)) for gap in batch.gaps)
+            connection.executemany(
+                "INSERT OR REPLACE INTO gaps VALUES (?, ?, ?)",
+                ((id_, body, _checksum(id_, body)) for id_, body in bodies),
+            )
+            fields = (meta.epoch, meta.reserved, int(meta.clean), meta.broken_at, meta.tail, meta.stored_ms)
+            connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?)", (*fields, _checksum(*fields))
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Let go of the file. What is still in the log is moved into it."""
+        self._connection.close()
+
+
+class _Chain(msgspec.Struct):
+    prev_seq: int
+
+
+def _prev_seq(entry: Entry, otherwise: int) -> int:
+    """Where the topic's message before this one stood, at the latest. A status or a notice does not say."""
+    try:
+        return msgspec.json.decode(entry.payload, type=_Chain).prev_seq
+    except msgspec.DecodeError:
+        return otherwise
+
+
+def _row(entry: Entry) -> tuple[int, str, str, int, bytes, int]:
+    (channel, instrument), payload = entry.topic, entry.payload
+    checksum = _checksum(entry.epoch, entry.seq, channel, instrument, entry.ordinal, payload)
+    return entry.seq, channel, instrument, entry.ordinal, payload, checksum
+
+
+def _checksum(*fields: object) -> int:
+    """CRC-32 of the fields; text as UTF-8, and whatever a damaged row may hold instead in some form of its own."""
+    checksum = 0
+    for field in fields:
+        data = field if isinstance(field, bytes) else field.encode() if isinstance(field, str) else repr(field).encode()
+        checksum = zlib.crc32(b"%d:" % len(data) + data, checksum)
+    return checksum

@@ -1,0 +1,154 @@
+"""The one task that looks after all channels: is their data fresh, and can it be right?
+
+Several times a second it asks the freshness contract of every channel, and once a second the cross-check; what they
+find becomes verdicts, which the hub puts on the board and tells the clients in the same step. So a broken contract is
+known within `LOOK_S`, and is with the clients at once.
+
+It reads what is there already (the board's counts, the newest entry of each topic on the tape); nothing is done per
+message.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+import trio
+
+from daemon.board import Board, Source, Verdict
+from daemon.crosscheck import CrossCheck, Quote, Terms
+from daemon.freshness import Freshness
+from daemon.hub import Hub
+from daemon.tape import Tape
+from protocol.channels import Catalogue, Channel
+
+LOOK_S: Final = 0.25
+"""Between two looks at every channel."""
+
+_CROSSCHECK_EVERY: Final = 4
+"""The cross-check has its turn at every fourth look."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class _Book(msgspec.Struct):
+    bids: list[tuple[str, str]] = []
+    asks: list[tuple[str, str]] = []
+
+
+class _Booked(msgspec.Struct):
+    data: _Book
+    received_ms: int
+
+
+class _Priced(msgspec.Struct):
+    received_ms: int
+    price: float = 0.0
+
+
+_book: Final = msgspec.json.Decoder(_Booked)
+_priced: Final = msgspec.json.Decoder(_Priced)
+
+
+class Watch:
+    """Looks at every channel of the catalogue."""
+
+    def __init__(self, hub: Hub, terms: Terms, unreadable: Callable[[], Mapping[str, int]] | None = None) -> None:
+        """`unreadable`: by connector's name, how many of its venue's frames could not be read since the start."""
+        self._hub = hub
+        self._crosscheck = CrossCheck(terms)
+        self._contracts: dict[str, Freshness] = {}
+        self._unreadable = unreadable
+        self._counted: dict[str, int] = {}
+        self._looks = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look, until cancelled."""
+        self.look(trio.current_time())
+        task_status.started()
+        while True:
+            await trio.sleep(LOOK_S)
+            self.look(trio.current_time())
+
+    def look(self, now_s: float) -> None:
+        """One look at every channel; what has changed is told."""
+        hub = self._hub
+        verdicts = [*self._fresh(hub.catalogue, hub.board, now_s)]
+        if self._looks % _CROSSCHECK_EVERY == 0:
+            verdicts += self._checked(now_s)
+            self._count_unreadable()
+        self._looks += 1
+        if verdicts:
+            for verdict in verdicts:
+                if verdict.reason:
+                    _log.warning("%s: %s", verdict.channel, verdict.reason)
+                else:
+                    _log.info("%s: %s: well again", verdict.channel, verdict.source)
+            hub.publish(verdicts)
+
+    def _fresh(self, catalogue: Catalogue, board: Board, now_s: float) -> Iterator[Verdict]:
+        for channel in catalogue:
+            contract = self._contracts.get(channel.name)
+            if contract is None:
+                contract = self._contracts[channel.name] = Freshness(channel, now_s)
+            reason = contract.look(board.connector(channel.name), board.seen(channel.name), now_s)
+            board.expect(channel.name, contract.stale_after_s)
+            yield from _change(board, channel.name, "freshness", reason)
+
+    def _checked(self, now_s: float) -> Iterator[Verdict]:
+        board = self._hub.board
+        remarks = self._crosscheck.look(self._quotes(), now_s)
+        for channel in self._hub.catalogue:
+            yield from _change(board, channel.name, "crosscheck", remarks.get(channel.name, ""))
+
+    def _quotes(self) -> Iterator[Quote]:
+        """The newest of every instrument of the channels that are live: old data is not held against anybody."""
+        hub = self._hub
+        for channel in hub.catalogue:
+            state = hub.board.state(channel.name)
+            if state.state == "live" and state.last_event_ms is not None:
+                # An instrument that stays away from its channel, or was there before a restart, has no say.
+                since_ms = state.last_event_ms - 1000 * (state.stale_after_s or 0.0)
+                for instrument in channel.instruments:
+                    quote = _quote(hub.tape, channel, instrument, since_ms)
+                    if quote is not None:
+                        yield quote
+
+    def _count_unreadable(self) -> None:
+        if self._unreadable is None:
+            return
+        hub = self._hub
+        for name, count in self._unreadable().items():
+            new = count - self._counted.get(name, 0)
+            self._counted[name] = count
+            if new > 0:
+                reason = f"{name} sent frames that are not what it documents; they were left out"
+                hub.ledger.note("unreadable", "", hub.clock.now_ms(), count=new, reason=reason)
+
+
+def _change(board: Board, channel: str, source: Source, reason: str) -> Iterator[Verdict]:
+    """The verdict, if it is another one than the board has."""
+    held = board.verdict(channel, source)
+    if reason != ("" if held is None else held.reason):
+        yield Verdict(channel, source, "stale" if reason and source == "freshness" else "live", reason)
+
+
+def _quote(tape: Tape, channel: Channel, instrument: str, since_ms: float) -> Quote | None:
+    """What the tape has last of an instrument; None where it has nothing, or nothing that can be compared."""
+    entry = tape.newest((channel.name, instrument))
+    if entry is None:
+        return None
+    try:
+        if channel.type != "orderbook_update":
+            priced = _priced.decode(entry.payload)
+            quote = Quote(channel.name, channel.exchange, instrument, priced.price)
+            return quote if priced.received_ms >= since_ms else None
+        booked = _book.decode(entry.payload)
+        if booked.received_ms < since_ms or not booked.data.bids or not booked.data.asks:
+            return None
+        bid, ask = float(booked.data.bids[0][0]), float(booked.data.asks[0][0])
+        return Quote(channel.name, channel.exchange, instrument, bid=bid, ask=ask)
+    except (msgspec.DecodeError, ValueError):  # digits that a book's normaliser does not look at
+        return None

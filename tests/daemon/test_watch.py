@@ -1,0 +1,333 @@
+"""Channels under watch, from the connectors to what a client is told: in memory, with the clock that jumps."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from connectors.backoff import Backoff
+from connectors.base import Context, Event, StateChange, VenueUnavailable
+from daemon.crosscheck import Terms
+from daemon.freshness import FIRST_S, SHORTEST_S
+from daemon.hub import Item
+from daemon.supervisor import Intensity, Link, supervise
+from daemon.watch import LOOK_S, Watch
+from protocol.channels import Catalogue, Channel
+from protocol.messages import Data, Status
+from tests.daemon.sink import START_MS, Client, Fan
+
+PUSHED = Channel(name="b", exchange="okx", kind="ticker", type="price_update", instruments=("X/U",))
+POLLED = Channel(
+    name="a", exchange="binance", kind="prices", type="price_update", instruments=("X/U", "Y/U"), cadence_s=10.0
+)
+BOOK = Channel(
+    name="a", exchange="binance", kind="orderbook", type="orderbook_update", instruments=("X/U",), cadence_s=10.0
+)
+TERMS = Terms(band_percent=1.0, for_s=30.0, frozen_s=60.0, frozen_percent=0.2)
+TOLD_S = LOOK_S + 0.2
+"""By when a client has been told of what is there to be seen: well within the second that is promised."""
+
+Script = Callable[[Context], Awaitable[None]]
+
+
+def event(channel: str, price: str = "100.0", *, instrument: str = "X/U", cached: bool = False) -> Event:
+    return Event(channel, instrument, b"{}", START_MS, price, cached=cached)
+
+
+async def ticking(context: Context, channel: str, every_s: float, seconds: float = 1e9, price: str = "100.0") -> None:
+    """A price that moves in its last digit only."""
+    end_s, digit = trio.current_time() + seconds, 0
+    while trio.current_time() < end_s:
+        digit = (digit + 1) % 3
+        await context.publish([event(channel, f"{price}{digit}")])
+        await trio.sleep(every_s)
+
+
+class Scripted:
+    """A connector that does in each run what its script says, and then works until it is cancelled."""
+
+    def __init__(self, channel: str, *script: Script, others: tuple[str, ...] = ()) -> None:
+        self.name = f"scripted {channel}"
+        self.channels = (channel, *others)
+        self._script = list(script)
+
+    async def run(self, context: Context) -> None:
+        while self._script:
+            await self._script.pop(0)(context)
+        await ticking(context, self.channels[0], 0.5)
+
+
+class Watched:
+    """Connectors, hub and watch, and a client that writes down what it is told, and when."""
+
+    def __init__(
+        self, nursery: trio.Nursery, *channels: Channel, unreadable: Callable[[], Mapping[str, int]] | None = None
+    ) -> None:
+        self.fan = Fan(max_entries=100_000)
+        self.fan.hub.catalogue = Catalogue(channels)
+        self.watch = Watch(self.fan.hub, TERMS, unreadable)
+        self.client: Client = self.fan.connect()
+        self.client.subscribe("a", "b")
+        self.client.messages()
+        self.told: list[tuple[float, Status]] = []
+        self.data: dict[str, int] = {"a": 0, "b": 0}
+        self.began_s = trio.current_time()
+        self._nursery = nursery
+        self.inbox, self._outbox = trio.open_memory_channel[Item](100)
+        nursery.start_soon(self.fan.hub.run, self._outbox)
+        nursery.start_soon(self.watch.run)
+        nursery.start_soon(self._read)
+
+    def start(self, connector: Scripted) -> None:
+        link = Link(self.inbox, self.fan.hub.clock)
+        backoff = Backoff(1.0, 1.0, 60.0, 100, 100.0, random=lambda: 1.0)
+        self._nursery.start_soon(supervise, connector, link, backoff, Intensity(restarts=1000, within_s=1.0))
+
+    async def _read(self) -> None:
+        while True:
+            for message in self.client.messages():
+                if isinstance(message, Status):
+                    self.told.append((trio.current_time() - self.began_s, message))
+                elif isinstance(message, Data):
+                    self.data[message.connector_id] += 1
+            await trio.sleep(0.1)
+
+    def states(self, channel: str) -> list[str]:
+        return [status.state for _, status in self.told if status.connector_id == channel]
+
+    def reasons(self, channel: str) -> list[str]:
+        return [status.reason for _, status in self.told if status.connector_id == channel]
+
+
+@asynccontextmanager
+async def watching(
+    *channels: Channel, unreadable: Callable[[], Mapping[str, int]] | None = None
+) -> AsyncIterator[Watched]:
+    async with trio.open_nursery() as nursery:
+        yield Watched(nursery, *channels, unreadable=unreadable)
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_a_feed_that_goes_mute_is_told_at_once_and_heals_at_once(autojump_clock: MockClock) -> None:
+    async def mute_for_a_while(context: Context) -> None:
+        await ticking(context, "b", 0.2, seconds=240)
+        await trio.sleep(20)
+
+    async with watching(POLLED, PUSHED) as watched:
+        watched.start(Scripted("b", mute_for_a_while))
+        watched.start(Scripted("a", lambda context: ticking(context, "a", 10)))
+        await trio.sleep(300)
+        [live, stale, again] = [each for each in watched.told if each[1].connector_id == "b"]
+        assert (live[1].state, stale[1].state, again[1].state) == ("live", "stale", "live")
+        assert stale[0] == pytest.approx(239.8 + SHORTEST_S, abs=TOLD_S)
+        assert again[0] == pytest.approx(260, abs=TOLD_S)
+        assert stale[1].reason == "no message for 2.0 s, where the longest pause of a minute is usually 0.2 s"
+        assert watched.states("a") == ["live"], "the other one is undisturbed"
+        [gap] = watched.fan.hub.ledger.gaps(START_MS)
+        assert (gap.cause, gap.channel, gap.end_ms) == ("stale", "b", START_MS)
+
+
+async def test_a_feed_that_is_mute_from_the_start_is_told(autojump_clock: MockClock) -> None:
+    async def mute(context: Context) -> None:
+        await trio.sleep(25)
+
+    async with watching(POLLED, PUSHED) as watched:
+        watched.start(Scripted("b", mute))
+        await trio.sleep(60)
+        assert watched.states("b") == ["stale", "live"]
+        assert watched.told[0][0] == pytest.approx(FIRST_S, abs=TOLD_S)
+        assert "no data" in watched.reasons("b")[0]
+
+
+async def test_a_mute_connection_that_is_made_anew_is_told_once_per_turn(autojump_clock: MockClock) -> None:
+    async def mute(context: Context) -> None:
+        await trio.sleep(30)
+        raise VenueUnavailable("OKX sent no data for 30 s though it answers pings")
+
+    async def mutes(context: Context) -> None:
+        await ticking(context, "b", 0.2, seconds=240)
+        await mute(context)
+
+    async with watching(POLLED, PUSHED) as watched:
+        watched.start(Scripted("b", mutes, mute))
+        await trio.sleep(400)
+        assert watched.states("b") == [
+            *("live", "stale", "reconnecting", "connecting", "stale", "reconnecting", "connecting", "live")
+        ]
+        assert "s since the attempt to connect" in watched.reasons("b")[4]
+        assert watched.reasons("b")[-1] == ""
+        [gap] = [gap for gap in watched.fan.hub.ledger.gaps(START_MS) if gap.channel == "b"]
+        assert (gap.cause, gap.count) == ("outage", 2)
+
+
+async def test_a_quiet_instrument_beside_a_busy_one_is_told_once_and_costs_no_reconnect(
+    autojump_clock: MockClock,
+) -> None:
+    runs = 0
+
+    async def quiet(context: Context) -> None:
+        nonlocal runs
+        runs += 1
+        await context.publish([event("b")])
+        await ticking(context, "a", 0.2, seconds=200)
+
+    async with watching(pushed(POLLED), PUSHED) as watched:
+        watched.start(Scripted("a", quiet, others=("b",)))
+        await trio.sleep(200)
+        assert watched.states("b") == ["live", "stale"]
+        assert watched.states("a") == ["live"]
+        assert runs == 1
+
+
+def pushed(channel: Channel) -> Channel:
+    """The same channel, pushed."""
+    return Channel(
+        name=channel.name,
+        exchange=channel.exchange,
+        kind=channel.kind,
+        type=channel.type,
+        instruments=channel.instruments,
+    )
+
+
+async def test_what_a_budget_costs_is_still_told_after_a_silence(autojump_clock: MockClock) -> None:
+    notice = "CoinGecko keyless: asking every 60 s"
+
+    async def noticed(context: Context) -> None:
+        await context.publish([event("a")])
+        await context.report(StateChange("a", "live", notice))
+        await ticking(context, "a", 10, seconds=60)
+        await trio.sleep(60)
+
+    async with watching(POLLED, PUSHED) as watched:
+        watched.start(Scripted("a", noticed))
+        await trio.sleep(200)
+        states = watched.states("a")
+        assert states == ["live", "live", "stale", "live"]
+        late = "no message for 25.0 s, where one is due every 10 s"
+        assert watched.reasons("a") == ["", notice, f"{notice}; {late}", notice]
+        since = [status.since for _, status in watched.told if status.connector_id == "a"]
+        assert since[0] == since[1], "another reason does not make a state younger"
+
+
+async def test_only_repeats_are_no_data(autojump_clock: MockClock) -> None:
+    async def repeating(context: Context) -> None:
+        await context.publish([event("a")])
+        for _ in range(20):
+            await trio.sleep(10)
+            await context.publish([event("a", cached=True)])
+
+    async with watching(POLLED, PUSHED) as watched:
+        watched.start(Scripted("a", repeating))
+        await trio.sleep(150)
+        assert watched.states("a") == ["live", "stale"]
+        assert watched.reasons("a")[1].startswith("only repeats")
+        await trio.sleep(100)
+        assert watched.states("a")[-1] == "live"
+
+
+async def test_a_difference_of_two_venues_is_told_to_the_clients_of_both_and_nothing_is_held_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with watching(POLLED, PUSHED) as watched:
+        watched.start(Scripted("a", lambda context: ticking(context, "a", 10, seconds=120, price="103.0")))
+        watched.start(Scripted("b", lambda context: ticking(context, "b", 0.5)))
+        await trio.sleep(240)
+        for channel in ("a", "b"):
+            assert watched.states(channel) == ["live", "live", "live"]
+            first, remark, last = watched.reasons(channel)
+            assert (first, last) == ("", "")
+            assert remark.startswith("X/U: binance (a) and okx (b) are ")
+        assert watched.data["b"] == pytest.approx(480, abs=3)
+        assert watched.fan.hub.ledger.gaps(START_MS) == []
+
+
+async def test_a_remark_and_a_silence_do_not_wipe_each_other_out(autojump_clock: MockClock) -> None:
+    async def apart_then_mute(context: Context) -> None:
+        await ticking(context, "b", 0.5, seconds=240, price="103.0")
+        await trio.sleep(25)
+        await ticking(context, "b", 0.5, price="103.0")
+
+    async with watching(POLLED, PUSHED) as watched:
+        watched.start(Scripted("a", lambda context: ticking(context, "a", 10)))
+        watched.start(Scripted("b", apart_then_mute))
+        await trio.sleep(360)
+        said = [
+            (status.state, status.reason.count("apart")) for _, status in watched.told if status.connector_id == "b"
+        ]
+        assert said[:3] == [("live", 0), ("live", 1), ("stale", 1)]
+        assert said[-1] == ("live", 1)
+        # A channel that is stale is not held against the other one any longer.
+        assert watched.reasons("a")[2] == ""
+
+
+async def test_a_crossed_book_is_told(autojump_clock: MockClock) -> None:
+    def book(bid: str, ask: str) -> Event:
+        data = json.dumps({"lastUpdateId": 1, "bids": [[bid, "1"]], "asks": [[ask, "1"]]}).encode()
+        return Event("a", "X/U", data, START_MS)
+
+    async with watching(BOOK, PUSHED) as watched:
+
+        async def crossing(context: Context) -> None:
+            for bid, ask in (("100.0", "100.1"), ("100.2", "100.1"), ("100.0", "100.1"), ("x", "y")):
+                await context.publish([book(bid, ask)])
+                await trio.sleep(10)
+            await context.publish([Event("a", "X/U", b'{"bids":[],"asks":[]}', START_MS)])
+            await trio.sleep_forever()
+
+        watched.start(Scripted("a", crossing))
+        await trio.sleep(55)
+        assert watched.reasons("a") == ["", "X/U: crossed book, best bid 100.2 and best ask 100.1", ""]
+        assert watched.told[1][0] == pytest.approx(10, abs=1.1)
+
+
+async def test_an_instrument_that_stays_away_has_no_say(autojump_clock: MockClock) -> None:
+    async def delisted(context: Context) -> None:
+        await context.publish([event("a", "50.0")])
+        received_ms = START_MS
+        while True:
+            received_ms += 10_000
+            await context.publish([Event("a", "Y/U", b"{}", received_ms, "1.0")])
+            await trio.sleep(10)
+
+    async with watching(POLLED, PUSHED) as watched:
+        watched.start(Scripted("a", delisted))
+        watched.start(Scripted("b"))
+        await trio.sleep(120)
+        assert watched.reasons("a") == [""]
+
+
+async def test_unreadable_frames_are_in_the_ledger(autojump_clock: MockClock) -> None:
+    counts = {"okx": 0}
+    async with watching(POLLED, PUSHED, unreadable=lambda: counts) as watched:
+        await trio.sleep(2)
+        counts["okx"] = 7
+        await trio.sleep(2)
+        counts["okx"] = 9
+        await trio.sleep(2)
+        [gap] = watched.fan.hub.ledger.gaps(START_MS)
+        assert (gap.cause, gap.count, gap.channel) == ("unreadable", 9, "")
+
+
+def test_what_the_hub_refuses_and_who_lags_is_in_the_ledger() -> None:
+    fan = Fan(max_entries=4)
+    client = fan.connect()
+    client.subscribe("a")
+    client.sink.room = 0
+    fan.hub.publish([[event("a", "NaN"), event("gone")]])
+    fan.publish(("a", "X/U"), ("a", "Y/U"), ("a", "X/U"), ("a", "Y/U"), ("a", "X/U"), ("b", "X/U"))
+    client.catch_up()
+    found = {(gap.cause, gap.channel): (gap.count, gap.messages) for gap in fan.hub.ledger.gaps(START_MS)}
+    assert found == {("refused", "a"): (1, 0), ("refused", "gone"): (1, 0), ("lagged", ""): (1, 3)}
+
+
+async def test_the_board_says_how_long_a_channel_may_be_silent(autojump_clock: MockClock) -> None:
+    async with watching(POLLED, PUSHED) as watched:
+        await trio.sleep(1)
+        assert {name: state.stale_after_s for name, state in watched.fan.board.states().items()} == {
+            "a": 25.0,
+            "b": 30.0,
+        }
