@@ -7,7 +7,7 @@ PACKAGES := daemon connectors protocol
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check format lock clean
+.PHONY: help install demo test check bench format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,12 +29,16 @@ demo: install ## start the daemon against simulated venues
 test: install ## run the tests
 	$(BIN)/coverage run --branch --source=protocol -m pytest --quiet tests/protocol
 	$(BIN)/coverage report --fail-under=100
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -r s
 
 check: install ## check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(PACKAGES) tests
+
+# `make bench QUICK=1` takes about a minute; `make bench MARKDOWN=FILE` writes the report there too.
+bench: install ## measure the daemon beside a bare write loop (QUICK=1)
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 format: install ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .

@@ -32,6 +32,7 @@ JSON: Final = "application/json"
 _RECEIVE_BYTES: Final = 4096
 _LINGER_S: Final = 2.0
 _MOST_QUERY_FIELDS: Final = 32
+_NOT_MODIFIED: Final = 304
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 _ALWAYS: Final[Headers] = (
@@ -201,10 +202,11 @@ class Conversation:
         headers = [
             ("Date", email.utils.formatdate(self._clock.now_ms() / 1000, usegmt=True)),
             ("Content-Type", response.content_type),
-            ("Content-Length", str(len(response.body))),
             *_ALWAYS,
             *response.headers,
         ]
+        if response.status != _NOT_MODIFIED:  # where it would be the length of what is not sent (RFC 9110 section 8.6)
+            headers.append(("Content-Length", str(len(response.body))))
         said = {name.lower() for name, _ in headers}
         headers += [header for header in _UNLESS_SAID if header[0].lower() not in said]
         if close or self._closing or not self._request_was_read:

@@ -16,7 +16,10 @@ from msgspec import UNSET, Raw, UnsetType
 
 from connectors.base import State
 from daemon.clock import WallClock
+from daemon.gap_report import gap_list
 from daemon.http import Refused, Request, Response
+from daemon.ledger import Ledger
+from daemon.page import FILES, Page
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
 from protocol.messages import Control, ServerInfo, TestResponse, encode
@@ -76,6 +79,11 @@ class ChannelState(Protocol):
         """When its last message came, ms since 1970; None where none has come."""
         ...
 
+    @property
+    def stale_after_s(self) -> float | None:
+        """How long it may be silent, as things stand; None where that is not known yet."""
+        ...
+
 
 class BoardView(Protocol):
     """The states of all channels."""
@@ -86,7 +94,10 @@ class BoardView(Protocol):
 
 
 class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One channel and how it does; `since` is ISO-8601, `age_s` the age of its last message."""
+    """One channel and how it does; `since` is ISO-8601, `age_s` the age of its last message.
+
+    `stale_after_s`: the silence that makes it `stale`, as things stand.
+    """
 
     name: str
     source: str
@@ -94,6 +105,7 @@ class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     instruments: tuple[str, ...]
     cadence_s: float | None
+    stale_after_s: float | None
     state: State
     since: str
     reason: str
@@ -111,10 +123,14 @@ class Health(Control, frozen=True, kw_only=True, tag="health"):
 
 
 class Readiness(Control, frozen=True, kw_only=True, tag="readiness"):
-    """`GET /readyz`: whether clients are let in and get data, and why not."""
+    """`GET /readyz`: whether clients are let in and get data, and why not.
+
+    `stale` has the channels whose data is not what it should be, by name, with the reason.
+    """
 
     ready: bool
     reason: str = ""
+    stale: dict[str, str] | UnsetType = UNSET
     channels: tuple[ChannelReport, ...]
 
 
@@ -149,25 +165,6 @@ _SNAPSHOT: Final = "/snapshot/"
 _LONGEST_SHOWN: Final = 100
 _test_request: Final = msgspec.json.Decoder(_TestRequest)
 
-_PAGE: Final = b"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>tickerd</title>
-<h1>tickerd</h1>
-<p>Real-time crypto market data over one websocket. Open <code>/ws</code> on this address and send
-<code>{"type":"subscribe","channels":["*"]}</code>.</p>
-<ul>
-<li><code>GET /ws</code>: the websocket</li>
-<li><a href="/channels"><code>GET /channels</code></a>: what there is to subscribe to, and how it does</li>
-<li><code>GET /snapshot/{channel}</code>: the latest messages of one channel;
-<code>?instrument=BTC/USDT</code> for one pair</li>
-<li><a href="/healthz"><code>GET /healthz</code></a>: whether the daemon is alive</li>
-<li><a href="/readyz"><code>GET /readyz</code></a>: whether it delivers</li>
-<li><code>POST /ws/test</code> with <code>{"message":"..."}</code>: a test message to every connected client</li>
-</ul>
-"""
-
 
 class PlainRoutes:
     """Finds the route of a request, and answers it; a `HEAD` as `GET`, whose body is left out when it is sent."""
@@ -180,6 +177,7 @@ class PlainRoutes:
         tape: TapeView,
         hub: HubView,
         board: BoardView,
+        ledger: Ledger,
         accepting: Callable[[], bool],
         clock: WallClock,
     ) -> None:
@@ -189,13 +187,16 @@ class PlainRoutes:
         self._tape = tape
         self._hub = hub
         self._board = board
+        self._ledger = ledger
         self._accepting = accepting
         self._clock = clock
+        page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
-            "/": {"GET": self._page},
+            **{path: {"GET": page.answer} for path in FILES},
             "/healthz": {"GET": self._health},
             "/readyz": {"GET": self._readiness},
             "/channels": {"GET": self._channels},
+            "/gaps": {"GET": self._gaps},
             "/ws/test": {"POST": self._test},
         }
 
@@ -221,9 +222,6 @@ class PlainRoutes:
             return {"GET": self._snapshot}
         return self._routes.get(path)
 
-    def _page(self, request: Request) -> Response:
-        return Response(200, _PAGE, content_type="text/html; charset=utf-8")
-
     def _health(self, request: Request) -> Response:
         return _ok(
             Health(
@@ -243,13 +241,20 @@ class PlainRoutes:
         elif not delivered:
             reason = "no connector has delivered yet"
         ready = not reason
-        body = Readiness(timestamp=self._clock.timestamp(), ready=ready, reason=reason, channels=self._reports())
+        reports = self._reports()
+        stale = {report.name: report.reason for report in reports if report.state == "stale"}
+        body = Readiness(
+            timestamp=self._clock.timestamp(), ready=ready, reason=reason, stale=stale or UNSET, channels=reports
+        )
         return Response(200 if ready else 503, encode(body))
 
     def _channels(self, request: Request) -> Response:
         return _ok(
             ChannelList(timestamp=self._clock.timestamp(), channels=self._reports()),
         )
+
+    def _gaps(self, request: Request) -> Response:
+        return _ok(gap_list(request, self._ledger, self._catalogue(), self._clock))
 
     def _snapshot(self, request: Request) -> Response:
         name = request.path.removeprefix(_SNAPSHOT)
@@ -312,6 +317,7 @@ class PlainRoutes:
             type=channel.type,
             instruments=channel.instruments,
             cadence_s=channel.cadence_s,
+            stale_after_s=state.stale_after_s,
             state=state.state,
             since=self._clock.iso(state.since_ms),
             reason=state.reason,

@@ -1,0 +1,89 @@
+"""The live page: the files of `daemon/web/`, read once at the start and served from memory.
+
+Only the names below are served, so no path can lead out of the folder. Nothing is built: what lies there is what the
+browser gets. A browser asks each time whether its copy is still good (`ETag`, 304), so that a newer daemon's page is
+there at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from daemon.http import Headers, Request, Response
+
+_FOLDER: Final = Path(__file__).parent / "web"
+
+_HTML: Final = "text/html; charset=utf-8"
+_JAVASCRIPT: Final = "text/javascript; charset=utf-8"
+
+FILES: Final = {
+    "/": ("index.html", _HTML),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/favicon.svg": ("favicon.svg", "image/svg+xml"),
+    **{
+        f"/{name}.js": (f"{name}.js", _JAVASCRIPT)
+        for name in ("client", "page", "market", "dom", "live", "chart", "lists", "console", "link")
+    },
+}
+"""By path: the file, and its content type."""
+
+_POLICY: Final = "; ".join(
+    [
+        # Everything from here and nothing inline, so what a venue or a client says can never run.
+        "default-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "object-src 'none'",
+        # Where browsers know it, text cannot be assigned as HTML at all.
+        "require-trusted-types-for 'script'",
+    ]
+)
+
+
+class _Asset(msgspec.Struct, frozen=True):
+    body: bytes
+    content_type: str
+    headers: Headers
+
+
+class Page:
+    """Answers for the page's files."""
+
+    def __init__(self, folder: Path = _FOLDER) -> None:
+        """Read them.
+
+        Raises:
+            OSError: one is missing; its `filename` names it.
+        """
+        self._assets = {path: _read(folder / name, content_type) for path, (name, content_type) in FILES.items()}
+
+    def answer(self, request: Request) -> Response:
+        """The file at the request's path, which must be one of `FILES`; 304 where the browser has it."""
+        asset = self._assets[request.path]
+        if _has(request, dict(asset.headers)["ETag"]):
+            return Response(304, b"", content_type=asset.content_type, headers=asset.headers)
+        return Response(200, asset.body, content_type=asset.content_type, headers=asset.headers)
+
+
+def _read(file: Path, content_type: str) -> _Asset:
+    body = file.read_bytes()
+    headers = [
+        ("ETag", f'"{hashlib.sha256(body).hexdigest()[:20]}"'),
+        ("Cache-Control", "no-cache"),
+        ("Content-Security-Policy", _POLICY),
+    ]
+    if file.name == "client.js":
+        # Other sites' pages may use it; whether they may connect is decided at the handshake.
+        headers.append(("Access-Control-Allow-Origin", "*"))
+    return _Asset(body, content_type, tuple(headers))
+
+
+def _has(request: Request, etag: str) -> bool:
+    """Whether the browser names this version as one it has (RFC 9110 section 13.1.2: compared weakly)."""
+    known = request.tokens("if-none-match")
+    return "*" in known or etag in (each.removeprefix("W/") for each in known)

@@ -1,0 +1,78 @@
+/** What the venue said last, and a console to talk to the daemon by hand. */
+
+import {byId, make, put, rows} from '/dom.js';
+import {channels} from '/market.js';
+
+const RAW_EVERY_MS = 300; // faster, nobody can read it
+const RAW_CHARS = 6000;
+const MOST_LINES = 200;
+
+const rawChoice = byId('raw-channel');
+const lines = [];
+const sent = new Map(); // id: when
+let touched = () => {};
+let rawAt = 0;
+let lineCount = 0;
+
+export function renderRaw() {
+  if (rawChoice.length !== channels.size) {
+    const {value} = rawChoice;
+    rawChoice.replaceChildren(...[...channels.keys()].map((name) => new Option(name)));
+    if (channels.has(value)) rawChoice.value = value;
+    byId('names').replaceChildren(...['*', ...channels.keys()].map((name) => new Option(name)));
+  }
+  const at = performance.now();
+  if (byId('raw-hold').checked || at - rawAt < RAW_EVERY_MS) return;
+  rawAt = at;
+  const {text = '', count = 0} = channels.get(rawChoice.value) ?? {};
+  const cut = text.length > RAW_CHARS;
+  put(byId('raw-text'), cut ? `${text.slice(0, RAW_CHARS)}\u2026` : text || 'Nothing yet.');
+  const more = cut ? `, the first ${RAW_CHARS} shown` : '';
+  put(byId('raw-note'), `${text.length} characters${more}; message ${count} of this page`);
+}
+
+const showLog = rows(byId('log'), (line) => ({
+  element: make('li', line.kind, make('span', 'muted num', line.time), ' ', make('span', 'what', line.head), ' ', line.text),
+}));
+
+export function renderLog() {
+  const list = byId('log');
+  const atEnd = list.scrollTop + list.clientHeight > list.scrollHeight - 30;
+  showLog(lines, () => {});
+  if (atEnd) list.scrollTop = list.scrollHeight;
+}
+
+function add(kind, head, text) {
+  lines.push({kind, head, text, key: (lineCount += 1), time: new Date().toLocaleTimeString('en-GB')});
+  if (lines.length > MOST_LINES) lines.splice(0, lines.length - MOST_LINES);
+  touched('log');
+}
+
+/** The client's `onEvent`. */
+export function log(event) {
+  const took = sent.has(event.id) ? `${(performance.now() - sent.get(event.id)).toFixed(1)}\u2009ms` : '';
+  const {timestamp, ...rest} = event;
+  add(event.type === 'error' ? 'error' : 'in', took ? `\u2190 ${took}` : '\u2190', JSON.stringify(rest));
+}
+
+export function setUpConsole(client, touch) {
+  touched = touch;
+  rawChoice.onchange = () => {
+    rawAt = 0;
+    touch('raw');
+  };
+  byId('raw-hold').onchange = () => touch('raw');
+  byId('command').onsubmit = (submitted) => {
+    submitted.preventDefault();
+    const what = submitted.submitter?.value ?? 'subscribe';
+    const names = byId('command-channels').value.split(/[\s,]+/).filter(Boolean);
+    const interval = byId('command-interval').value.trim();
+    const how = what === 'subscribe' && interval ? {interval_ms: Number(interval)} : {};
+    const at = performance.now();
+    const id = what === 'ping' ? client.ping() : client[what](names, how);
+    sent.set(id, at);
+    if (sent.size > MOST_LINES) sent.delete(sent.keys().next().value);
+    add('out', '\u2192', JSON.stringify({type: what, ...(what === 'ping' ? {} : {channels: names, ...how}), id}));
+  };
+  touch('raw');
+}

@@ -1,0 +1,67 @@
+/** The connection to the daemon: its state in words, what a loss has cost, and how many messages come. */
+
+import {age, byId, mark, put} from '/dom.js';
+import {counts} from '/market.js';
+
+const STAYS_MS = 60_000; // how long the page says how a loss ended
+
+let touched = () => {};
+let current = {state: 'connecting'};
+let since = Date.now();
+let notice = '';
+let noticeAt = 0;
+let before = {messages: 0, at: performance.now()};
+
+export function setUpLink(client, touch) {
+  touched = touch;
+  byId('again').onclick = () => location.reload();
+  touched('link');
+}
+
+/** The client's `onState`. */
+export function state(now) {
+  current = now;
+  since = Date.now();
+  touched('link');
+  touched('channels');
+}
+
+/** The client's `onEvent`: what may be missing. */
+export function event(what) {
+  if (what.type === 'resumed') {
+    const away = age(what.away_ms);
+    if (what.recovered) notice = `Connected again after ${away}, resumed: nothing was missed.`;
+    else if (what.restarted) notice = `Connected again after ${away}. The daemon was restarted; live from its newest messages.`;
+    else notice = `Connected again after ${away}. Some messages are missing in: ${what.lost.join(', ')}.`;
+  } else if (what.type === 'lagged') {
+    notice = `This page could not keep up: ${what.missed} messages were left out.`;
+  } else if (what.type === 'gap') {
+    notice = `A message of ${what.connector_id} is missing.`;
+  } else return;
+  noticeAt = Date.now();
+  touched('link');
+}
+
+export function renderLink() {
+  const {state: name, reason = '', retry_in_s = 0, welcome} = current;
+  const words = {connecting: 'Connecting', open: 'Connected', waiting: 'Connection lost', closed: 'Closed'};
+  if (notice && Date.now() - noticeAt > STAYS_MS) notice = '';
+  // Said aloud when it changes; what ticks is beside it, unsaid.
+  put(byId('link'), name === 'open' && notice ? notice : words[name]);
+  mark(byId('link'), 'data-state', name);
+  mark(document.body, 'data-link', name);
+  const wait_s = Math.max(0, Math.ceil(retry_in_s - (Date.now() - since) / 1000));
+  const more = {waiting: `${reason}; again in ${wait_s}\u2009s`, closed: reason};
+  put(byId('link-more'), more[name] ?? '');
+  byId('again').hidden = name !== 'closed';
+  if (welcome) put(byId('server'), `${welcome.server.version} at ${location.host}`);
+}
+
+/** Called once a second. */
+export function renderRate() {
+  const at = performance.now();
+  if (at - before.at < 900) return;
+  const rate = ((counts.messages - before.messages) * 1000) / (at - before.at);
+  before = {messages: counts.messages, at};
+  put(byId('rate'), `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} messages/s`);
+}

@@ -1,0 +1,100 @@
+/** The live page: one connection, one state, and once a frame whatever has changed is shown. */
+
+import {connect} from '/client.js';
+import {drawChart, drawSparks, fillInstruments, setUpChart} from '/chart.js';
+import {log, renderLog, renderRaw, setUpConsole} from '/console.js';
+import {event, renderLink, renderRate, setUpLink, state} from '/link.js';
+import {renderMarket, renderTop, renderTrending} from '/lists.js';
+import {renderBook, renderChannels, renderCompare, renderPrices} from '/live.js';
+import * as market from '/market.js';
+
+const REPLAY = 2000; // so many messages before the newest the charts begin
+const PRICED = ['price_update', 'ticker_update'];
+
+const views = {
+  link: renderLink,
+  rate: renderRate,
+  channels: renderChannels,
+  instruments: fillInstruments,
+  prices: renderPrices,
+  compare: renderCompare,
+  chart: drawChart,
+  sparks: drawSparks,
+  book: renderBook,
+  market: renderMarket,
+  top: renderTop,
+  trending: renderTrending,
+  raw: renderRaw,
+  log: renderLog,
+};
+const dirty = new Set();
+let frame = 0;
+
+function touch(view) {
+  dirty.add(view);
+  frame ||= requestAnimationFrame(render);
+}
+
+function render() {
+  const due = [...dirty];
+  dirty.clear();
+  frame = 0;
+  for (const view of due) views[view]();
+}
+
+async function get(path) {
+  return (await fetch(path)).json();
+}
+
+market.watch(touch);
+// The daemon that sent this page may be gone already: then the client waits for it, and asks for all channels.
+const {channels} = await get('/channels').catch(() => ({channels: []}));
+market.describe(channels);
+const priced = channels.filter(({type}) => PRICED.includes(type)).map(({name}) => name);
+const known = new Set(priced); // subscribed once; who left one by hand is not brought back
+let began = false;
+
+/** A replay brings what is new enough; what has been silent for longer is in the snapshots. */
+async function fillUp(seq) {
+  for (const name of priced) {
+    const {messages} = await get(`/snapshot/${encodeURIComponent(name)}`);
+    for (const message of messages) if (message.seq <= seq) market.fold(message, JSON.stringify(message));
+  }
+}
+
+const client = connect('/ws', {
+  channels: priced,
+  replay: REPLAY,
+  onMessage: market.fold,
+  onStatus: market.status,
+  onEvent: (what) => {
+    if (what.type === 'resumed') for (const name of what.lost) market.broken(name);
+    if (what.type === 'lagged') market.broken();
+    if (what.type === 'gap') market.broken(what.connector_id);
+    event(what);
+    log(what);
+  },
+  onState: (now) => {
+    if (now.state === 'open') {
+      const {welcome} = now;
+      market.setClock(welcome.timestamp);
+      const others = welcome.channels.filter((name) => !known.has(name));
+      if (others.length) client.subscribe(others);
+      for (const name of others) known.add(name);
+      if (!began) fillUp(welcome.seq - REPLAY).catch(() => {}); // the daemon went: the connection says so
+      began = true;
+    }
+    state(now);
+  },
+});
+
+setUpChart(touch);
+setUpLink(client, touch);
+setUpConsole(client, touch);
+
+setInterval(() => {
+  for (const view of ['link', 'rate', 'channels', 'prices', 'compare', 'chart', 'sparks', 'book']) touch(view);
+}, 1000);
+
+addEventListener('pagehide', () => client.close());
+addEventListener('pageshow', ({persisted}) => persisted && location.reload());

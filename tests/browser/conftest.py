@@ -1,0 +1,38 @@
+"""A headless Chromium, and a demo for the tests that only look at it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.process.running import tickerd, wait_ready
+
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; `TICKERD_REQUIRE_BROWSER=1` makes its absence an error, as it is for the checks."""
+    path = shutil.which("chromium")
+    if path is None:
+        absent = "no chromium here; Debian and Ubuntu have it: apt-get install chromium"
+        if os.environ.get("TICKERD_REQUIRE_BROWSER"):
+            pytest.fail(absent)
+        pytest.skip(absent)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def demo_url(browser: Browser) -> Iterator[str]:
+    """A demo with every channel live. It depends on the browser, so that without one nothing is started."""
+    with tickerd("demo", "--port", "0") as process:
+        wait_ready(process.port)
+        yield f"http://127.0.0.1:{process.port}"
