@@ -1,0 +1,55 @@
+"""One connection of the load, and the bytes that a websocket client has to send (RFC 6455)."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import termios
+from typing import Final
+
+PONG: Final = b"\x8a\x80\0\0\0\0"
+"""RFC 6455 section 5.5.3: a pong may come unasked. Clients that are not parsed see no ping to answer."""
+
+
+class Client:
+    """One connection. `have` is what is not a whole frame yet."""
+
+    __slots__ = ("bytes", "have", "sampled", "socket", "step")
+
+    def __init__(self, connection: socket.socket, *, sampled: bool) -> None:
+        self.socket = connection
+        self.sampled = sampled
+        self.have = b""
+        self.bytes = 0
+        self.step = "connecting"
+
+
+def request(port: int) -> bytes:
+    """The opening handshake."""
+    return (
+        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
+def subscription(channel: str) -> bytes:
+    """The frame that subscribes to one channel."""
+    body = b'{"type":"subscribe","channels":["%s"]}' % channel.encode()
+    # A mask of zeros leaves the payload as it is (section 5.3).
+    return struct.pack("!BB4x", 0x81, 0x80 | len(body)) + body
+
+
+def whole(data: bytes) -> bool:
+    """Whether these bytes end where a frame ends."""
+    at = 0
+    while len(data) - at >= 4:
+        length = data[at + 1]
+        at += 4 + int.from_bytes(data[at + 2 : at + 4], "big") if length == 126 else 2 + length
+    return at == len(data)
+
+
+def unread(client: Client) -> int:
+    """How many bytes wait in this socket's receive buffer (FIONREAD, tcp(7))."""
+    answer = fcntl.ioctl(client.socket.fileno(), termios.FIONREAD, bytes(4))
+    return int(struct.unpack("i", answer)[0])
