@@ -298,9 +298,7 @@ def test_resuming_is_exact_or_says_that_it_is_not(tmp_path: Path, monkeypatch: p
         def __init__(self) -> None:
             super().__init__(Path(tempfile.mkdtemp(dir=tmp_path)))
 
-    run_state_machine_as_test(
-        Machine, settings=settings(stateful_step_count=30)
-    )
+    run_state_machine_as_test(Machine, settings=settings(stateful_step_count=30))
 
 
 A, A2, B = TOPICS
