@@ -1,22 +1,23 @@
 """Runs one venue's websocket: connect, subscribe, hand on what comes, until it breaks.
 
 `Feed` is the connector: it outlives connections and remembers what the venue refused. A `_Link` is
-one connection. It has no second try of its own (the supervisor has), and nothing keeps two links
-from running side by side. In a link:
+one connection. It has no second try of its own: the supervisor has, after a failure, and the
+`Handover`, which runs two links side by side where the end of one is known beforehand. In a link:
 
     trio-websocket's reader   reads through the `Inlet`, answers pings and closes
     _pass_on                  brings the few messages that trio-websocket assembles to the others
-    _speak                    sends all that is sent: subscriptions, heartbeats; and notices silence
-    _listen                   has the `Intake` work off batches of payloads; says why it ended
+    _speak                    has the `Conversation` send all that is sent, and notice silence
+    _serve                    has it work off what comes; says why the connection ended
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from math import inf
-from typing import Final, NoReturn, assert_never, cast
+from typing import Final, NoReturn, cast
 
 import h11
 import msgspec
@@ -31,12 +32,13 @@ from trio_websocket import (
 )
 
 from connectors.base import ConnectorError, Context, VenueRefused, VenueUnavailable
+from connectors.conversation import Conversation
 from connectors.dial import dial, parse_address
-from connectors.feed_venue import Ack, Control, FeedVenue, Heartbeat, Ignored, Notice, Refused
+from connectors.feed_venue import FeedVenue
+from connectors.handover import Handover
 from connectors.inlet import MAX_MESSAGE_BYTES, Inlet
-from connectors.intake import FeedStatistics, Intake
-from connectors.pulse import Pulse
-from connectors.subscriptions import SetAside, Subscriptions
+from connectors.intake import FeedStatistics
+from connectors.subscriptions import SetAside
 
 _log: Final = logging.getLogger(__name__)
 
@@ -46,13 +48,6 @@ handshake, or with a ping while we are closing."""
 
 _CLOSE_S: Final = 0.2
 """How long a venue may take over the closing handshake: we are leaving anyway."""
-
-_LONG_S: Final = 1.0
-"""A hub that is busy for so long delays what is owed to us by as much."""
-
-
-class PlannedReconnect(VenueUnavailable):
-    """The venue announced that it will close the connection: nothing is wrong, come back soon."""
 
 
 class Feed:
@@ -68,6 +63,7 @@ class Feed:
         data_s: float = 30.0,
         timeout_s: float = 10.0,
         ssl_context: ssl.SSLContext | None = None,
+        rotate_after_s: float = 0.0,
     ) -> None:
         """One venue at one address.
 
@@ -79,6 +75,7 @@ class Feed:
             data_s: a channel without data for so long is reported stale, while others talk.
             timeout_s: for connecting, and again for the opening handshake.
             ssl_context: for a `wss` URL, instead of the system's trust.
+            rotate_after_s: a connection of this age is replaced by another before it is closed; 0: none is.
 
         Raises:
             ValueError: no such URL.
@@ -89,6 +86,7 @@ class Feed:
         self.silence_s = silence_s
         self.data_s = data_s
         self.timeout_s = timeout_s
+        self.rotate_after_s = rotate_after_s
         self.ssl_context: ssl.SSLContext | None = None
         if self.address.tls:
             # Reads files, so it is done here and not on the loop.
@@ -112,52 +110,74 @@ class Feed:
         return msgspec.structs.replace(self.counts)
 
     async def run(self, context: Context) -> NoReturn:
-        """One connection, to its end. If cancelled, the socket is closed within a moment and nothing is left.
+        """Connections that take over from one another, until one fails. If cancelled, all is closed within a moment.
 
         Raises:
-            ConnectorError: why it ended.
+            ConnectorError: why the last one ended.
         """
-        await trio.sleep_until(self._connect_s)
-        self._connect_s = trio.current_time() + self.venue.rules.connect_spacing_s
-        raise await _Link(self, context).run()
+        raise await Handover(
+            self.venue,
+            context,
+            self.counts,
+            partial(_Link, self),
+            rotate_after_s=self.rotate_after_s,
+            set_aside=self._partly_set_aside,
+        ).run()
+
+    async def wait_to_connect(self) -> None:
+        """Wait until the venue allows another attempt to connect; it counts as made."""
+        connect_s = max(self._connect_s, trio.current_time())
+        self._connect_s = connect_s + self.venue.rules.connect_spacing_s
+        await trio.sleep_until(connect_s)
+
+    def conversation(self, context: Context, noticed: Callable[[str], None]) -> Conversation:
+        """What there is to say on a new connection; for the arguments see there."""
+        return Conversation(
+            self.venue,
+            context,
+            self.counts,
+            self.set_aside,
+            silence_s=self.silence_s,
+            data_s=self.data_s,
+            noticed=noticed,
+        )
+
+    def _partly_set_aside(self) -> set[str]:
+        """The channels of which the venue refuses at least a part."""
+        requests = self.venue.subscribe_requests()
+        return {name for request in requests if request.id in self.set_aside for name in request.channels}
 
 
 class _Link:
-    """One connection to the venue."""
+    """One connection to the venue: a `handover.Connection`."""
 
-    def __init__(self, feed: Feed, context: Context) -> None:
-        self._began_s = now_s = trio.current_time()
+    def __init__(self, feed: Feed, context: Context, noticed: Callable[[str], None]) -> None:
+        self.opened_s = inf
         self._feed = feed
         self._name = feed.venue.name
         self._title = feed.venue.title
         self._context = context
-        self._subscriptions = Subscriptions(
-            feed.venue.subscribe_requests(),
-            feed.set_aside,
-            title=self._title,
-            data_s=feed.data_s,
-            requests_per_hour=feed.venue.rules.requests_per_hour,
-            now_s=now_s,
-        )
-        self._intake = Intake(feed.venue, context, feed.counts, heed=self._heed, heard=self._heard)
-        self._pulse = Pulse(self._title, feed.venue.rules, silence_s=feed.silence_s, now_s=now_s)
-        self._wakes, self._woken = trio.open_memory_channel[str](16)
-        """Wakes `_speak`: a text to send, or "" where only the deadlines have changed."""
+        self._noticed = noticed
+        self._conversation: Conversation | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every subscription is acknowledged or set aside."""
+        return self._conversation is not None and self._conversation.is_settled
 
     async def run(self) -> ConnectorError:
         """Connect, and work until it breaks. Returns why."""
         feed = self._feed
         causes: list[BaseException] = []
         try:
-            now_s = trio.current_time()
-            for change in self._subscriptions.opening(now_s):
-                await self._context.report(change)
-            self._stop_if_all_refused(now_s)
+            await feed.wait_to_connect()
+            talk = self._conversation = feed.conversation(self._context, self._noticed)
+            await talk.prepare()
             stream = await dial(feed.address, ssl_context=feed.ssl_context, timeout_s=feed.timeout_s)
             inlet = Inlet(stream, now_ms=self._context.now_ms)
             try:
                 async with trio.open_nursery() as reader:
-                    await self._serve(reader, inlet)
+                    await self._serve(reader, inlet, talk)
             finally:
                 # At once, also when cancelled: a courteous end was tried in `_serve`.
                 await trio.aclose_forcefully(inlet)
@@ -165,19 +185,18 @@ class _Link:
             causes = list(_leaves(group))
         return self._explain(causes)
 
-    async def _serve(self, reader: trio.Nursery, inlet: Inlet) -> NoReturn:
+    async def _serve(self, reader: trio.Nursery, inlet: Inlet, talk: Conversation) -> NoReturn:
         """Open the websocket (its reader task lives in `reader`) and talk until something raises."""
         websocket = await self._shake_hands(reader, inlet)
-        now_s = trio.current_time()
-        self._pulse.rest(now_s, had_data=True)
-        self._subscriptions.excuse(now_s - self._began_s)
+        self.opened_s = trio.current_time()
+        talk.begin()
         self._feed.counts.connections += 1
         _log.info("%s: connected to %s", self._name, self._feed.address.host)
         try:
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(self._pass_on, websocket, inlet)
-                tasks.start_soon(self._speak, websocket)
-                await self._listen(inlet)
+                tasks.start_soon(self._speak, websocket, talk)
+                await talk.listen(inlet.batches)
                 raise self._why_closed(websocket)
         finally:
             # trio-websocket waits without a limit for the venue's answer.
@@ -216,37 +235,13 @@ class _Link:
         except ConnectionClosed:
             inlet.finish()
 
-    async def _speak(self, websocket: WebSocketConnection) -> None:
-        """Send what is due; raise on silence."""
-        pulse, subscriptions = self._pulse, self._subscriptions
+    async def _speak(self, websocket: WebSocketConnection, talk: Conversation) -> None:
         try:
-            while True:
-                now_s = trio.current_time()
-                pulse.check(now_s)
-                wake_s = pulse.next_due_s(now_s)
-                if not pulse.is_busy:
-                    # Else answers may lie unread, and nobody is late.
-                    await self._ask(websocket, now_s)
-                    if pulse.ping_due(now_s):
-                        await self._send(websocket, self._feed.venue.rules.ping)
-                    wake_s = min(pulse.next_due_s(now_s), subscriptions.next_due_s())
-                text = ""
-                with trio.move_on_at(wake_s):
-                    text = await self._woken.receive()
-                if text:
-                    await self._send(websocket, text)
+            await talk.speak(partial(self._send, websocket))
         except ConnectionClosed:
-            # `_listen` ends too, once it has dealt with what came before the close, and says why.
+            # `listen` ends too, once it has dealt with what came before the close, and `_serve`
+            # says why.
             return
-
-    async def _ask(self, websocket: WebSocketConnection, now_s: float) -> None:
-        """Send the subscriptions that are due, and tell which are late."""
-        due = self._subscriptions.due(now_s)
-        for request in due.requests:
-            await self._send(websocket, request.text)
-        for change in due.changes:
-            _log.warning("%s: %s: %s", self._name, change.channel, change.reason)
-            await self._context.report(change)
 
     async def _send(self, websocket: WebSocketConnection, text: str) -> None:
         """A text frame. One that cannot be sent ends the link, because half of it may be gone.
@@ -259,58 +254,6 @@ class _Link:
             await websocket.send_message(text)
         if scope.cancelled_caught:
             raise VenueUnavailable(f"{self._title} does not read what is sent to it")
-
-    async def _listen(self, inlet: Inlet) -> None:
-        """Work off what comes, until the websocket has closed and the last batch is done."""
-        async for batch in inlet.batches:
-            since_s = trio.current_time()
-            self._pulse.work()
-            had_data = await self._intake.take(batch)
-            now_s = trio.current_time()
-            self._pulse.rest(now_s, had_data=had_data)
-            if now_s - since_s >= _LONG_S:
-                self._subscriptions.excuse(now_s - since_s)
-                self._wake("")
-
-    def _heard(self, channels: set[str]) -> None:
-        self._subscriptions.heard(channels, trio.current_time())
-
-    async def _heed(self, control: Control) -> None:
-        """Raises: PlannedReconnect on a notice; VenueRefused where nothing is left to hear."""
-        match control:
-            case Ack():
-                self._subscriptions.acknowledged(control.id)
-            case Refused():
-                now_s = trio.current_time()
-                _log.warning("%s: %s", self._name, control.reason)
-                for change in self._subscriptions.refused(control, now_s):
-                    await self._context.report(change)
-                self._stop_if_all_refused(now_s)
-                self._wake("")
-            case Notice():
-                raise PlannedReconnect(control.reason)
-            case Heartbeat():
-                self._pulse.answers = True
-                self._wake(control.answer)
-            case Ignored():
-                self._feed.counts.ignored += 1
-            case _:
-                assert_never(control)
-
-    def _wake(self, text: str) -> None:
-        try:
-            self._wakes.send_nowait(text)
-        except trio.WouldBlock:
-            # It is about to look at its deadlines; and who pings faster than that gets fewer
-            # answers.
-            return
-
-    def _stop_if_all_refused(self, now_s: float) -> None:
-        """Raises: VenueRefused, where everything is set aside."""
-        retry_after_s = self._subscriptions.retry_after_s(now_s)
-        if retry_after_s is not None:
-            reasons = dict.fromkeys(aside.reason for aside in self._feed.set_aside.values())
-            raise VenueRefused(", ".join(reasons), retry_after_s=retry_after_s)
 
     def _why_closed(self, websocket: WebSocketConnection) -> ConnectorError:
         """The close code in words. Coming back is right after all but the venue's fatal ones."""

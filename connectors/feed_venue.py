@@ -51,7 +51,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """The venue is about to close this connection and wants us to come back."""
+    """The venue is about to close this connection: another one is to take over before."""
 
     reason: str
 
@@ -116,6 +116,14 @@ class FeedVenue(Protocol):
 
     def subscribe_requests(self) -> Sequence[Request]:
         """All there is to ask for; the same ids each time."""
+        ...
+
+    def order_key(self, event: Event) -> int | None:
+        """What tells where an event stands among those of its channel and instrument.
+
+        It never falls from one event to the next and is the same on every connection; events with the same key differ
+        in their data. None where the venue gives nothing of the kind.
+        """
         ...
 
     def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:

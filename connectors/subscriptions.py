@@ -89,6 +89,14 @@ class Subscriptions:
         self._mute: set[str] = set()
         """The channels whose silence has been reported."""
 
+    @property
+    def are_settled(self) -> bool:
+        """Whether each is acknowledged or set aside, so that nothing is awaited but data."""
+        return all(
+            (asked.ask_s == inf and asked.answer_by_s == inf) or asked.request.id in self._set_aside
+            for asked in self._asked.values()
+        )
+
     def opening(self, now_s: float) -> list[StateChange]:
         """The channels that cannot come up, because all that feeds them is set aside."""
         return [change for name in self._heard_s if (change := self._refusal(name, now_s))]

@@ -1,11 +1,11 @@
 """One connection to a venue, from connecting to its end: in memory with a jumping clock, at the edges over sockets.
 
-The venue is a made-up one whose frames are plain words: `ok a`, `no a`, `later a`, `a 12.5` (data), `pong`, `bye`.
+How one connection takes over from another is in `test_handover`.
 """
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from math import inf
 
@@ -13,8 +13,6 @@ import pytest
 import trio
 import trio.testing
 from trio_websocket import (
-    CloseReason,
-    ConnectionClosed,
     WebSocketConnection,
     WebSocketRequest,
     serve_websocket,
@@ -31,81 +29,11 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.dial import Address
-from connectors.feed import Feed, PlannedReconnect
-from connectors.feed_venue import Ack, Control, FeedRules, Heartbeat, Ignored, Notice, Refused, Request
+from connectors.feed import Feed
 from connectors.inlet import BATCHES
 from connectors.intake import FeedStatistics
 from protocol.frames import close_frame, ping_frame, text_frame
-
-Script = Callable[[WebSocketConnection], Awaitable[None]]
-
-RULES = FeedRules(
-    ping="ping",
-    ping_after_s=20,
-    pong_s=10,
-    requests_per_hour=480,
-    connect_spacing_s=0.3,
-    fatal_close_codes=frozenset({4002}),
-)
-
-
-class Words:
-    """The made-up venue."""
-
-    name, title, rules = "words", "Words", RULES
-
-    def __init__(self, *instruments: str) -> None:
-        self.channels = tuple(f"{instrument}price" for instrument in instruments)
-        self._instruments = instruments
-
-    def subscribe_requests(self) -> list[Request]:
-        return [Request(name, f"give {name}", (f"{name}price",), name.upper()) for name in self._instruments]
-
-    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:
-        match payload.decode(errors="replace").split():
-            case ["ok", id_]:
-                return Ack(id_)
-            case ["no", id_]:
-                return Refused(id_, f"unknown to Words: {id_.upper()}", retry=False)
-            case ["later", id_]:
-                return Refused(id_, "Words is busy", retry=True)
-            case ["bye"]:
-                return Notice("Words is about to close")
-            case ["pong"]:
-                return Heartbeat()
-            case ["ping"]:
-                return Heartbeat(answer="pong")
-            case ["news"]:
-                return Ignored("news")
-            case [name, price]:
-                return [Event(f"{name}price", name.upper(), payload, received_ms, price)]
-            case _:
-                raise PayloadError(f"Words sent {payload!r}")
-
-
-class Hub:
-    """A context that writes everything down."""
-
-    def __init__(self) -> None:
-        self.prices: list[str] = []
-        self.changes: list[StateChange] = []
-        self.open = trio.Event()
-        self.open.set()
-        self.first = trio.Event()
-        self.hundred = trio.Event()
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        await self.open.wait()
-        self.prices += [event.price for event in events]
-        self.first.set()
-        if len(self.prices) >= 100:
-            self.hundred.set()
-
-    async def report(self, change: StateChange) -> None:
-        self.changes.append(change)
-
-    def now_ms(self) -> int:
-        return 1_765_211_445_122
+from tests.connectors.scripted_venue import Hub, Script, Venue, Words, say
 
 
 @pytest.fixture
@@ -124,44 +52,6 @@ async def failure_of(feed: Feed, hub: Hub) -> ConnectorError:
     return caught.value
 
 
-class Venue:
-    """The other end in memory: each dial of the feed is one run of the script."""
-
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.answers_pings = True
-        self.streams: list[trio.abc.Stream] = []
-        self.far: list[trio.abc.Stream] = []
-        self.heard: list[str] = []
-        self.closes: list[CloseReason | None] = []
-        self.paths: list[tuple[str, dict[bytes, bytes]]] = []
-        self.nursery: trio.Nursery
-
-    async def dial(self, address: Address, **_: object) -> trio.abc.Stream:
-        near, far = trio.testing.memory_stream_pair()
-        self.streams.append(near)
-        self.far.append(far)
-        self.nursery.start_soon(self._serve, far)
-        return near
-
-    async def _serve(self, stream: trio.abc.Stream) -> None:
-        async with trio.open_nursery() as nursery:
-            request = await wrap_server_stream(nursery, stream)
-            self.paths.append((request.path, dict(request.headers)))
-            websocket = await request.accept()
-            nursery.start_soon(self.script, websocket)
-            try:
-                while True:
-                    heard = await websocket.get_message()
-                    assert isinstance(heard, str)
-                    self.heard.append(heard)
-                    if heard == "ping" and self.answers_pings:
-                        await websocket.send_message("pong")
-            except ConnectionClosed as closed:
-                self.closes.append(closed.reason)
-                nursery.cancel_scope.cancel()
-
-
 @pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery) -> Callable[[Script], Venue]:
     """Gives the feed a scripted venue for its dials."""
@@ -173,16 +63,6 @@ def in_memory(monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery) -> Callabl
         return venue
 
     return install
-
-
-def say(*texts: str, every_s: float = 0, times: int = 1) -> Script:
-    async def script(websocket: WebSocketConnection) -> None:
-        for _ in range(times):
-            for text in texts:
-                await websocket.send_message(text)
-            await trio.sleep(every_s)
-
-    return script
 
 
 class TestConversation:
@@ -326,28 +206,19 @@ class TestConversation:
         assert venue.heard == ["give a", "give a"]
         assert hub.changes == [StateChange("aprice", "stale", "Words is busy", 15)]
 
-    async def test_a_notice_of_the_end_is_a_planned_reconnect_after_what_came_before(
-        self, autojump_clock: trio.testing.MockClock, in_memory: Callable[[Script], Venue], hub: Hub
-    ) -> None:
-        in_memory(say("a 1", "bye", "a 2"))
-        error = await failure_of(make_feed("a"), hub)
-        assert isinstance(error, PlannedReconnect)
-        assert str(error) == "Words is about to close"
-        assert hub.prices[:1] == ["1"]
-
     async def test_pings_while_we_are_closing_do_not_hide_the_reason(
         self, autojump_clock: trio.testing.MockClock, in_memory: Callable[[Script], Venue], hub: Hub
     ) -> None:
         async def script(websocket: WebSocketConnection) -> None:
             # trio-websocket's reader cannot answer these once we have begun to close, and raises.
             with suppress(trio.BrokenResourceError):
-                await venue.far[0].send_all(text_frame(b"bye") + ping_frame())
+                await venue.far[0].send_all(text_frame(b"no a") + ping_frame())
                 while True:
                     await venue.far[0].send_all(ping_frame())
                     await trio.sleep(0.01)
 
         venue = in_memory(script)
-        assert isinstance(await failure_of(make_feed("a"), hub), PlannedReconnect)
+        assert str(await failure_of(make_feed("a"), hub)) == "unknown to Words: A"
 
     async def test_the_venues_own_ping_text_is_answered(
         self, autojump_clock: trio.testing.MockClock, in_memory: Callable[[Script], Venue], hub: Hub

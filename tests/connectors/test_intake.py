@@ -30,6 +30,9 @@ class Letters:
     def subscribe_requests(self) -> list[Request]:
         return []
 
+    def order_key(self, event: Event) -> int | None:
+        raise AssertionError("the intake takes events as they come")
+
     def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:
         if payload.startswith(b"d"):
             return [Event("letters", "A/B", payload, received_ms)]

@@ -52,6 +52,21 @@ def test_a_subscription_without_an_answer_is_reported_and_asked_for_again_later_
     assert subscriptions.next_due_s() == 65
 
 
+def test_they_are_settled_when_nothing_is_awaited_but_data() -> None:
+    subscriptions = ledger(BTC, ETH, NOPE)
+    assert not subscriptions.are_settled
+    subscriptions.due(0)
+    assert not subscriptions.are_settled
+    subscriptions.acknowledged("a")
+    subscriptions.refused(Refused("c", UNKNOWN, retry=False), 1)
+    assert not subscriptions.are_settled
+    subscriptions.refused(Refused("b", "busy", retry=True), 1)
+    assert not subscriptions.are_settled
+    asked(subscriptions, 16)
+    subscriptions.acknowledged("b")
+    assert subscriptions.are_settled
+
+
 def test_an_acknowledged_channel_without_data_is_stale_and_heals_with_data() -> None:
     subscriptions = ledger(NOPE)
     subscriptions.due(0)

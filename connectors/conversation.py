@@ -1,0 +1,179 @@
+"""What is said on one connection to a venue: subscriptions, heartbeats, data, and what follows from each.
+
+It neither opens the connection nor knows the websocket: it is given batches of payloads and a function
+that sends a text. Two tasks run it:
+
+    speak     sends all that is sent: subscriptions, heartbeats; and notices silence
+    listen    has the `Intake` work off batches of payloads
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Final, NoReturn, assert_never
+
+import trio
+
+from connectors.base import Context, VenueRefused
+from connectors.feed_venue import Ack, Control, FeedVenue, Heartbeat, Ignored, Notice, Refused
+from connectors.inlet import Batch
+from connectors.intake import FeedStatistics, Intake
+from connectors.pulse import Pulse
+from connectors.subscriptions import SetAside, Subscriptions
+
+_log: Final = logging.getLogger(__name__)
+
+_LONG_S: Final = 1.0
+"""A hub that is busy for so long delays what is owed to us by as much."""
+
+
+class Conversation:
+    """One connection's, from before it is opened to its end."""
+
+    def __init__(
+        self,
+        venue: FeedVenue,
+        context: Context,
+        counts: FeedStatistics,
+        set_aside: dict[str, SetAside],
+        *,
+        silence_s: float,
+        data_s: float,
+        noticed: Callable[[str], None],
+    ) -> None:
+        """The connection is about to be opened.
+
+        `noticed` is called with the reason when the venue announces the connection's end; for the other arguments see
+        `Feed`.
+        """
+        self._began_s = now_s = trio.current_time()
+        self._venue = venue
+        self._context = context
+        self._counts = counts
+        self._set_aside = set_aside
+        self._noticed = noticed
+        self._subscriptions = Subscriptions(
+            venue.subscribe_requests(),
+            set_aside,
+            title=venue.title,
+            data_s=data_s,
+            requests_per_hour=venue.rules.requests_per_hour,
+            now_s=now_s,
+        )
+        self._intake = Intake(venue, context, counts, heed=self._heed, heard=self._heard)
+        self._pulse = Pulse(venue.title, venue.rules, silence_s=silence_s, now_s=now_s)
+        self._wakes, self._woken = trio.open_memory_channel[str](16)
+        """Wakes `speak`: a text to send, or "" where only the deadlines have changed."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every subscription is acknowledged or set aside."""
+        return self._subscriptions.are_settled
+
+    async def prepare(self) -> None:
+        """Before connecting: tell what cannot come up.
+
+        Raises:
+            VenueRefused: nothing can.
+        """
+        now_s = trio.current_time()
+        for change in self._subscriptions.opening(now_s):
+            await self._context.report(change)
+        self._stop_if_all_refused(now_s)
+
+    def begin(self) -> None:
+        """The connection is open: what the venue owes us, it owes from now on."""
+        now_s = trio.current_time()
+        self._pulse.rest(now_s, had_data=True)
+        self._subscriptions.excuse(now_s - self._began_s)
+
+    async def speak(self, send: Callable[[str], Awaitable[None]]) -> NoReturn:
+        """Send what is due.
+
+        Raises:
+            VenueUnavailable: the venue is silent.
+            Exception: whatever `send` raises.
+        """
+        pulse, subscriptions = self._pulse, self._subscriptions
+        while True:
+            now_s = trio.current_time()
+            pulse.check(now_s)
+            wake_s = pulse.next_due_s(now_s)
+            if not pulse.is_busy:
+                # Else answers may lie unread, and nobody is late.
+                await self._ask(send, now_s)
+                if pulse.ping_due(now_s):
+                    await send(self._venue.rules.ping)
+                wake_s = min(pulse.next_due_s(now_s), subscriptions.next_due_s())
+            text = ""
+            with trio.move_on_at(wake_s):
+                text = await self._woken.receive()
+            if text:
+                await send(text)
+
+    async def listen(self, batches: AsyncIterable[Batch]) -> None:
+        """Work off what comes, to the end of the batches.
+
+        Raises:
+            PayloadError: too much of it cannot be read.
+            VenueRefused: nothing is left to hear.
+        """
+        async for batch in batches:
+            since_s = trio.current_time()
+            self._pulse.work()
+            had_data = await self._intake.take(batch)
+            now_s = trio.current_time()
+            self._pulse.rest(now_s, had_data=had_data)
+            if now_s - since_s >= _LONG_S:
+                self._subscriptions.excuse(now_s - since_s)
+                self._wake("")
+
+    async def _ask(self, send: Callable[[str], Awaitable[None]], now_s: float) -> None:
+        """Send the subscriptions that are due, and tell which are late."""
+        due = self._subscriptions.due(now_s)
+        for request in due.requests:
+            await send(request.text)
+        for change in due.changes:
+            _log.warning("%s: %s: %s", self._venue.name, change.channel, change.reason)
+            await self._context.report(change)
+
+    def _heard(self, channels: set[str]) -> None:
+        self._subscriptions.heard(channels, trio.current_time())
+
+    async def _heed(self, control: Control) -> None:
+        """Raises: VenueRefused where nothing is left to hear."""
+        match control:
+            case Ack():
+                self._subscriptions.acknowledged(control.id)
+            case Refused():
+                now_s = trio.current_time()
+                _log.warning("%s: %s", self._venue.name, control.reason)
+                for change in self._subscriptions.refused(control, now_s):
+                    await self._context.report(change)
+                self._stop_if_all_refused(now_s)
+                self._wake("")
+            case Notice():
+                self._noticed(control.reason)
+            case Heartbeat():
+                self._pulse.answers = True
+                self._wake(control.answer)
+            case Ignored():
+                self._counts.ignored += 1
+            case _:
+                assert_never(control)
+
+    def _wake(self, text: str) -> None:
+        try:
+            self._wakes.send_nowait(text)
+        except trio.WouldBlock:
+            # It is about to look at its deadlines; and who pings faster than that gets fewer
+            # answers.
+            return
+
+    def _stop_if_all_refused(self, now_s: float) -> None:
+        """Raises: VenueRefused, where everything is set aside."""
+        retry_after_s = self._subscriptions.retry_after_s(now_s)
+        if retry_after_s is not None:
+            reasons = dict.fromkeys(aside.reason for aside in self._set_aside.values())
+            raise VenueRefused(", ".join(reasons), retry_after_s=retry_after_s)
