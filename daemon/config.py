@@ -28,8 +28,8 @@ Bytes: TypeAlias = Annotated[int, Meta(ge=1024, le=2**40)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
 Percent: TypeAlias = Annotated[float, Meta(gt=0, le=1000)]
 
-IGNORED_VARIABLES: Final = frozenset({"TICKERD_RECORDED"})
-"""Not settings of the daemon: where its tests find recorded payloads."""
+IGNORED_VARIABLES: Final = frozenset({"TICKERD_RECORDED", "TICKERD_REQUIRE_BROWSER"})
+"""Not settings of the daemon but of its tests: where recorded payloads are, and whether a browser must be there."""
 
 CADENCE_S: Final = 10.0
 """Of a scheduled channel that says nothing else."""
