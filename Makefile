@@ -7,7 +7,7 @@ PACKAGES := daemon connectors protocol
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check bench format lock clean
+.PHONY: help install demo test check bench soak format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,11 +25,15 @@ $(STAMP): requirements.lock pyproject.toml
 demo: install ## start the daemon against simulated venues
 	@$(BIN)/tickerd demo
 
-# Two runs: protocol/ has to be covered by its own tests alone, then the whole suite.
+# protocol/ has to be covered by its own tests alone. The browser's tests mostly wait for a browser, so they run beside
+# the others; what they say comes last.
 test: install ## run the tests
 	$(BIN)/coverage run --branch --source=protocol -m pytest --quiet tests/protocol
 	$(BIN)/coverage report --fail-under=100
-	$(BIN)/python -m pytest -r s
+	@said=$$(mktemp); \
+	$(BIN)/python -m pytest -r s -p no:cacheprovider tests/browser >$$said 2>&1 & browser=$$!; \
+	$(BIN)/python -m pytest -r s --ignore tests/browser; rest=$$?; \
+	wait $$browser; page=$$?; cat $$said; rm -f $$said; exit $$((rest | page))
 
 check: install ## check format, lint and types
 	$(BIN)/ruff format --check .
@@ -39,6 +43,10 @@ check: install ## check format, lint and types
 # `make bench QUICK=1` takes about a minute; `make bench MARKDOWN=FILE` writes the report there too.
 bench: install ## measure the daemon beside a bare write loop (QUICK=1)
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(MARKDOWN),--markdown $(MARKDOWN))
+
+# `make soak MINUTES=30 SEED=7`: another length, other clients and other faults.
+soak: install ## stay sane among 200 bad clients and failing venues (MINUTES=3)
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1)
 
 format: install ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .

@@ -1,18 +1,17 @@
 """What the user wrote down runs unchanged: the commands, the Python client, the JavaScript client's validator."""
 
-import asyncio
-import contextlib
-import io
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from websockets.sync.client import connect
 
 from tests.process.minute import Minute
@@ -52,21 +51,18 @@ def _seeds_port() -> int:
     return 8000
 
 
-def test_the_python_client_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_client_runs_unchanged(tmp_path: Path) -> None:
+    program = tmp_path / "client.py"
     with tickerd("demo", "--port", str(_seeds_port())) as process:
         wait_ready(process.port)
-        printed = io.StringIO()
-        running = asyncio.run
-
-        def run_for_a_while(main: Any) -> None:
-            with contextlib.suppress(TimeoutError):
-                running(asyncio.wait_for(main, 4))
-
-        monkeypatch.setattr(asyncio, "run", run_for_a_while)
-        program = PYTHON_CLIENT.replace("localhost:8000", f"localhost:{process.port}")
-        with contextlib.redirect_stdout(printed):
-            exec(compile(program, "the user's client", "exec"), {})  # noqa: S102 - the point of the test
-    received = [line.removeprefix("Received: ") for line in printed.getvalue().splitlines()]
+        program.write_text(PYTHON_CLIENT.replace("localhost:8000", f"localhost:{process.port}"))
+        client = subprocess.Popen([sys.executable, "-u", str(program)], stdout=subprocess.PIPE, text=True)
+        assert client.stdout is not None
+        printed = [client.stdout.readline().rstrip() for _ in range(35)]
+        client.kill()
+        client.wait(5)
+        client.stdout.close()
+    received = [line.removeprefix("Received: ") for line in printed]
     updates = [line for line in received if "'type': 'price_update'" in line]
     assert len(updates) >= 20, received[:5]
     assert any("'instrument': 'BTC/USDT'" in line and "'connector_id': 'binance_prices'" in line for line in updates)
