@@ -67,7 +67,9 @@ async def serve(config: Config, *, announce: Callable[[Sequence[str]], None]) ->
         OSError: a listener cannot be opened; its `filename` names the address and port.
         ssl.SSLError: the certificate or key cannot be used.
     """
-    raise_descriptor_limit(config.limits.clients + _FILES_BESIDE_CLIENTS)
+    files = raise_descriptor_limit(config.limits.clients + _FILES_BESIDE_CLIENTS)
+    clients, backlog = config.limits.clients, config.server.backlog
+    _log.info("room for %d clients: %d open files are allowed, %d connections may wait", clients, files, backlog)
     archive = await trio.to_thread.run_sync(_open_archive, config) if config.tape.path else None
     try:
         return await _serve(config, archive, announce)
