@@ -7,7 +7,7 @@ PACKAGES := daemon connectors protocol
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check bench soak format lock clean
+.PHONY: help install demo test check bench soak rehearse format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ bench: install ## measure the daemon beside a bare write loop (QUICK=1)
 # `make soak MINUTES=30 SEED=7`: another length, other clients and other faults.
 soak: install ## stay sane among 200 bad clients and failing venues (MINUTES=3)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1)
+
+# Every pause that a simulated venue asks for is waited for; the longest is two minutes.
+rehearse: install ## play every fault of the simulated venues to a daemon
+	@$(BIN)/tickerd rehearse --patience 130
 
 format: install ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .

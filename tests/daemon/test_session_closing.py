@@ -63,7 +63,9 @@ VIOLATIONS = {
 
 
 @pytest.mark.parametrize("what", VIOLATIONS)
-async def test_a_violation_is_told_by_its_close_code_and_ends_the_connection(what: str) -> None:
+async def test_a_violation_is_told_by_its_close_code_and_ends_the_connection(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
     frames, code = VIOLATIONS[what]
     async with open_gateway() as gateway, await gateway.client() as client, await gateway.client() as other:
         await client.subscribe("bitcoinprice")
@@ -74,6 +76,26 @@ async def test_a_violation_is_told_by_its_close_code_and_ends_the_connection(wha
         await client.ended()
         gateway.publish(price(1))
         assert (await other.message())["price"] == 1.5
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("limit_bytes", [2048, 4096])
+async def test_a_message_over_the_limit_is_no_failure_of_ours(
+    limit_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """trio-websocket's reader, which takes 4096 bytes at a time, goes on for one more read beside the session's."""
+    async with open_gateway(limits=limits(message_bytes=limit_bytes)) as gateway, await gateway.client() as client:
+        await client.send(b"x" * (limit_bytes + 200))
+        assert (await client.closed()).code == 1009
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await client.send(b"and more")
+        await client.send(struct.pack("!H", 1009), CLOSE)
+        await client.stream.aclose()
+        with trio.fail_after(SOON_S):
+            for session in gateway.sessions:
+                await session.wait_gone()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_text_on_messagepack_is_unsupported_data() -> None:

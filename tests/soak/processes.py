@@ -1,0 +1,167 @@
+"""The two processes of a soak: the simulated venues, and the daemon; and what the daemon costs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tests.soak.observed import COUNT
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+START_S: Final = 30.0
+STOP_S: Final = 20.0
+
+CONFIG: Final = """\
+[server]
+host = "127.0.0.1"
+port = 0
+
+[limits]          # short, so that all of them are met within minutes
+ping_every_s = 4
+silent_after_s = 16
+write_deadline_s = 14
+grace_s = 5
+
+[tape]            # some eight seconds, so that clients fall out of it
+entries = 300
+
+[supervisor]      # venues come back soon, and are given up never
+backoff_base_s = 0.2
+backoff_cap_s = 1.0
+stable_after_s = 3.0
+breaker_after = 1000
+breaker_s = 2.0
+restarts = 100000
+
+[connectors.binance]
+base_url = "http://127.0.0.1:{venues}"
+timeout_s = 2.0
+
+[connectors.okx]
+url = "ws://127.0.0.1:{venues}/ws/v5/public"
+silence_s = 2.0
+timeout_s = 2.0
+
+[connectors.coingecko]
+base_url = "http://127.0.0.1:{venues}/api/v3"
+plan = "unlimited"
+timeout_s = 2.0
+
+[channels.binance_prices]
+cadence_s = 1.0
+[channels.binance_orderbook]
+cadence_s = 1.0
+[channels.binance_24hr]
+cadence_s = 1.0
+[channels.coingecko_global]
+cadence_s = 2.0
+[channels.coingecko_top]
+cadence_s = 2.0
+[channels.coingecko_trending]
+cadence_s = 2.0
+"""
+"""The daemon's configuration; `{venues}` is the simulator's port."""
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What the daemon takes at one moment. `memory_kib` is resident (VmRSS, proc(5)), without the kernel's buffers."""
+
+    memory_kib: int
+    files: int
+    tasks: int
+
+
+class Process:
+    """One process whose output goes to a file."""
+
+    def __init__(self, log: Path, *arguments: object) -> None:
+        self.log = log
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *map(str, arguments)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def port(self) -> int:
+        """Where it listens, as soon as it says so. Raises: RuntimeError, where it does not."""
+        deadline_s = time.monotonic() + START_S
+        while time.monotonic() < deadline_s and self.alive:
+            found = re.search(
+                r"^listening on http://127\.0\.0\.1:(\d+)$", self.log.read_text(errors="replace"), re.MULTILINE
+            )
+            if found is not None:
+                return int(found[1])
+            time.sleep(0.05)
+        raise RuntimeError(f"{self.log} says nothing about listening")
+
+    def stop(self) -> int | None:
+        """SIGTERM; the exit code, or None where it had to be killed."""
+        if self.alive:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return None
+
+
+class Daemon(Process):
+    """`tickerd run`, with its tasks counted."""
+
+    def __init__(self, folder: Path, venues_port: int) -> None:
+        config, self._count = folder / "tickerd.toml", folder / "tasks"
+        config.write_text(CONFIG.format(venues=venues_port), encoding="utf-8")
+        super().__init__(folder / "daemon.log", "tests.soak.observed", self._count, "run", "--config", config)
+
+    def cost(self) -> Cost:
+        """What it takes now. Raises: RuntimeError, where it has ended."""
+        process = Path("/proc", str(self.pid))
+        found = re.search(r"^VmRSS:\s+(\d+) kB$", process.joinpath("status").read_text(), re.MULTILINE)
+        if found is None:
+            raise RuntimeError("the daemon has ended")
+        (tasks,) = COUNT.unpack(self._count.read_bytes())
+        return Cost(int(found[1]), len(os.listdir(process / "fd")), tasks)
+
+    def tracebacks(self) -> list[str]:
+        """The lines of its log that hold a traceback (a record is one line)."""
+        return [line for line in self.log.read_text(errors="replace").splitlines() if "Traceback" in line]
+
+
+@contextmanager
+def running(folder: Path, seed: int, okx_rate: float) -> Iterator[tuple[int, Daemon]]:
+    """The simulator (its port) and the daemon before it; both are certainly gone afterwards."""
+    simulate = ("simulate", "--port", 0, "--seed", seed, "--okx-rate", okx_rate, "--config-out", folder / "venues.toml")
+    venues = Process(folder / "venues.log", "daemon", *simulate)
+    try:
+        port = venues.port()
+        daemon = Daemon(folder, port)
+        try:
+            yield port, daemon
+        finally:
+            daemon.stop()
+    finally:
+        venues.stop()

@@ -1,0 +1,231 @@
+"""The course of a soak: processes, witnesses, a first wave of clients, a measure, clients and faults, a measure.
+
+The first wave is there so that what is allocated once for good (allocator arenas, caches, the tape at its full length)
+counts as *before*. Then what the daemon takes must come back to that, with all clients gone and all faults over:
+
+* tasks and open files: not one more than the most that was seen before;
+* memory: at most `SLACK_KIB` more. With the thousands of sessions of a soak, that is a few hundred bytes for each; what
+  an allocator keeps for fragmentation lies well within.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import httpx
+import msgspec
+import trio
+
+from tests.soak.checker import Checker, Offence
+from tests.soak.client import Client, Tally
+from tests.soak.listener import Asked, Witness
+from tests.soak.processes import Cost, Daemon, running
+from tests.soak.record import Session
+from tests.soak.reference import Reference
+from tests.soak.venue_faults import VenueFaults
+from tests.soak.wire import Connection, EndedError
+
+OKX_RATE: Final = 8.0
+SLACK_KIB: Final = 12 * 1024
+LIVE_WITHIN_S: Final = 40.0
+BACK_WITHIN_S: Final = 30.0
+_BASELINE_S: Final = 3.0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How long, how many, and which draws."""
+
+    seconds: float
+    clients: int
+    seed: int
+
+    @property
+    def first_wave_s(self) -> float:
+        """How long the first wave takes."""
+        return min(20.0, self.seconds / 4)
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What came of it.
+
+    Attributes:
+        wrong: What is wrong beside clients' records, a line each.
+        offences: What is wrong in clients' records.
+    """
+
+    wrong: list[str] = []
+    offences: list[Offence] = []
+    clients: int = 0
+    sessions: int = 0
+    messages: int = 0
+    witnessed: dict[str, int] = {}
+    explained: dict[str, int] = {}
+    faults: dict[str, int] = {}
+    deeds: dict[str, int] = {}
+    closes: dict[str, int] = {}
+    said: dict[str, int] = {}
+    before: Cost | None = None
+    after: Cost | None = None
+    exit_code: int | None = None
+
+
+def soak(plan: Plan, folder: Path) -> Result:
+    """Run it all; logs and configuration are left in the folder."""
+    result = Result()
+    with running(folder, plan.seed, OKX_RATE) as (venues_port, daemon):
+        reference, clients, tally = Reference(), list[Client](), Tally()
+        faults = VenueFaults(venues_port, plan.seed)
+        port = daemon.port()
+        try:
+            trio.run(partial(_course, plan, port, faults, daemon, reference, clients, tally, result))
+        except* (RuntimeError, httpx.HTTPError, OSError) as errors:
+            result.wrong += [f"it ended too soon: {error!r}" for error in errors.exceptions]
+        if not daemon.alive:
+            result.wrong.append("the daemon ended by itself")
+        result.exit_code = daemon.stop()
+        if result.exit_code != 0:
+            result.wrong.append(f"the daemon's exit code on SIGTERM is {result.exit_code}")
+        result.wrong += daemon.tracebacks()
+    result.wrong += reference.broken
+    checker = Checker(reference)
+    for client in clients:
+        checker.client(client.sessions)
+    result.clients, result.sessions, result.messages = len(clients), checker.sessions, checker.messages
+    result.offences, result.explained = checker.offences, dict(checker.explained)
+    result.witnessed, result.faults = reference.channels(), dict(faults.played)
+    result.deeds, result.closes, result.said = dict(tally.deeds), dict(tally.closes), dict(tally.said)
+    return result
+
+
+async def _course(
+    plan: Plan,
+    port: int,
+    faults: VenueFaults,
+    daemon: Daemon,
+    reference: Reference,
+    clients: list[Client],
+    tally: Tally,
+    result: Result,
+) -> None:
+    channels = await _wait_live(port)
+    async with trio.open_nursery() as nursery:
+        for channel in channels:
+            await nursery.start(_witness, port, channel, reference, result)
+        await _wave(plan, port, channels, reference, tally, clients, plan.first_wave_s, 0)
+        await _wait_live(port)
+        result.before = await _baseline(daemon)
+        async with trio.open_nursery() as both:
+            both.start_soon(faults.run, trio.current_time() + plan.seconds)
+            both.start_soon(_wave, plan, port, channels, reference, tally, clients, plan.seconds, plan.clients)
+        await _wait_live(port)
+        result.after = await _back(daemon, result)
+        nursery.cancel_scope.cancel()
+
+
+async def _wave(
+    plan: Plan,
+    port: int,
+    channels: tuple[str, ...],
+    reference: Reference,
+    tally: Tally,
+    clients: list[Client],
+    seconds: float,
+    first: int,
+) -> None:
+    """All clients come and go for so long, and have left at the end."""
+    until_s = trio.current_time() + seconds
+    async with trio.open_nursery() as nursery:
+        for number in range(first, first + plan.clients):
+            client = Client(number, plan.seed, port, channels, reference, tally)
+            clients.append(client)
+            nursery.start_soon(client.run, until_s, min(25.0, seconds / 3))
+
+
+async def _witness(
+    port: int,
+    channel: str,
+    reference: Reference,
+    result: Result,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Take one channel without a break until cancelled. Whatever ends it makes the soak worthless, and is said."""
+    dice = random.Random(channel)
+    session = Session(-1, 0, "json")
+    try:
+        connection = await Connection.open(port, dice, "json", tiny=False)
+        listener = Witness(connection, session, dice, reference.add)
+        await listener.wait_welcome(LIVE_WITHIN_S)
+        await listener.subscribe(Asked(channels=(channel,)))
+        task_status.started()
+        while True:
+            await listener.listen(60.0)
+            if listener.counts.get("lagged"):
+                result.wrong.append(f"the witness of {channel} lagged: this machine is too slow for this soak")
+                return
+    except EndedError as end:
+        result.wrong.append(f"the witness of {channel} lost its connection: {end}")
+
+
+class _Channel(msgspec.Struct):
+    name: str
+    state: str
+
+
+class _Channels(msgspec.Struct):
+    channels: list[_Channel]
+
+
+async def _wait_live(port: int) -> tuple[str, ...]:
+    """Wait until every channel is live, and return their names. Raises: RuntimeError, where one is not in time."""
+    seen: list[_Channel] = []
+    async with httpx.AsyncClient(trust_env=False, headers={"connection": "close"}) as http:
+        with trio.move_on_after(LIVE_WITHIN_S):
+            while True:
+                answer = await http.get(f"http://127.0.0.1:{port}/channels")
+                seen = msgspec.json.decode(answer.content, type=_Channels).channels
+                if all(channel.state == "live" for channel in seen):
+                    return tuple(channel.name for channel in seen)
+                await trio.sleep(0.2)
+    raise RuntimeError(f"not all channels are live after {LIVE_WITHIN_S:g} s: {seen}")
+
+
+async def _baseline(daemon: Daemon) -> Cost:
+    """The most that the daemon takes over some seconds."""
+    seen: list[Cost] = []
+    end_s = trio.current_time() + _BASELINE_S
+    while trio.current_time() < end_s:
+        await trio.sleep(0.1)
+        seen.append(daemon.cost())
+    return Cost(max(c.memory_kib for c in seen), max(c.files for c in seen), max(c.tasks for c in seen))
+
+
+async def _back(daemon: Daemon, result: Result) -> Cost:
+    """Wait until the daemon is back to where it was; what it took last, and a word where it is not."""
+    before = result.before
+    assert before is not None
+    after = daemon.cost()
+    with trio.move_on_after(BACK_WITHIN_S):
+        while not _is_back(before, after):
+            await trio.sleep(0.2)
+            after = daemon.cost()
+    if not _is_back(before, after):
+        result.wrong.append(f"the daemon is not back to where it was (rule: {SLACK_KIB} KiB more): {before}, {after}")
+    return after
+
+
+def _is_back(before: Cost, after: Cost) -> bool:
+    return (
+        after.tasks <= before.tasks
+        and after.files <= before.files
+        and after.memory_kib <= before.memory_kib + SLACK_KIB
+    )
+
+
+def counted(counts: dict[str, int]) -> str:
+    """Counts in words, the most frequent first."""
+    return ", ".join(f"{name} {count}" for name, count in Counter(counts).most_common()) or "none"
