@@ -46,8 +46,8 @@ Item: TypeAlias = Sequence[Event] | StateChange
 _WRITE_BYTES = 64 * 1024
 """Frames joined for one write: about what a socket takes at once, so that a burst leaves nobody behind who keeps up."""
 
-_CHUNKS_KEPT = 64
-"""Joined stretches of the tape that are kept for the next client to come by: 4 MiB at most."""
+_CHUNKS_KEPT = 32
+"""Joined stretches of the tape that are kept for the next client to come by, with their frames: 4 MiB at most."""
 
 _REFUSED = "messages of an unknown channel, or with a price that is no number"
 _LAGGED = "clients read more slowly than the tape turns over: each was told how much it missed"
@@ -79,6 +79,7 @@ class Hub:
         self._subscribers: set[Subscriber] = set()
         self._events = self._refused = self._passes = self._deliveries = self.lagged = 0
         self._fresh_bytes = 0
+        self._behind: set[Subscriber] = set()
         self._chunks: dict[tuple[Selection, Format, int], Chunk] = {}
         self.room: Callable[[], Awaitable[None]] | None = None
         """Waits until the tape has positions for another pass; None where it always has."""
@@ -229,6 +230,7 @@ class Hub:
         position = self.tape.head if done == len(entries) else entries[done - 1].seq if done else head
         self.leave_group(subscriber)
         subscriber.cursor = Cursor(subscriber.selection, position, had)
+        self._behind.add(subscriber)
         for lane in subscriber.lanes.values():
             lane.group.fall_behind(subscriber, lane)
         subscriber.stream.stalled()
@@ -259,7 +261,7 @@ class Hub:
             cursor.advance(chunk, 0)
             if cursor.position < self.tape.head:
                 return True
-            subscriber.cursor = None
+            self._forget_cursor(subscriber)
             self.enter_group(subscriber)
             return False
         if stream.fd < 0:
@@ -271,6 +273,13 @@ class Hub:
         self._deliveries += done
         cursor.advance(chunk, done)
         return True
+
+    def _forget_cursor(self, subscriber: Subscriber) -> None:
+        """Its place is the head, or nowhere. What was made for those who are behind goes with the last of them."""
+        subscriber.cursor = None
+        self._behind.discard(subscriber)
+        if not self._behind:
+            self._chunks.clear()
 
     def _next_chunk(self, cursor: Cursor, format: Format) -> Chunk:
         """What comes next for a client that is behind; the same object for all who are at the same place."""
@@ -310,7 +319,7 @@ class Hub:
         """A client is gone; to be called before its file descriptor is closed. Doing so twice changes nothing."""
         self._subscribers.discard(subscriber)
         self.leave_group(subscriber)
-        subscriber.cursor = None
+        self._forget_cursor(subscriber)
         for lane in subscriber.lanes.values():
             self.intervals.leave(subscriber, lane)
         subscriber.lanes.clear()
@@ -361,6 +370,6 @@ class Hub:
             deliveries=self._deliveries,
             lagged=self.lagged,
             subscribers=len(self._subscribers),
-            behind=sum(subscriber.cursor is not None for subscriber in self._subscribers),
+            behind=len(self._behind),
             groups=len(self._groups),
         )

@@ -221,3 +221,5 @@ def test_what_is_made_once_for_many_is_not_taken_for_a_client_that_has_had_some_
     assert long.seqs() == list(range(1, 303))
     of_b = [message.seq for message in late.messages() if isinstance(message, PriceUpdate) and message.seq % 2 == 0]
     assert of_b == [300, 302]
+    assert fan.hub.statistics().behind == 0
+    assert not fan.hub._chunks, "what was made for those who are behind goes with the last of them"
