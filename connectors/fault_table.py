@@ -2,7 +2,9 @@
 
 A `Case` is one fault with its parameters. `expects` are states of the venue's channels (`connectors.base.State`): while
 the fault lasts, or right after one that acts once, clients must be told at least one of them. Where it is empty they
-must be told nothing but `live`: the daemon is to cope without a word. Whoever rehearses gives a fault its time, which
+must be told nothing but `live`: the daemon is to cope without a word. `live` itself is expected where a channel goes on
+and its status has to say why a part of it does not. What clients are told of the connection that an `Opening` cuts off,
+so that another one is opened, does not count. Whoever rehearses gives a fault its time, which
 must be longer than the daemon takes to notice (its silence limit, its next polls), by `Case.lasting`.
 """
 
@@ -23,6 +25,9 @@ TOLD_BROKEN: Final[frozenset[State]] = frozenset({"reconnecting", "down"})
 
 TOLD_SILENT: Final[frozenset[State]] = frozenset({"stale", "reconnecting", "down"})
 """Nothing comes."""
+
+TOLD_REMARK: Final[frozenset[State]] = frozenset({"live"})
+"""A part of what a channel carries does not come, and its status says so, while the rest goes on."""
 
 TOLD_NOTHING: Final[frozenset[State]] = frozenset()
 
@@ -114,7 +119,7 @@ _BY_TYPE: Final[dict[type[Fault], tuple[Case, ...]]] = {
     f.Silence: _cases(TOLD_SILENT, f.Silence(venue="okx"), f.Silence(venue="okx", pongs=False)),
     f.Mute: _cases(TOLD_SILENT, f.Mute(venue="okx")),
     f.AckMissing: (
-        *_cases(TOLD_BROKEN, f.AckMissing(venue="okx")),
+        *_cases(TOLD_NOTHING, f.AckMissing(venue="okx")),
         *_cases(TOLD_SILENT, f.AckMissing(venue="okx", data=False)),
     ),
     f.Disconnect: tuple(
@@ -142,10 +147,10 @@ _BY_TYPE: Final[dict[type[Fault], tuple[Case, ...]]] = {
         *_cases(TOLD_BROKEN, f.EmptyStrings(venue="binance", field="lastPrice")),
         *_cases(TOLD_NOTHING, f.EmptyStrings(venue="coingecko", field="name")),
     ),
-    f.Delisted: _cases(
-        TOLD_SILENT,
-        f.Delisted(venue="okx", instrument="BTC/USDT"),
-        f.Delisted(venue="binance", instrument="BTC/USDT"),
+    f.Delisted: (
+        *_cases(TOLD_SILENT, f.Delisted(venue="okx", instrument="BTC/USDT")),
+        # Its channels carry others too.
+        *_cases(TOLD_REMARK, f.Delisted(venue="binance", instrument="BTC/USDT")),
     ),
     f.ClockSkew: (
         *_everywhere(TOLD_NOTHING, f.ClockSkew, offset_s=-3_600.0),

@@ -84,6 +84,11 @@ class FaultyFrames:
                 return Written(b"".join(frames), place, torn=True)
         return Written(b"".join(frames), len(texts), torn=False)
 
+    def release(self, fault: int) -> bytes:
+        """The fault of that number is over: the frames of the tickers that waited for their successor."""
+        texts = [self._held.pop(key) for key in [key for key in self._held if key[0] == fault]]
+        return b"".join(map(text_frame, texts))
+
     def _kept_back(self, active: Sequence[ActiveFault]) -> bool:
         for one in active:
             mute = isinstance(one.fault, Mute) and self._connection >= one.first_connection

@@ -13,6 +13,7 @@ from connectors.faults import (
     HangUp,
     Notice,
     Opening,
+    OutOfOrder,
     Silence,
     SlowFrames,
 )
@@ -86,6 +87,10 @@ class OkxFaults(Container[str]):
             case Notice() if not cleared:
                 for session in held:
                     session.drop(1001, "service upgrade")
+            case OutOfOrder(how="swap"):
+                for session in self._sessions:
+                    if frames := self._frames[session.number].release(active.number):
+                        session.offer(frames)
         self._set_up()
 
     def admit(self, session: OkxSession) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `tickerd run`, `demo`, `simulate`, `check`.
+"""The command line: `tickerd run`, `demo`, `simulate`, `rehearse`, `check`.
 
 Exit codes: 0 for a clean stop, 2 for a wrong command line, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, 1
 for everything else. A user's mistake gets one line on standard error and no traceback; a traceback is a bug.
@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from daemon.arguments import parser
+from daemon.arguments import WRONG_USAGE, parser
 
 if TYPE_CHECKING:
     from daemon.config import Config, Log
@@ -29,7 +29,7 @@ CLEAN: Final = 0
 FAILED: Final = 1
 WRONG_CONFIG: Final = 78
 INTERRUPTED: Final = 130
-"""As shells report an end by SIGINT; here only for one that comes before the daemon listens to signals."""
+"""As shells report an end by SIGINT; here for one that comes before the daemon listens to signals, or a rehearsal."""
 
 _LISTENING_FAILED: Final = {errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
 _READING_FAILED: Final = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR}
@@ -143,6 +143,7 @@ def _announce(urls: Sequence[str]) -> None:
 def _simulate(arguments: argparse.Namespace) -> int:
     from connectors.fault_orders import Scenario, ScenarioError, load_scenario
     from connectors.recording import Recording, RecordingError
+    from connectors.simulated_coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S
     from connectors.simulator import Simulator
     from daemon import demo
     from daemon.config import Log
@@ -169,9 +170,48 @@ def _simulate(arguments: argparse.Namespace) -> int:
         stamp=arguments.stamp,
         recording=recording,
         scenario=scenario,
+        markets_period_s=arguments.cache_s or MARKETS_PERIOD_S,
+        slow_period_s=arguments.cache_s or SLOW_PERIOD_S,
     )
     start = partial(demo.simulate, simulator, arguments.port, ready)
     return _until_stopped(start, Log(), "choose another with --port")
+
+
+def _rehearse(arguments: argparse.Namespace) -> int:
+    import trio
+
+    from daemon import rehearsal, rehearsal_report
+    from daemon.rehearsal_judge import Verdict
+    from daemon.rehearsal_pair import ProcessError
+
+    try:
+        cases = rehearsal.chosen(arguments.only)
+    except ValueError as error:
+        raise _Failure(f"{error}; see tickerd rehearse --help", WRONG_USAGE) from None
+    if arguments.sample:
+        cases = rehearsal.samples(cases)
+    verdicts: list[Verdict] = []
+
+    def ended(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        if arguments.json:
+            _say(rehearsal_report.json_line(verdict))
+        else:
+            print(rehearsal_report.progress(len(verdicts), len(cases), verdict), file=sys.stderr, flush=True)
+
+    terms = rehearsal.Terms(arguments.seed, min(arguments.jobs, len(cases)), arguments.patience)
+    try:
+        played = trio.run(partial(rehearsal.rehearse, cases, terms, ended=ended))
+    except BaseExceptionGroup as error:
+        failed = next((leaf for leaf in _leaves(error) if isinstance(leaf, ProcessError)), None)
+        if failed is None:
+            raise
+        raise _Failure(str(failed)) from None
+    if verdicts and not arguments.json:
+        _say(rehearsal_report.table(verdicts))
+    if not played:
+        return INTERRUPTED
+    return CLEAN if all(verdict.is_well for verdict in verdicts) else FAILED
 
 
 def _write(path: Path, text: str) -> None:
@@ -229,7 +269,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-_COMMANDS: Final = {"run": _run, "demo": _demo, "simulate": _simulate, "check": _check}
+_COMMANDS: Final = {"run": _run, "demo": _demo, "simulate": _simulate, "rehearse": _rehearse, "check": _check}
 
 
 if __name__ == "__main__":

@@ -67,9 +67,6 @@ async def serve(config: Config, *, announce: Callable[[Sequence[str]], None]) ->
         OSError: a listener cannot be opened; its `filename` names the address and port.
         ssl.SSLError: the certificate or key cannot be used.
     """
-    files = raise_descriptor_limit(config.limits.clients + _FILES_BESIDE_CLIENTS)
-    clients, backlog = config.limits.clients, config.server.backlog
-    _log.info("room for %d clients: %d open files are allowed, %d connections may wait", clients, files, backlog)
     archive = await trio.to_thread.run_sync(_open_archive, config) if config.tape.path else None
     try:
         return await _serve(config, archive, announce)
@@ -81,7 +78,10 @@ async def serve(config: Config, *, announce: Callable[[Sequence[str]], None]) ->
 async def _serve(config: Config, archive: Archive | None, announce: Callable[[Sequence[str]], None]) -> int:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         daemon = Daemon(config, archive)
+        clients, backlog = config.limits.clients, config.server.backlog
+        files = raise_descriptor_limit(clients + _FILES_BESIDE_CLIENTS)
         listeners = await open_listeners(config.server)
+        _log.info("room for %d clients: %d open files are allowed, %d connections may wait", clients, files, backlog)
         failed = False
         try:
             async with trio.open_nursery() as root:

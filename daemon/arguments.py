@@ -35,6 +35,7 @@ def parser(version: str) -> argparse.ArgumentParser:
   tickerd run --config tickerd.toml         the same, as the file says
   tickerd check tickerd.toml                look a configuration over
   tickerd simulate --port 9000              the simulated venues as a process of their own
+  tickerd rehearse                          try every fault on a daemon, and see what clients are told
   TICKERD_SERVER__PORT=9000 tickerd run     the environment wins over the file""",
         prog="tickerd",
     )
@@ -44,6 +45,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_run(add)
     _add_demo(add)
     _add_simulate(add)
+    _add_rehearse(add)
     _add_check(add)
     return whole
 
@@ -117,6 +119,39 @@ def _add_simulate(add: _Add) -> None:
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="faults by the clock: TOML, [[step]] tables")
     parser.add_argument("--recorded", type=Path, metavar="DIR", help="serve a folder of recorded payloads instead")
     parser.add_argument("--stamp", action="store_true", help="put a monotonic stamp (ns) into each ticker frame")
+    parser.add_argument(
+        "--cache-s", type=_count, metavar="N", help="how long each of CoinGecko's answers stays (as the real ones do)"
+    )
+
+
+def _add_rehearse(add: _Add) -> None:
+    parser = add(
+        "Play every fault of the simulated venues to daemons started for it, with clients that note what they are "
+        "told, and print a table: what clients were told, time to notice, time to recover, messages lost or doubled. "
+        "Exit code 0 only if every fault ended well. It needs no network.",
+        """
+  tickerd rehearse
+  tickerd rehearse --only silence --only http_status
+  tickerd rehearse --sample                 one case of each fault
+  tickerd rehearse --patience 130           wait for every pause that a venue asks for, up to two minutes
+  tickerd rehearse --json                   one object a line""",
+        name="rehearse",
+        help="try every fault on a daemon",
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="decides all values (1)")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="FAULT", help="a fault by name; may be given again"
+    )
+    parser.add_argument("--sample", action="store_true", help="one case of each fault")
+    parser.add_argument("--jobs", type=_count, default=12, metavar="N", help="daemons side by side (12)")
+    parser.add_argument(
+        "--patience",
+        type=_count,
+        default=15,
+        metavar="S",
+        help="seconds to wait for recovery; a longer pause is well if clients were told of it (15)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of the table")
 
 
 def _add_check(add: _Add) -> None:
@@ -134,6 +169,12 @@ def _add_check(add: _Add) -> None:
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a whole number from 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 3600):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a whole number from 1 to 3600")
     return int(text)
 
 

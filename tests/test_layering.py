@@ -32,6 +32,7 @@ FENCED = {
     "trio_websocket": (
         "daemon/session.py",
         "daemon/client_stream.py",
+        "daemon/rehearsal_client.py",
         "connectors/feed.py",
         "connectors/simulator.py",
         "connectors/simulated_*.py",
@@ -278,8 +279,8 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
         (
             "daemon/hub.py",
             "from trio_websocket import ConnectionClosed",
-            "daemon/hub.py:1: only daemon/session.py, daemon/client_stream.py, connectors/feed.py, "
-            "connectors/simulator.py, connectors/simulated_*.py import trio_websocket",
+            "daemon/hub.py:1: only daemon/session.py, daemon/client_stream.py, daemon/rehearsal_client.py, "
+            "connectors/feed.py, connectors/simulator.py, connectors/simulated_*.py import trio_websocket",
         ),
         (
             "daemon/hub.py",

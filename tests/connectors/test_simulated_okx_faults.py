@@ -307,6 +307,20 @@ async def test_tickers_out_of_order_and_times_that_stand_still(autojump_clock: t
         await assert_healthy(connect)
 
 
+async def test_a_ticker_that_waits_for_its_successor_is_not_lost_at_the_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    simulator = Simulator(okx_rate=RATE, clock=clock)
+    async with in_memory(simulator) as connect:
+        client = await opened(connect, "BTC-USDT")
+        first = int((await client.ticker())["ts"])
+        order(simulator, fault="out_of_order")
+        await trio.sleep(0.15)
+        order(simulator, clear=True)
+        times = [int((await client.ticker())["ts"]) for _ in range(3)]
+        assert [later - earlier for earlier, later in pairwise([first, *times])] == pytest.approx([100] * 3, abs=2)
+
+
 async def test_the_notice_and_the_close_it_announces(autojump_clock: trio.testing.MockClock) -> None:
     simulator = Simulator(okx_rate=RATE, clock=clock)
     async with in_memory(simulator) as connect:

@@ -48,7 +48,7 @@ def complaint(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
 def test_help_has_examples_for_every_command(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     whole = capfd.readouterr().out
-    for command in ("run", "demo", "simulate", "check"):
+    for command in ("run", "demo", "simulate", "rehearse", "check"):
         assert f"\n  tickerd {command}" in whole
         assert main([command, "--help"]) == 0
         assert f"examples:\n  tickerd {command}" in capfd.readouterr().out
@@ -76,6 +76,9 @@ def test_the_version_is_told_without_loading_the_daemon() -> None:
         (["simulate", "--seed", "x"], "--seed"),
         (["simulate", "--okx-rate", "0"], "--okx-rate: got '0'; allowed: a number over 0"),
         (["simulate", "--okx-rate", "nan"], "--okx-rate"),
+        (["simulate", "--cache-s", "0"], "--cache-s: got '0'; allowed: a whole number from 1 to 3600"),
+        (["rehearse", "--jobs", "0"], "--jobs: got '0'; allowed: a whole number from 1 to 3600"),
+        (["rehearse", "--only", "rain"], "--only: got rain; allowed: silence, mute"),
         (["simulate", "--okx-rate", "fast"], "--okx-rate"),
         (["check"], "FILE"),
         (["check", "a", "two\nlines"], "two lines"),

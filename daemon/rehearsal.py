@@ -1,0 +1,232 @@
+"""`tickerd rehearse`: every fault that the simulated venues can have, played to a real daemon with real clients.
+
+Some pairs of a simulator and a daemon (`daemon.rehearsal_pair`) run side by side, and each takes the next case as soon
+as it is done with one:
+
+    all is live ─► switch the fault on ─► wait until clients are told (or, where they are not to be, for a while)
+        ▲                                                                                  │
+        └── until each topic has data again ◄── switch it off ◄── let it last a little ◄───┘
+
+What the clients noted meanwhile is then judged (`daemon.rehearsal_judge`). A pair is given up for a new one if
+something is broken, and after a case whose venue asked for a pause that is longer than the user's patience.
+"""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from connectors.fault_table import FAULTS, Case
+from connectors.faults import Delisted, ErrorBody, HttpStatus, Lasting, Notice
+from daemon.rehearsal_client import Pushes, order
+from daemon.rehearsal_judge import TROUBLE, Record, Told, Verdict, is_expected, judge, meets_s
+from daemon.rehearsal_pair import CHANNELS, START_S, Pair, ProcessError, running
+
+NOTICE_S: Final = 8.0
+"""Every limit of a rehearsal's daemon together is shorter than this: whatever is not noticed by then is not noticed."""
+
+LASTS_S: Final = 3.0
+"""How long a fault lasts that is to be borne without a word: longer than any limit, or it could not be seen to be."""
+
+AFTER_S: Final = 0.8
+"""How long a fault goes on after clients were told of it."""
+
+SETTLE_S: Final = 0.4
+"""After all is well again: whatever is doubled or late may still come."""
+
+OTHERS_S: Final = 2.0
+"""The other venues' channels have data at least so often."""
+
+_LOOK_S: Final = 0.2
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """How to rehearse.
+
+    Attributes:
+        seed: Decides all prices and whatever faults leave to chance.
+        jobs: Pairs side by side.
+        patience_s: How long to wait for recovery. Where clients are told of a pause that is longer, that is taken
+            for an end that is well.
+    """
+
+    seed: int = 1
+    jobs: int = 12
+    patience_s: float = 15.0
+
+
+def chosen(names: Sequence[str]) -> tuple[Case, ...]:
+    """The cases of these kinds of faults, or all. Whatever may make a venue ask for a long pause comes first.
+
+    Raises:
+        ValueError: there is no such fault; says which there are.
+    """
+    known = {kind.name: kind for kind in FAULTS}
+    strange = [name for name in names if name not in known]
+    if strange:
+        raise ValueError(f"--only: got {', '.join(strange)}; allowed: {', '.join(known)}")
+    cases = [case for name, kind in known.items() if not names or name in names for case in kind.cases]
+    return tuple(sorted(cases, key=_pause_s, reverse=True))
+
+
+def samples(cases: Iterable[Case]) -> tuple[Case, ...]:
+    """One case of each kind of fault among these, all venues as often as possible."""
+    by_name: dict[str, list[Case]] = {}
+    for case in cases:
+        by_name.setdefault(case.fault.name, []).append(case)
+    picked = dict.fromkeys(CHANNELS, 0)
+    found = []
+    for of_kind in sorted(by_name.values(), key=lambda cases: len({case.fault.venue for case in cases})):
+        case = min(of_kind, key=lambda case: picked[case.fault.venue])
+        picked[case.fault.venue] += 1
+        found.append(case)
+    return tuple(sorted(found, key=_pause_s, reverse=True))
+
+
+def _pause_s(case: Case) -> float:
+    """Roughly, how long the venue wants to be left alone."""
+    match case.fault:
+        case HttpStatus(status=418 | 429 as status, retry_after_s=None):
+            return 120.0 if status == 418 else 60.0
+        case ErrorBody():
+            return 60.0
+        case _:
+            return 0.0
+
+
+async def rehearse(cases: Iterable[Case], terms: Terms, *, ended: Callable[[Verdict], None]) -> bool:
+    """Play all cases, or until SIGINT or SIGTERM; `ended` is called as each ends. No process is left.
+
+    Returns:
+        Whether all were played.
+
+    Raises:
+        ExceptionGroup: of a ProcessError, where a process cannot be started.
+    """
+    pushes = Pushes(terms.seed)
+    left = iter(list(cases))
+    played = False
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_at_once, signals, nursery.cancel_scope)
+            async with trio.open_nursery() as jobs:
+                for _ in range(terms.jobs):
+                    jobs.start_soon(_work, left, terms, pushes, ended)
+            played = True
+            nursery.cancel_scope.cancel()
+    return played
+
+
+async def _stop_at_once(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel(reason="a signal")
+
+
+async def _work(
+    left: Iterator[Case],
+    terms: Terms,
+    pushes: Pushes,
+    ended: Callable[[Verdict], None],
+) -> None:
+    """One job: cases as long as there are any."""
+    case = next(left, None)
+    while case is not None:
+        with tempfile.TemporaryDirectory(prefix="tickerd-rehearsal-") as folder:
+            async with running(Path(folder), terms.seed, pushes) as pair:
+                if not await _wait(pair, partial(pair.is_fresh, 0.0), START_S):
+                    raise ProcessError(f"the daemon is not live after {START_S:g} s: {pair.failure}")
+                sound = True
+                while sound and case is not None:
+                    record = await _play(pair, case, terms.patience_s)
+                    ended(judge(record))
+                    # An instrument that is set aside would be missing in the next case.
+                    sound = (
+                        record.recovered_s is not None and not record.failure and not isinstance(case.fault, Delisted)
+                    )
+                    case = next(left, None)
+
+
+async def _play(pair: Pair, case: Case, patience_s: float) -> Record:
+    """One case, from all being live to all being live."""
+    book, fault = pair.book, case.fault
+    page = book.turn_over()
+    logged = len(pair.daemon.log)
+    channels = CHANNELS[fault.venue]
+    others = tuple(name for group in CHANNELS.values() for name in group if name not in channels)
+    record = Record(case=case, channels=channels, others=others, before=page)
+    record.began_s, record.began_ms = time.monotonic(), time.time() * 1000
+    try:
+        await _endure(pair, record, patience_s)
+    except (OSError, trio.TooSlowError) as error:
+        record.failure = f"the simulator does not take orders: {error!r}"
+    record.entries, record.log = book.entries, pair.daemon.log[logged:]
+    record.failure = pair.failure or record.failure
+    return record
+
+
+async def _endure(pair: Pair, record: Record, patience_s: float) -> None:
+    """Switch the fault on, and off again when clients know, and wait until all is well. The times go to the record."""
+    case, fault = record.case, record.case.fault
+    channels, others = record.channels, record.others
+    # Where others of its channel go on, nobody waits for the hour to be over after which it is asked for again.
+    gone = fault.instrument if isinstance(fault, Delisted) and "live" in case.expects else None
+    await order(pair.venues.port, msgspec.to_builtins(fault))
+    if case.expects:
+        await _wait(pair, lambda: _is_told(pair, record), NOTICE_S)
+        await _wait(pair, lambda: False, AFTER_S)
+    else:
+        lasts_s = fault.close_after_s + 1.0 if isinstance(fault, Notice) else LASTS_S
+        await _wait(pair, lambda: False, lasts_s)
+    record.cleared_s = time.monotonic() if isinstance(fault, Lasting | Notice) else record.began_s
+    await order(pair.venues.port, {"clear": True})
+    again_s = time.monotonic()
+    await _wait(
+        pair,
+        lambda: pair.is_fresh(again_s, channels, gone) or _promised_s(pair, record) > patience_s,
+        patience_s,
+    )
+    if pair.is_fresh(again_s, channels, gone):
+        record.recovered_s = time.monotonic()
+    elif (promised_s := _promised_s(pair, record)) > patience_s:
+        record.promised_s = promised_s
+    await _wait(pair, lambda: pair.is_fresh(again_s, others), OTHERS_S)
+    await _wait(pair, lambda: False, SETTLE_S)
+
+
+def _is_told(pair: Pair, record: Record) -> bool:
+    """Whether clients know what they are to know."""
+    told = [
+        entry
+        for entry in pair.book.entries
+        if isinstance(entry, Told) and entry.channel in record.channels and entry.at_s >= record.began_s
+    ]
+    met_s = meets_s(record.case.fault, told, record.began_s)
+    return any(is_expected(record.case, one) and one.at_s >= met_s for one in told)
+
+
+def _promised_s(pair: Pair, record: Record) -> float:
+    """In how many seconds, from now, the last of the channels that are in trouble is to be asked again."""
+    states = [pair.book.states[name] for name in record.channels if name in pair.book.states]
+    waits = [
+        told.at_s + told.retry_in_s - time.monotonic()
+        for told in states
+        if told.state in TROUBLE and told.retry_in_s is not None
+    ]
+    return max(waits, default=0.0)
+
+
+async def _wait(pair: Pair, is_so: Callable[[], bool], most_s: float) -> bool:
+    """Wait until it is so, for so long at most, and no longer than the pair works. Returns whether it is so."""
+    with trio.move_on_after(most_s):
+        while not is_so() and not pair.failure:
+            with trio.move_on_after(_LOOK_S):
+                await pair.book.changed()
+    return is_so()

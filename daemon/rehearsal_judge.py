@@ -1,0 +1,338 @@
+"""Whether one rehearsed fault ended well, judged by what the clients were told. Pure.
+
+A `Record` is what the clients of one daemon noted from the moment before a fault to its end. What has to hold:
+
+* the daemon is up, still has its clients, and logged no error;
+* clients are told a state that the fault's case expects (`live`: a remark beside it), within `TOLD_S` of the daemon's
+  noticing it; where nothing is expected they have data all the while, and are told nothing but `live`. No channel is
+  without data for `QUIET_S` without a word;
+* the other venues' channels stay live and deliver;
+* each topic's messages follow on each other by `prev_seq`. A push that the venue made once comes once; and none of
+  those is missing that the venue made while its channel was live;
+* all channels deliver again once the fault is over, or say when they will.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+
+from connectors.base import State
+from connectors.fault_table import Case
+from connectors.faults import Duplicates, Fault, Opening
+
+TOLD_S: Final = 1.0
+"""The wire contract's third promise: a state's way from the daemon's noticing it to the clients."""
+
+QUIET_S: Final = 4.0
+"""No channel of a rehearsal may be without data for so long and be called live: over its contract (2.5 s at most)."""
+
+TROUBLE: Final[frozenset[State]] = frozenset({"stale", "reconnecting", "down"})
+
+Topic: TypeAlias = tuple[str, str]
+
+
+class Told(msgspec.Struct, frozen=True, tag=True):
+    """A client was told a channel's state, at `at_s` (monotonic) and `at_ms` (since 1970)."""
+
+    at_s: float
+    at_ms: float
+    channel: str
+    state: State
+    reason: str = ""
+    retry_in_s: float | None = None
+
+
+class Data(msgspec.Struct, frozen=True, tag=True):
+    """A client was given a data message.
+
+    Attributes:
+        number: Of the venue's pushes for this instrument, where that is known: they count up by one.
+        stamp: When the venue made the push (ns); no two pushes have the same. None where it is polled.
+    """
+
+    at_s: float
+    channel: str
+    instrument: str
+    seq: int
+    prev_seq: int
+    number: int | None = None
+    stamp: int | None = None
+
+    @property
+    def topic(self) -> Topic:
+        """What `prev_seq` is about."""
+        return self.channel, self.instrument
+
+
+Entry: TypeAlias = Told | Data
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """What the daemon logged, and when (ms since 1970)."""
+
+    at_ms: float
+    level: str
+    text: str
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """What was seen of one fault.
+
+    Attributes:
+        case: The fault.
+        channels: The venue's channels.
+        others: All other channels.
+        before: The last message of each topic before this record.
+        entries: What clients got, in order.
+        log: What the daemon logged.
+        began_s: When the fault was switched on; `began_ms` is the same moment since 1970.
+        cleared_s: When it was switched off; of one that acts once, the same as `began_s`.
+        recovered_s: When every topic had data again and every channel was live; None: not in time.
+        promised_s: In how many seconds at most it will be so, by what clients were told; None: nothing was told.
+        failure: Why the daemon or a client's connection ended; "" if it did not.
+    """
+
+    case: Case
+    channels: tuple[str, ...]
+    others: tuple[str, ...]
+    before: Mapping[Topic, Data] = {}
+    entries: Sequence[Entry] = ()
+    log: Sequence[LogLine] = ()
+    began_s: float = 0.0
+    began_ms: float = 0.0
+    cleared_s: float = 0.0
+    recovered_s: float | None = None
+    promised_s: float | None = None
+    failure: str = ""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the table.
+
+    Attributes:
+        fault: The case's title.
+        told: The states that clients were told, each once, in order.
+        reason: The last one that they were told with a state of trouble, or with anything.
+        notice_s: From when the daemon met the fault to the first client's knowing.
+        told_s: From the daemon's noticing to the clients' knowing; the longest of the channels.
+        recover_s: From the fault's end to data on all channels.
+        promised_s: As in `Record`, where it has not recovered yet.
+        lost: Messages that clients had to get and did not.
+        doubled: Messages that they got again.
+        disturbed: Other venues' channels that suffered.
+        up: Whether the daemon runs, with all its clients.
+        problems: What is wrong, in words; empty where all is well.
+    """
+
+    fault: str
+    told: tuple[State, ...] = ()
+    reason: str = ""
+    notice_s: float | None = None
+    told_s: float | None = None
+    recover_s: float | None = None
+    promised_s: float | None = None
+    lost: int = 0
+    doubled: int = 0
+    disturbed: tuple[str, ...] = ()
+    up: bool = True
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def judge(record: Record) -> Verdict:
+    """See the module."""
+    told = _told(record)
+    met_s = meets_s(record.case.fault, told, record.began_s)
+    troubles = [one for one in told if one.state in TROUBLE and one.at_s >= met_s]
+    remarks = [one for one in told if one.reason and one.at_s >= met_s]
+    words = [one.reason for one in troubles if one.reason] or [one.reason for one in remarks]
+    first = next((one for one in told if one.at_s >= met_s and is_expected(record.case, one)), None)
+    doubled = _doubled(record)
+    lost = _holes(record) + _missing(record)
+    disturbed = tuple(_disturbed(record))
+    told_s = max(_lateness(record, troubles), default=None)
+    return Verdict(
+        fault=record.case.title,
+        told=tuple(dict.fromkeys(one.state for one in told)),
+        reason=words[-1] if words else "",
+        notice_s=None if first is None else first.at_s - met_s,
+        told_s=told_s,
+        recover_s=None if record.recovered_s is None else _back_s(record) - record.cleared_s,
+        promised_s=record.promised_s if record.recovered_s is None else None,
+        lost=lost,
+        doubled=doubled,
+        disturbed=disturbed,
+        up=not record.failure,
+        problems=(
+            *([record.failure] if record.failure else []),
+            *_errors(record),
+            *([] if first is not None else _not_told(record, troubles)),
+            *_wrongly_told(record, troubles),
+            *([f"told {told_s:.1f} s after it was noticed"] if told_s is not None and told_s > TOLD_S else []),
+            *_quiet(record),
+            *([f"{lost} messages lost"] if lost else []),
+            *([f"{doubled} messages doubled"] if doubled else []),
+            *([f"disturbed: {', '.join(disturbed)}"] if disturbed else []),
+            *(["not recovered"] if record.recovered_s is None and record.promised_s is None else []),
+        ),
+    )
+
+
+def meets_s(fault: Fault, told: Sequence[Told], began_s: float) -> float:
+    """When the daemon met the fault: what connections meet as they open, it meets with its next attempt to connect.
+
+    To have one, the simulator cuts off the connection that there is. Clients are told that too, but it is not the
+    fault. Infinite, where there was no attempt.
+    """
+    if not (isinstance(fault, Opening) and fault.venue == "okx" and fault.drop):
+        return began_s
+    return min((one.at_s for one in told if one.state == "connecting"), default=math.inf)
+
+
+def is_expected(case: Case, one: Told) -> bool:
+    """Whether it is what clients are to be told. `live` is that only with a reason: everything is live at last."""
+    return one.state in case.expects and (one.state != "live" or bool(one.reason))
+
+
+def _told(record: Record) -> list[Told]:
+    """What clients were told of the venue's channels since the fault began."""
+    told = (entry for entry in record.entries if isinstance(entry, Told))
+    return [one for one in told if one.channel in record.channels and one.at_s >= record.began_s]
+
+
+def _data(record: Record) -> list[Data]:
+    return [entry for entry in record.entries if isinstance(entry, Data)]
+
+
+def _errors(record: Record) -> list[str]:
+    """What a daemon that copes has no reason to log."""
+    found = [line.text for line in record.log if line.level in ("error", "critical") or "Traceback" in line.text]
+    return [f"the daemon logged an error: {text}" for text in found[:1]]
+
+
+def _back_s(record: Record) -> float:
+    """When the last of the venue's topics had data again, of those that had any: after the fault, and after trouble."""
+    well_s = dict.fromkeys(record.channels, record.cleared_s)
+    for one in _told(record):
+        if one.state in TROUBLE:
+            well_s[one.channel] = max(well_s[one.channel], one.at_s)
+    back_s: dict[Topic, float] = {}
+    for data in _data(record):
+        if data.channel in well_s and data.at_s >= well_s[data.channel]:
+            back_s.setdefault(data.topic, data.at_s)
+    return max(back_s.values(), default=record.cleared_s)
+
+
+def _not_told(record: Record, troubles: Sequence[Told]) -> Iterator[str]:
+    expected = record.case.expects
+    if expected:
+        said = ", ".join(sorted({one.state for one in troubles})) or "nothing"
+        yield f"clients were told {said}, not {' or '.join(sorted(expected))}"
+
+
+def _wrongly_told(record: Record, troubles: Sequence[Told]) -> Iterator[str]:
+    """Where the daemon is to cope: trouble, or no data."""
+    if record.case.expects & TROUBLE:
+        return
+    if troubles:
+        said = ", ".join(sorted({one.state for one in troubles}))
+        yield f"clients were told {said}, where the data was not to suffer"
+    heard = {data.channel for data in _data(record) if record.began_s <= data.at_s}
+    for channel in sorted(set(record.channels) - heard):
+        yield f"{channel} had no data, where it was not to suffer"
+
+
+def _lateness(record: Record, troubles: Sequence[Told]) -> Iterator[float]:
+    """By channel: from the first line in which a connector (or, for the channel, whoever looks) gives the reason."""
+    seen: set[str] = set()
+    for one in troubles:
+        if one.channel in seen or not one.reason:
+            continue
+        seen.add(one.channel)
+        names = (f"{one.channel}: ", f"{record.case.fault.venue}: ")
+        lines = [line.at_ms for line in record.log if line.text.startswith(names) and one.reason in line.text]
+        # The log's times are whole milliseconds, cut off.
+        noticed_ms = min((at_ms for at_ms in lines if record.began_ms - 1 <= at_ms <= one.at_ms), default=one.at_ms)
+        yield (one.at_ms - noticed_ms) / 1000
+
+
+def _quiet(record: Record) -> Iterator[str]:
+    """The venue's channels that had no data for too long, without a word about it."""
+    end_s = record.recovered_s or max((e.at_s for e in record.entries), default=record.began_s)
+    for channel in record.channels:
+        heard_s = record.began_s
+        live = True
+        for entry in record.entries:
+            if entry.channel != channel or not record.began_s <= entry.at_s <= end_s:
+                continue
+            if live and entry.at_s - heard_s > QUIET_S:
+                break
+            heard_s = entry.at_s
+            live = entry.state == "live" if isinstance(entry, Told) else True
+        else:
+            if not live or end_s - heard_s <= QUIET_S:
+                continue
+        yield f"{channel} was silent for over {QUIET_S:g} s, and called live"
+
+
+def _disturbed(record: Record) -> Iterator[str]:
+    """Other venues' channels that were told to be in trouble, or had no data while the fault lasted."""
+    for channel in record.others:
+        mine = [entry for entry in record.entries if entry.channel == channel and entry.at_s >= record.began_s]
+        in_trouble = any(isinstance(entry, Told) and entry.state != "live" for entry in mine)
+        if in_trouble or not any(isinstance(entry, Data) for entry in mine):
+            yield channel
+
+
+def _holes(record: Record) -> int:
+    """How often a message did not follow on the one before it on its topic, or came in disorder."""
+    places = {topic: data.seq for topic, data in record.before.items()}
+    holes = 0
+    for data in _data(record):
+        place = places.get(data.topic)
+        holes += place is not None and data.seq > place and data.prev_seq != place
+        places[data.topic] = max(place or 0, data.seq)
+    return holes
+
+
+def _doubled(record: Record) -> int:
+    """Messages that came again: by `seq`, or as the same push more often than the venue made it."""
+    copies = 1 + (record.case.fault.copies if isinstance(record.case.fault, Duplicates) else 0)
+    places = {topic: data.seq for topic, data in record.before.items()}
+    stamps = Counter((d.topic, d.stamp) for d in record.before.values() if d.stamp is not None)
+    again = 0
+    for data in _data(record):
+        again += data.seq <= places.get(data.topic, 0)
+        places[data.topic] = max(places.get(data.topic, 0), data.seq)
+        if data.stamp is not None:
+            stamps[data.topic, data.stamp] += 1
+    return again + sum(max(0, count - copies) for count in stamps.values())
+
+
+def _missing(record: Record) -> int:
+    """Pushes that the venue made, and that no client got, though their channel was live before and after."""
+    runs: dict[Topic, set[int]] = {
+        topic: {data.number} for topic, data in record.before.items() if data.number is not None
+    }
+    missing = 0
+    for entry in record.entries:
+        if isinstance(entry, Data):
+            if entry.number is not None:
+                runs.setdefault(entry.topic, set()).add(entry.number)
+        elif entry.state in TROUBLE:
+            for topic in [topic for topic in runs if topic[0] == entry.channel]:
+                missing += _gaps(runs.pop(topic))
+    return missing + sum(map(_gaps, runs.values()))
+
+
+def _gaps(numbers: set[int]) -> int:
+    return max(numbers) - min(numbers) + 1 - len(numbers)

@@ -1,0 +1,237 @@
+"""One daemon and its venues, as processes of their own: `tickerd simulate`, and `tickerd run` before it.
+
+All limits are short, so that a fault is noticed and overcome within seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from daemon.rehearsal_client import Notebook, Pushes, listen
+from daemon.rehearsal_judge import LogLine
+
+START_S: Final = 30.0
+"""How long a process may take to listen, and a daemon to be live, on a machine that is busy."""
+
+STOP_S: Final = 5.0
+
+CHANNELS: Final[dict[str, tuple[str, ...]]] = {
+    "binance": ("binance_prices", "binance_orderbook", "binance_24hr"),
+    "coingecko": ("coingecko_global", "coingecko_top", "coingecko_trending"),
+    "okx": ("bitcoinprice", "ethprice"),
+}
+"""By venue; one client listens to each venue's."""
+
+_ROOT: Final = Path(__file__).resolve().parents[1]
+
+ALL: Final = tuple(channel for group in CHANNELS.values() for channel in group)
+
+_CONFIG: Final = """\
+[server]
+host = "127.0.0.1"
+port = 0
+
+[supervisor]
+backoff_base_s = 0.2
+backoff_cap_s = 0.4
+stable_after_s = 2.0
+breaker_after = 10000
+breaker_s = 0.5
+restarts = 10000
+
+[connectors.binance]
+base_url = "http://127.0.0.1:{venues}"
+timeout_s = 1.5
+
+[connectors.okx]
+url = "ws://127.0.0.1:{venues}/ws/v5/public"
+silence_s = 2.0
+timeout_s = 1.5
+
+[connectors.coingecko]
+base_url = "http://127.0.0.1:{venues}/api/v3"
+plan = "unlimited"
+timeout_s = 1.5
+
+[channels.bitcoinprice]
+stale_after_s = 1.5
+[channels.ethprice]
+stale_after_s = 1.5
+[channels.binance_prices]
+cadence_s = 1.0
+[channels.binance_orderbook]
+cadence_s = 1.0
+[channels.binance_24hr]
+cadence_s = 1.0
+[channels.coingecko_global]
+cadence_s = 1.0
+[channels.coingecko_top]
+cadence_s = 1.0
+[channels.coingecko_trending]
+cadence_s = 1.0
+
+[log]
+format = "json"
+"""
+
+
+class _Line(msgspec.Struct):
+    message: str
+    timestamp: datetime
+    level: str = "info"
+    exception: str = ""
+
+
+class ProcessError(Exception):
+    """A process that did not start."""
+
+
+class Process:
+    """`tickerd` with a command, and what it says.
+
+    Attributes:
+        log: Its log so far; lines that are no log of ours have the level `plain`.
+        port: Where it listens, once it does.
+    """
+
+    def __init__(self, command: str, process: trio.Process) -> None:
+        self.log: list[LogLine] = []
+        self.port = 0
+        self._command = command
+        self._process = process
+        self._listening = trio.Event()
+
+    @property
+    def ended(self) -> str:
+        """How it ended; "" while it runs."""
+        status = self._process.poll()
+        return "" if status is None else f"it ended with {status}"
+
+    async def read(self) -> None:
+        """Take in what it says, to the end."""
+        stdout = self._process.stdout
+        if stdout is None:
+            return
+        rest = b""
+        async for chunk in stdout:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._take(line)
+        self._listening.set()
+
+    async def wait_listening(self) -> None:
+        """Raises: ProcessError, where it does not."""
+        with trio.move_on_after(START_S):
+            await self._listening.wait()
+        if not self.port:
+            said = "; ".join(line.text for line in self.log[-3:])
+            raise ProcessError(f"tickerd {self._command} does not listen: {said}")
+
+    def _take(self, line: bytes) -> None:
+        found = re.fullmatch(rb"listening on http://127\.0\.0\.1:([0-9]+)", line)
+        if found is not None:
+            self.port = int(found[1])
+            self._listening.set()
+            return
+        try:
+            said = msgspec.json.decode(line, type=_Line)
+        except msgspec.DecodeError:
+            self.log.append(LogLine(time.time() * 1000, "plain", line.decode(errors="replace")))
+            return
+        text = f"{said.message} {said.exception.splitlines()[-1]}" if said.exception else said.message
+        self.log.append(LogLine(said.timestamp.timestamp() * 1000, said.level, text))
+
+
+@asynccontextmanager
+async def _process(*arguments: str) -> AsyncIterator[Process]:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "daemon", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_environment(os.environ),
+        # The very same program, wherever the user stands.
+        cwd=_ROOT,
+        # Ctrl-C is for us, and we end it.
+        start_new_session=True,
+    )
+    ours = Process(arguments[0], process)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ours.read)
+            await ours.wait_listening()
+            try:
+                yield ours
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            process.terminate()
+            with trio.move_on_after(STOP_S):
+                await process.wait()
+            if process.poll() is None:
+                process.kill()
+                await process.wait()
+            if process.stdout is not None:
+                await process.stdout.aclose()
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without settings for another daemon, and without systemd's."""
+    ours = ("TICKERD_", "NOTIFY_SOCKET", "JOURNAL_STREAM", "LISTEN_", "CREDENTIALS_DIRECTORY")
+    return {name: value for name, value in environ.items() if not name.upper().startswith(ours)}
+
+
+class Pair:
+    """Venues, a daemon before them, and its clients."""
+
+    def __init__(self, venues: Process, daemon: Process, book: Notebook) -> None:
+        self.venues = venues
+        self.daemon = daemon
+        self.book = book
+
+    @property
+    def failure(self) -> str:
+        """What is broken for good; "" for nothing."""
+        if self.daemon.ended:
+            return f"the daemon is down: {self.daemon.ended}"
+        return f"the simulator is down: {self.venues.ended}" if self.venues.ended else self.book.failure
+
+    def is_fresh(self, since_s: float, channels: Sequence[str] = ALL, gone: str | None = None) -> bool:
+        """Whether these channels are live, and each of their topics has had data since; but one that is gone."""
+        states, last = self.book.states, self.book.last
+        if any(channel not in states or states[channel].state != "live" for channel in channels):
+            return False
+        newest = [data for data in last.values() if data.channel in channels and data.instrument != gone]
+        return {data.channel for data in newest} == set(channels) and all(data.at_s >= since_s for data in newest)
+
+
+@asynccontextmanager
+async def running(folder: Path, seed: int, pushes: Pushes) -> AsyncIterator[Pair]:
+    """A pair with its clients subscribed; all of it is gone afterwards.
+
+    Raises:
+        ProcessError: one of them does not start.
+    """
+    config = folder / "tickerd.toml"
+    simulate = ("simulate", "--port", "0", "--seed", str(seed), "--stamp", "--cache-s", "1")
+    async with _process(*simulate, "--config-out", str(folder / "venues.toml")) as venues:
+        config.write_text(_CONFIG.format(venues=venues.port), encoding="utf-8")
+        async with _process("run", "--config", str(config)) as daemon, trio.open_nursery() as clients:
+            book = Notebook(pushes)
+            for channels in CHANNELS.values():
+                await clients.start(listen, f"ws://127.0.0.1:{daemon.port}/ws", channels, book)
+            yield Pair(venues, daemon, book)
+            clients.cancel_scope.cancel()
