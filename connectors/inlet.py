@@ -23,7 +23,7 @@ import trio
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
-REST_S: Final = 0.002
+REST_S: Final = 0.0035
 """The rest after a read that hardly waited: a busy venue's frames are taken several at a time, since a turn of the
 event loop costs more than a frame. A frame after a pause is taken at once; a full chunk means that there is more."""
 
