@@ -75,7 +75,8 @@ def version() -> str:
 def _say(text: str, end: str = "\n") -> None:
     """Print, at once. Whoever has stopped reading (`tickerd --help | head -1`) does not stop us."""
     try:
-        print(text, end=end, flush=True)
+        # Text and line end in one write: a line of the log may share the pipe.
+        print(f"{text}{end}", end="", flush=True)
     except BrokenPipeError:
         # What is still buffered has to go somewhere at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 import errno
 import http.client
+import io
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from daemon import app, demo
-from daemon.__main__ import main
+from daemon.__main__ import main, version
 from daemon.config import Config, Server, load, parse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -380,3 +381,17 @@ def test_the_demo_runs_and_its_line_to_try_shows_prices() -> None:
         status, errors = end(process, signal.SIGINT)
         assert status == 0
         assert "Traceback" not in errors
+
+
+def test_a_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python does not buffer, a line of the log would come between the text and its line end."""
+    pieces: list[str] = []
+
+    class Unbuffered(io.StringIO):
+        def write(self, text: str) -> int:
+            pieces.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stdout", Unbuffered())
+    assert main(["--version"]) == 0
+    assert [piece for piece in pieces if piece] == [f"tickerd {version()}\n"]
