@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Final
 from daemon.arguments import WRONG_USAGE, parser
 
 if TYPE_CHECKING:
-    from daemon.config import Config, Log
+    from daemon.config import Config
+    from daemon.settings import Log
 
 CLEAN: Final = 0
 FAILED: Final = 1
@@ -147,7 +148,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from connectors.simulated_coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S
     from connectors.simulator import Simulator
     from daemon import demo
-    from daemon.config import Log
+    from daemon.settings import Log
 
     def ready(url: str, config: str) -> None:
         if arguments.config_out is None:

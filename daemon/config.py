@@ -1,8 +1,8 @@
 """The configuration: a TOML file and the environment make one frozen `Config`.
 
-Every default stands here and only here. A key of the file is `[section] key`; the environment writes the same
-as `TICKERD_SECTION__KEY` and wins. Units are in the names. All mistakes are found in one go, each with the key, the
-value seen and what is allowed. Secrets appear neither in errors nor in a `repr`.
+The sections and their defaults stand in `daemon.settings`. A key of the file is `[section] key`; the environment writes
+the same as `TICKERD_SECTION__KEY` and wins. Units are in the names. All mistakes are found in one go, each with the
+key, the value seen and what is allowed. Secrets appear neither in errors nor in a `repr`.
 """
 
 from __future__ import annotations
@@ -12,21 +12,16 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta
 
 from daemon import credentials
 from daemon.config_channels import ChannelSection, channels
 from daemon.config_reader import Problems, overlay, parse_toml, read, shown
+from daemon.settings import CoinGecko, Connectors, CrossCheck, File, Hub, Limits, Log, Server, Supervisor, Tape
 from protocol.channels import Catalogue, Channel
-
-Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
-Bytes: TypeAlias = Annotated[int, Meta(ge=1024, le=2**40)]
-Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
-Percent: TypeAlias = Annotated[float, Meta(gt=0, le=1000)]
 
 IGNORED_VARIABLES: Final = frozenset({"TICKERD_RECORDED", "TICKERD_REQUIRE_BROWSER"})
 """Not settings of the daemon but of its tests: where recorded payloads are, and whether a browser must be there."""
@@ -36,159 +31,6 @@ CADENCE_S: Final = 10.0
 
 COINGECKO_PRO_URL: Final = "https://pro-api.coingecko.com/api/v3"
 """Paid keys are served here and only here; with one, the other root answers HTTP 400 (CoinGecko, authentication)."""
-
-
-class Server(msgspec.Struct, frozen=True):
-    """`[server]`: where to listen, and to whom."""
-
-    host: Annotated[str | tuple[str, ...], Meta(description='"localhost", an IP address, or a list of them')] = (
-        "localhost"
-    )
-    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
-    backlog: Annotated[int, Meta(ge=1, le=65535)] = 1024
-    certificate: str = ""
-    key: str = ""
-    origins: tuple[str, ...] = ()
-    trusted_proxies: tuple[str, ...] = ()
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The addresses to listen on, each once; `localhost` is the loopback of IPv4 and of IPv6."""
-        given = (self.host,) if isinstance(self.host, str) else self.host
-        loopback = ("127.0.0.1", "::1")
-        each = (address for host in given for address in (loopback if host == "localhost" else (host,)))
-        return tuple(dict.fromkeys(each))
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """`[limits]`: what one client may do, and how many there may be."""
-
-    message_bytes: Annotated[int, Meta(ge=128, le=2**24)] = 65_536
-    commands_per_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 50.0
-    commands_burst: Count = 100
-    channels_per_command: Count = 64
-    clients: Count = 10_000
-    clients_per_address: Count = 100
-    handshake_s: Seconds = 10.0
-    ping_every_s: Seconds = 20.0
-    silent_after_s: Seconds = 40.0
-    write_deadline_s: Seconds = 30.0
-    errors_in_a_row: Count = 20
-    head_bytes: Annotated[int, Meta(ge=1024, le=2**20)] = 16_384
-    body_bytes: Annotated[int, Meta(ge=1024, le=2**24)] = 65_536
-    keep_alive_s: Seconds = 75.0
-    grace_s: Annotated[float, Meta(gt=0, le=3600)] = 10.0
-
-
-class Tape(msgspec.Struct, frozen=True):
-    """`[tape]`: how much history is kept, whichever bound is met first, and where; `path` "" is memory only."""
-
-    entries: Count = 100_000
-    bytes: Bytes = 67_108_864
-    path: str = ""
-
-
-class Hub(msgspec.Struct, frozen=True):
-    """`[hub]`: batches, and the rest between two passes over the clients."""
-
-    batch_events: Annotated[int, Meta(ge=1, le=65_536)] = 512
-    rest_ratio: Annotated[float, Meta(ge=0, le=10)] = 0.5
-    rest_max_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0
-    inbox_batches: Annotated[int, Meta(ge=1, le=65_536)] = 64
-
-
-class Supervisor(msgspec.Struct, frozen=True):
-    """`[supervisor]`: how a connector that failed is started again."""
-
-    backoff_base_s: Seconds = 1.0
-    backoff_cap_s: Seconds = 60.0
-    stable_after_s: Seconds = 60.0
-    breaker_after: Count = 10
-    breaker_s: Seconds = 120.0
-    restarts: Count = 60
-    restarts_per_s: Seconds = 300.0
-
-
-class Binance(msgspec.Struct, frozen=True):
-    """`[connectors.binance]`."""
-
-    enabled: bool = True
-    base_url: str = "https://data-api.binance.vision"
-    levels: Annotated[int, Meta(ge=1, le=100)] = 20
-    timeout_s: Seconds = 15.0
-
-
-class Okx(msgspec.Struct, frozen=True):
-    """`[connectors.okx]`."""
-
-    enabled: bool = True
-    url: str = "wss://ws.okx.com/ws/v5/public"
-    silence_s: Seconds = 30.0
-    timeout_s: Seconds = 10.0
-    rotate_after_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
-
-
-class CoinGecko(msgspec.Struct, frozen=True):
-    """`[connectors.coingecko]`. `api_key` is a secret; with plan `pro`, `base_url` defaults to the paid root."""
-
-    enabled: bool = True
-    base_url: str = "https://api.coingecko.com/api/v3"
-    plan: Literal["keyless", "demo", "pro", "unlimited"] = "keyless"
-    # It travels as the value of an HTTP header.
-    api_key: Annotated[
-        str,
-        Meta(
-            pattern=r"^[!-~]{0,256}\Z",
-            description="up to 256 printable ASCII characters without spaces",
-            extra={"secret": True},
-        ),
-    ] = ""
-    timeout_s: Seconds = 15.0
-
-    def __repr__(self) -> str:
-        fields = (
-            f"{name}={'***' if name == 'api_key' and self.api_key else repr(getattr(self, name))}"
-            for name in self.__struct_fields__
-        )
-        return f"{type(self).__name__}({', '.join(fields)})"
-
-
-class Connectors(msgspec.Struct, frozen=True):
-    """`[connectors]`: one table per venue."""
-
-    binance: Binance = Binance()
-    okx: Okx = Okx()
-    coingecko: CoinGecko = CoinGecko()
-
-
-class CrossCheck(msgspec.Struct, frozen=True):
-    """`[crosscheck]`: what two venues may say of one instrument before it is remarked on."""
-
-    band_percent: Percent = 1.0
-    for_s: Seconds = 30.0
-    frozen_s: Seconds = 60.0
-    frozen_percent: Percent = 0.2
-
-
-class Log(msgspec.Struct, frozen=True):
-    """`[log]`."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "text", "json"] = "auto"
-
-
-class _File(msgspec.Struct, frozen=True):
-    """The whole file as it is written."""
-
-    server: Server = Server()
-    limits: Limits = Limits()
-    tape: Tape = Tape()
-    hub: Hub = Hub()
-    supervisor: Supervisor = Supervisor()
-    connectors: Connectors = Connectors()
-    channels: dict[str, ChannelSection] = {}
-    crosscheck: CrossCheck = CrossCheck()
-    log: Log = Log()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,8 +111,8 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     problems = Problems()
     if secrets is not None:
         credentials.overlay(tree, secrets, problems)
-    overlay(_File, tree, environ, problems, IGNORED_VARIABLES)
-    file = read(_File, tree, problems)
+    overlay(File, tree, environ, problems, IGNORED_VARIABLES)
+    file = read(File, tree, problems)
     for key, seen, allowed in _refused(file):
         problems.value(key, seen, allowed)
     wanted = tuple(channels(DEFAULT_CHANNELS, file.channels, CADENCE_S, problems))
@@ -295,7 +137,7 @@ _Refusal: TypeAlias = tuple[str, str, str]
 """Key, value seen, what is allowed."""
 
 
-def _refused(file: _File) -> Iterator[_Refusal]:
+def _refused(file: File) -> Iterator[_Refusal]:
     """What types and ranges cannot say."""
     yield from _refused_server(file.server)
     limits, supervisor, coingecko = file.limits, file.supervisor, file.connectors.coingecko

@@ -15,9 +15,10 @@ import msgspec
 import trio
 
 from connectors.simulator import Simulator, simulator_config
-from daemon.config import Config, Server, parse
+from daemon.config import Config, parse
 from daemon.config_reader import ENVIRONMENT_PREFIX
 from daemon.listening import open_listeners
+from daemon.settings import Server
 
 HOST: Final = "127.0.0.1"
 """The venues are never offered to other machines."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from daemon.config import Server
+from daemon.settings import Server
 
 _TRIES: Final = 10
 """How often another free port is looked for that is free on every address."""

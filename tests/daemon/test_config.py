@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from daemon import config_reader
-from daemon.config import DEFAULT_CHANNELS, Config, ConfigError, _File, load, parse
+from daemon.config import DEFAULT_CHANNELS, Config, ConfigError, load, parse
+from daemon.settings import File
 from protocol.channels import Channel
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -87,7 +88,7 @@ def leaves(tree: dict[str, Any], path: str = "") -> dict[str, object]:
 def defaults() -> dict[str, object]:
     """Every key with its default, as the Structs have them."""
     # By way of JSON, which knows lists only, as TOML does.
-    expected = leaves(msgspec.json.decode(msgspec.json.encode(_File())))
+    expected = leaves(msgspec.json.decode(msgspec.json.encode(File())))
     served = {channel.name: channel.cadence_s for channel in config().channels}
     for name, section in DEFAULT_CHANNELS.items():
         keys = msgspec.json.decode(msgspec.json.encode(section)) | {"cadence_s": served[name], "stale_after_s": 0.0}
@@ -107,7 +108,7 @@ def test_the_example_names_every_key_with_its_default_and_no_other() -> None:
 
 def test_every_key_of_the_schema_is_among_the_examples() -> None:
     named = {key.replace(f"channels.{name}.", "channels.NAME.") for name in DEFAULT_CHANNELS for key in defaults()}
-    assert set(config_reader.keys(_File)) <= named
+    assert set(config_reader.keys(File)) <= named
 
 
 def test_the_examples_of_the_prose_work() -> None:

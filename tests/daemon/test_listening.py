@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from daemon import listening
-from daemon.config import Server
 from daemon.listening import base_urls, open_listeners, raise_descriptor_limit, tls_context
+from daemon.settings import Server
 from tests.daemon.serving import certificate
 
 

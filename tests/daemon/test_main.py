@@ -18,7 +18,8 @@ import pytest
 
 from daemon import app, demo
 from daemon.__main__ import main, version
-from daemon.config import Config, Server, load, parse
+from daemon.config import Config, load, parse
+from daemon.settings import Server
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEADLINE_S = 20
