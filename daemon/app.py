@@ -25,12 +25,14 @@ from connectors import binance, coingecko, okx
 from connectors.backoff import Backoff
 from connectors.base import Connector
 from connectors.feed import Feed
+from daemon.admission import Admission, FrontDoorLimits
+from daemon.admission import Terms as AdmissionTerms
 from daemon.archive import Archive
 from daemon.board import Board
 from daemon.clock import WallClock
 from daemon.config import Config
 from daemon.crosscheck import Terms
-from daemon.front_door import FrontDoor, FrontDoorLimits
+from daemon.front_door import FrontDoor
 from daemon.hub import Hub, Item, Pace
 from daemon.ledger import Ledger
 from daemon.listening import base_urls, open_listeners, raise_descriptor_limit, tls_context
@@ -136,13 +138,11 @@ class Daemon:
             clock=self.clock,
         )
         self.front_door = FrontDoor(
-            limits=_front_door_limits(config),
-            origins=frozenset(config.server.origins),
+            admission=Admission(admission_terms(config)),
             tls=tls_context(config.server),
             routes=routes,
             upgrade=self.sessions.serve,
             clock=self.clock,
-            trusted_proxies=config.server.trusted_proxies,
         )
         self._connectors = trio.CancelScope()
 
@@ -253,6 +253,11 @@ def _session_limits(config: Config) -> SessionLimits:
             errors_in_a_row=limits.errors_in_a_row,
         ),
     )
+
+
+def admission_terms(config: Config) -> AdmissionTerms:
+    """On what terms clients are let in."""
+    return AdmissionTerms(_front_door_limits(config), frozenset(config.server.origins), config.server.trusted_proxies)
 
 
 def _front_door_limits(config: Config) -> FrontDoorLimits:

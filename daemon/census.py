@@ -25,11 +25,12 @@ class Census:
 
     Attributes:
         total: how many there are.
+        exempt: those networks; changing them counts whoever comes from then on in another way.
     """
 
     def __init__(self, exempt: tuple[Network, ...] = ()) -> None:
         self.total = 0
-        self._exempt = exempt
+        self.exempt = exempt
         self._of: Counter[str] = Counter()
 
     def of(self, peer: str) -> int:
@@ -55,7 +56,7 @@ class Census:
 
     def _counted_as(self, peer: str) -> str:
         address = ipaddress.ip_address(peer)
-        if address.is_loopback or any(address in network for network in self._exempt):
+        if address.is_loopback or any(address in network for network in self.exempt):
             return ""
         if address.version == 6:
             return str(ipaddress.ip_network((int(address), _SUBSCRIBER_BITS), strict=False))

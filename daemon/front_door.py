@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import math
-import random
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -22,40 +20,18 @@ import msgspec
 import trio
 
 from daemon import handshake
-from daemon.census import Census
+from daemon.admission import Admission, full, unavailable
 from daemon.clock import WallClock
-from daemon.http import Conversation, HttpLimits, Refused, Request, Response
+from daemon.http import Conversation, Refused, Request, Response
 from protocol.codes import ErrorCode
 from protocol.messages import Format
 
 Transport: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
-_RETRY_S: Final = (5.0, 15.0)
-"""Between these a refused client is asked to wait; each another time, so that they do not come back all at once."""
-
-_REFUSALS_AT_ONCE: Final = 64
-"""So many connections over the limit are told why they are refused; those beyond are closed without a word."""
-
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 """Methods that change nothing (RFC 9110 section 9.2.1)."""
 
 _log: Final = logging.getLogger(__name__)
-
-
-class FrontDoorLimits(HttpLimits, frozen=True, kw_only=True):
-    """What one connection may cost (`HttpLimits`), and how many there may be.
-
-    Attributes:
-        connections: open at once, of whatever kind.
-        connections_per_address: of those, from one address; loopback and trusted proxies are excepted.
-        clients: websocket clients at once.
-        clients_per_address: of those, from one address; loopback and trusted proxies are excepted.
-    """
-
-    connections: int
-    connections_per_address: int
-    clients: int
-    clients_per_address: int
 
 
 class FrontDoorStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,36 +81,28 @@ class FrontDoor:
     def __init__(
         self,
         *,
-        limits: FrontDoorLimits,
-        origins: frozenset[str],
+        admission: Admission,
         tls: ssl.SSLContext | None,
         routes: Routes,
         upgrade: Callable[[Upgrade], Awaitable[None]],
         clock: WallClock,
-        trusted_proxies: tuple[str, ...] = (),
     ) -> None:
         """Set up; nothing listens before `run`.
 
         Args:
-            limits: what one connection may cost, and how many there may be.
-            origins: whose pages are let in beside our own.
+            admission: who may come in, and how many.
             tls: speak TLS, and only that; None for plain HTTP.
             routes: answers plain requests.
             upgrade: serves one websocket client until it ends.
             clock: for stamps.
-            trusted_proxies: addresses or networks that the limits per address are not meant for, beside loopback.
         """
-        self._limits = limits
-        self._origins = origins
+        self._admission = admission
         self._tls = tls
         self._routes = routes
         self._upgrade = upgrade
         self._clock = clock
         self._listening = trio.CancelScope()
         self._conversations: set[Conversation] = set()
-        exempt = tuple(ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies)
-        self._connections = Census(exempt)
-        self._clients = Census(exempt)
         self._counts: Counter[str] = Counter()
 
     @property
@@ -151,8 +119,8 @@ class FrontDoor:
     def statistics(self) -> FrontDoorStatistics:
         """Counts of now and since the start."""
         return FrontDoorStatistics(
-            connections_open=self._connections.total,
-            clients_open=self._clients.total,
+            connections_open=self._admission.connections.total,
+            clients_open=self._admission.clients.total,
             **{
                 f"{name}_count": self._counts[name]
                 for name in ("accepted", "requests", "upgrades", "refused", "broken", "failed")
@@ -184,7 +152,7 @@ class FrontDoor:
         try:
             peer = _peer_of(stream)
             self._counts["accepted"] += 1
-            with self._connections.counting(peer):
+            with self._admission.connection(peer):
                 await self._serve(stream, peer)
         # The peer went, or stopped taking what it asked for: that is everyday life.
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as gone:
@@ -196,9 +164,10 @@ class FrontDoor:
 
     async def _serve(self, socket_stream: trio.SocketStream, peer: str) -> None:
         """One connection: TLS, if it is spoken here, then HTTP."""
-        deadline = trio.current_time() + self._limits.handshake_s
-        over = self._over_limit(peer)
-        if over and (self._tls is not None or self._connections.total > self._limits.connections + _REFUSALS_AT_ONCE):
+        limits = self._admission.limits
+        deadline = trio.current_time() + limits.handshake_s
+        over = self._admission.over_limit(peer)
+        if over and (self._tls is not None or not self._admission.may_explain):
             # An answer would cost a TLS handshake, or a task: what there is too little of.
             self._counts["refused"] += 1
             return
@@ -209,21 +178,21 @@ class FrontDoor:
                 await stream.do_handshake()
         http = Conversation(
             stream,
-            self._limits,
+            limits,
             self._clock,
             peer=peer,
             secure=self._tls is not None,
             head_deadline=deadline,
         )
         if over:
-            await self._refuse(http, _full(over))
+            await self._refuse(http, full(over))
             await http.close()
             return
         upgrade = await self.converse(stream, http, peer)
         if upgrade is None:
             return
         del http  # a websocket client stays for hours: HTTP's buffers and states go now
-        with self._clients.counting(peer):
+        with self._admission.client(peer):
             self._counts["upgrades"] += 1
             await self._upgrade(upgrade)
 
@@ -265,11 +234,13 @@ class FrontDoor:
                     return None
                 self._counts["requests"] += 1
                 if request.path == handshake.PATH:
-                    admitted = handshake.judge(request, self._origins)
-                    self._check_room(request.peer)
+                    admitted = handshake.judge(request, self._admission.terms.origins)
+                    if not self.accepting:
+                        raise unavailable(ErrorCode.UNAVAILABLE, "the daemon is stopping; come back later")
+                    self._admission.check_room(request.peer)
                     return admitted
                 if request.method not in _SAFE:
-                    handshake.check_origin(request, self._origins)
+                    handshake.check_origin(request, self._admission.terms.origins)
                 response = await self._answer(request)
             except Refused as refused:
                 await self._refuse(http, refused)
@@ -294,25 +265,6 @@ class FrontDoor:
         self._counts["refused"] += 1
         await http.send(refused.response(self._clock.timestamp()), close=refused.status == 503)
 
-    def _check_room(self, peer: str) -> None:
-        """Whether one more websocket client may come. Raises: Refused, 503."""
-        limits = self._limits
-        if not self.accepting:
-            raise _unavailable(ErrorCode.UNAVAILABLE, "the daemon is stopping; come back later")
-        if self._clients.total >= limits.clients:
-            raise _full(f"all {limits.clients} places for websocket clients are taken")
-        if self._clients.of(peer) >= limits.clients_per_address:
-            raise _full(f"{peer} has {limits.clients_per_address} websocket clients already, which is the limit")
-
-    def _over_limit(self, peer: str) -> str:
-        """Which limit this connection, which is counted already, goes beyond; "" for none."""
-        limits = self._limits
-        if self._connections.total > limits.connections:
-            return f"all {limits.connections} connections are taken"
-        if self._connections.of(peer) > limits.connections_per_address:
-            return f"{peer} has {limits.connections_per_address} connections already, which is the limit"
-        return ""
-
 
 def _peer_of(stream: trio.SocketStream) -> str:
     """The remote end's IP address; an IPv4 client of an IPv6 listener as IPv4 (RFC 4291 section 2.5.5.2).
@@ -324,12 +276,3 @@ def _peer_of(stream: trio.SocketStream) -> str:
     address = ipaddress.ip_address(name)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
-
-
-def _full(message: str) -> Refused:
-    return _unavailable(ErrorCode.FULL, message)
-
-
-def _unavailable(code: ErrorCode, message: str) -> Refused:
-    wait_s = math.ceil(random.uniform(*_RETRY_S))
-    return Refused(503, code, message, (("Retry-After", str(wait_s)),))

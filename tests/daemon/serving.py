@@ -19,9 +19,10 @@ import msgspec
 import trio
 
 from connectors.base import Event, StateChange
+from daemon.admission import Admission, FrontDoorLimits, Terms
 from daemon.board import Board
 from daemon.clock import WallClock
-from daemon.front_door import FrontDoor, FrontDoorLimits
+from daemon.front_door import FrontDoor
 from daemon.http import Request, Response
 from daemon.hub import Hub, Item, Pace
 from daemon.session import SessionLimits, Sessions
@@ -203,18 +204,21 @@ class Gateway:
         self.sessions = Sessions(self.hub, limits, ServerInfo("tickerd", "test"))
         self.inbox, self.outbox = trio.open_memory_channel[Item](16)
         self.door = FrontDoor(
-            limits=FrontDoorLimits(
-                head_bytes=4096,
-                body_bytes=1024,
-                handshake_s=SOON_S,
-                keep_alive_s=SOON_S,
-                write_s=SOON_S,
-                connections=1000,
-                connections_per_address=1000,
-                clients=1000,
-                clients_per_address=1000,
+            admission=Admission(
+                Terms(
+                    FrontDoorLimits(
+                        head_bytes=4096,
+                        body_bytes=1024,
+                        handshake_s=SOON_S,
+                        keep_alive_s=SOON_S,
+                        write_s=SOON_S,
+                        connections=1000,
+                        connections_per_address=1000,
+                        clients=1000,
+                        clients_per_address=1000,
+                    )
+                )
             ),
-            origins=frozenset(),
             tls=tls,
             routes=_Routes(),
             upgrade=self.sessions.serve,

@@ -24,8 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio_websocket import ConnectionClosed, connect_websocket, wrap_server_stream
 
+from daemon.admission import Admission, FrontDoorLimits, Terms
 from daemon.clock import WallClock
-from daemon.front_door import FrontDoor, FrontDoorLimits, Transport, Upgrade
+from daemon.front_door import FrontDoor, Transport, Upgrade
 from daemon.http import Conversation, Refused, Request, Response
 from protocol.codes import ErrorCode
 from protocol.messages import Error, Format, decode_message
@@ -194,7 +195,7 @@ async def open_door(
     upgrade: Callable[[Upgrade], Any] = echo,
 ) -> AsyncIterator[Door]:
     routes = FakeRoutes()
-    front = FrontDoor(limits=limits, origins=frozenset(), tls=tls, routes=routes, upgrade=upgrade, clock=CLOCK)
+    front = FrontDoor(admission=Admission(Terms(limits)), tls=tls, routes=routes, upgrade=upgrade, clock=CLOCK)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -356,7 +357,7 @@ async def test_an_ipv4_client_of_an_ipv6_listener_is_known_by_its_ipv4_address()
     async def upgrade(upgrade: Upgrade) -> None:
         seen.append(upgrade.peer)
 
-    front = FrontDoor(limits=LIMITS, origins=frozenset(), tls=None, routes=FakeRoutes(), upgrade=upgrade, clock=CLOCK)
+    front = FrontDoor(admission=Admission(Terms(LIMITS)), tls=None, routes=FakeRoutes(), upgrade=upgrade, clock=CLOCK)
     both = trio.socket.socket(socket.AF_INET6)
     both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     await both.bind(("::ffff:127.0.0.1", 0))
@@ -588,14 +589,14 @@ async def test_after_the_stop_what_has_begun_is_finished_and_nothing_begins() ->
 
 
 async def test_a_connection_that_was_accepted_just_before_the_stop_is_closed() -> None:
-    front = FrontDoor(limits=LIMITS, origins=frozenset(), tls=None, routes=FakeRoutes(), upgrade=echo, clock=CLOCK)
+    front = FrontDoor(admission=Admission(Terms(LIMITS)), tls=None, routes=FakeRoutes(), upgrade=echo, clock=CLOCK)
     front.stop_accepting()
     received, _ = await answers(b"", front)
     assert received == b""
 
 
 async def test_run_returns_when_the_last_connection_has_ended() -> None:
-    front = FrontDoor(limits=LIMITS, origins=frozenset(), tls=None, routes=FakeRoutes(), upgrade=echo, clock=CLOCK)
+    front = FrontDoor(admission=Admission(Terms(LIMITS)), tls=None, routes=FakeRoutes(), upgrade=echo, clock=CLOCK)
     returned = trio.Event()
 
     async def run(task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
@@ -696,7 +697,7 @@ async def test_what_speaks_no_tls_is_closed_in_time(
 async def answers(sent: bytes, front: FrontDoor | None = None) -> tuple[bytes, FrontDoor]:
     """All that the door says to these bytes and then the end."""
     front = front or FrontDoor(
-        limits=LIMITS, origins=frozenset(), tls=None, routes=FakeRoutes(), upgrade=no_upgrade, clock=CLOCK
+        admission=Admission(Terms(LIMITS)), tls=None, routes=FakeRoutes(), upgrade=no_upgrade, clock=CLOCK
     )
     client, server = trio.testing.memory_stream_pair()
     deadline = trio.current_time() + LIMITS.handshake_s
