@@ -7,7 +7,7 @@ PACKAGES := daemon connectors protocol
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check bench soak rehearse format lock clean
+.PHONY: help install demo test check audit bench soak rehearse dist format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,19 +26,29 @@ demo: install ## start the daemon against simulated venues
 	@$(BIN)/tickerd demo
 
 # protocol/ has to be covered by its own tests alone. The browser's tests mostly wait for a browser, so they run beside
-# the others; what they say comes last.
+# the others, and behind them the search for failures, TICKERD_FUZZ_S seconds of it; what they say comes last.
 test: install ## run the tests
 	$(BIN)/coverage run --branch --source=protocol -m pytest --quiet tests/protocol
 	$(BIN)/coverage report --fail-under=100
 	@said=$$(mktemp); \
-	$(BIN)/python -m pytest -r s -p no:cacheprovider tests/browser >$$said 2>&1 & browser=$$!; \
-	$(BIN)/python -m pytest -r s --ignore tests/browser; rest=$$?; \
+	$(BIN)/python -m pytest -r s -p no:cacheprovider tests/browser tests/daemon/test_fuzz.py >$$said 2>&1 & browser=$$!; \
+	$(BIN)/python -m pytest -r s --ignore tests/browser --ignore tests/daemon/test_fuzz.py; rest=$$?; \
 	wait $$browser; page=$$?; cat $$said; rm -f $$said; exit $$((rest | page))
 
-check: install ## check format, lint and types
+# Of ruff's rules, S are those of bandit: what is risky in the code. The audit is about what others wrote.
+check: install ## check format, lint, types and dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(PACKAGES) tests
+	$(BIN)/python -m tests.audit
+
+# The audit of `check` knows tests/advisories.toml and asks nobody; this one asks, and fails where it gets no answer.
+# A virtual environment of its own, so that the tool is not among what it looks at.
+audit: ## ask the public databases about the lock (online)
+	$(PYTHON) -m venv --clear $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet 'pip-audit>=2.9'
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+	rm -rf $(VENV)/audit
 
 # `make bench QUICK=1` takes about a minute; `make bench MARKDOWN=FILE` writes the report there too.
 bench: install ## measure the daemon beside a bare write loop (QUICK=1)
@@ -51,6 +61,11 @@ soak: install ## stay sane among 200 bad clients and failing venues (MINUTES=3)
 # Every pause that a simulated venue asks for is waited for; the longest is two minutes.
 rehearse: install ## play every fault of the simulated venues to a daemon
 	@$(BIN)/tickerd rehearse --patience 130
+
+# Stamped with the time of the last commit, so that the same commit makes the same bytes.
+dist: export SOURCE_DATE_EPOCH = $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
+dist: install ## build the wheel and the source archive in dist/
+	$(BIN)/python -m hatchling build --clean
 
 format: install ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .

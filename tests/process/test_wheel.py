@@ -1,0 +1,130 @@
+"""What `make dist` builds: a wheel that has all it needs, and that runs where no checkout is."""
+
+import email
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from tests.process.running import tickerd
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PACKAGES = ("daemon", "connectors", "protocol")
+EPOCH = "1765211445"
+"""The time that the builds are stamped with: what does not follow from it must not get into them."""
+
+
+def build(source: Path, target: Path, *options: str) -> None:
+    """Build as `make dist` does, elsewhere."""
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(target), *options]
+    environ = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
+    subprocess.run(command, cwd=source, env=environ, check=True, capture_output=True)
+
+
+def only(folder: Path, pattern: str) -> Path:
+    [path] = folder.glob(pattern)
+    return path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the wheel and the source archive."""
+    folder = tmp_path_factory.mktemp("dist")
+    build(ROOT, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment with the wheel, which sees the dependencies of this one, and no index."""
+    prefix = tmp_path_factory.mktemp("elsewhere") / "env"
+    venv.create(prefix, symlinks=True)
+    python = prefix / "bin" / "python"
+    wheel = str(only(built, "*.whl"))
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run(pip, cwd=prefix, check=True, capture_output=True)
+    # A path in a .pth file is searched last, and .pth files of that path (our editable install) are not read.
+    (only(prefix, "lib/python*/site-packages") / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return prefix
+
+
+def sources() -> set[str]:
+    """Every file of the packages, as git would have it."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and not any(part == "__pycache__" or part.startswith(".") for part in path.parts)
+    }
+
+
+def test_the_wheel_has_every_source_and_the_operators_files_and_nothing_else(built: Path) -> None:
+    with zipfile.ZipFile(only(built, "*.whl")) as wheel:
+        names = [name for name in wheel.namelist() if ".dist-info/" not in name]
+    data = {f"{folder}/{name}" for name in names for folder, mark, name in [name.partition(".data/data/")] if mark}
+    shared = {name.partition("/share/tickerd/")[2] for name in data}
+    there = {path.relative_to(ROOT / "systemd").as_posix() for path in (ROOT / "systemd").rglob("*") if path.is_file()}
+    assert shared == there
+    assert {"tickerd.service", "tickerd.toml"} <= shared
+    packed = {name for name in names if ".data/" not in name}
+    assert packed == sources()
+    assert {"daemon/web/index.html", "daemon/web/client.js", "daemon/py.typed"} <= packed
+    assert len(names) == len(packed) + len(shared)
+
+
+def test_the_metadata_describe_it(built: Path) -> None:
+    with zipfile.ZipFile(only(built, "*.whl")) as wheel:
+        by_name = {name.rpartition(".dist-info/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
+        described = email.message_from_bytes(wheel.read(by_name["METADATA"]))
+        assert wheel.read(by_name["licenses/LICENSE"]) == (ROOT / "LICENSE").read_bytes()
+        assert b"tickerd = daemon.__main__:main" in wheel.read(by_name["entry_points.txt"])
+    assert described["Description-Content-Type"] == "text/markdown"
+    text = described.get_payload()
+    assert isinstance(text, str)
+    assert text.strip() == (ROOT / "README.md").read_text().strip()
+    assert "MIT" in described["License-Expression"]
+
+
+def test_the_same_sources_make_the_same_bytes_and_the_source_archive_makes_the_same_wheel(
+    built: Path, tmp_path: Path
+) -> None:
+    build(ROOT, tmp_path / "again")
+    for pattern in ("*.whl", "*.tar.gz"):
+        assert only(tmp_path / "again", pattern).read_bytes() == only(built, pattern).read_bytes()
+    with tarfile.open(only(built, "*.tar.gz")) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    unpacked = only(tmp_path / "unpacked", "tickerd-*")
+    assert (unpacked / "tests" / "process" / "test_wheel.py").is_file()
+    assert (unpacked / "requirements.lock").is_file()
+    build(unpacked, tmp_path / "third", "--target", "wheel")
+    assert only(tmp_path / "third", "*.whl").read_bytes() == only(built, "*.whl").read_bytes()
+
+
+def test_installed_away_from_the_checkout_it_runs_and_stops(installed: Path, tmp_path: Path) -> None:
+    command = [str(installed / "bin" / "tickerd")]
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    version = subprocess.run([*command, "--version"], cwd=tmp_path, env=environ, check=True, capture_output=True)
+    assert version.stdout.startswith(b"tickerd 0.")
+    which = [str(installed / "bin" / "python"), "-c", "import daemon.app; print(daemon.app.__file__)"]
+    where = subprocess.run(which, cwd=tmp_path, env=environ, check=True, capture_output=True, text=True)
+    assert Path(where.stdout.strip()).is_relative_to(installed)
+    # The example of a configuration that came along is one that it takes.
+    example = str(installed / "share" / "tickerd" / "tickerd.toml")
+    subprocess.run([*command, "check", example], cwd=tmp_path, env=environ, check=True, capture_output=True)
+    with tickerd("demo", "--port", "0", command=command) as process:
+        base = f"http://127.0.0.1:{process.port}"
+        assert "<title>tickerd" in httpx.get(f"{base}/").text
+        assert "export function connect" in httpx.get(f"{base}/client.js").text
+        assert httpx.get(f"{base}/healthz").status_code == 200
+        with connect(f"ws://127.0.0.1:{process.port}/ws") as websocket:
+            assert json.loads(websocket.recv(timeout=5))["type"] == "welcome"
+        assert process.stop() == 0, process.lines
