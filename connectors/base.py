@@ -5,7 +5,10 @@ messages) and reports *state changes* through the `Context` it is handed; it nev
 anything goes wrong it raises, and its supervisor waits and runs it again:
 
     ConnectorError            the venue's fault; the text goes to clients as the `reason` of a `status`
-    ├── VenueUnavailable      worth another try soon: network, 5xx, 429 (with `retry_after_s` where the venue said so)
+    ├── VenueUnavailable      worth another try soon: network, 5xx (with `retry_after_s` where the venue said so)
+    │   ├── VenueTimeout      it said nothing, or took nothing, for too long
+    │   ├── VenueClosed       it ended the connection
+    │   └── VenueThrottled    it asked to be left alone for a while: 429, 418, used up request weight
     ├── VenueRefused          another try soon is pointless: refused region, key, plan; tried again, but slowly
     └── PayloadError          the venue sent what its documentation does not allow
 
@@ -16,12 +19,11 @@ object; whatever belongs to one attempt (sockets, timers) lives in `run`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import ClassVar, Final, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
 
-State: TypeAlias = Literal["connecting", "live", "stale", "reconnecting", "down"]
-"""A channel's state as clients see it: `live` only once data has arrived, never on an acknowledgement alone."""
+from protocol.messages import State as State
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -59,12 +61,23 @@ class StateChange(msgspec.Struct, frozen=True):
     retry_in_s: float | None = None
 
 
+FailureCause: TypeAlias = Literal[
+    "timeout", "closed", "throttled", "unavailable", "refused", "payload", "other", "internal"
+]
+"""Why a connector has to run again, in one word: `internal` is a bug, every other one is the venue's doing."""
+
+FAILURE_CAUSES: Final[tuple[FailureCause, ...]] = get_args(FailureCause)
+
+
 class ConnectorError(Exception):
     """A failure that clients are told of. `str()` is one plain sentence without secrets or URLs' query strings.
 
     Attributes:
+        cause: the failure in one word, for metrics.
         retry_after_s: how long the venue asked to be left alone; None where it did not say.
     """
+
+    cause: ClassVar[FailureCause] = "other"
 
     def __init__(self, reason: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
@@ -72,15 +85,39 @@ class ConnectorError(Exception):
 
 
 class VenueUnavailable(ConnectorError):
-    """The venue did not answer, or asked to be left alone for a while."""
+    """The venue cannot serve us just now: the network, its own trouble, or one of the reasons below."""
+
+    cause: ClassVar[FailureCause] = "unavailable"
+
+
+class VenueTimeout(VenueUnavailable):
+    """The venue said nothing, or took nothing, for too long."""
+
+    cause: ClassVar[FailureCause] = "timeout"
+
+
+class VenueClosed(VenueUnavailable):
+    """The venue ended the connection, or broke off."""
+
+    cause: ClassVar[FailureCause] = "closed"
+
+
+class VenueThrottled(VenueUnavailable):
+    """The venue asked to be left alone for a while."""
+
+    cause: ClassVar[FailureCause] = "throttled"
 
 
 class VenueRefused(ConnectorError):
     """The venue will not serve us as we are configured: region, key, plan, unknown address."""
 
+    cause: ClassVar[FailureCause] = "refused"
+
 
 class PayloadError(ConnectorError):
     """Bytes that are not what the venue documents. Raised by normalisers, and by nothing but them."""
+
+    cause: ClassVar[FailureCause] = "payload"
 
 
 class Context(Protocol):

@@ -22,12 +22,14 @@ from connectors.base import (
     Event,
     PayloadError,
     VenueRefused,
+    VenueThrottled,
     VenueUnavailable,
 )
-from connectors.poll import Answer, Outcome, Pause, Request, brief, read, spliced
+from connectors.poll import Answer, Budget, Outcome, Pause, Request, brief, read, spliced
 from connectors.poller import Host, Poller
 from protocol.channels import Channel
 from protocol.messages import number
+from protocol.payloads import BookData, PriceData
 
 VENUE: Final = "Binance"
 
@@ -84,23 +86,6 @@ class Refusal(msgspec.Struct):
 
     code: int = 0
     msg: str = ""
-
-
-class PriceData(msgspec.Struct, rename="camel", gc=False):
-    """`data` of a `price_update`: `{"symbol":"BTCUSDT","price":"42150.50","priceChangePercent":"2.45"}`."""
-
-    symbol: str
-    price: str
-    price_change_percent: str
-
-
-class BookData(msgspec.Struct, rename="camel", gc=False):
-    """`data` of an `orderbook_update`: the venue's body, and the symbol that it lacks."""
-
-    symbol: str
-    last_update_id: int
-    bids: Raw
-    asks: Raw
 
 
 # ---- normalisers: bytes to events -----------------------------------------------------------------
@@ -202,7 +187,7 @@ def explain(answer: Answer) -> ConnectorError:
     status = answer.status
     if status in PAUSE_S or said.code == -1003:
         pause_s = max(1.0, _pause_s(answer, said))
-        return VenueUnavailable(f"{VENUE} asked for a pause of {pause_s:.0f} s (HTTP {status})", retry_after_s=pause_s)
+        return VenueThrottled(f"{VENUE} asked for a pause of {pause_s:.0f} s (HTTP {status})", retry_after_s=pause_s)
     if status == 451:
         return VenueRefused(
             f"{VENUE} does not serve this region at this address (HTTP 451); "
@@ -227,15 +212,21 @@ def _pause_s(answer: Answer, said: Refusal) -> float:
 
 def weight_pause(answer: Answer) -> Pause | None:
     """A rest until the minute turns, where the address has used most of its request weight."""
-    used = answer.headers.get("x-mbx-used-weight-1m", "")
-    if not used.isdecimal() or int(used[:9]) < WEIGHT_HELD_BACK:
+    budget = weight_budget(answer)
+    if budget is None or budget.used < WEIGHT_HELD_BACK:
         return None
     left_s = 60.0 - answer.received_ms / 1_000 % 60.0
     return Pause(
         left_s,
-        f"{VENUE}'s request weight is nearly used up ({int(used[:9])} of {WEIGHT_LIMIT} "
+        f"{VENUE}'s request weight is nearly used up ({budget.used} of {WEIGHT_LIMIT} "
         "in this minute); going on when the minute turns",
     )
+
+
+def weight_budget(answer: Answer) -> Budget | None:
+    """How much request weight the address has used in this minute, whoever used it; None where it is not said."""
+    used = answer.headers.get("x-mbx-used-weight-1m", "")
+    return Budget(int(used[:9]), WEIGHT_LIMIT) if used.isdecimal() else None
 
 
 # ---- the poll --------------------------------------------------------------------------------------
@@ -265,7 +256,8 @@ class BinancePoll:
         """Which instruments are set aside."""
         if not self._aside_until_s:
             return ""
-        return f"unknown to {VENUE}: {', '.join(self._aside_until_s)} (set aside)"
+        names = ", ".join(self._aside_until_s)
+        return f"unknown to {VENUE}: {names} (set aside, asked again after {SET_ASIDE_S / 3600:g} h)"
 
     def tick(self, now_s: float) -> Outcome:
         """Everything that is not set aside, in as few requests as the weights allow.
@@ -283,7 +275,13 @@ class BinancePoll:
         """Events; or the halves of a batch that holds an unknown symbol. Raises: see `Poll`."""
         pause = weight_pause(answer)
         if 200 <= answer.status < 300:
-            return Outcome(events=self._events(request, answer), pause=pause)
+            try:
+                return Outcome(events=self._events(request, answer), pause=pause, budget=weight_budget(answer))
+            except PayloadError:
+                # A refusal by another status than its own: what it says counts, a pause it asks for most of all.
+                if refusal(answer.body).code:
+                    raise explain(answer) from None
+                raise
         if answer.status != 400 or refusal(answer.body).code not in UNKNOWN_CODES:
             raise explain(answer)
         batch = request.instruments

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from connectors.base import ConnectorError, PayloadError, VenueRefused, VenueUnavailable
+from connectors.base import ConnectorError, PayloadError, VenueRefused, VenueThrottled, VenueUnavailable
 from connectors.poll import Answer, brief, read
 
 VENUE: Final = "CoinGecko"
@@ -96,7 +96,7 @@ def explain(answer: Answer, secret: str = "") -> ConnectorError | None:
     if status == 429:
         asked_s = answer.retry_after_s
         pause_s = PAUSE_S if asked_s is None else max(asked_s, SHORTEST_PAUSE_S)
-        return VenueUnavailable(f"{VENUE} asked for a pause of {pause_s:.0f} s (HTTP {status})", retry_after_s=pause_s)
+        return VenueThrottled(f"{VENUE} asked for a pause of {pause_s:.0f} s (HTTP {status})", retry_after_s=pause_s)
     if said.code in WRONG_ROOT_CODES:
         return VenueRefused(f"{VENUE}'s key is of another plan than [connectors.coingecko] plan and base_url {what}")
     if status == 401 or said.code in KEY_CODES:

@@ -19,7 +19,7 @@ from connectors.base import Context, VenueRefused
 from connectors.feed_venue import Ack, Control, FeedVenue, Heartbeat, Ignored, Notice, Refused
 from connectors.inlet import Batch
 from connectors.intake import FeedStatistics, Intake
-from connectors.pulse import Pulse
+from connectors.pulse import Patience, Pulse
 from connectors.subscriptions import SetAside, Subscriptions
 
 _log: Final = logging.getLogger(__name__)
@@ -71,6 +71,10 @@ class Conversation:
         """Whether every subscription is acknowledged or set aside."""
         return self._subscriptions.are_settled
 
+    def inform(self, patience: Patience) -> None:
+        """It is over: what that says about how long the next one may be silent."""
+        patience.ended(talks=self._pulse.talks, silent=self._pulse.is_silent)
+
     async def prepare(self) -> None:
         """Before connecting: tell what cannot come up.
 
@@ -85,7 +89,7 @@ class Conversation:
     def begin(self) -> None:
         """The connection is open: what the venue owes us, it owes from now on."""
         now_s = trio.current_time()
-        self._pulse.rest(now_s, had_data=True)
+        self._pulse.open(now_s)
         self._subscriptions.excuse(now_s - self._began_s)
 
     async def speak(self, send: Callable[[str], Awaitable[None]]) -> NoReturn:
@@ -135,7 +139,9 @@ class Conversation:
         for request in due.requests:
             await send(request.text)
         for change in due.changes:
-            _log.warning("%s: %s: %s", self._venue.name, change.channel, change.reason)
+            _log.warning(
+                "%s: %s: %s", self._venue.name, change.channel, change.reason, extra={"channel": change.channel}
+            )
             await self._context.report(change)
 
     def _heard(self, channels: set[str]) -> None:

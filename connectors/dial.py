@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
-from connectors.base import VenueUnavailable
+from connectors.base import VenueTimeout, VenueUnavailable
 
 _PORTS = {"ws": 80, "wss": 443}
 
@@ -93,7 +93,7 @@ async def dial(address: Address, *, ssl_context: ssl.SSLContext | None, timeout_
             if not ready:
                 await trio.aclose_forcefully(stream)
         return secured
-    raise VenueUnavailable(f"no connection to {host} within {timeout_s:g} s")
+    raise VenueTimeout(f"no connection to {host} within {timeout_s:g} s")
 
 
 def _why(error: OSError) -> str:

@@ -31,13 +31,14 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
-from connectors.base import ConnectorError, Context, VenueRefused, VenueUnavailable
+from connectors.base import ConnectorError, Context, VenueClosed, VenueRefused, VenueTimeout, VenueUnavailable
 from connectors.conversation import Conversation
 from connectors.dial import dial, parse_address
 from connectors.feed_venue import FeedVenue
 from connectors.handover import Handover
 from connectors.inlet import MAX_MESSAGE_BYTES, Inlet
 from connectors.intake import FeedStatistics
+from connectors.pulse import Patience
 from connectors.subscriptions import SetAside
 
 _log: Final = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Feed:
             venue: all that is the venue's own.
             url: `ws://` or `wss://`.
             user_agent: who we say we are.
-            silence_s: a connection without any data for so long is given up.
+            silence_s: a connection without any data for so long is given up; see `Patience` for rare instruments.
             data_s: a channel without data for so long is reported stale, while others talk.
             timeout_s: for connecting, and again for the opening handshake.
             ssl_context: for a `wss` URL, instead of the system's trust.
@@ -93,6 +94,7 @@ class Feed:
             self.ssl_context = ssl_context or ssl.create_default_context()
         self.set_aside: dict[str, SetAside] = {}
         self.counts = FeedStatistics()
+        self.patience = Patience(len(venue.subscribe_requests()))
         self._connect_s = -inf
 
     @property
@@ -137,7 +139,7 @@ class Feed:
             context,
             self.counts,
             self.set_aside,
-            silence_s=self.silence_s,
+            silence_s=self.patience.silence_s(self.silence_s),
             data_s=self.data_s,
             noticed=noticed,
         )
@@ -183,6 +185,8 @@ class _Link:
                 await trio.aclose_forcefully(inlet)
         except* (ConnectorError, HandshakeError, ConnectionClosed, *_BROKEN) as group:
             causes = list(_leaves(group))
+        if self._conversation is not None:
+            self._conversation.inform(feed.patience)
         return self._explain(causes)
 
     async def _serve(self, reader: trio.Nursery, inlet: Inlet, talk: Conversation) -> NoReturn:
@@ -221,11 +225,11 @@ class _Link:
                 )
                 race.cancel_scope.cancel()
             return websocket
-        raise VenueUnavailable(f"{self._title} did not answer the opening handshake in {timeout_s:g} s")
+        raise VenueTimeout(f"{self._title} did not answer the opening handshake in {timeout_s:g} s")
 
     async def _hung_up(self, inlet: Inlet) -> NoReturn:
         await inlet.ended.wait()
-        raise VenueUnavailable(f"{self._title} hung up during the opening handshake")
+        raise VenueClosed(f"{self._title} hung up during the opening handshake")
 
     async def _pass_on(self, websocket: WebSocketConnection, inlet: Inlet) -> None:
         """What trio-websocket assembled goes to its place among the rest; at the close, the end."""
@@ -253,18 +257,18 @@ class _Link:
         with trio.move_on_after(self._feed.timeout_s) as scope:
             await websocket.send_message(text)
         if scope.cancelled_caught:
-            raise VenueUnavailable(f"{self._title} does not read what is sent to it")
+            raise VenueTimeout(f"{self._title} does not read what is sent to it")
 
     def _why_closed(self, websocket: WebSocketConnection) -> ConnectorError:
         """The close code in words. Coming back is right after all but the venue's fatal ones."""
         reason = websocket.closed
         if reason is None or reason.code == 1006:
-            return VenueUnavailable(f"{self._title} dropped the connection")
+            return VenueClosed(f"{self._title} dropped the connection")
         text = "".join(c if c.isprintable() else " " for c in reason.reason or "")
         said = f"the connection to {self._title} closed: {reason.code} {text}".rstrip()
         if reason.code in self._feed.venue.rules.fatal_close_codes:
             return VenueRefused(said)
-        return VenueUnavailable(said)
+        return VenueClosed(said)
 
     def _explain(self, causes: list[BaseException]) -> ConnectorError:
         """The one error that clients are told of: ours, which know most, before trio-websocket's."""

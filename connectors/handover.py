@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import trio
 
 from connectors.backoff import Backoff
-from connectors.base import ConnectorError, Context, Event, StateChange, VenueRefused, VenueUnavailable
+from connectors.base import ConnectorError, Context, Event, StateChange, VenueRefused, VenueTimeout, VenueUnavailable
 from connectors.feed_venue import FeedVenue
 from connectors.intake import FeedStatistics
 from connectors.overlap import Overlap, Topic
@@ -235,9 +235,9 @@ class Handover:
         lacking = [topic for topic in missing if topic in overlap.told_by_old and topic[0] not in aside]
         if lacking:
             named = ", ".join(sorted({instrument or channel for channel, instrument in lacking}))
-            return VenueUnavailable(f"{title} sent no data in {PATIENCE_S:g} s: {named}")
+            return VenueTimeout(f"{title} sent no data in {PATIENCE_S:g} s: {named}")
         if not new.connection.is_settled:
-            return VenueUnavailable(f"{title} did not take all subscriptions in {PATIENCE_S:g} s")
+            return VenueTimeout(f"{title} did not take all subscriptions in {PATIENCE_S:g} s")
         return None
 
     async def _take_over(self, old: _Turn, new: _Turn, overlap: Overlap) -> None:

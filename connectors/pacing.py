@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from connectors.base import VenueUnavailable
+from connectors.base import VenueThrottled
 
 LONGEST_PAUSE_S = 3 * 86_400.0
 """Binance's longest ban (rest-api.md, "IP Limits"). A venue that names more has sent nonsense."""
@@ -67,11 +67,15 @@ class Gate:
             self._until_s = until_s
             self._reason = reason
 
+    def closed_s(self, now_s: float) -> float:
+        """For how much longer no call passes."""
+        return max(0.0, self._until_s - now_s)
+
     def check(self, now_s: float) -> None:
         """Pass, or not.
 
         Raises:
-            VenueUnavailable: the gate is closed; with the reason, and the seconds until it opens.
+            VenueThrottled: the gate is closed; with the reason, and the seconds until it opens.
         """
         if now_s < self._until_s:
-            raise VenueUnavailable(self._reason, retry_after_s=self._until_s - now_s)
+            raise VenueThrottled(self._reason, retry_after_s=self._until_s - now_s)

@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from connectors.base import Event, PayloadError
+from connectors.histogram import Histogram
 
 T = TypeVar("T")
 
@@ -100,12 +101,38 @@ class Pause(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Budget(msgspec.Struct, frozen=True):
+    """What the venue says that we have used up of its present limit, in the venue's own unit."""
+
+    used: int
+    limit: int
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What follows from a tick or an answer. The requests are made in order, before any earlier ones."""
 
     events: list[Event] = []
     requests: list[Request] = []
     pause: Pause | None = None
+    budget: Budget | None = None
+
+
+class PollStatistics(msgspec.Struct):
+    """Counts since the start, and what holds now.
+
+    Attributes:
+        requests: asked of the venue.
+        repeats: ticks at which nothing was asked: the last body was good for once more.
+        answers_s: from the request to its answer's last byte, of whatever status.
+        budget: what the venue said last; None where it says nothing.
+        closed_s: how much longer the venue's host must be left alone; 0 where it may be called.
+    """
+
+    requests: int = 0
+    repeats: int = 0
+    answers_s: Histogram = msgspec.field(default_factory=Histogram)
+    budget: Budget | None = None
+    closed_s: float = 0.0
 
 
 class Poll(Protocol):

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import httpx
+import msgspec
 import trio
 
 from connectors.base import (
@@ -24,11 +25,13 @@ from connectors.base import (
     Context,
     PayloadError,
     StateChange,
+    VenueClosed,
     VenueRefused,
+    VenueTimeout,
     VenueUnavailable,
 )
 from connectors.pacing import Gate, Schedule
-from connectors.poll import Answer, Outcome, Poll, Request, brief
+from connectors.poll import Answer, Outcome, Poll, PollStatistics, Request, brief
 from protocol.channels import Channel
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
@@ -119,6 +122,7 @@ class Poller:
         self._host = host
         self._delay_s = delay_s
         self._schedule: Schedule | None = None
+        self._counts = PollStatistics()
 
     @property
     def name(self) -> str:
@@ -129,6 +133,10 @@ class Poller:
     def channels(self) -> tuple[str, ...]:
         """The one channel."""
         return (self._channel,)
+
+    def statistics(self) -> PollStatistics:
+        """The counts; the histogram goes on being filled."""
+        return msgspec.structs.replace(self._counts, closed_s=self._host.gate.closed_s(trio.current_time()))
 
     async def run(self, context: Context) -> None:
         """Poll until cancelled, which leaves nothing behind but a connection closed half-way.
@@ -183,6 +191,7 @@ class Poller:
         now_s = trio.current_time()
         self._host.gate.check(now_s)
         outcome = self._poll.tick(now_s)
+        self._counts.repeats += not outcome.requests
         pending: list[Request] = []
         published = False
         malformed: PayloadError | None = None
@@ -190,6 +199,7 @@ class Poller:
             if outcome.pause is not None:
                 pause = outcome.pause
                 self._host.gate.close(trio.current_time(), pause.seconds, pause.reason)
+            self._counts.budget = outcome.budget or self._counts.budget
             if outcome.events:
                 await context.publish(outcome.events)
                 published = True
@@ -217,7 +227,9 @@ class Poller:
             ConnectorError: no answer came. An answer with an error status is an answer.
         """
         venue = self._host.venue
-        self._host.gate.check(trio.current_time())
+        began_s = trio.current_time()
+        self._host.gate.check(began_s)
+        self._counts.requests += 1
         body = bytearray()
         try:
             with trio.move_on_after(self._host.timeout_s) as scope:
@@ -236,6 +248,7 @@ class Poller:
             raise VenueUnavailable(f"{venue} sent a body of more than {MAX_BODY_BYTES} bytes")
         if scope.cancelled_caught:
             raise self._too_slow()
+        self._counts.answers_s.add(trio.current_time() - began_s)
         return Answer(
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
@@ -245,7 +258,7 @@ class Poller:
         )
 
     def _too_slow(self) -> VenueUnavailable:
-        return VenueUnavailable(f"{self._host.venue} did not answer within {self._host.timeout_s:g} s")
+        return VenueTimeout(f"{self._host.venue} did not answer within {self._host.timeout_s:g} s")
 
     def _failed(self, error: httpx.HTTPError) -> ConnectorError:
         """Why there is no answer, in words. httpx's own help only where a connection failed."""
@@ -261,7 +274,7 @@ class Poller:
             case httpx.DecodingError():
                 return VenueUnavailable(f"{venue} sent a body that cannot be decompressed")
             case _:
-                return VenueUnavailable(f"{venue} broke off before its answer was complete")
+                return VenueClosed(f"{venue} broke off before its answer was complete")
 
 
 def _words(error: BaseException) -> str:

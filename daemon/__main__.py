@@ -1,4 +1,4 @@
-"""The command line: `tickerd run`, `demo`, `simulate`, `rehearse`, `check`.
+"""The command line: `tickerd run`, `demo`, `simulate`, `rehearse`, `check`, `token`, `watch`, `channels`, `ping`.
 
 Exit codes: 0 for a clean stop, 2 for a wrong command line, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, 1
 for everything else. A user's mistake gets one line on standard error and no traceback; a traceback is a bug.
@@ -101,6 +101,16 @@ def _check(arguments: argparse.Namespace) -> int:
     return CLEAN
 
 
+def _token(arguments: argparse.Namespace) -> int:
+    from daemon.bearer import new_token
+    from daemon.config_tokens import written_hash
+
+    token = new_token()
+    lines = [f"[tokens.{arguments.name}]", f'hash = "{written_hash(token)}"', 'channels = ["*"]']
+    _say("\n".join([token, "", "# The token is shown this once. This is for the configuration:", *lines]))
+    return CLEAN
+
+
 def _configured(make: Callable[[], Config]) -> Config:
     from daemon.config import ConfigError
 
@@ -116,8 +126,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from daemon import app
     from daemon.config import load
 
-    config = _configured(lambda: load(arguments.config, os.environ))
-    start = partial(app.serve, config, announce=_announce)
+    reread = partial(load, arguments.config, os.environ)
+    config = _configured(reread)
+    start = partial(app.serve, config, announce=_announce, reread=reread)
     return _until_stopped(start, config.log, "choose another with [server] port or TICKERD_SERVER__PORT")
 
 
@@ -216,6 +227,28 @@ def _rehearse(arguments: argparse.Namespace) -> int:
     return CLEAN if all(verdict.is_well for verdict in verdicts) else FAILED
 
 
+def _talk(arguments: argparse.Namespace) -> int:
+    """`watch`, `channels`, `ping`: the commands that talk to a daemon."""
+    from daemon import terminal
+
+    try:
+        peer = terminal.peer(arguments.url, arguments.token_file, os.environ)
+        if arguments.command == "ping":
+            terminal.run(partial(terminal.ping, peer, arguments.count, _say))
+        elif arguments.command == "channels":
+            from daemon.terminal_channels import channels
+
+            terminal.run(partial(channels, peer, _say, json=arguments.json))
+        else:
+            from daemon.terminal_watch import watch
+
+            json = arguments.json or not sys.stdout.isatty()
+            terminal.run(partial(watch, peer, arguments.channels or ["*"], json=json))
+    except terminal.CommandFailed as failure:
+        raise _Failure(str(failure), failure.status) from None
+    return CLEAN
+
+
 def _write(path: Path, text: str) -> None:
     """Replace a file in one step, so that whoever waits for it never reads half of it."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -250,7 +283,10 @@ def _until_stopped(start: Callable[[], Awaitable[int]], log: Log, hint: str) -> 
 def _explained(error: OSError, hint: str) -> _Failure | None:
     """What a user can do something about. Listeners put their address and port where others put a file's name."""
     from daemon.database import ArchiveError
+    from daemon.listening import PassedSocketError
 
+    if isinstance(error, PassedSocketError):
+        return _Failure(str(error), WRONG_CONFIG)
     if isinstance(error, ArchiveError):
         return _Failure(str(error), WRONG_CONFIG if error.permanent else FAILED)
     if isinstance(error, ssl.SSLError) or (error.filename is None and error.errno in _READING_FAILED):
@@ -271,7 +307,17 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-_COMMANDS: Final = {"run": _run, "demo": _demo, "simulate": _simulate, "rehearse": _rehearse, "check": _check}
+_COMMANDS: Final = {
+    "run": _run,
+    "demo": _demo,
+    "simulate": _simulate,
+    "rehearse": _rehearse,
+    "check": _check,
+    "token": _token,
+    "watch": _talk,
+    "channels": _talk,
+    "ping": _talk,
+}
 
 
 if __name__ == "__main__":

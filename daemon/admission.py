@@ -1,7 +1,8 @@
 """Who may come in, and how many at once.
 
-The front door asks here about every connection and every websocket handshake. All that is decided here can change
-while the daemon runs (a reload sets `terms` anew): who is in stays, and who comes next is judged by the new terms.
+The front door asks here about every connection, every websocket handshake and every event stream. All that is decided
+here can change while the daemon runs (a reload sets `terms` anew): who is in stays, and who comes next is judged by the
+new terms.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Final
 
 import msgspec
 
-from daemon.census import Census
-from daemon.http import HttpLimits, Refused
+from daemon import access
+from daemon.census import Census, Network
+from daemon.http import HttpLimits, Refused, Request
 from protocol.codes import ErrorCode
+from protocol.grant import Grant
 
 _RETRY_S: Final = (5.0, 15.0)
 """Between these a refused client is asked to wait; each another time, so that they do not come back all at once."""
@@ -31,7 +34,7 @@ class FrontDoorLimits(HttpLimits, frozen=True, kw_only=True):
     Attributes:
         connections: open at once, of whatever kind.
         connections_per_address: of those, from one address; loopback and trusted proxies are excepted.
-        clients: websocket clients at once.
+        clients: websockets and event streams at once.
         clients_per_address: of those, from one address; loopback and trusted proxies are excepted.
     """
 
@@ -47,12 +50,15 @@ class Terms(msgspec.Struct, frozen=True):
     Attributes:
         limits: what one connection may cost, and how many there may be.
         origins: whose pages are let in beside our own.
-        trusted_proxies: addresses or networks that the limits per address are not meant for, beside loopback.
+        trusted_proxies: addresses or networks that the limits per address are not meant for, beside loopback, and
+            whose word is taken for who their clients are (`daemon.forwarded`).
+        tokens: what each token lets its bearer have; none: everybody may have everything.
     """
 
     limits: FrontDoorLimits
     origins: frozenset[str] = frozenset()
     trusted_proxies: tuple[str, ...] = ()
+    tokens: tuple[Grant, ...] = ()
 
 
 class Admission:
@@ -60,7 +66,7 @@ class Admission:
 
     Attributes:
         connections: how many connections are open, and from where.
-        clients: how many websocket clients there are, and from where.
+        clients: how many websockets and event streams there are, and from where.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -84,12 +90,17 @@ class Admission:
         """What one connection may cost, and how many there may be."""
         return self._terms.limits
 
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """The trusted proxies: what they say of whom they forward is believed."""
+        return self.clients.exempt
+
     def connection(self, peer: str) -> AbstractContextManager[None]:
         """One more connection from that IP address, as long as the block lasts; whether it may stay is asked next."""
         return self.connections.counting(peer)
 
     def client(self, peer: str) -> AbstractContextManager[None]:
-        """One more websocket client from that IP address, as long as the block lasts."""
+        """One more websocket or event stream from that IP address, as long as the block lasts."""
         return self.clients.counting(peer)
 
     def over_limit(self, peer: str) -> str:
@@ -106,13 +117,19 @@ class Admission:
         """Whether there is room to tell one more connection why it is refused."""
         return self.connections.total <= self.limits.connections + _REFUSALS_AT_ONCE
 
+    def granted(self, request: Request) -> Request:
+        """The request, with what it may have where that depends on a token. Raises: Refused, 401 or 400."""
+        if not access.is_guarded(request.path):
+            return request
+        return msgspec.structs.replace(request, grant=access.granted(request.presented, self._terms.tokens))
+
     def check_room(self, peer: str) -> None:
-        """Whether one more websocket client may come. Raises: Refused, 503."""
+        """Whether one more websocket or event stream may come. Raises: Refused, 503."""
         limits = self.limits
         if self.clients.total >= limits.clients:
-            raise full(f"all {limits.clients} places for websocket clients are taken")
+            raise full(f"all {limits.clients} places for clients are taken")
         if self.clients.of(peer) >= limits.clients_per_address:
-            raise full(f"{peer} has {limits.clients_per_address} websocket clients already, which is the limit")
+            raise full(f"{peer} has {limits.clients_per_address} clients already, which is the limit")
 
 
 def full(message: str) -> Refused:

@@ -13,8 +13,12 @@ fail-fast (they end the process, and whoever started it starts it again), a conn
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -22,44 +26,57 @@ from typing import Final
 import trio
 
 from connectors import binance, coingecko, okx
-from connectors.backoff import Backoff
 from connectors.base import Connector
 from connectors.feed import Feed
-from daemon.admission import Admission, FrontDoorLimits
-from daemon.admission import Terms as AdmissionTerms
+from daemon import access
+from daemon.admission import Admission
 from daemon.archive import Archive
 from daemon.board import Board
+from daemon.canary import Canary
 from daemon.clock import WallClock
-from daemon.config import Config
-from daemon.crosscheck import Terms
+from daemon.config import Config, ConfigError
+from daemon.event_stream import EventStreams
+from daemon.fleet import Fleet
 from daemon.front_door import FrontDoor
-from daemon.hub import Hub, Item, Pace
+from daemon.hub import Hub, Item
 from daemon.ledger import Ledger
-from daemon.listening import base_urls, open_listeners, raise_descriptor_limit, tls_context
+from daemon.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
+from daemon.metrics import Metrics
+from daemon.passes import Turn
+from daemon.reload import adopt, changed_venues, fixed_keys, known_topics
 from daemon.routes import PlainRoutes
-from daemon.session import SessionLimits, Sessions
-from daemon.supervisor import Intensity, Link, supervise
-from daemon.tape import NOTICE, STATUS, Tape, Topic
+from daemon.session import Sessions
+from daemon.systemd import Notifier, publish_status
+from daemon.tape import Tape
+from daemon.terms import FILES_BESIDE_CLIENTS, admission_terms, crosscheck_terms, pace, session_limits
 from daemon.watch import Watch
-from protocol.channels import WHOLE_MARKET, Channel
+from protocol.channels import Channel
 from protocol.messages import ServerInfo
-from protocol.session import Limits
 
 _RETRY_SPREAD_S: Final = 10.0
 """Over this time clients are asked to spread their return after a planned stop."""
 
-_FILES_BESIDE_CLIENTS: Final = 256
-"""Open files for everything that is not a client: listeners, venues, logs, connections being refused."""
+USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
+"""Who venues are told we are."""
+
+STDIN: Final = 0
+
+_LAST_ANSWERS_S: Final = 1.0
+"""How long a stop waits, behind the goodbyes, for those who came just before it and ask a first question."""
 
 _log: Final = logging.getLogger(__name__)
 
 
-async def serve(config: Config, *, announce: Callable[[Sequence[str]], None]) -> int:
+async def serve(
+    config: Config, *, announce: Callable[[Sequence[str]], None], reread: Callable[[], Config] | None = None
+) -> int:
     """Run the daemon until SIGTERM or SIGINT; a second one ends it at once.
 
     Args:
         config: everything it is told.
         announce: called once with the base URLs, when clients are let in.
+        reread: makes the configuration anew, in a thread, at SIGHUP; it may raise ConfigError. Without it, and where
+            the signal says that the terminal of the process is gone, SIGHUP stops the daemon as SIGTERM does.
 
     Returns:
         The exit code: 0 after an orderly stop, 1 after a second signal or a failure of the core (which is logged).
@@ -71,62 +88,80 @@ async def serve(config: Config, *, announce: Callable[[Sequence[str]], None]) ->
     """
     archive = await trio.to_thread.run_sync(_open_archive, config) if config.tape.path else None
     try:
-        return await _serve(config, archive, announce)
+        return await _serve(config, archive, announce, reread)
     finally:
         if archive is not None:
             await archive.close()
 
 
-async def _serve(config: Config, archive: Archive | None, announce: Callable[[Sequence[str]], None]) -> int:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        daemon = Daemon(config, archive)
+async def _serve(
+    config: Config,
+    archive: Archive | None,
+    announce: Callable[[Sequence[str]], None],
+    reread: Callable[[], Config] | None,
+) -> int:
+    had_terminal = os.isatty(STDIN)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        daemon = Daemon(config, archive, reread)
         clients, backlog = config.limits.clients, config.server.backlog
-        files = raise_descriptor_limit(clients + _FILES_BESIDE_CLIENTS)
-        listeners = await open_listeners(config.server)
+        files = raise_descriptor_limit(clients + FILES_BESIDE_CLIENTS)
+        listeners = passed_listeners(os.environ) or await open_listeners(config.server)
         _log.info("room for %d clients: %d open files are allowed, %d connections may wait", clients, files, backlog)
-        failed = False
+        hosts = [listener.socket.getsockname()[0] for listener in listeners]
+        encrypted = bool(config.server.certificate or config.server.trusted_proxies)
+        for warning in access.exposure(hosts, tokens=bool(config.tokens), encrypted=encrypted):
+            _log.warning("%s", warning)
+        failed = stopping = False
         try:
             async with trio.open_nursery() as root:
                 await daemon.start(root, listeners)
                 announce(base_urls(listeners, secure=bool(config.server.certificate)))
-                number = await anext(signals)
-                _log.info("%s: stopping", signal.Signals(number).name)
-                root.start_soon(daemon.stop, root.cancel_scope)
-                await anext(signals)
-                _log.warning("a second signal: ending at once")
-                failed = True
-                root.cancel_scope.cancel(reason="a second signal")
+                daemon.notifier.ready()
+                async for number in signals:
+                    hung_up = number == signal.SIGHUP
+                    if hung_up and reread is not None and os.isatty(STDIN) == had_terminal:
+                        _log.info("SIGHUP: reading the configuration again")
+                        daemon.ask_to_reload()
+                    elif not stopping:
+                        stopping = True
+                        _log.info("%s: stopping", signal.Signals(number).name)
+                        root.start_soon(daemon.stop, root.cancel_scope)
+                    elif not hung_up:
+                        _log.warning("a second signal: ending at once")
+                        failed = True
+                        root.cancel_scope.cancel(reason="a second signal")
         except* Exception:  # the hub or the front door: without them there is no daemon
             _log.exception("the daemon failed")
             failed = True
+        finally:
+            daemon.notifier.close()
     return 1 if failed else 0
 
 
 class Daemon:
     """Everything, built and not yet running."""
 
-    def __init__(self, config: Config, archive: Archive | None = None) -> None:
+    def __init__(
+        self, config: Config, archive: Archive | None = None, reread: Callable[[], Config] | None = None
+    ) -> None:
         self.config = config
         self.archive = archive
         self.clock = WallClock()
+        self.notifier = Notifier.from_environment(os.environ)
         catalogue = config.catalogue()
         self.board = Board(catalogue, self.clock.now_ms())
-        pace = Pace(config.hub.batch_events, config.hub.rest_ratio, config.hub.rest_max_ms / 1000)
         if archive is None:
             self.tape, self.ledger = Tape(config.tape.entries, config.tape.bytes), Ledger()
             now_ms = self.clock.now_ms()
             self.ledger.record("restart", "", now_ms, now_ms, reason="the daemon started: its tape begins here")
         else:
             self.tape, self.ledger = archive.tape, archive.ledger
-        self.hub = Hub(self.tape, self.board, catalogue, self.clock, pace, ledger=self.ledger)
+        self.hub = Hub(self.tape, self.board, catalogue, self.clock, pace(config), ledger=self.ledger)
         self.hub.room = None if archive is None else archive.room
-        check = config.crosscheck
-        terms = Terms(check.band_percent, check.for_s, check.frozen_s, check.frozen_percent)
-        self.connectors = build_connectors(config)
-        self.watch = Watch(self.hub, terms, self._unreadable)
+        self.watch = Watch(self.hub, crosscheck_terms(config), self._unreadable)
         self._inbox, self._outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
         server = ServerInfo("tickerd", metadata.version("tickerd"))
-        self.sessions = Sessions(self.hub, _session_limits(config), server)
+        self.sessions = Sessions(self.hub, session_limits(config), server)
         routes = PlainRoutes(
             server=server,
             catalogue=lambda: self.hub.catalogue,
@@ -136,6 +171,8 @@ class Daemon:
             ledger=self.ledger,
             accepting=lambda: self.front_door.accepting,
             clock=self.clock,
+            needs_token=lambda: bool(self.front_door.admission.terms.tokens),
+            metrics=lambda request: self.metrics.answer(request),
         )
         self.front_door = FrontDoor(
             admission=Admission(admission_terms(config)),
@@ -143,8 +180,23 @@ class Daemon:
             routes=routes,
             upgrade=self.sessions.serve,
             clock=self.clock,
+            events=EventStreams(self.sessions),
         )
-        self._connectors = trio.CancelScope()
+        self.fleet = Fleet(self._inbox, self.clock)
+        self.metrics = Metrics(
+            version=server.version,
+            hub=self.hub,
+            sessions=self.sessions,
+            front_door=self.front_door,
+            fleet=self.fleet,
+            watch=self.watch,
+            archive=archive,
+            inbox=self._inbox,
+        )
+        self._crews = {venue: build(config) for venue, build in BUILDERS.items()}
+        self._reread = reread
+        self._doorbell, self._rung = trio.open_memory_channel[None](1)
+        self._reloading = trio.CancelScope()
 
     async def start(self, root: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
         """Start everything in the root nursery; returns when clients are let in and the connectors run."""
@@ -155,121 +207,146 @@ class Daemon:
         await root.start(self.sessions.run)
         await root.start(self.watch.run)
         await root.start(self.front_door.run, listeners)
-        root.start_soon(self._run_connectors)
-
-    async def _run_connectors(self) -> None:
-        settings = self.config.supervisor
-        intensity = Intensity(settings.restarts, settings.restarts_per_s)
-        with self._connectors, self._inbox:
-            async with trio.open_nursery() as nursery:
-                for connector in self.connectors:
-                    link = Link(self._inbox, self.clock)
-                    backoff = Backoff(
-                        settings.backoff_base_s,
-                        settings.backoff_cap_s,
-                        settings.stable_after_s,
-                        settings.breaker_after,
-                        settings.breaker_s,
-                    )
-                    nursery.start_soon(supervise, connector, link, backoff, intensity, name=connector.name)
+        await root.start(self.fleet.run)
+        for venue, connectors in self._crews.items():
+            self.fleet.start(venue, connectors, self.config.supervisor)
+        root.start_soon(self._reload_when_asked)
+        await root.start(publish_status, self.notifier, self.hub)
+        if self.notifier.watchdog_s is not None:
+            canary = Canary(self.hub, self._inbox, self.front_door, listeners)
+            await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
 
     def _unreadable(self) -> dict[str, int]:
         """By connector: how many of its venue's frames could not be read."""
-        feeds = [connector for connector in self.connectors if isinstance(connector, Feed)]
+        feeds = [connector for connector in self.fleet.connectors if isinstance(connector, Feed)]
         return {feed.name: feed.statistics().unreadable for feed in feeds}
+
+    def ask_to_reload(self) -> None:
+        """Read the configuration again, soon. Asking twice before it is done is asking once more, and not oftener."""
+        with suppress(trio.WouldBlock):
+            self._doorbell.send_nowait(None)
+
+    async def _reload_when_asked(self) -> None:
+        with self._reloading:
+            async for _ in self._rung:
+                self.notifier.reloading()
+                await self._reload()
+                self.notifier.ready()
+
+    async def _reload(self) -> None:
+        """Read the configuration, and bring it into force. One that cannot be used is reported, and changes nothing."""
+        try:
+            config, tls, crews = await trio.to_thread.run_sync(self._prepare, abandon_on_cancel=True)
+        except ConfigError as error:
+            for line in error.errors:
+                _log.error("not reloaded, the old configuration stays: %s", line)
+            return
+        except OSError as error:  # ssl.SSLError is one
+            _log.error("not reloaded, the old configuration stays: server.certificate, server.key: %s", error)
+            return
+        for key in fixed_keys(self.config, config):
+            _log.warning("%s has changed: that takes a restart", key)
+        for venue in crews:
+            await self.fleet.end(venue)
+        done = trio.Event()
+
+        def bring_into_force() -> None:
+            self._bring_into_force(config, tls)
+            done.set()
+
+        # In order with the events: those of the connectors that have just ended are published before.
+        await self._inbox.send(Turn(bring_into_force))
+        await done.wait()
+        for venue, connectors in crews.items():
+            self.fleet.start(venue, connectors, config.supervisor, why="the configuration was changed")
+        _log.info("reloaded; venues that began anew: %s", ", ".join(crews) or "none")
+
+    def _prepare(self) -> tuple[Config, ssl.SSLContext | None, dict[str, list[Connector]]]:
+        """All of a reload that may fail, and reads files. Raises: ConfigError, OSError."""
+        config = self.config if self._reread is None else self._reread()
+        crews = {venue: BUILDERS[venue](config) for venue in changed_venues(self.config, config)}
+        return config, tls_context(config.server), crews
+
+    def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
+        if config.crosscheck != self.config.crosscheck:
+            self.watch.compare(crosscheck_terms(config))
+        if config.channels != self.config.channels:
+            adopt(self.hub, config.catalogue())
+        self.config = config
+        self.hub.pace = pace(config)
+        terms = self.front_door.admission.terms = admission_terms(config)
+        self.front_door.tls = tls
+        self.sessions.change(session_limits(config))
+        self.sessions.revoke(partial(access.ending, terms.tokens))
+        raise_descriptor_limit(config.limits.clients + FILES_BESIDE_CLIENTS)
+        logging.getLogger().setLevel(config.log.level.upper())
 
     async def stop(self, root: trio.CancelScope) -> None:
         """Stop in order, within the grace period, and then end everything.
 
         Not ready, and no new clients; the connectors; what is on the tape to the clients; `goodbye` and 1001.
         """
+        self.notifier.stopping()
         grace_s = self.config.limits.grace_s
         with trio.move_on_after(grace_s):
             self.front_door.stop_accepting()
-            self._connectors.cancel(reason="the daemon is stopping")
+            self._reloading.cancel(reason="the daemon is stopping")
+            self.fleet.stop()
             await self.sessions.say_goodbye("the daemon is stopping", grace_s * 0.9, _RETRY_SPREAD_S)
+            with trio.move_on_after(_LAST_ANSWERS_S):
+                await self.front_door.wait_answered()
         root.cancel(reason="the daemon has stopped")
 
 
 def _open_archive(config: Config) -> Archive:
-    settings, catalogue = config.tape, config.catalogue()
-
-    def known(topic: Topic) -> bool:
-        channel = catalogue.get(topic[0])
-        return topic == NOTICE or (channel is not None and topic[1] in (*channel.instruments, WHOLE_MARKET, STATUS))
-
+    settings = config.tape
     archive = Archive.open(Path(settings.path), settings.entries, settings.bytes, WallClock())
-    archive.tape.forget(known)
+    archive.tape.forget(known_topics(config.catalogue()))
     return archive
 
 
-def build_connectors(config: Config) -> list[Connector]:
-    """Every connector that the configured channels need."""
-    user_agent = f"tickerd/{metadata.version('tickerd')}"
-    venues = config.connectors
-    return [
-        *binance.build(
-            _of("binance", config),
-            base_url=venues.binance.base_url,
-            levels=venues.binance.levels,
-            timeout_s=venues.binance.timeout_s,
-            user_agent=user_agent,
-        ),
-        *okx.build(
-            _of("okx", config),
-            url=venues.okx.url,
-            silence_s=venues.okx.silence_s,
-            timeout_s=venues.okx.timeout_s,
-            rotate_after_s=venues.okx.rotate_after_s,
-            user_agent=user_agent,
-        ),
-        *coingecko.build(
-            _of("coingecko", config),
-            base_url=venues.coingecko.base_url,
-            api_key=venues.coingecko.api_key,
-            plan=venues.coingecko.plan,
-            timeout_s=venues.coingecko.timeout_s,
-            user_agent=user_agent,
-        ),
-    ]
+def _binance(config: Config) -> list[Connector]:
+    settings = config.connectors.binance
+    return binance.build(
+        _of("binance", config),
+        base_url=settings.base_url,
+        levels=settings.levels,
+        timeout_s=settings.timeout_s,
+        user_agent=USER_AGENT,
+    )
+
+
+def _okx(config: Config) -> list[Connector]:
+    settings = config.connectors.okx
+    return okx.build(
+        _of("okx", config),
+        url=settings.url,
+        silence_s=settings.silence_s,
+        timeout_s=settings.timeout_s,
+        rotate_after_s=settings.rotate_after_s,
+        user_agent=USER_AGENT,
+    )
+
+
+def _coingecko(config: Config) -> list[Connector]:
+    settings = config.connectors.coingecko
+    return coingecko.build(
+        _of("coingecko", config),
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        plan=settings.plan,
+        timeout_s=settings.timeout_s,
+        user_agent=USER_AGENT,
+    )
+
+
+BUILDERS: Final[dict[str, Callable[[Config], list[Connector]]]] = {
+    "binance": _binance,
+    "okx": _okx,
+    "coingecko": _coingecko,
+}
+"""Per venue: makes the connectors that its configured channels need; none where it has no channel."""
 
 
 def _of(exchange: str, config: Config) -> list[Channel]:
     return [channel for channel in config.channels if channel.exchange == exchange]
-
-
-def _session_limits(config: Config) -> SessionLimits:
-    limits = config.limits
-    return SessionLimits(
-        message_bytes=limits.message_bytes,
-        handshake_s=limits.handshake_s,
-        ping_every_s=limits.ping_every_s,
-        silent_after_s=limits.silent_after_s,
-        write_deadline_s=limits.write_deadline_s,
-        commands=Limits(
-            commands_per_s=limits.commands_per_s,
-            commands_burst=limits.commands_burst,
-            channels_per_command=limits.channels_per_command,
-            errors_in_a_row=limits.errors_in_a_row,
-        ),
-    )
-
-
-def admission_terms(config: Config) -> AdmissionTerms:
-    """On what terms clients are let in."""
-    return AdmissionTerms(_front_door_limits(config), frozenset(config.server.origins), config.server.trusted_proxies)
-
-
-def _front_door_limits(config: Config) -> FrontDoorLimits:
-    limits = config.limits
-    return FrontDoorLimits(
-        head_bytes=limits.head_bytes,
-        body_bytes=limits.body_bytes,
-        handshake_s=limits.handshake_s,
-        keep_alive_s=limits.keep_alive_s,
-        write_s=limits.write_deadline_s,
-        connections=limits.clients + _FILES_BESIDE_CLIENTS // 2,
-        connections_per_address=limits.clients_per_address * 2,
-        clients=limits.clients,
-        clients_per_address=limits.clients_per_address,
-    )

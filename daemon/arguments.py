@@ -34,8 +34,10 @@ def parser(version: str) -> argparse.ArgumentParser:
   tickerd run                               serve the real venues on localhost, port 8000
   tickerd run --config tickerd.toml         the same, as the file says
   tickerd check tickerd.toml                look a configuration over
+  tickerd token partner                     make a token that lets a client in
   tickerd simulate --port 9000              the simulated venues as a process of their own
   tickerd rehearse                          try every fault on a daemon, and see what clients are told
+  tickerd watch bitcoinprice                see prices move, of a daemon that runs
   TICKERD_SERVER__PORT=9000 tickerd run     the environment wins over the file""",
         prog="tickerd",
     )
@@ -47,6 +49,10 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_simulate(add)
     _add_rehearse(add)
     _add_check(add)
+    _add_token(add)
+    _add_watch(add)
+    _add_channels(add)
+    _add_ping(add)
     return whole
 
 
@@ -164,6 +170,84 @@ def _add_check(add: _Add) -> None:
         help="look a configuration over",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the configuration, TOML")
+
+
+def _add_token(add: _Add) -> None:
+    parser = add(
+        "Make a token that lets a client in, and print it, with what the configuration has to say of it. The token is "
+        "printed this once and stands nowhere else: the configuration has its digest.",
+        """
+  tickerd token
+  tickerd token partner                     for the client that the log is to call partner""",
+        name="token",
+        help="make a token that lets a client in",
+    )
+    parser.add_argument(
+        "name", nargs="?", type=_token_name, default="client", metavar="NAME", help="what the log calls it (client)"
+    )
+
+
+def _token_name(text: str) -> str:
+    from daemon.config_tokens import ALLOWED_NAME, is_name
+
+    if not is_name(text):
+        raise argparse.ArgumentTypeError(f"a name that is not allowed; allowed: {ALLOWED_NAME}")
+    return text
+
+
+def _add_watch(add: _Add) -> None:
+    parser = add(
+        "Show what a daemon sends: a live table, or JSON lines with --json and where standard output is no terminal. "
+        "A lost connection is opened again, and what was missed is fetched. Ctrl-C ends it.",
+        """
+  tickerd watch                             every channel
+  tickerd watch bitcoinprice ethprice
+  tickerd watch --json bitcoinprice | head -3
+  tickerd watch --url wss://prices.example.com --token-file token""",
+        name="watch",
+        help="see prices move",
+    )
+    parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="by name (all)")
+    parser.add_argument("--json", action="store_true", help="the daemon's messages, one a line")
+    _add_peer(parser)
+
+
+def _add_channels(add: _Add) -> None:
+    parser = add(
+        "Show what a daemon serves, and how each channel does.",
+        """
+  tickerd channels
+  tickerd channels --json""",
+        name="channels",
+        help="see what there is",
+    )
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    _add_peer(parser)
+
+
+def _add_ping(add: _Add) -> None:
+    parser = add(
+        "Measure the round trip to a daemon, and how far its clock is off this machine's.",
+        """
+  tickerd ping
+  tickerd ping --count 1 --url prices.example.com:8000""",
+        name="ping",
+        help="round trip and clock offset",
+    )
+    parser.add_argument("--count", type=_count, default=4, metavar="N", help="pings, one a second (4)")
+    _add_peer(parser)
+
+
+def _add_peer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url",
+        default="ws://127.0.0.1:8000/ws",
+        metavar="URL",
+        help="ws://, wss://, http://, https:// or host:port (ws://127.0.0.1:8000/ws)",
+    )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="where the token stands; else the environment's TICKERD_TOKEN"
+    )
 
 
 def _port(text: str) -> int:

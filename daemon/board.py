@@ -17,7 +17,9 @@ and the `status` messages can never disagree.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -32,6 +34,10 @@ Source: TypeAlias = Literal["freshness", "crosscheck"]
 """Who passes verdicts, in the order in which their reasons are told."""
 
 _SOURCES: Final[tuple[Source, ...]] = ("freshness", "crosscheck")
+
+_log: Final = logging.getLogger(__name__)
+
+_NOT_YET: Final = "its connector has not been started yet"
 
 _OPEN: Final = frozenset({"live", "connecting"})
 """The connector's states in which verdicts count."""
@@ -89,6 +95,24 @@ class Board:
         self._seen = {name: Seen() for name in catalogue.names}
         self._stale_after_s: dict[str, float] = {}
 
+    def adopt(self, catalogue: Catalogue, changed: AbstractSet[str], now_ms: int) -> None:
+        """Another catalogue. Of channels that are new or `changed` nothing is known, but what clients were told last.
+
+        The first report of a new channel's connector is news to whoever is subscribed to it from an earlier time.
+        """
+        kept = [name for name in catalogue.names if name in self._states]
+        states, connectors, verdicts, seen = self._states, self._connectors, self._verdicts, self._seen
+        self._states = {name: ChannelState("down", now_ms, _NOT_YET) for name in catalogue.names}
+        self._states |= {name: states[name] for name in kept}
+        self._connectors = {name: StateChange(name, "down", _NOT_YET) for name in catalogue.names}
+        self._connectors |= {name: connectors[name] for name in kept}
+        self._verdicts = {name: {} for name in catalogue.names}
+        self._seen = {name: Seen() for name in catalogue.names}
+        for name in kept:
+            if name not in changed:
+                self._verdicts[name], self._seen[name] = verdicts[name], seen[name]
+        self._stale_after_s = {name: self._stale_after_s[name] for name in kept if name in self._stale_after_s}
+
     def apply(self, change: StateChange | Verdict, now_ms: int) -> ChannelState | None:
         """Note a change. None where nothing a client can see has changed, or the channel is not (or no longer) known.
 
@@ -112,6 +136,9 @@ class Board:
             return None
         since_ms = old.since_ms if old.state == told.state else now_ms
         new = self._states[name] = ChannelState(told.state, since_ms, told.reason, told.retry_in_s)
+        if old.state != new.state:
+            said = {"event": "state", "channel": name, "before": old.state, "state": new.state, "reason": new.reason}
+            _log.info("channel %s is %s, was %s", name, new.state, old.state, extra=said)
         return new
 
     def saw(self, event: Event) -> None:

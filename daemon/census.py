@@ -1,6 +1,6 @@
 """How many are here, in all and from each address.
 
-The front door counts its connections and its websocket clients by it, each with limits of their own.
+The front door counts its connections and its clients by it, each with limits of their own.
 """
 
 from __future__ import annotations

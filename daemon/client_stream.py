@@ -19,6 +19,8 @@ from typing import Final
 
 import trio
 
+from protocol.inbound import FrameMeter
+
 _SEND_BUFFER_BYTES: Final = 512 * 1024
 """The kernel's send buffer (SO_SNDBUF): bytes belong on the tape, where newer ones can take their place."""
 
@@ -31,9 +33,6 @@ _TLS_RECORD_BYTES: Final = 16 * 1024
 
 _RECEIVE_BYTES: Final = 4096
 
-_CLOSE_FRAME: Final = b"\x88"
-"""How a close frame begins (RFC 6455 section 5.2). No data may follow it (section 5.5.1)."""
-
 
 class ClientStream(trio.abc.Stream):
     """One client's byte stream.
@@ -44,6 +43,8 @@ class ClientStream(trio.abc.Stream):
         full: whether the socket did not take all of the last write, or there is no direct way.
         on_blocked: called when the socket did not take all of what was posted.
         on_closing: called before a close frame is written.
+        meter: counts what the client sends beside whole messages; None for no such limit.
+        flooded: "", or what the client has sent too much of; nothing is read from it any more.
         last_received_s: `trio.current_time()` of the last bytes from the client.
         last_progress_s: `trio.current_time()` of the last bytes the socket took, or of the moment it stopped taking
         them.
@@ -77,6 +78,8 @@ class ClientStream(trio.abc.Stream):
         self.pending: list[bytes | memoryview] = []
         self.on_blocked: Callable[[], None] = _nothing
         self.on_closing: Callable[[], None] = _nothing
+        self.meter: FrameMeter | None = None
+        self.flooded = ""
         self.last_received_s = self.last_progress_s = trio.current_time()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
@@ -257,35 +260,49 @@ class ClientStream(trio.abc.Stream):
 
         Raises:
             trio.BrokenResourceError: the connection is broken.
-            trio.ClosedResourceError: it was closed here.
+            trio.ClosedResourceError: it was closed here, or the client has sent too much (`flooded`).
             trio.BusyResourceError: another task is receiving.
         """
         if max_bytes is not None and max_bytes < 1:
             await trio.lowlevel.checkpoint()
             raise ValueError(f"max_bytes is {max_bytes}; at least 1 is allowed")
-        if self._closed or self._refusing:
+        if self._closed or self._refusing or self.flooded:
             await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving from this client")
         self._receiving = True
         try:
-            if self._head or self._trailing:
-                return await self._replay(max_bytes)
+            if self._head:
+                return await self._replay_head(max_bytes)
+            if self._trailing:
+                return self._measured(await self._replay_trailing(max_bytes))
             data = bytes(await self._transport.receive_some(max_bytes or _RECEIVE_BYTES))
         finally:
             self._receiving = False
             if self._received is not None:
                 self._received.set()
         self.last_received_s = trio.current_time()
+        return self._measured(data)
+
+    def _measured(self, data: bytes) -> bytes:
+        """What the client sent, unless it is too much: then whoever reads is told that the stream is closed for it.
+
+        Raises: trio.ClosedResourceError.
+        """
+        if self.meter is not None and not self.meter.feed(data, trio.current_time()):
+            self.flooded = f"more than {self.meter.limit}"
+            raise trio.ClosedResourceError
         return data
 
-    async def _replay(self, max_bytes: int | None) -> bytes:
+    async def _replay_head(self, max_bytes: int | None) -> bytes:
         await trio.lowlevel.checkpoint()
-        if self._head:
-            size = max_bytes or len(self._head)
-            data, self._head = self._head[:size], self._head[size:]
-            return data
+        size = max_bytes or len(self._head)
+        data, self._head = self._head[:size], self._head[size:]
+        return data
+
+    async def _replay_trailing(self, max_bytes: int | None) -> bytes:
+        await trio.lowlevel.checkpoint()
         if self._answered is not None:
             await self._answered.wait()
         if self._closed:
@@ -318,6 +335,20 @@ class ClientStream(trio.abc.Stream):
         while await self._transport.receive_some(_RECEIVE_BYTES):
             pass
 
+    async def finish(self) -> None:
+        """End what is sent, behind all that was posted, so that the peer can tell this from a broken connection.
+
+        Then the peer's own end is waited for: under a deadline, please. Over TLS the end has to be signed (RFC 8446
+        section 6.1).
+
+        Raises: as `flush` and `receive_some`.
+        """
+        await self.send_close(b"")
+        if isinstance(self._transport, trio.SSLStream):
+            await self._transport.unwrap()
+        else:
+            await self.refuse(b"")
+
     async def aclose(self) -> None:
         """Close the connection. What is pending is lost; flush first where that matters."""
         self.close_writing()
@@ -333,47 +364,6 @@ class ClientStream(trio.abc.Stream):
     def _may_read_on(self) -> None:
         if self._answered is not None:
             self._answered.set()
-
-
-class Loan(trio.abc.Stream):
-    """A client's stream as trio-websocket has it: all of it, but for closing, which is the session's business.
-
-    trio-websocket closes in two ways that will not do (0.12.2): over a violation of the protocol at once, without the
-    close frame that RFC 6455 section 7.1.7 asks for; and before the session knows of it, while the hub may still write
-    to the file descriptor, whose number the next client may have by then.
-    """
-
-    def __init__(self, stream: ClientStream) -> None:
-        self._stream = stream
-        self._returned = False
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """As `ClientStream.send_all`; trio-websocket hands over one frame at a time, a close frame as it should be."""
-        await self._check()
-        if data[:1] == _CLOSE_FRAME:
-            await self._stream.send_close(bytes(data))
-        else:
-            await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """As `ClientStream.wait_send_all_might_not_block`."""
-        await self._check()
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """As `ClientStream.receive_some`."""
-        await self._check()
-        return await self._stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        """Give it back. Nothing is closed."""
-        self._returned = True
-        await trio.lowlevel.checkpoint()
-
-    async def _check(self) -> None:
-        if self._returned:
-            await trio.lowlevel.checkpoint()
-            raise trio.ClosedResourceError
 
 
 def _nothing() -> None:

@@ -17,14 +17,26 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from daemon import credentials
+from daemon import config_tokens, credentials
 from daemon.config_channels import ChannelSection, channels
 from daemon.config_reader import Problems, overlay, parse_toml, read, shown
+from daemon.config_tokens import TokenSection
 from daemon.settings import CoinGecko, Connectors, CrossCheck, File, Hub, Limits, Log, Server, Supervisor, Tape
 from protocol.channels import Catalogue, Channel
 
-IGNORED_VARIABLES: Final = frozenset({"TICKERD_RECORDED", "TICKERD_REQUIRE_BROWSER"})
-"""Not settings of the daemon but of its tests: where recorded payloads are, and whether a browser must be there."""
+IGNORED_VARIABLES: Final = frozenset(
+    {
+        "TICKERD_TOKEN",
+        "TICKERD_RECORDED",
+        "TICKERD_REQUIRE_BROWSER",
+        "TICKERD_REQUIRE_SYSTEMD",
+        "TICKERD_REQUIRE_PROXIES",
+        "TICKERD_FUZZ_S",
+        "TICKERD_FUZZ_SEED",
+    }
+)
+"""Not settings of the daemon: the token with which the commands that talk to one are let in; and of its tests, where
+recorded payloads are, what must be there to test with, and how long and from where to search for failures."""
 
 CADENCE_S: Final = 10.0
 """Of a scheduled channel that says nothing else."""
@@ -43,6 +55,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: Supervisor
     connectors: Connectors
     channels: tuple[Channel, ...]
+    tokens: dict[str, TokenSection]
     crosscheck: CrossCheck
     log: Log
 
@@ -140,6 +153,7 @@ _Refusal: TypeAlias = tuple[str, str, str]
 def _refused(file: File) -> Iterator[_Refusal]:
     """What types and ranges cannot say."""
     yield from _refused_server(file.server)
+    yield from config_tokens.refused(file.tokens)
     limits, supervisor, coingecko = file.limits, file.supervisor, file.connectors.coingecko
     if limits.silent_after_s <= limits.ping_every_s:
         more = f"more than limits.ping_every_s ({limits.ping_every_s})"
@@ -149,10 +163,12 @@ def _refused(file: File) -> Iterator[_Refusal]:
         yield "supervisor.backoff_cap_s", shown(supervisor.backoff_cap_s), least
     if file.tape.path and ("\0" in file.tape.path or not os.path.isdir(os.path.dirname(file.tape.path) or ".")):
         yield "tape.path", shown(file.tape.path), "the path of a file in a folder that exists"
-    okx = file.connectors.okx.url
-    yield from _refused_url("connectors.binance.base_url", file.connectors.binance.base_url, "http")
-    yield from _refused_url("connectors.okx.url", okx, "ws")
-    yield from _refused_url("connectors.coingecko.base_url", coingecko.base_url, "http")
+    for venue in file.connectors.__struct_fields__:
+        section = getattr(file.connectors, venue)
+        if hasattr(section, "base_url"):
+            yield from _refused_url(f"connectors.{venue}.base_url", section.base_url, "http")
+        if hasattr(section, "url"):
+            yield from _refused_url(f"connectors.{venue}.url", section.url, "ws")
     if coingecko.plan in ("demo", "pro") and not coingecko.api_key:
         yield "connectors.coingecko.api_key", '""', f'the key of the plan "{coingecko.plan}"'
     if coingecko.plan == "keyless" and coingecko.api_key:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -15,7 +15,9 @@ from msgspec import Meta
 from daemon.config_reader import Problems, dotted, shown
 from protocol.channels import KINDS, Channel
 
-ConnectorName: TypeAlias = Literal["binance", "okx", "coingecko"]
+ConnectorName: TypeAlias = Annotated[
+    str, Meta(pattern=rf"^({'|'.join(KINDS)})\Z", description=", ".join(map(shown, KINDS)))
+]
 Instrument: TypeAlias = Annotated[
     str,
     Meta(pattern=r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}\Z", description="BASE/QUOTE in capitals and digits, as BTC/USDT"),
@@ -94,7 +96,7 @@ def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
     """Key, value seen and what is allowed, for all that the types cannot say."""
     connector = section.connector
     if connector is None:
-        yield "connector", "none", ", ".join(map(shown, get_args(ConnectorName)))
+        yield "connector", "none", ", ".join(map(shown, KINDS))
         return
     if _kind(section, connector) not in KINDS[connector]:
         seen = "none" if section.kind is None else shown(section.kind)
@@ -114,7 +116,7 @@ def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
         yield "instruments", shown(several), "each instrument once"
 
 
-def _channel(name: str, section: ChannelSection, connector: ConnectorName, cadence_s: float) -> Channel:
+def _channel(name: str, section: ChannelSection, connector: str, cadence_s: float) -> Channel:
     kind = _kind(section, connector) or ""
     one = () if section.instrument is None else (section.instrument,)
     return Channel(

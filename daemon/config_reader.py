@@ -210,7 +210,8 @@ def _read(
             }
             for part, table in given.items():
                 if not isinstance(table, dict):
-                    problems.value(dotted((*here, part)), shown(table), "a table")
+                    seen = "a value that is not shown" if _holds_secret(inner) else shown(table)
+                    problems.value(dotted((*here, part)), seen, "a table")
         else:
             values[field.name] = _read(inner, given, here, problems, everywhere)
     return struct(**values)

@@ -8,9 +8,9 @@ the environment over both. No line about one shows what is in it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from daemon.config_reader import Problems
+from daemon.config_reader import Problems, dotted, parse_toml
 
 DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 """The variable by which systemd names the folder (systemd.exec, "Credentials")."""
@@ -18,27 +18,66 @@ DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 CREDENTIALS: Final = {"coingecko_api_key": ("connectors", "coingecko", "api_key")}
 """By file name: the key whose value it holds."""
 
+TABLES: Final = {"tokens": "tokens"}
+"""By file name: the section whose tables it holds, as TOML, in the form of the configuration's own file."""
+
 _MOST_BYTES: Final = 4096
+_MOST_TABLE_BYTES: Final = 1024 * 1024
 
 
 def overlay(tree: dict[str, Any], folder: Path, problems: Problems) -> None:
     """Write the credentials that are in the folder over a tree that came from a file. None need be there."""
     for name, path in CREDENTIALS.items():
         key = ".".join(path)
-        try:
-            with (folder / name).open("rb") as file:
-                text = file.read(_MOST_BYTES).decode("ascii").strip()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            problems.plain(key, f"the credential {folder / name} cannot be read: {error.strerror or error}")
-            continue
-        except UnicodeDecodeError:
-            problems.plain(key, f"the credential {folder / name} is not printable ASCII")
-            continue
+        text = _text(folder / name, key, "ascii", _MOST_BYTES, problems)
         table: Any = tree
         for part in path[:-1]:
-            table = table.setdefault(part, {}) if isinstance(table, dict) else None
+            table = table.setdefault(part, {}) if isinstance(table, dict) and text is not None else None
         if isinstance(table, dict):
             problems.came_from(key, f"{DIRECTORY}/{name}")
             table[path[-1]] = text
+    for name, section in TABLES.items():
+        _overlay_tables(tree, section, folder / name, problems)
+
+
+def _overlay_tables(tree: dict[str, Any], section: str, file: Path, problems: Problems) -> None:
+    """Each table of the file takes the place of the one of its name, or joins the others."""
+    text = _text(file, section, "utf-8", _MOST_TABLE_BYTES, problems)
+    if text is None:
+        return
+    try:
+        given = parse_toml(text)
+    except ValueError as error:
+        problems.plain(section, f"the credential {file}: {error}")
+        return
+    tables = given.pop(section, {})
+    if given or not isinstance(tables, dict):
+        problems.plain(section, f"the credential {file} holds something else than [{section}.NAME] tables")
+        return
+    present = tree.setdefault(section, {})
+    if isinstance(present, dict):
+        present.update(tables)
+        for name, table in tables.items():
+            for key in table if isinstance(table, dict) else ():
+                problems.came_from(dotted((section, name, key)), f"{DIRECTORY}/{file.name}")
+
+
+def _text(file: Path, key: str, encoding: Literal["ascii", "utf-8"], most_bytes: int, problems: Problems) -> str | None:
+    """What is in the file; None where there is none, or it cannot be read, which is noted."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(most_bytes + 1)
+        text = content.decode(encoding).strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        problems.plain(key, f"the credential {file} cannot be read: {error.strerror or error}")
+        return None
+    except UnicodeDecodeError:
+        wanted = {"ascii": "printable ASCII", "utf-8": "text in UTF-8"}[encoding]
+        problems.plain(key, f"the credential {file} is not {wanted}")
+        return None
+    if len(content) > most_bytes:
+        problems.plain(key, f"the credential {file} has more than {most_bytes} bytes")
+        return None
+    return text

@@ -94,7 +94,7 @@ class Freshness:
     """One channel's contract."""
 
     def __init__(self, channel: Channel, now_s: float) -> None:
-        self._channel = channel
+        self.channel = channel
         self._pauses = Pauses()
         self._look_s = now_s
         self._connector: StateChange | None = None
@@ -140,7 +140,7 @@ class Freshness:
 
     @property
     def _limit_s(self) -> float:
-        channel = self._channel
+        channel = self.channel
         if channel.stale_after_s is not None:
             return channel.stale_after_s
         if channel.cadence_s is not None:
@@ -150,7 +150,7 @@ class Freshness:
     @property
     def _first_s(self) -> float:
         """How long the first message of an attempt may take."""
-        channel = self._channel
+        channel = self.channel
         learned = channel.stale_after_s is None and channel.cadence_s is None
         return FIRST_S if learned else max(FIRST_S, self._limit_s)
 
@@ -181,7 +181,7 @@ class Freshness:
             self._repeats_s += spell_s
 
     def _silence(self, now_s: float) -> str:
-        channel = self._channel
+        channel = self.channel
         if self._connector is not None and self._connector.state == "connecting":
             return f"no data for {now_s - self._heard_s:.1f} s since the attempt to connect"
         said = f"no message for {now_s - self._heard_s:.1f} s"
@@ -193,4 +193,4 @@ class Freshness:
         return f"{said}, where the longest pause of a minute is usually {usual_s:.1f} s" if usual_s else said
 
     def _repetition(self) -> str:
-        return f"only repeats: {self._channel.exchange} has sent nothing fresh for longer than its cadence explains"
+        return f"only repeats: {self.channel.exchange} has sent nothing fresh for longer than its cadence explains"

@@ -1,7 +1,8 @@
 """The one port: accepts connections, keeps their number within limits, and sends each request where it belongs.
 
-What comes is one of three things: a websocket handshake (`daemon.handshake` judges it, and `upgrade` serves what it
-lets in), a plain request (`routes` answers it), or neither (an error object, and the connection ends).
+What comes is one of four things: a websocket handshake (`daemon.handshake` judges it, and `upgrade` serves what it
+lets in), a `GET /events` (`events` judges and serves it), a plain request (`routes` answers it), or none of them (an
+error object, and the connection ends).
 
 Listeners and connections have different lives: `stop_accepting` ends the former at once, while the latter finish what
 they have begun. A connection that fails, by whatever exception, is logged and ends alone: `_barrier` sees to that.
@@ -9,7 +10,6 @@ they have begun. A connection that fails, by whatever exception, is logged and e
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import ssl
 from collections import Counter
@@ -19,11 +19,13 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 import trio
 
-from daemon import handshake
+from daemon import event_request, forwarded, handshake
 from daemon.admission import Admission, full, unavailable
 from daemon.clock import WallClock
+from daemon.event_request import EventRequest
 from daemon.http import Conversation, Refused, Request, Response
 from protocol.codes import ErrorCode
+from protocol.grant import ANYONE, Grant
 from protocol.messages import Format
 
 Transport: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -42,6 +44,7 @@ class FrontDoorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     accepted_count: int
     requests_count: int
     upgrades_count: int
+    event_streams_count: int
     refused_count: int
     broken_count: int
     failed_count: int
@@ -57,6 +60,7 @@ class Upgrade(msgspec.Struct, frozen=True, kw_only=True):
         peer: its IP address.
         format: how its messages are written.
         subprotocol: the name to confirm, or None where it offered none.
+        grant: what it may have.
     """
 
     stream: Transport
@@ -65,6 +69,42 @@ class Upgrade(msgspec.Struct, frozen=True, kw_only=True):
     peer: str
     format: Format
     subprotocol: str | None
+    grant: Grant = ANYONE
+
+
+class EventClient(msgspec.Struct, frozen=True, kw_only=True):
+    """A client of Server-Sent Events that is let in, before it has had its answer.
+
+    Attributes:
+        stream: its connection; whoever serves it closes it.
+        head: the answer's head, to be sent first.
+        peer: its IP address.
+        request: what it asked for.
+    """
+
+    stream: Transport
+    head: bytes
+    peer: str
+    request: EventRequest
+
+
+class Events(Protocol):
+    """Whoever serves event streams."""
+
+    def judge(self, request: Request) -> EventRequest:
+        """What the client asks for. Raises: Refused, where it cannot have it."""
+        ...
+
+    async def serve(self, client: EventClient) -> None:
+        """Serve one client until it ends."""
+        ...
+
+
+class _Admitted(msgspec.Struct, frozen=True):
+    """An event stream that is let in: its answer's head, and what it asked for."""
+
+    head: bytes
+    request: EventRequest
 
 
 class Routes(Protocol):
@@ -76,7 +116,7 @@ class Routes(Protocol):
 
 
 class FrontDoor:
-    """Listeners, limits, and the way to `routes` or `upgrade`."""
+    """Listeners, limits, and the way to `routes`, `upgrade` or `events`."""
 
     def __init__(
         self,
@@ -86,6 +126,7 @@ class FrontDoor:
         routes: Routes,
         upgrade: Callable[[Upgrade], Awaitable[None]],
         clock: WallClock,
+        events: Events | None = None,
     ) -> None:
         """Set up; nothing listens before `run`.
 
@@ -95,15 +136,20 @@ class FrontDoor:
             routes: answers plain requests.
             upgrade: serves one websocket client until it ends.
             clock: for stamps.
+            events: serves event streams; without it there are none.
         """
-        self._admission = admission
-        self._tls = tls
+        self.admission = admission
+        self.tls = tls
         self._routes = routes
         self._upgrade = upgrade
         self._clock = clock
+        self._events = events
         self._listening = trio.CancelScope()
         self._conversations: set[Conversation] = set()
         self._counts: Counter[str] = Counter()
+        self.refusals: Counter[ErrorCode] = Counter()
+        """What was refused since the start, and why."""
+        self._left = trio.Event()
 
     @property
     def accepting(self) -> bool:
@@ -116,14 +162,20 @@ class FrontDoor:
         for conversation in self._conversations:
             conversation.close_soon()
 
+    async def wait_answered(self) -> None:
+        """Wait until no connection is left but those of clients; to be called after `stop_accepting`."""
+        while self.admission.connections.total > self.admission.clients.total:
+            self._left = trio.Event()
+            await self._left.wait()
+
     def statistics(self) -> FrontDoorStatistics:
         """Counts of now and since the start."""
         return FrontDoorStatistics(
-            connections_open=self._admission.connections.total,
-            clients_open=self._admission.clients.total,
+            connections_open=self.admission.connections.total,
+            clients_open=self.admission.clients.total,
             **{
                 f"{name}_count": self._counts[name]
-                for name in ("accepted", "requests", "upgrades", "refused", "broken", "failed")
+                for name in ("accepted", "requests", "upgrades", "event_streams", "refused", "broken", "failed")
             },
         )
 
@@ -152,7 +204,7 @@ class FrontDoor:
         try:
             peer = _peer_of(stream)
             self._counts["accepted"] += 1
-            with self._admission.connection(peer):
+            with self.admission.connection(peer):
                 await self._serve(stream, peer)
         # The peer went, or stopped taking what it asked for: that is everyday life.
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as gone:
@@ -161,19 +213,23 @@ class FrontDoor:
         except* Exception as failed:
             self._counts["failed"] += 1
             _log.error("connection from %s failed", peer, exc_info=failed)
+        finally:
+            self._left.set()
 
     async def _serve(self, socket_stream: trio.SocketStream, peer: str) -> None:
         """One connection: TLS, if it is spoken here, then HTTP."""
-        limits = self._admission.limits
+        limits = self.admission.limits
         deadline = trio.current_time() + limits.handshake_s
-        over = self._admission.over_limit(peer)
-        if over and (self._tls is not None or not self._admission.may_explain):
+        over = self.admission.over_limit(peer)
+        if over and (self.tls is not None or not self.admission.may_explain):
             # An answer would cost a TLS handshake, or a task: what there is too little of.
             self._counts["refused"] += 1
+            _log.info("%s closed without a word: %s", peer, over, extra={"event": "refusal", "peer": peer})
+            self.refusals[ErrorCode.FULL] += 1
             return
         stream: Transport = socket_stream
-        if self._tls is not None:
-            stream = trio.SSLStream(socket_stream, self._tls, server_side=True, https_compatible=True)
+        if self.tls is not None:
+            stream = trio.SSLStream(socket_stream, self.tls, server_side=True, https_compatible=True)
             with trio.fail_at(deadline):
                 await stream.do_handshake()
         http = Conversation(
@@ -181,23 +237,27 @@ class FrontDoor:
             limits,
             self._clock,
             peer=peer,
-            secure=self._tls is not None,
+            secure=self.tls is not None,
             head_deadline=deadline,
         )
         if over:
             await self._refuse(http, full(over))
             await http.close()
             return
-        upgrade = await self.converse(stream, http, peer)
-        if upgrade is None:
+        client = await self.converse(stream, http)
+        if client is None:
             return
-        del http  # a websocket client stays for hours: HTTP's buffers and states go now
-        with self._admission.client(peer):
-            self._counts["upgrades"] += 1
-            await self._upgrade(upgrade)
+        del http  # a client stays for hours: HTTP's buffers and states go now
+        with self.admission.client(client.peer):
+            if isinstance(client, Upgrade):
+                self._counts["upgrades"] += 1
+                await self._upgrade(client)
+            elif self._events is not None:
+                self._counts["event_streams"] += 1
+                await self._events.serve(client)
 
-    async def converse(self, stream: Transport, http: Conversation, peer: str) -> Upgrade | None:
-        """Answer one request after the other, until the connection ends or a websocket client is let in.
+    async def converse(self, stream: Transport, http: Conversation) -> Upgrade | EventClient | None:
+        """Answer one request after the other, until the connection ends or a client is let in.
 
         Returns:
             That client, with no checkpoint between the check of the limits and the return; None where the connection
@@ -216,38 +276,66 @@ class FrontDoor:
         if admitted is None:
             await http.close()
             return None
+        if isinstance(admitted, _Admitted):
+            return EventClient(stream=stream, head=admitted.head, peer=http.client, request=admitted.request)
         return Upgrade(
             stream=stream,
             head=admitted.head,
             trailing=http.trailing,
-            peer=peer,
+            peer=http.client,
             format=admitted.format,
             subprotocol=admitted.subprotocol,
+            grant=admitted.grant,
         )
 
-    async def _answer_until_upgrade(self, http: Conversation) -> handshake.Handshake | None:
-        """Answer requests; a handshake that is let in ends it, with no checkpoint between the limits and the count."""
+    async def _answer_until_upgrade(self, http: Conversation) -> handshake.Handshake | _Admitted | None:
+        """Answer requests; a client that is let in ends it, with no checkpoint between the limits and the count."""
         while True:
             try:
                 request = await http.receive()
                 if request is None:
                     return None
                 self._counts["requests"] += 1
+                request = forwarded.as_sent(request, self.admission.proxies)
+                http.client = request.peer
+                request = self.admission.granted(request)
                 if request.path == handshake.PATH:
-                    admitted = handshake.judge(request, self._admission.terms.origins)
-                    if not self.accepting:
-                        raise unavailable(ErrorCode.UNAVAILABLE, "the daemon is stopping; come back later")
-                    self._admission.check_room(request.peer)
+                    admitted = handshake.judge(request, self.admission.terms.origins)
+                    self._check_room(request)
                     return admitted
+                if request.path == event_request.PATH and self._events is not None:
+                    events = self._judge_events(request, self._events, http)
+                    if request.method == "GET":
+                        return events
+                    await http.send_head(events.head)
+                    return None
                 if request.method not in _SAFE:
-                    handshake.check_origin(request, self._admission.terms.origins)
+                    handshake.check_origin(request, self.admission.terms.origins)
                 response = await self._answer(request)
+                if sharing := handshake.sharing(request, self.admission.terms.origins):
+                    response = msgspec.structs.replace(response, headers=(*response.headers, *sharing))
             except Refused as refused:
                 await self._refuse(http, refused)
             else:
                 await http.send(response)
             if not http.next_cycle():
                 return None
+
+    def _judge_events(self, request: Request, events: Events, http: Conversation) -> _Admitted:
+        """Raises: Refused, where it is not let in."""
+        event_request.check_method(request)
+        origins = self.admission.terms.origins
+        handshake.check_origin(request, origins)
+        self._check_room(request)
+        asked = events.judge(request)
+        headers = (*event_request.HEADERS, *handshake.sharing(request, origins))
+        return _Admitted(http.endless_head(event_request.CONTENT_TYPE, headers), asked)
+
+    def _check_room(self, request: Request) -> None:
+        """Whether one more client may come. Raises: Refused, 503."""
+        if not self.accepting:
+            raise unavailable(ErrorCode.UNAVAILABLE, "the daemon is stopping; come back later")
+        self.admission.check_room(request.peer)
 
     async def _answer(self, request: Request) -> Response:
         """The routes' answer. The second barrier: a bug in there costs its client a 500 and nobody else anything."""
@@ -263,6 +351,10 @@ class FrontDoor:
 
     async def _refuse(self, http: Conversation, refused: Refused) -> None:
         self._counts["refused"] += 1
+        self.refusals[refused.code] += 1
+        # Never what was asked for: a query may hold a token.
+        said = {"event": "refusal", "peer": http.client, "status": refused.status, "code": refused.code.value}
+        _log.info("%s refused: %d %s", http.client, refused.status, refused.code.value, extra=said)
         await http.send(refused.response(self._clock.timestamp()), close=refused.status == 503)
 
 
@@ -272,7 +364,4 @@ def _peer_of(stream: trio.SocketStream) -> str:
     Raises:
         OSError: it has gone already.
     """
-    name: str = stream.socket.getpeername()[0]
-    address = ipaddress.ip_address(name)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
+    return forwarded.plain(stream.socket.getpeername()[0])

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from daemon.clock import WallClock
 from daemon.http import Refused, Request
-from daemon.ledger import Cause, Gap, Ledger
+from daemon.ledger import Gap, Ledger
 from protocol.channels import Catalogue
 from protocol.codes import ErrorCode
-from protocol.messages import Control
+from protocol.reports import GapList, GapReport
 
 DEFAULT_LIMIT: Final = 100
 MOST: Final = 1000
@@ -24,31 +22,6 @@ MOST: Final = 1000
 _LONGEST_SHOWN: Final = 100
 _LATEST_MS: Final = 2**53
 """Beyond this a browser's numbers are no longer exact."""
-
-
-class GapReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One gap. `start` and `end` are ISO-8601; `end` is null while it lasts, `channel` where it concerns all.
-
-    `count`: clients, frames or attempts, as the cause has it; `messages`: those that somebody did not get.
-    """
-
-    id: int
-    cause: Cause
-    channel: str | None
-    start: str
-    end: str | None
-    duration_s: float
-    count: int
-    messages: int
-    reason: str
-
-
-class GapList(Control, frozen=True, kw_only=True, tag="gaps"):
-    """The answer. `more`: how many others there are; `forgotten`: how many have made room for newer ones."""
-
-    gaps: tuple[GapReport, ...]
-    more: int
-    forgotten: int
 
 
 def gap_list(request: Request, ledger: Ledger, catalogue: Catalogue, clock: WallClock) -> GapList:

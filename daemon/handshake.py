@@ -14,8 +14,9 @@ from typing import Final
 
 import msgspec
 
-from daemon.http import Refused, Request
+from daemon.http import Headers, Refused, Request
 from protocol.codes import ErrorCode
+from protocol.grant import Grant
 from protocol.messages import SUBPROTOCOLS, Format
 
 PATH: Final = "/ws"
@@ -33,11 +34,13 @@ class Handshake(msgspec.Struct, frozen=True):
         head: the request's head for the websocket library to read.
         format: how messages are written.
         subprotocol: the name to confirm to the client, or None where it offered none.
+        grant: what the client may have, as the request says.
     """
 
     head: bytes
     format: Format
     subprotocol: str | None
+    grant: Grant
 
 
 def judge(request: Request, origins: AbstractSet[str]) -> Handshake:
@@ -63,7 +66,7 @@ def judge(request: Request, origins: AbstractSet[str]) -> Handshake:
     ]
     if name is not None:
         lines.append(f"Sec-WebSocket-Protocol: {name}")
-    return Handshake("\r\n".join([*lines, "", ""]).encode(), message_format, name)
+    return Handshake("\r\n".join([*lines, "", ""]).encode(), message_format, name, request.grant)
 
 
 def check_origin(request: Request, origins: AbstractSet[str]) -> None:
@@ -87,6 +90,19 @@ def check_origin(request: Request, origins: AbstractSet[str]) -> None:
             return
     shown = ", ".join(seen)[:200]
     raise Refused(403, ErrorCode.FORBIDDEN, f"pages of the origin {shown!r} are not let in; it is not in the list")
+
+
+def sharing(request: Request, origins: AbstractSet[str]) -> Headers:
+    """The headers that let a page of a listed origin read the answer (Fetch standard, section 3.2)."""
+    if not origins:
+        return ()
+    listed = {_without_default_port(each) for each in origins}
+    shared = [
+        ("Access-Control-Allow-Origin", seen)
+        for seen in request.values("origin")
+        if _without_default_port(seen) in listed
+    ]
+    return (("Vary", "Origin"), *shared[:1])
 
 
 def _check_upgrade(request: Request) -> None:

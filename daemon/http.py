@@ -15,32 +15,35 @@ from __future__ import annotations
 import email.utils
 import re
 import urllib.parse
-from typing import Final, TypeAlias
+from typing import Final
 
 import h11
 import msgspec
 import trio
 
+from daemon.bearer import taken_out
 from daemon.clock import WallClock
+from daemon.request import Headers as Headers
+from daemon.request import Refused as Refused
+from daemon.request import Request as Request
+from daemon.request import Response as Response
 from protocol.codes import ErrorCode
-from protocol.messages import Error, encode
-
-Headers: TypeAlias = tuple[tuple[str, str], ...]
-
-JSON: Final = "application/json"
 
 _RECEIVE_BYTES: Final = 4096
 _LINGER_S: Final = 2.0
+_FIRST_WORDS_S: Final = 0.5
 _MOST_QUERY_FIELDS: Final = 32
 _NOT_MODIFIED: Final = 304
+_QUOTED_LINE: Final = re.compile(r": (bytearray\(|b['\"]).*", re.DOTALL)
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
-_ALWAYS: Final[Headers] = (
+ALWAYS: Final[Headers] = (
     ("Server", "tickerd"),
     # A browser must not guess another type than the one that is named.
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
 )
+"""Headers of every answer, the one that opens a websocket included."""
 _UNLESS_SAID: Final[Headers] = (
     # Prices are stale as soon as they are stored, and nothing that is answered here may run or be framed.
     ("Cache-Control", "no-store"),
@@ -67,70 +70,12 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     write_s: float
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, complete.
-
-    Attributes:
-        method: as sent; methods are case-sensitive (RFC 9110 section 9.1).
-        path: percent-decoded, without the query.
-        query: its fields in order, percent-decoded.
-        headers: names in lower case.
-        version: `1.0` or `1.1`.
-        peer: the IP address of the remote end.
-        secure: whether it came by TLS.
-    """
-
-    method: str
-    path: str
-    query: Headers = ()
-    headers: Headers = ()
-    body: bytes = b""
-    version: str = "1.1"
-    peer: str
-    secure: bool = False
-
-    def values(self, name: str) -> list[str]:
-        """Every value of the header; `name` in lower case."""
-        return [value for known, value in self.headers if known == name]
-
-    def tokens(self, name: str) -> list[str]:
-        """The items of a header that is a list separated by commas (RFC 9110 section 5.6.1), over all its lines."""
-        items = (item.strip() for value in self.values(name) for item in value.split(","))
-        return [item for item in items if item]
-
-
-class Response(msgspec.Struct, frozen=True):
-    """One answer. `headers` beside the ones every answer has; length, date and connection are not its business."""
-
-    status: int
-    body: bytes
-    content_type: str = JSON
-    headers: Headers = ()
-
-
-class Refused(Exception):
-    """A request that is not carried out, and the response that says why.
-
-    Attributes:
-        status: HTTP's status code.
-        code: ours.
-        headers: what belongs to that status, such as `Allow`.
-    """
-
-    def __init__(self, status: int, code: ErrorCode, message: str, headers: Headers = ()) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.headers = headers
-
-    def response(self, timestamp: str) -> Response:
-        """The response: the same error object that websocket clients get."""
-        error = Error(timestamp=timestamp, code=self.code, message=str(self))
-        return Response(self.status, encode(error), headers=self.headers)
-
-
 class Conversation:
-    """HTTP/1.1 with one client over any stream, as its server. One task only: it reads, answers, reads."""
+    """HTTP/1.1 with one client over any stream, as its server. One task only: it reads, answers, reads.
+
+    Attributes:
+        client: the IP address that the last request came from, as far as it is known.
+    """
 
     def __init__(
         self,
@@ -146,7 +91,7 @@ class Conversation:
         self._stream = stream
         self._limits = limits
         self._clock = clock
-        self._peer = peer
+        self.client = self._peer = peer
         self._secure = secure
         self._connection = h11.Connection(h11.SERVER, limits.head_bytes)
         self._deadline = head_deadline
@@ -161,9 +106,15 @@ class Conversation:
         return self._connection.trailing_data[0]
 
     def close_soon(self) -> None:
-        """Wait for no further request. One that has begun is still answered, with `Connection: close`."""
+        """Wait for no further request. One that has begun is still answered, with `Connection: close`.
+
+        So is the first one, if it comes soon: it may be on its way, and closing now would reset the connection.
+        """
         self._closing = True
-        self._pause.cancel(reason="the front door closes")
+        if self._first:
+            self._pause.deadline = min(self._pause.deadline, trio.current_time() + _FIRST_WORDS_S)
+        else:
+            self._pause.cancel(reason="the front door closes")
 
     async def receive(self) -> Request | None:
         """The next request, or None where there is none: the client went, or paused for too long.
@@ -174,6 +125,7 @@ class Conversation:
             Refused: what came cannot be accepted; hand `Refused.response` to `send`.
             trio.BrokenResourceError: the connection broke.
         """
+        self.client = self._peer
         if not await self._begun():
             return None
         try:
@@ -199,16 +151,9 @@ class Conversation:
             trio.TooSlowError: the client did not take it within `write_s`.
             trio.BrokenResourceError: the connection broke.
         """
-        headers = [
-            ("Date", email.utils.formatdate(self._clock.now_ms() / 1000, usegmt=True)),
-            ("Content-Type", response.content_type),
-            *_ALWAYS,
-            *response.headers,
-        ]
+        headers = self._headers(response.content_type, response.headers)
         if response.status != _NOT_MODIFIED:  # where it would be the length of what is not sent (RFC 9110 section 8.6)
             headers.append(("Content-Length", str(len(response.body))))
-        said = {name.lower() for name, _ in headers}
-        headers += [header for header in _UNLESS_SAID if header[0].lower() not in said]
         if close or self._closing or not self._request_was_read:
             headers.append(("Connection", "close"))
         raw = [(name.encode(), value.encode()) for name, value in headers]
@@ -218,6 +163,26 @@ class Conversation:
         sent += self._connection.send(h11.EndOfMessage())
         with trio.fail_after(self._limits.write_s):
             await self._stream.send_all(sent)
+
+    def endless_head(self, content_type: str, headers: Headers = ()) -> bytes:
+        """The head of a 200 whose body lasts until the connection is closed (RFC 9112 section 6.3).
+
+        h11 would announce chunks to an HTTP/1.1 client; like this the body's bytes are the same for all clients.
+        """
+        lines = [f"{name}: {value}" for name, value in (*self._headers(content_type, headers), ("Connection", "close"))]
+        return "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode()
+
+    async def send_head(self, head: bytes) -> None:
+        """Answer a `HEAD` with that head alone; the connection ends behind it. Raises: as `send`."""
+        with trio.fail_after(self._limits.write_s):
+            await self._stream.send_all(head)
+
+    def _headers(self, content_type: str, headers: Headers) -> list[tuple[str, str]]:
+        """These, and those that every answer has."""
+        date = email.utils.formatdate(self._clock.now_ms() / 1000, usegmt=True)
+        every = [("Date", date), ("Content-Type", content_type), *ALWAYS, *headers]
+        said = {name.lower() for name, _ in every}
+        return every + [header for header in _UNLESS_SAID if header[0].lower() not in said]
 
     def next_cycle(self) -> bool:
         """After `send`: whether another request may follow on this connection."""
@@ -255,11 +220,13 @@ class Conversation:
 
     async def _begun(self) -> bool:
         """Wait for the first byte of a request (or the end of the stream), and set the deadline of its head."""
-        if self._closing:
+        if self._closing and not self._first:
             return False
         left, ended = self._connection.trailing_data
         if not left and not ended:
             until = self._deadline if self._first else trio.current_time() + self._limits.keep_alive_s
+            if self._closing:
+                until = min(until, trio.current_time() + _FIRST_WORDS_S)
             with trio.CancelScope(deadline=until) as self._pause:
                 await self._more()
             if self._pause.cancelled_caught:
@@ -320,7 +287,9 @@ class Conversation:
             status = error.error_status_hint
             if status == 431:
                 raise self._head_too_long() from error
-            raise Refused(status, ErrorCode.BAD_REQUEST, f"not HTTP/1.1: {str(error)[:200]}") from error
+            # h11 quotes whole lines, with whatever secret is in them.
+            reason = _QUOTED_LINE.sub("", str(error))[:200]
+            raise Refused(status, ErrorCode.BAD_REQUEST, f"not HTTP/1.1: {reason}") from None
 
     def _head_too_long(self) -> Refused:
         limit = self._limits.head_bytes
@@ -339,11 +308,15 @@ class Conversation:
         except ValueError:
             most = f"a query of more than {_MOST_QUERY_FIELDS} fields is not accepted"
             raise Refused(400, ErrorCode.BAD_REQUEST, most) from None
+        headers, kept, presented = taken_out(
+            tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers), tuple(fields)
+        )
         return Request(
             method=head.method.decode("ascii"),
             path=urllib.parse.unquote(path),
-            query=tuple(fields),
-            headers=tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers),
+            query=kept,
+            headers=headers,
+            presented=presented,
             body=body,
             version=head.http_version.decode("ascii"),
             peer=self._peer,

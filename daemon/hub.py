@@ -23,7 +23,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 import trio
-from msgspec import UNSET, Raw
 
 from connectors.base import Event, StateChange
 from daemon.board import Board, Verdict, status
@@ -32,16 +31,17 @@ from daemon.cursor import Chunk, Cursor, had_now
 from daemon.group import Group
 from daemon.intervals import Intervals
 from daemon.ledger import Ledger
+from daemon.passes import Counts, Statistics, Turn
 from daemon.passes import Pace as Pace
-from daemon.passes import Statistics
+from daemon.stamp import stamped
 from daemon.subscriber import Subscriber
 from daemon.tape import NOTICE, STATUS, Entry, Tape, Topic, selects
 from protocol.channels import Catalogue
-from protocol.messages import DATA_TYPES, Format, Lagged, Test, encode, number
+from protocol.messages import Format, Lagged, Test, encode
 from protocol.session import ALL, Selection
 
-Item: TypeAlias = Sequence[Event] | StateChange
-"""What comes through the memory channel from the connectors."""
+Item: TypeAlias = Sequence[Event] | StateChange | Turn
+"""What comes through the memory channel: from the connectors, and what is to happen in order with that."""
 
 _WRITE_BYTES = 64 * 1024
 """Frames joined for one write: about what a socket takes at once, so that a burst leaves nobody behind who keeps up."""
@@ -72,12 +72,12 @@ class Hub:
         self.catalogue = catalogue
         self.clock = clock
         self.ledger = Ledger() if ledger is None else ledger
-        self._pace = pace
+        self.pace = pace
         self._write = write
         self._groups: dict[tuple[Format, Selection], Group] = {}
         self._routes: dict[Topic, list[Group]] = {}
         self._subscribers: set[Subscriber] = set()
-        self._events = self._refused = self._passes = self._deliveries = self.lagged = 0
+        self.counts = Counts()
         self._fresh_bytes = 0
         self._behind: set[Subscriber] = set()
         self._chunks: dict[tuple[Selection, Format, int], Chunk] = {}
@@ -107,17 +107,20 @@ class Hub:
                 self.publish([item])
                 raise
             batch = [item]
-            events = len(item) if not isinstance(item, StateChange) else 1
-            while events < self._pace.batch_events:
+            events = len(item) if isinstance(item, Sequence) else 1
+            while events < self.pace.batch_events:
                 try:
                     item = inbox.receive_nowait()
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
                 batch.append(item)
-                events += len(item) if not isinstance(item, StateChange) else 1
+                events += len(item) if isinstance(item, Sequence) else 1
             began_s = time.perf_counter()
             self.publish(batch)
-            rest_s = min((time.perf_counter() - began_s) * self._pace.rest_ratio, self._pace.rest_max_s)
+            took_s = time.perf_counter() - began_s
+            self.counts.batches.add(events)
+            self.counts.turns_s.add(took_s)
+            rest_s = min(took_s * self.pace.rest_ratio, self.pace.rest_max_s)
             rested_s = trio.current_time() + rest_s
             if self.room is not None:
                 await self.room()
@@ -130,11 +133,14 @@ class Hub:
         timestamp = self.clock.iso(now_ms)
         for item in batch:
             if isinstance(item, StateChange | Verdict):
-                state = self.board.apply(item, now_ms)
-                if state is not None:
+                if (state := self.board.apply(item, now_ms)) is not None:
                     self.ledger.channel(item.channel, self.board.state(item.channel), now_ms)
                     payload = encode(status(item.channel, state, self.clock, timestamp))
                     self._append((item.channel, STATUS), payload, touched)
+            elif isinstance(item, Turn):
+                self._flush(touched, head)
+                item.act()
+                touched, head = [], self.tape.head
             else:
                 for event in item:
                     self._stamp(event, timestamp, touched)
@@ -145,11 +151,14 @@ class Hub:
 
     def broadcast_test(self, message: str) -> int:
         """Send a `test` message to every client. Returns how many there are."""
-        touched: list[Group] = []
-        head = self.tape.head
-        self._append(NOTICE, encode(Test(timestamp=self.clock.timestamp(), message=message)), touched)
-        self._flush(touched, head)
+        self.tell(NOTICE, encode(Test(timestamp=self.clock.timestamp(), message=message)))
         return len(self._subscribers)
+
+    def tell(self, topic: Topic, payload: bytes) -> None:
+        """Put a message that is no data on the tape, and write it at once to whoever takes its topic."""
+        touched, head = list[Group](), self.tape.head
+        self._append(topic, payload, touched)
+        self._flush(touched, head)
 
     def _stamp(self, event: Event, timestamp: str, touched: list[Group]) -> None:
         """An event becomes a message with its place on the tape.
@@ -157,36 +166,23 @@ class Hub:
         One of an unknown channel, or with a price that is no number, is refused and counted: one connector's fault must
         not end the fan-out of all.
         """
-        channel = self.catalogue.get(event.channel)
+        topic, channel = (event.channel, event.instrument), self.catalogue.get(event.channel)
         try:
-            price = number(event.price) if event.price else UNSET
+            place = self.tape.head + 1, self.tape.last_seq(topic)
+            payload = b"" if channel is None else stamped(event, channel, timestamp, *place)
         except ValueError:
-            channel = None
-        if channel is None:
-            self._refused += 1
+            payload = b""
+        if not payload:
+            self.counts.refused += 1
             self.ledger.note("refused", event.channel, self.clock.now_ms(), reason=_REFUSED)
             return
-        self._events += 1
-        topic = (event.channel, event.instrument)
-        payload = encode(
-            DATA_TYPES[channel.type](
-                connector_id=event.channel,
-                exchange=channel.exchange,
-                instrument=event.instrument or UNSET,
-                price=price,
-                timestamp=timestamp,
-                seq=self.tape.head + 1,
-                prev_seq=self.tape.last_seq(topic),
-                exchange_ms=UNSET if event.exchange_ms is None else event.exchange_ms,
-                received_ms=event.received_ms,
-                cached=event.cached,
-                data=Raw(event.data),
-            )
-        )
+        self.counts.events += 1
         self.board.saw(event)
-        self._append(topic, payload, touched)
+        if self._append(topic, payload, touched) and not event.cached:
+            self.counts.taken_ms.append(event.received_ms)
 
-    def _append(self, topic: Topic, payload: bytes, touched: list[Group]) -> None:
+    def _append(self, topic: Topic, payload: bytes, touched: list[Group]) -> bool:
+        """Put it on the tape. Returns whether a client takes it that is caught up."""
         entry = self.tape.append(topic, payload)
         self._fresh_bytes += len(payload)
         groups = self._routes.get(topic)
@@ -196,10 +192,12 @@ class Hub:
             if not group.fresh:
                 touched.append(group)
             group.fresh.append(entry)
+        return bool(groups)
 
     def _flush(self, touched: list[Group], head: int) -> None:
         """Write each group's new frames to its clients. `head` is where they were before."""
-        self._passes += 1
+        counts = self.counts
+        counts.passes += 1
         self._fresh_bytes = 0
         for group in touched:
             entries, group.fresh = group.fresh, []
@@ -214,13 +212,17 @@ class Hub:
                     written = 0
                 if written != size:
                     short.append((subscriber, written))
-            self._deliveries += len(group.members) * len(frames)
+            counts.deliveries += len(group.members) * len(frames)
+            counts.delivered_bytes += len(group.members) * size
             for subscriber, written in short:
                 done = subscriber.stream.settle(frames, written)
-                self._deliveries -= len(frames) - done  # those are counted when they are written
+                counts.deliveries -= len(frames) - done  # those are counted when they are written
+                counts.delivered_bytes -= sum(map(len, frames[done:]))
                 self._fall_behind(subscriber, head, entries, done)
             for subscriber in tuple(group.parked):
                 self._fall_behind(subscriber, head, entries, 0)
+        if counts.taken_ms:
+            counts.written(self.clock.now_ms())
 
     def _fall_behind(self, subscriber: Subscriber, head: int, entries: Sequence[Entry], done: int) -> None:
         """A caught-up client got only the first `done` of these entries; before them it was at `head`."""
@@ -270,7 +272,7 @@ class Hub:
         else:
             written = stream.write_now(chunk.data)
             done = len(chunk.frames) if written == len(chunk.data) else stream.settle(chunk.frames, written)
-        self._deliveries += done
+        self.counts.delivered(chunk.frames[:done])
         cursor.advance(chunk, done)
         return True
 
@@ -300,7 +302,7 @@ class Hub:
         first = cursor.position + 1
         missed, latest = cursor.skip(self.tape)
         if missed:
-            self.lagged += 1
+            self.counts.lagged += 1
             self.ledger.note("lagged", "", self.clock.now_ms(), messages=missed, reason=_LAGGED)
             subscriber.say(
                 Lagged(timestamp=self.clock.timestamp(), missed=missed, from_seq=first, to_seq=self.tape.head)
@@ -363,12 +365,14 @@ class Hub:
 
     def statistics(self) -> Statistics:
         """What happened since the start, and who is here."""
+        counts = self.counts
         return Statistics(
-            events=self._events,
-            refused=self._refused,
-            passes=self._passes,
-            deliveries=self._deliveries,
-            lagged=self.lagged,
+            events=counts.events,
+            refused=counts.refused,
+            passes=counts.passes,
+            deliveries=counts.deliveries,
+            delivered_bytes=counts.delivered_bytes,
+            lagged=counts.lagged,
             subscribers=len(self._subscribers),
             behind=len(self._behind),
             groups=len(self._groups),

@@ -133,14 +133,19 @@ class Intervals:
 
     def _serve(self, group: IntervalGroup) -> None:
         before, group.position = group.position, self._tape.head
-        entries = self._tape.latest(group.selection, before)
+        entries, counts = self._tape.latest(group.selection, before), self._hub.counts
         if entries and group.members:
             frames = [entry.frame(group.format) for entry in entries]
             data = b"".join(frames)
             for subscriber in tuple(group.members):
                 written = subscriber.stream.write_now(data)
-                if written != len(data):
-                    self._cut_short(group, subscriber, before, entries[: subscriber.stream.settle(frames, written)])
+                if written == len(data):
+                    counts.deliveries += len(frames)
+                    counts.delivered_bytes += written
+                else:
+                    done = subscriber.stream.settle(frames, written)
+                    counts.delivered(frames[:done])
+                    self._cut_short(group, subscriber, before, entries[:done])
         for subscriber, lane in tuple(group.late.items()):
             self._serve_alone(group, subscriber, lane)
 
@@ -162,5 +167,7 @@ class Intervals:
             del group.late[subscriber]
             lane.late = False
             group.members.add(subscriber)
-        for entry in entries:
-            subscriber.stream.post(entry.frame(group.format))
+        frames = [entry.frame(group.format) for entry in entries]
+        for frame in frames:
+            subscriber.stream.post(frame)
+        self._hub.counts.delivered(frames)

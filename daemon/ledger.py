@@ -17,24 +17,14 @@ it back.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, get_args
 
 import msgspec
 
 from daemon.board import ChannelState
-
-Cause: TypeAlias = Literal["outage", "stale", "resync", "restart", "lagged", "refused", "unreadable"]
-"""What a gap comes from.
-
-* `outage`: there was no link to the venue;
-* `stale`: there was one, and no data;
-* `resync`: a series had to be begun anew;
-* `restart`: the daemon was not there, or what it had sent was not stored;
-* `lagged`: clients did not keep up;
-* `refused`: a connector's messages that the hub would not publish;
-* `unreadable`: a venue's frames that are not what it documents.
-"""
+from protocol.reports import Cause as Cause
 
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 
@@ -80,6 +70,8 @@ class Ledger:
         self._changed: dict[int, Gap] = {}
         self.forgotten = 0
         """Gaps that made room for newer ones."""
+        self.begun: Counter[Cause] = Counter()
+        """How many gaps there were since the start of this process."""
 
     def channel(self, name: str, state: ChannelState, now_ms: int) -> None:
         """A channel's state, as clients see it, has changed.
@@ -104,11 +96,18 @@ class Ledger:
             # Silence that turned out to be an outage is one.
             self._gaps["stale"].pop(gap.id, None)
             gap.cause = "outage"
+            self.begun["outage"] += 1
             self._keep(gap)
         elif state.state in ("reconnecting", "down"):
             gap.count += 1
         gap.reason = state.reason or gap.reason
         self._touch(gap, now_ms)
+
+    def close(self, name: str, now_ms: int) -> None:
+        """There is no such channel any more: what is open of it ends here."""
+        gap = self._outages.pop(name, None)
+        if gap is not None:
+            self._end(gap, now_ms)
 
     def note(
         self, cause: Cause, channel: str, now_ms: int, *, count: int = 1, messages: int = 0, reason: str = ""
@@ -129,6 +128,11 @@ class Ledger:
         """A gap that is over already, such as the time between two runs of the daemon."""
         gap = self._begin(cause, channel, min(start_ms, end_ms), end_ms, 1, messages, reason)
         self._end(gap, end_ms)
+
+    def open(self, now_ms: int) -> Counter[Cause]:
+        """How many gaps last just now."""
+        self.settle(now_ms)
+        return Counter(gap.cause for gap in (*self._outages.values(), *self._counting.values()))
 
     def gaps(self, now_ms: int) -> list[Gap]:
         """All of them, those that began last first."""
@@ -171,6 +175,7 @@ class Ledger:
     ) -> Gap:
         gap = Gap(self._next_id, cause, channel, start_ms, None, now_ms, count, messages, reason)
         self._next_id += 1
+        self.begun[cause] += 1
         self._keep(gap)
         self._changed[gap.id] = gap
         return gap

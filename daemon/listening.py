@@ -1,12 +1,15 @@
-"""The sockets the daemon listens on: opening them, TLS, and how many connections the process may have."""
+"""The sockets the daemon listens on: opening them, or taking over systemd's; TLS; how many connections there may be."""
 
 from __future__ import annotations
 
 import errno
 import logging
+import os
 import resource
+import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
+from contextlib import ExitStack
 from typing import Final
 
 import trio
@@ -16,9 +19,70 @@ from daemon.settings import Server
 _TRIES: Final = 10
 """How often another free port is looked for that is free on every address."""
 
+_FIRST_PASSED: Final = 3
+"""The file descriptors that are passed follow standard error (sd_listen_fds(3))."""
+
+_PASSING: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _log: Final = logging.getLogger(__name__)
+
+
+class PassedSocketError(OSError):
+    """What was passed is nothing to listen on; `str()` is one line that names it."""
+
+
+def passed_listeners(environ: MutableMapping[str, str]) -> list[trio.SocketListener]:
+    """The listening sockets that systemd passed to this process (sd_listen_fds(3)); none where it passed none.
+
+    systemd keeps them open as well: while this process is stopped, or started again, connections wait in the kernel.
+    The variables are taken out of `environ`, and the sockets are not inherited: they are meant for nobody else.
+
+    Raises:
+        PassedSocketError: one of them is no TCP socket that listens; all are closed, as far as this process goes.
+    """
+    count, pid, names = (environ.pop(name, "") for name in _PASSING)
+    if not count or pid != str(os.getpid()):
+        return []
+    if not count.isdecimal():
+        raise PassedSocketError(f"LISTEN_FDS={count!r} is no number of file descriptors")
+    named = dict(enumerate(names.split(":"), _FIRST_PASSED)) if names else {}
+    descriptors = range(_FIRST_PASSED, _FIRST_PASSED + int(count))
+    with ExitStack() as until_all_are_good:
+        passed = [until_all_are_good.enter_context(_passed(fd, named.get(fd, ""))) for fd in descriptors]
+        until_all_are_good.pop_all()
+    if passed:
+        said = ", ".join(sorted({name for name in named.values() if name})) or "without a name"
+        _log.info("listening on what was passed (%s): [server] host, port and backlog are not used", said)
+    return [trio.SocketListener(trio.socket.from_stdlib_socket(listening)) for listening in passed]
+
+
+def _passed(fd: int, name: str) -> socket.socket:
+    """A passed descriptor as a socket, once it is certain that it is one to listen on. trio makes it non-blocking."""
+    what = f"LISTEN_FDS: descriptor {fd}{f' ({name})' if name else ''}"
+    wanted = "a TCP socket that listens is needed (ListenStream= with a port, Accept=no)"
+    try:
+        os.set_inheritable(fd, False)
+        passed = socket.socket(fileno=fd)
+    except OSError as error:
+        raise PassedSocketError(f"{what} is no socket: {error.strerror}; {wanted}") from None
+    wrong = ""
+    if passed.family not in (socket.AF_INET, socket.AF_INET6):
+        wrong = f"of the family {_name(passed.family)}"
+    elif passed.type != socket.SOCK_STREAM:
+        wrong = f"of the type {_name(passed.type)}"
+    elif not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        wrong = "not listening"
+    if wrong:
+        passed.close()
+        raise PassedSocketError(f"{what} is {wrong}; {wanted}")
+    return passed
+
+
+def _name(constant: int) -> str:
+    """Python's name for a family or type of sockets, where it has one."""
+    return getattr(constant, "name", str(constant))
 
 
 async def open_listeners(server: Server) -> list[trio.SocketListener]:

@@ -2,7 +2,11 @@
 
 Records go through a bounded queue to a thread that writes. When the reader stalls (a full pipe, a stopped terminal) the
 queue fills and further lines are dropped and counted; the count is logged as soon as lines can be written again. So a
-log line costs the event loop its formatting and nothing else.
+log line costs the event loop its formatting and nothing else. Of one kind of line only so many are written in a while
+(`daemon.log_limit`).
+
+In JSON lines a record's own fields (`extra`) stand beside its text: of a client's connect and close, of a refusal and
+of a channel's state they are `event`, `peer`, `channel`, `code` and so on.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ import time
 from collections.abc import Callable
 from logging.handlers import QueueHandler
 from typing import Final, Literal, TypeAlias
+
+from daemon.log_limit import WINDOW_S, LogLimit
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 Format: TypeAlias = Literal["auto", "text", "json"]
@@ -54,7 +60,9 @@ def setup(level: Level, format_: Format, *, fd: int = STDERR, queue_lines: int =
     lines: queue.Queue[str | None] = queue.Queue(queue_lines)
     handler = _BoundedHandler(lines)
     handler.setFormatter(_formatter(format_, journal=is_journal(fd)))
-    writer = threading.Thread(target=_write, args=(lines, handler, fd), name="log writer", daemon=True)
+    limit = LogLimit()
+    handler.addFilter(limit)
+    writer = threading.Thread(target=_write, args=(lines, handler, limit, fd), name="log writer", daemon=True)
     root = logging.getLogger()
     level_before = root.level
     root.addHandler(handler)
@@ -96,6 +104,7 @@ class _BoundedHandler(QueueHandler):
         super().__init__(lines)
         self._lines = lines
         self._dropped = 0
+        self.dropped_count = 0
 
     def prepare(self, record: logging.LogRecord) -> str:
         """The finished line takes the place of the record."""
@@ -107,6 +116,7 @@ class _BoundedHandler(QueueHandler):
             self._lines.put_nowait(str(record))
         except queue.Full:
             self._dropped += 1
+            self.dropped_count += 1
 
     def take_dropped(self) -> int:
         """How many lines were dropped since this was last asked."""
@@ -118,10 +128,21 @@ class _BoundedHandler(QueueHandler):
         return dropped
 
 
-def _write(lines: queue.Queue[str | None], handler: _BoundedHandler, fd: int) -> None:
+def dropped_count() -> int:
+    """How many lines this process has dropped since the start, because their reader stalled."""
+    handlers = logging.getLogger().handlers
+    return sum(handler.dropped_count for handler in handlers if isinstance(handler, _BoundedHandler))
+
+
+def _write(lines: queue.Queue[str | None], handler: _BoundedHandler, limit: LogLimit, fd: int) -> None:
     """Write lines until the end is queued. A descriptor that cannot be written to any more loses them."""
     while True:
-        line = lines.get()
+        try:
+            line = lines.get(timeout=WINDOW_S)
+        except queue.Empty:
+            line = ""
+        for record in limit.overdue(ending=line is None):
+            _write_line(fd, handler.format(record))
         dropped = handler.take_dropped()
         if dropped:
             notice = logging.makeLogRecord(
@@ -136,7 +157,8 @@ def _write(lines: queue.Queue[str | None], handler: _BoundedHandler, fd: int) ->
             _write_line(fd, handler.format(notice))
         if line is None:
             return
-        _write_line(fd, line)
+        if line:
+            _write_line(fd, line)
 
 
 def _write_line(fd: int, line: str) -> None:
@@ -193,6 +215,9 @@ class _TextFormatter(logging.Formatter):
         return f"{_timestamp(record)} {record.levelname} {record.name}: {message}"
 
 
+_EVERY_RECORDS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
 class _JsonFormatter(logging.Formatter):
     """One JSON object a line. The journal stamps for itself, and wants its priority in front."""
 
@@ -201,12 +226,14 @@ class _JsonFormatter(logging.Formatter):
         self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {} if self._journal else {"timestamp": _timestamp(record)}
+        fields: dict[str, object] = {} if self._journal else {"timestamp": _timestamp(record)}
         fields |= {"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        own = {name: value for name, value in record.__dict__.items() if name not in _EVERY_RECORDS}
+        fields |= {name: value for name, value in own.items() if name not in fields}
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             fields["stack"] = record.stack_info
         # ASCII only, so that no character can end the line.
-        line = json.dumps(fields)
+        line = json.dumps(fields, default=str)
         return f"<{_priority(record.levelno)}>{line}" if self._journal else line

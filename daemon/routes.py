@@ -12,17 +12,21 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from connectors.base import State
+from daemon.asyncapi import Description
 from daemon.clock import WallClock
+from daemon.forwarded import HEADERS as FORWARDED
 from daemon.gap_report import gap_list
 from daemon.http import Refused, Request, Response
 from daemon.ledger import Ledger
 from daemon.page import FILES, Page
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
+from protocol.grant import ANYONE
 from protocol.messages import Control, ServerInfo, TestResponse, encode
+from protocol.reports import ChannelList, ChannelReport, Health, Readiness, Snapshot, TestRequest
 
 
 class TapeView(Protocol):
@@ -93,77 +97,11 @@ class BoardView(Protocol):
         ...
 
 
-class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One channel and how it does; `since` is ISO-8601, `age_s` the age of its last message.
-
-    `stale_after_s`: the silence that makes it `stale`, as things stand.
-    """
-
-    name: str
-    source: str
-    kind: str
-    type: str
-    instruments: tuple[str, ...]
-    cadence_s: float | None
-    stale_after_s: float | None
-    state: State
-    since: str
-    reason: str
-    retry_in_s: float | None
-    age_s: float | None
-
-
-class Health(Control, frozen=True, kw_only=True, tag="health"):
-    """`GET /healthz`: the process is alive, and its event loop turns."""
-
-    status: str
-    server: ServerInfo
-    epoch: str
-    seq: int
-
-
-class Readiness(Control, frozen=True, kw_only=True, tag="readiness"):
-    """`GET /readyz`: whether clients are let in and get data, and why not.
-
-    `stale` has the channels whose data is not what it should be, by name, with the reason.
-    """
-
-    ready: bool
-    reason: str = ""
-    stale: dict[str, str] | UnsetType = UNSET
-    channels: tuple[ChannelReport, ...]
-
-
-class ChannelList(Control, frozen=True, kw_only=True, tag="channels"):
-    """`GET /channels`: the catalogue."""
-
-    channels: tuple[ChannelReport, ...]
-
-
-class Snapshot(Control, frozen=True, kw_only=True, tag="snapshot"):
-    """`GET /snapshot/{channel}`: the newest message of each topic, byte for byte as on the websocket.
-
-    `epoch` and `seq` are the position it was taken at: `since` of a `subscribe` continues from there.
-    """
-
-    channel: str
-    instrument: str | UnsetType = UNSET
-    epoch: str
-    seq: int
-    messages: list[Raw]
-
-
-class _TestRequest(msgspec.Struct):
-    """`POST /ws/test`: `{"message": "Hello, WebSocket!"}`."""
-
-    message: str
-
-
 _Route: TypeAlias = Callable[[Request], Response]
 
 _SNAPSHOT: Final = "/snapshot/"
 _LONGEST_SHOWN: Final = 100
-_test_request: Final = msgspec.json.Decoder(_TestRequest)
+_test_request: Final = msgspec.json.Decoder(TestRequest)
 
 
 class PlainRoutes:
@@ -180,8 +118,14 @@ class PlainRoutes:
         ledger: Ledger,
         accepting: Callable[[], bool],
         clock: WallClock,
+        needs_token: Callable[[], bool] = lambda: False,
+        metrics: Callable[[Request], Response] | None = None,
     ) -> None:
-        """`accepting`: whether clients are let in. `catalogue` is asked each time, since a reload makes another."""
+        """`accepting`: whether clients are let in. `catalogue` is asked each time, since a reload makes another.
+
+        `needs_token`: whether the clients' routes want a token; the description of the interface says so. `metrics`
+        answers `GET /metrics`; without it there are none.
+        """
         self._server = server
         self._catalogue = catalogue
         self._tape = tape
@@ -190,6 +134,8 @@ class PlainRoutes:
         self._ledger = ledger
         self._accepting = accepting
         self._clock = clock
+        self._description = Description(server)
+        self._needs_token = needs_token
         page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
             **{path: {"GET": page.answer} for path in FILES},
@@ -197,8 +143,15 @@ class PlainRoutes:
             "/readyz": {"GET": self._readiness},
             "/channels": {"GET": self._channels},
             "/gaps": {"GET": self._gaps},
+            "/asyncapi.json": {"GET": self._asyncapi},
             "/ws/test": {"POST": self._test},
+            **({} if metrics is None else {"/metrics": {"GET": metrics}}),
         }
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Every path that is answered, but for those below `/snapshot/`."""
+        return frozenset(self._routes)
 
     async def answer(self, request: Request) -> Response:
         """The response. No checkpoint.
@@ -256,9 +209,14 @@ class PlainRoutes:
     def _gaps(self, request: Request) -> Response:
         return _ok(gap_list(request, self._ledger, self._catalogue(), self._clock))
 
+    def _asyncapi(self, request: Request) -> Response:
+        return self._description.answer(request, self._catalogue(), tokens=self._needs_token())
+
     def _snapshot(self, request: Request) -> Response:
         name = request.path.removeprefix(_SNAPSHOT)
-        catalogue = self._catalogue()
+        catalogue = self._catalogue().granted(request.grant)
+        if name in catalogue.withheld:
+            raise Refused(403, ErrorCode.FORBIDDEN, f"the token does not cover {name}")
         channel = catalogue.get(name)
         if channel is None:
             nearest = catalogue.nearest(name[:_LONGEST_SHOWN])
@@ -278,10 +236,12 @@ class PlainRoutes:
         )
 
     def _test(self, request: Request) -> Response:
-        # Behind a proxy on this machine every peer is loopback: what was forwarded came from elsewhere.
-        forwarded = request.values("x-forwarded-for") or request.values("forwarded")
-        if forwarded or not ipaddress.ip_address(request.peer).is_loopback:
-            remote = "POST /ws/test is for clients on the daemon's own machine"
+        # Behind a proxy on this machine every peer is loopback: what was forwarded came from elsewhere, unless a
+        # trusted proxy says otherwise.
+        forwarded = not request.vouched and any(request.values(name) for name in FORWARDED)
+        local = not forwarded and ipaddress.ip_address(request.peer).is_loopback
+        if request.grant == ANYONE and not local:
+            remote = "POST /ws/test is for clients on the daemon's own machine, and for those with a token"
             raise Refused(403, ErrorCode.FORBIDDEN, remote)
         try:
             test = _test_request.decode(request.body)

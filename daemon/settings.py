@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from daemon.config_channels import ChannelSection
+from daemon.config_tokens import TokenSection
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1024, le=2**40)]
@@ -167,5 +168,6 @@ class File(msgspec.Struct, frozen=True):
     supervisor: Supervisor = Supervisor()
     connectors: Connectors = Connectors()
     channels: dict[str, ChannelSection] = {}
+    tokens: dict[str, TokenSection] = {}
     crosscheck: CrossCheck = CrossCheck()
     log: Log = Log()

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from daemon.tape import NOTICE, Tape, Topic, selects
-from protocol.frames import binary_frame, sse_event, text_frame
+from daemon.tape import NOTICE, Entry, Tape, Topic, selects
+from protocol.frames import binary_frame, sse_event, sse_position, text_frame
 from protocol.messages import ControlMessage, Format, encode_as
 from protocol.session import Selection
 
@@ -107,7 +107,32 @@ class Subscriber:
         elif self.format is Format.MSGPACK:
             self.stream.post(binary_frame(payload))
         else:
-            self.stream.post(sse_event(payload, ""))
+            self.stream.post(sse_event(payload))
+
+    def show(self, entry: Entry, *, next_in_order: bool) -> None:
+        """Send this client a message of the tape beside the passes: of a snapshot, or of what it missed.
+
+        `next_in_order`: it has had everything before, or was told what will not come. Else the message is no place to
+        resume from, and an event stream does not name it as one.
+        """
+        if self.format is Format.SSE and not next_in_order:
+            self.stream.post(sse_event(entry.payload))
+        else:
+            self.stream.post(entry.frame(self.format))
+
+    def mark(self, tape: Tape) -> None:
+        """Tell an event stream that it has had everything up to the head: from there it resumes."""
+        if self.format is Format.SSE:
+            self.stream.post(sse_position(f"{tape.epoch}-{tape.head}"))
+
+    def keep_alive(self, tape: Tape) -> bytes:
+        """A comment for an event stream that may be quiet; with its position, where that is the head.
+
+        A client that is behind is not there yet, and what is taken at an interval is on its way until the next moment.
+        """
+        if self.cursor is not None or self.lanes:
+            return b": ping\n\n"
+        return b": ping\n" + sse_position(f"{tape.epoch}-{tape.head}")
 
     def takes(self, topic: Topic) -> bool:
         """Whether this client is sent messages of that topic, one by one or at an interval."""

@@ -18,6 +18,8 @@ from daemon.tape import STATUS, Entry, Topic, selects
 from protocol.messages import Subscribed, Unsubscribed
 from protocol.session import EVERY_MESSAGE, Join, Leave, Selection, Session
 
+_RESYNC = "clients that could not resume where they had been: each was told so, and went on with the newest state"
+
 
 def join(hub: Hub, subscriber: Subscriber, session: Session, command: Join, timestamp: str) -> None:
     """Carry out a `subscribe`: the answer, each channel's status, and then the snapshot or what was missed.
@@ -28,6 +30,9 @@ def join(hub: Hub, subscriber: Subscriber, session: Session, command: Join, time
     if since is not None and subscriber.cursor is not None and subscriber.cursor.overtaken(tape):
         hub.advance(subscriber)  # `lagged` now: afterwards it would be about what is promised here, too
     recovery = None if since is None else judge(tape, command.channels, command.selection, since)
+    if recovery is not None and recovery.reason:
+        missed = sum(recovery.missed.values())
+        hub.ledger.note("resync", "", hub.clock.now_ms(), messages=missed, reason=_RESYNC)
     added = [entry for entry in tape.latest(command.selection) if not subscriber.takes(entry.topic)]
     subscriber.say(
         Subscribed(
@@ -46,6 +51,7 @@ def join(hub: Hub, subscriber: Subscriber, session: Session, command: Join, time
         if channel in states:
             subscriber.say(status(channel, states[channel], hub.clock, timestamp))
     follow = _rearrange(hub, subscriber, session)
+    replayed: frozenset[Topic] = frozenset()
     if since is None or recovery is None:
         follow += added if command.snapshot else []
     elif command.interval_ms == EVERY_MESSAGE:
@@ -57,8 +63,11 @@ def join(hub: Hub, subscriber: Subscriber, session: Session, command: Join, time
         _resume(hub, subscriber, replayed, since.seq, [entry for entry in shown if entry.seq > after])
     else:  # at an interval it is the newest that counts, also of what was missed
         follow += [entry for entry in added if entry.topic in recovery.shown | recovery.replayed]
+    last = since.seq if since is not None and since.epoch == tape.epoch else tape.head
     for entry in sorted(follow, key=_seq):
-        subscriber.stream.post(entry.frame(subscriber.format))
+        subscriber.show(entry, next_in_order=entry.seq > last)
+    if not replayed:
+        subscriber.mark(tape)
 
 
 def leave(hub: Hub, subscriber: Subscriber, session: Session, command: Leave, timestamp: str) -> None:

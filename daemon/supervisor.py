@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,7 +17,16 @@ import msgspec
 import trio
 
 from connectors.backoff import Backoff
-from connectors.base import Connector, ConnectorError, Event, State, StateChange, VenueRefused
+from connectors.base import (
+    FAILURE_CAUSES,
+    Connector,
+    ConnectorError,
+    Event,
+    FailureCause,
+    State,
+    StateChange,
+    VenueRefused,
+)
 from daemon.clock import WallClock
 from daemon.hub import Item
 
@@ -67,22 +76,41 @@ class _Failure(msgspec.Struct, frozen=True):
 
     reason: str
     retry_after_s: float | None = None
-    refused: bool = False
+    cause: FailureCause = "internal"
 
 
-async def supervise(connector: Connector, link: Link, backoff: Backoff, intensity: Intensity) -> None:
-    """Run a connector for ever. Returns never; ends only when cancelled."""
+async def supervise(
+    connector: Connector,
+    link: Link,
+    backoff: Backoff,
+    intensity: Intensity,
+    why: str = "",
+    failures: Counter[FailureCause] | None = None,
+) -> None:
+    """Run a connector for ever. Returns never; ends only when cancelled.
+
+    Args:
+        connector: what is run.
+        link: what it may do to the world.
+        backoff: how long to wait after a failure.
+        intensity: how many failures are too many.
+        why: is told with the first attempt.
+        failures: each is counted there, by its cause.
+    """
     name, channels = _identity(connector)
     restarts: deque[float] = deque(maxlen=intensity.restarts + 1)
     while True:
-        await _report(channels, link, "connecting", "")
+        await _report(channels, link, "connecting", why)
+        why = ""
         backoff.started(trio.current_time())
         failure = await _run_once(name, connector, link)
+        if failures is not None:
+            failures[failure.cause] += 1
         now_s = trio.current_time()
         restarts.append(now_s)
         hopeless = len(restarts) > intensity.restarts and now_s - restarts[0] <= intensity.within_s
-        delay_s = backoff.next_delay_s(now_s, failure.retry_after_s, refused=hopeless or failure.refused)
-        _log.warning("%s: %s; next attempt in %.1f s", name, failure.reason, delay_s)
+        delay_s = backoff.next_delay_s(now_s, failure.retry_after_s, refused=hopeless or failure.cause == "refused")
+        _log.warning("%s: %s; next attempt in %.1f s", name, failure.reason, delay_s, extra={"connector": name})
         state: State = "down" if backoff.open else "reconnecting"
         await _report(channels, link, state, failure.reason, delay_s)
         await trio.sleep(delay_s)
@@ -135,10 +163,17 @@ def _one_of(group: BaseExceptionGroup[ConnectorError]) -> ConnectorError:
 def _described(name: str, failure: ConnectorError) -> _Failure:
     try:
         retry_after_s = None if failure.retry_after_s is None else float(failure.retry_after_s)
-        return _Failure(str(failure), retry_after_s, isinstance(failure, VenueRefused))
+        return _Failure(str(failure), retry_after_s, _cause_of(failure))
     except Exception:
         _log.exception("%s failed, and its error cannot be read", name)
         return _Failure(f"internal error in connector {name}")
+
+
+def _cause_of(failure: ConnectorError) -> FailureCause:
+    """In one word of ours, whatever a connector's own class of error says: it becomes a label of metrics."""
+    if isinstance(failure, VenueRefused):
+        return "refused"
+    return failure.cause if failure.cause in FAILURE_CAUSES else "other"
 
 
 async def _report(channels: Sequence[str], link: Link, state: State, reason: str, retry_s: float | None = None) -> None:

@@ -10,7 +10,7 @@ Three kinds of entry share the one sequence, so that their order is the same for
 
 * data, of a topic (channel, instrument);
 * a channel's status, of the topic (channel, STATUS);
-* a notice to everybody (`POST /ws/test`), of the topic NOTICE.
+* a notice, of the topic NOTICE to everybody (`POST /ws/test`), or of the topic CANARY to nobody but `daemon.canary`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ STATUS: Final = "!status"
 NOTICE: Final[Topic] = ("!", "!notice")
 """The topic of what goes to every client, subscribed or not."""
 
+CANARY: Final[Topic] = ("!", "!canary")
+"""The topic of what shows that the hub is alive (`daemon.canary`); no client can select it."""
+
 LAST_POSITION: Final = 2**53 - 1
 """The largest integer that JavaScript holds exactly."""
 
@@ -58,7 +61,7 @@ class Entry:
         """The how-many-eth of its topic, from 1: the difference of two is an exact count, also of what is gone."""
         self.topic = topic
         self.epoch = epoch
-        self.data = topic[1] != STATUS and topic != NOTICE
+        self.data = topic[1] != STATUS and topic not in (NOTICE, CANARY)
         """Whether this is a data message: what snapshots, resumes and `missed` counts are about."""
         self.text = text_frame(payload)
         self._others: dict[Format, bytes] | None = None
@@ -80,7 +83,8 @@ class Entry:
             if format is Format.MSGPACK:
                 frame = binary_frame(self._packed())
             else:
-                frame = sse_event(self.payload, f"{self.epoch}-{self.seq}")
+                # A position is about data. What goes at intervals is late: a status must not seem to be beyond it.
+                frame = sse_event(self.payload, f"{self.epoch}-{self.seq}" if self.data else None)
             self._others[format] = frame
         return frame
 
@@ -130,6 +134,7 @@ class Tape:
         """Each unbroken run of positions: its first one, and how many entries had arrived before it."""
         self._latest: dict[str, dict[str, Entry]] = {}
         self._trails: dict[Topic, Trail] = {}
+        self._forgotten: dict[Topic, Entry] = {}
 
     def __len__(self) -> int:
         return self._arrived - self._left
@@ -143,7 +148,7 @@ class Tape:
 
         After a break it is the break's position, which no message has: nobody takes the chain for an unbroken one.
         """
-        entry = self.newest(topic)
+        entry = self.newest(topic) or self._forgotten.get(topic)
         return self.broken_at if entry is None else max(entry.seq, self.broken_at)
 
     def append(self, topic: Topic, payload: bytes) -> Entry:
@@ -154,7 +159,7 @@ class Tape:
         """
         if self.head >= self.limit:
             raise OutOfPositions(f"position {self.head + 1} is not reserved; {self.limit} is the last one that is")
-        before = self.newest(topic)
+        before = self.newest(topic) or self._forgotten.get(topic)
         return self.place(Entry(self.head + 1, 1 if before is None else before.ordinal + 1, topic, payload, self.epoch))
 
     def place(self, entry: Entry) -> Entry:
@@ -248,8 +253,12 @@ class Tape:
         return [found[seq] for seq in sorted(found)]
 
     def forget(self, known: Callable[[Topic], bool]) -> None:
-        """Keep no newest message of topics that there are no more: they would be shown for ever."""
+        """Show no newest message of topics that there are no more: it would be shown for ever.
+
+        A topic that comes back goes on where it was: with a chain and a count of its own it would pass for another.
+        """
         for channel, newest in self._latest.items():
+            self._forgotten |= {(channel, name): entry for name, entry in newest.items() if not known((channel, name))}
             self._latest[channel] = {name: entry for name, entry in newest.items() if known((channel, name))}
 
     def outliving(self) -> list[Entry]:

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 import trio
 
+from connectors.histogram import Histogram
 from daemon.board import Board, Source, Verdict
 from daemon.crosscheck import CrossCheck, Quote, Terms
 from daemon.freshness import Freshness
@@ -63,14 +64,23 @@ class Watch:
         self._unreadable = unreadable
         self._counted: dict[str, int] = {}
         self._looks = 0
+        self.lag_s = Histogram()
+        """How late the event loop woke this task: as late as it would any other whose time had come."""
+
+    def compare(self, terms: Terms) -> None:
+        """Hold venues against each other on other terms, and from the beginning."""
+        self._crosscheck = CrossCheck(terms)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look, until cancelled."""
         self.look(trio.current_time())
         task_status.started()
         while True:
-            await trio.sleep(LOOK_S)
-            self.look(trio.current_time())
+            due_s = trio.current_time() + LOOK_S
+            await trio.sleep_until(due_s)
+            now_s = trio.current_time()
+            self.lag_s.add(now_s - due_s)
+            self.look(now_s)
 
     def look(self, now_s: float) -> None:
         """One look at every channel; what has changed is told."""
@@ -83,7 +93,7 @@ class Watch:
         if verdicts:
             for verdict in verdicts:
                 if verdict.reason:
-                    _log.warning("%s: %s", verdict.channel, verdict.reason)
+                    _log.warning("%s: %s", verdict.channel, verdict.reason, extra={"channel": verdict.channel})
                 else:
                     _log.info("%s: %s: well again", verdict.channel, verdict.source)
             hub.publish(verdicts)
@@ -91,7 +101,7 @@ class Watch:
     def _fresh(self, catalogue: Catalogue, board: Board, now_s: float) -> Iterator[Verdict]:
         for channel in catalogue:
             contract = self._contracts.get(channel.name)
-            if contract is None:
+            if contract is None or contract.channel != channel:
                 contract = self._contracts[channel.name] = Freshness(channel, now_s)
             reason = contract.look(board.connector(channel.name), board.seen(channel.name), now_s)
             board.expect(channel.name, contract.stale_after_s)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
+
+from protocol.grant import Grant
 
 WHOLE_MARKET: Final = ""
 """The instrument of a topic that is about a whole market rather than one pair."""
@@ -51,10 +54,15 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalogue:
-    """All channels by name, in the order of the configuration. Immutable: a reload makes a new one."""
+    """All channels by name, in the order of the configuration. Immutable: a reload makes a new one.
 
-    def __init__(self, channels: Iterable[Channel]) -> None:
+    Attributes:
+        withheld: names of channels that there are, but not for whoever this catalogue was made for.
+    """
+
+    def __init__(self, channels: Iterable[Channel], withheld: AbstractSet[str] = frozenset()) -> None:
         """Raises: ValueError, where two channels have one name."""
+        self.withheld = withheld
         self._channels: dict[str, Channel] = {}
         for channel in channels:
             if channel.name in self._channels:
@@ -81,6 +89,13 @@ class Catalogue:
     def names(self) -> tuple[str, ...]:
         """Every channel's name, in order."""
         return tuple(self._channels)
+
+    def granted(self, grant: Grant) -> Catalogue:
+        """The catalogue for a client with that grant: this very one, where it covers everything."""
+        withheld = frozenset(name for name in self._channels if not grant.covers(name))
+        if not withheld:
+            return self
+        return Catalogue((channel for channel in self if channel.name not in withheld), self.withheld | withheld)
 
     def nearest(self, name: str, count: int = 3) -> tuple[str, ...]:
         """The valid names most like `name`, best first: what a person who mistyped probably meant."""

@@ -6,48 +6,75 @@ They are part of the wire contract: a client may compare them, so a code is neve
 from __future__ import annotations
 
 import enum
+from typing import Self
 
 
 class ErrorCode(enum.StrEnum):
-    """`code` of an `error` message, over the websocket and over HTTP."""
+    """`code` of an `error` message, over the websocket and over HTTP.
 
-    MALFORMED = "malformed"
-    """Not JSON (or not MessagePack), or not an object."""
-    UNKNOWN_TYPE = "unknown_type"
-    """`type` is missing or is none of the commands."""
-    INVALID_FIELD = "invalid_field"
-    """A field is missing, of the wrong type or outside its limits."""
-    UNKNOWN_CHANNEL = "unknown_channel"
-    UNKNOWN_INSTRUMENT = "unknown_instrument"
-    TOO_MANY_CHANNELS = "too_many_channels"
-    RATE_LIMITED = "rate_limited"
-    NOT_FOUND = "not_found"
-    METHOD_NOT_ALLOWED = "method_not_allowed"
-    TOO_LARGE = "too_large"
-    BAD_REQUEST = "bad_request"
-    UNAUTHORIZED = "unauthorized"
-    FORBIDDEN = "forbidden"
-    TIMEOUT = "timeout"
-    FULL = "full"
-    UNAVAILABLE = "unavailable"
-    INTERNAL = "internal"
+    Attributes:
+        meaning: one sentence about it.
+    """
+
+    meaning: str
+
+    def __new__(cls, code: str, meaning: str) -> Self:
+        """A code with what it means."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    MALFORMED = "malformed", "Not JSON (or not MessagePack), or not an object."
+    UNKNOWN_TYPE = "unknown_type", "`type` is missing or is none of the commands."
+    INVALID_FIELD = "invalid_field", "A field is missing, of the wrong type or outside its limits."
+    UNKNOWN_CHANNEL = "unknown_channel", "No channel has that name; the message names the nearest ones."
+    UNKNOWN_INSTRUMENT = "unknown_instrument", "The channel has no such instrument."
+    TOO_MANY_CHANNELS = "too_many_channels", "More channels than one command may name."
+    RATE_LIMITED = "rate_limited", "More commands than the allowed rate; this one was not carried out."
+    NOT_FOUND = "not_found", "HTTP 404: nothing is at that path."
+    METHOD_NOT_ALLOWED = "method_not_allowed", "HTTP 405: the path has other methods, which `Allow` names."
+    TOO_LARGE = "too_large", "HTTP 413 or 431: the body or the head is over its limit."
+    BAD_REQUEST = "bad_request", "HTTP 400 or 426: not HTTP, or not the handshake of a websocket."
+    UNAUTHORIZED = "unauthorized", "HTTP 401: a token is needed, and none that is known was sent."
+    FORBIDDEN = "forbidden", "The token does not cover it; over HTTP 403, also for an origin or an address."
+    TIMEOUT = "timeout", "HTTP 408: the request did not come to its end in time."
+    FULL = "full", "HTTP 503: all places are taken; come back after `Retry-After`."
+    UNAVAILABLE = "unavailable", "HTTP 503: the daemon is stopping; come back after `Retry-After`."
+    INTERNAL = (
+        "internal",
+        "The daemon failed, or a message has no MessagePack form; over HTTP 500, and its log says why.",
+    )
 
 
 class CloseCode(enum.IntEnum):
     """Websocket close codes this daemon sends.
 
     RFC 6455 section 7.4.1, the IANA registry, and 4000 to 4999 (private use).
+
+    Attributes:
+        meaning: one sentence about it.
     """
 
-    NORMAL = 1000
-    GOING_AWAY = 1001
-    UNSUPPORTED_DATA = 1003
-    NOT_UTF8 = 1007
-    POLICY = 1008
-    TOO_BIG = 1009
-    TRY_AGAIN_LATER = 1013
-    SLOW_CONSUMER = 4000
-    NO_PONG = 4001
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """A code with what it means."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    NORMAL = 1000, "The client asked for it."
+    GOING_AWAY = 1001, "The daemon is stopping; `goodbye` came before and says when to come back."
+    UNSUPPORTED_DATA = 1003, "A binary frame on the JSON protocol, or a text frame on the MessagePack one."
+    NOT_UTF8 = 1007, "A text frame that is not UTF-8."
+    POLICY = 1008, "Against policy, such as too many frames in a row of which nothing could be carried out."
+    TOO_BIG = 1009, "A message over the limit."
+    INTERNAL_ERROR = 1011, "The daemon failed; its log says why."
+    TRY_AGAIN_LATER = 1013, "The daemon is full."
+    SLOW_CONSUMER = 4000, "Nothing could be written for the write deadline; come back with `since`."
+    NO_PONG = 4001, "Not a byte came for too long, no pong either; come back with `since`."
 
     @property
     def may_reconnect(self) -> bool:
@@ -58,4 +85,12 @@ class CloseCode(enum.IntEnum):
         return self in _COME_BACK
 
 
-_COME_BACK = frozenset({CloseCode.GOING_AWAY, CloseCode.TRY_AGAIN_LATER, CloseCode.SLOW_CONSUMER, CloseCode.NO_PONG})
+_COME_BACK = frozenset(
+    {
+        CloseCode.GOING_AWAY,
+        CloseCode.INTERNAL_ERROR,
+        CloseCode.TRY_AGAIN_LATER,
+        CloseCode.SLOW_CONSUMER,
+        CloseCode.NO_PONG,
+    }
+)

@@ -9,15 +9,23 @@ Errors: `decode_command` raises `CommandError` and nothing else, whatever the by
 from __future__ import annotations
 
 import enum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from protocol.codes import ErrorCode
 
 Id: TypeAlias = str | int | float
 """A command's `id`: any JSON string or number, echoed in the answer."""
+
+LEAST_INTERVAL_MS: Final = 50
+MOST_INTERVAL_MS: Final = 3_600_000
+
+_INTERVAL: Final = Meta(extra_json_schema={"minimum": LEAST_INTERVAL_MS, "maximum": MOST_INTERVAL_MS})
+_NAMES: Final = Meta(extra_json_schema={"minItems": 1})
+_PLACE: Final = Meta(extra_json_schema={"minimum": 0})
+"""For the schemas; `protocol/session.py` looks, and says in its own words what is wrong."""
 
 MOST_REASON_CHARS: Final = 300
 """The longest `message` of an `error` reply: what a client sent is shown to it, not sent back."""
@@ -39,7 +47,7 @@ class Position(msgspec.Struct, frozen=True):
     """A place on a tape: which tape (`epoch`), and the last message seen there (`seq`)."""
 
     epoch: str
-    seq: int
+    seq: Annotated[int, _PLACE]
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag_field="type", tag="subscribe", omit_defaults=True):
@@ -48,9 +56,9 @@ class Subscribe(msgspec.Struct, frozen=True, tag_field="type", tag="subscribe", 
     `{"type":"subscribe","channels":["binance_prices"],"instruments":["BTC/USDT"],"id":7}`.
     """
 
-    channels: list[str]
-    instruments: list[str] | None = None
-    interval_ms: int | None = None
+    channels: Annotated[list[str], _NAMES]
+    instruments: Annotated[list[str], _NAMES] | None = None
+    interval_ms: Annotated[int, _INTERVAL] | None = None
     snapshot: bool = True
     since: Position | None = None
     id: Id | None = None
@@ -59,7 +67,7 @@ class Subscribe(msgspec.Struct, frozen=True, tag_field="type", tag="subscribe", 
 class Unsubscribe(msgspec.Struct, frozen=True, tag_field="type", tag="unsubscribe", omit_defaults=True):
     """`{"type":"unsubscribe","channels":["binance_prices"],"id":8}`."""
 
-    channels: list[str]
+    channels: Annotated[list[str], _NAMES]
     id: Id | None = None
 
 

@@ -50,8 +50,10 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return _frame(_CLOSE, struct.pack("!H", code) + text)
 
 
-def sse_event(payload: bytes, event_id: str) -> bytes:
+def sse_event(payload: bytes, event_id: str | None = None) -> bytes:
     """One Server-Sent Event whose `id` a browser's EventSource sends back as `Last-Event-ID`.
+
+    Without an id there is no `id` line at all: an empty one would make the browser forget the last one it had.
 
     A line break inside the payload starts another `data:` line (WHATWG HTML, section 9.2.6), so that a venue's
     pretty-printed JSON arrives whole.
@@ -59,11 +61,24 @@ def sse_event(payload: bytes, event_id: str) -> bytes:
     Raises:
         ValueError: `event_id` holds a line break, which would end the field, or a NUL, for which a browser ignores it.
     """
-    if any(mark in event_id for mark in "\r\n\0"):
-        raise ValueError(f"a line break or NUL in the event id {event_id!r}")
     lines = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     data = b"".join(b"data: " + line + b"\n" for line in lines)
-    return b"id: " + event_id.encode() + b"\n" + data + b"\n"
+    return (b"" if event_id is None else _id_line(event_id)) + data + b"\n"
+
+
+def sse_position(event_id: str) -> bytes:
+    """Nothing but an id: no event is dispatched, but the browser sends this one back from now on (section 9.2.6).
+
+    Raises:
+        ValueError: as `sse_event`.
+    """
+    return _id_line(event_id) + b"\n"
+
+
+def _id_line(event_id: str) -> bytes:
+    if any(mark in event_id for mark in "\r\n\0"):
+        raise ValueError(f"a line break or NUL in the event id {event_id!r}")
+    return b"id: " + event_id.encode() + b"\n"
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:

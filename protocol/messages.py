@@ -1,7 +1,8 @@
 """Every server message, and how it is written; with `protocol/commands.py` the whole vocabulary.
 
-These two modules are the only place where wire names stand. A field's name here is its name on the
-wire; names are final (additions are allowed, renames are not). One Struct serves both formats:
+These two modules are the only place where wire names stand, with `protocol/payloads.py` (what `data`
+holds) and `protocol/reports.py` (the HTTP bodies). A field's name here is its name on the wire; names
+are final (additions are allowed, renames are not). One Struct serves both formats:
 
 * **JSON** (`tickerd.v1.json`, text frames). `price` and `data` are spliced in as the venue's own
   bytes, so that `42150.50` stays `42150.50`: no digit passes through a float.
@@ -16,10 +17,10 @@ are. The names of `protocol/commands.py` are handed on, `decode_command` and `Co
 from __future__ import annotations
 
 import re
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from protocol.codes import ErrorCode
 from protocol.commands import SUBPROTOCOLS as SUBPROTOCOLS
@@ -32,6 +33,15 @@ from protocol.commands import Position as Position
 from protocol.commands import Subscribe as Subscribe
 from protocol.commands import Unsubscribe as Unsubscribe
 from protocol.commands import decode_command as decode_command
+from protocol.payloads import BOOK, DAY_TICKER, DIGITS, GLOBAL_MARKET, NUMBER, PRICE, TOP_COINS, TRENDING
+
+State: TypeAlias = Literal["connecting", "live", "stale", "reconnecting", "down"]
+"""A channel's state as clients see it: `live` only once data has arrived, never on an acknowledgement alone."""
+
+_STAMP: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
+
+Timestamp: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time", "pattern": _STAMP})]
+"""ISO-8601, UTC, milliseconds, `Z`."""
 
 # ---- data messages: server to client -------------------------------------------------------------
 
@@ -56,8 +66,8 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_def
     connector_id: str
     exchange: str
     instrument: str | UnsetType = UNSET
-    price: Raw | UnsetType = UNSET
-    timestamp: str
+    price: Annotated[Raw, NUMBER] | UnsetType = UNSET
+    timestamp: Timestamp
     seq: int
     prev_seq: int
     exchange_ms: int | UnsetType = UNSET
@@ -69,25 +79,37 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_def
 class PriceUpdate(Data, frozen=True, kw_only=True, tag="price_update"):
     """The last price of one instrument."""
 
+    data: Annotated[Raw, PRICE]
+
 
 class TickerUpdate(Data, frozen=True, kw_only=True, tag="ticker_update"):
     """The 24 h summary of one instrument."""
+
+    data: Annotated[Raw, DAY_TICKER]
 
 
 class OrderbookUpdate(Data, frozen=True, kw_only=True, tag="orderbook_update"):
     """The best levels of one instrument's book, a full replacement each time."""
 
+    data: Annotated[Raw, BOOK]
+
 
 class MarketUpdate(Data, frozen=True, kw_only=True, tag="market_update"):
     """The global market."""
+
+    data: Annotated[Raw, GLOBAL_MARKET]
 
 
 class TopUpdate(Data, frozen=True, kw_only=True, tag="top_update"):
     """The largest coins."""
 
+    data: Annotated[Raw, TOP_COINS]
+
 
 class TrendingUpdate(Data, frozen=True, kw_only=True, tag="trending_update"):
     """What people search for."""
+
+    data: Annotated[Raw, TRENDING]
 
 
 DataMessage: TypeAlias = PriceUpdate | TickerUpdate | OrderbookUpdate | MarketUpdate | TopUpdate | TrendingUpdate
@@ -108,7 +130,7 @@ DATA_TYPES: Final[dict[str, type[DataMessage]]] = {
 class Control(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
     """What every control message carries. `timestamp` as in `Data`."""
 
-    timestamp: str
+    timestamp: Timestamp
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
@@ -157,8 +179,8 @@ class Status(Control, frozen=True, kw_only=True, tag="status"):
     """A channel's connector: its state, since when (ISO-8601), why, and when it tries again."""
 
     connector_id: str
-    state: str
-    since: str
+    state: State
+    since: Timestamp
     reason: str = ""
     retry_in_s: float | UnsetType = UNSET
 
@@ -228,7 +250,7 @@ class MessageError(Exception):
     """A server's bytes that are no message of this contract, or that MessagePack cannot say."""
 
 
-_JSON_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_JSON_NUMBER: Final = re.compile(DIGITS)
 
 _packer: Final = msgspec.msgpack.Encoder()
 _json_message: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)

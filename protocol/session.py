@@ -15,6 +15,7 @@ The rules it keeps are those of the wire contract, sections 3 and 4:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Final, TypeAlias, assert_never
 
@@ -22,6 +23,8 @@ import msgspec
 
 from protocol.channels import Catalogue, Channel, nearest
 from protocol.codes import CloseCode, ErrorCode
+from protocol.commands import LEAST_INTERVAL_MS as LEAST_INTERVAL_MS
+from protocol.commands import MOST_INTERVAL_MS as MOST_INTERVAL_MS
 from protocol.commands import (
     Command,
     CommandError,
@@ -41,9 +44,6 @@ ALL: Final = "*"
 
 EVERY_MESSAGE: Final = 0
 """The interval, in milliseconds, of a subscription that did not ask for one."""
-
-LEAST_INTERVAL_MS: Final = 50
-MOST_INTERVAL_MS: Final = 3_600_000
 
 _MOST_NAMED: Final = 3
 """How many unknown names are explained in one `error`: finding the nearest valid name costs time."""
@@ -130,8 +130,9 @@ class Session:
     """The state of one client.
 
     Attributes:
-        catalogue: what can be subscribed to. Set it when the configuration was reloaded: later commands are judged by
-            the new one. Subscriptions stay, so that a channel which is gone and comes back is still subscribed.
+        catalogue: what this client can subscribe to. Set it when the configuration was reloaded: later commands are
+            judged by the new one. Subscriptions stay, so that a channel which is gone and comes back is still
+            subscribed.
     """
 
     def __init__(self, catalogue: Catalogue, format: Format, limits: Limits, now_s: float) -> None:
@@ -212,7 +213,7 @@ class Session:
     def _subscribe(self, command: Subscribe, timestamp: str) -> list[Effect]:
         self._check_channels(command)
         _check_options(command)
-        known, effects = _known(command, self.catalogue.names, timestamp)
+        known, effects = _known(command, self.catalogue.names, self.catalogue.withheld, timestamp)
         channels = [self.catalogue[name] for name in known]
         interval_ms = EVERY_MESSAGE if command.interval_ms is None else command.interval_ms
         joined: dict[str, Subscription] = {}
@@ -240,7 +241,7 @@ class Session:
         self._check_channels(command)
         # A channel that a reload took away can still be left.
         names = tuple(dict.fromkeys((*self.catalogue.names, *self._subscriptions)))
-        known, effects = _known(command, names, timestamp)
+        known, effects = _known(command, names, self.catalogue.withheld, timestamp)
         if known or not effects:
             for name in known:
                 self._subscriptions.pop(name, None)
@@ -298,18 +299,22 @@ def _check_options(command: Subscribe) -> None:
 
 
 def _known(
-    command: Subscribe | Unsubscribe, names: Sequence[str], timestamp: str
+    command: Subscribe | Unsubscribe, names: Sequence[str], withheld: AbstractSet[str], timestamp: str
 ) -> tuple[tuple[str, ...], list[Effect]]:
-    """Those of the command's channels that are among `names`, each once; and the error for the others, if any."""
+    """Those of the command's channels that are among `names`, each once; and the errors for the others, if any."""
     wanted = dict.fromkeys(name for each in command.channels for name in (names if each == ALL else (each,)))
     valid = frozenset(names)
-    unknown = tuple(name for name in wanted if name not in valid)
     known = tuple(name for name in wanted if name in valid)
-    if not unknown:
-        return known, []
-    reason = _unknown("channel", unknown, names)
-    shown = tuple(cut(name, _MOST_NAME_CHARS) for name in unknown)
-    return known, [_error(timestamp, ErrorCode.UNKNOWN_CHANNEL, reason, command.id, shown)]
+    others = tuple(name for name in wanted if name not in valid)
+    errors: list[Effect] = []
+    if forbidden := tuple(name for name in others if name in withheld):
+        reason = f"the token does not cover {', '.join(forbidden)}; it covers: {', '.join(names) or 'no channel'}"
+        errors.append(_error(timestamp, ErrorCode.FORBIDDEN, reason, command.id, forbidden))
+    if unknown := tuple(name for name in others if name not in withheld):
+        reason = _unknown("channel", unknown, names)
+        shown = tuple(cut(name, _MOST_NAME_CHARS) for name in unknown)
+        errors.append(_error(timestamp, ErrorCode.UNKNOWN_CHANNEL, reason, command.id, shown))
+    return known, errors
 
 
 def _without_instruments(

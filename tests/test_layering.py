@@ -20,6 +20,8 @@ from typing import cast
 
 import pytest
 
+from protocol.channels import KINDS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = ("protocol", "connectors", "daemon")
@@ -33,6 +35,7 @@ FENCED = {
         "daemon/session.py",
         "daemon/client_stream.py",
         "daemon/rehearsal_client.py",
+        "daemon/client_link.py",
         "connectors/feed.py",
         "connectors/simulator.py",
         "connectors/simulated_*.py",
@@ -41,7 +44,7 @@ FENCED = {
 }
 """Libraries that only these files may import, so that a change of theirs stays in one place."""
 
-CONCRETE = re.compile(r"connectors\.(binance|okx|coingecko|simulat(ed|or))(_\w+)?\b")
+CONCRETE = re.compile(rf"connectors\.({'|'.join(KINDS)}|simulat(ed|or))(_\w+)?\b")
 """The modules of one venue each, and the simulator with its parts."""
 
 COMPOSERS = ("daemon/app.py", "daemon/demo.py", "daemon/__main__.py")
@@ -280,7 +283,8 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
             "daemon/hub.py",
             "from trio_websocket import ConnectionClosed",
             "daemon/hub.py:1: only daemon/session.py, daemon/client_stream.py, daemon/rehearsal_client.py, "
-            "connectors/feed.py, connectors/simulator.py, connectors/simulated_*.py import trio_websocket",
+            "daemon/client_link.py, connectors/feed.py, connectors/simulator.py, connectors/simulated_*.py "
+            "import trio_websocket",
         ),
         (
             "daemon/hub.py",

@@ -69,6 +69,7 @@ function blank(element) {
   const pen = element.getContext('2d');
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   pen.clearRect(0, 0, width, height);
+  pen.lineJoin = 'round';
   return {pen, width, height};
 }
 
@@ -133,8 +134,8 @@ export function drawChart() {
   const {lines: strokes, wash, grid, text, surface, font} = palette();
   const all = lines.flatMap(({series}) => series);
   const start = Math.max(end - WINDOW_MS, Math.min(end - LEAST_MS, ...lines.map(({series}) => series[0].from)));
-  let low = all.reduce((least, bucket) => Math.min(least, bucket.low), Infinity);
-  let high = all.reduce((most, bucket) => Math.max(most, bucket.high), -Infinity);
+  let low = all.reduce((least, {low}) => Math.min(least, low), Infinity);
+  let high = all.reduce((most, {high}) => Math.max(most, high), -Infinity);
   const margin = (high - low) * 0.08 || Math.abs(high) * 0.0001 || 1;
   [low, high] = [low - margin, high + margin];
   const [right, bottom] = [width - PAD.right, height - PAD.bottom];
@@ -164,7 +165,6 @@ export function drawChart() {
   }
   pen.textAlign = 'left';
 
-  pen.lineJoin = 'round';
   for (const [at, {series}] of [...lines.entries()].reverse()) {
     pen.lineWidth = at ? 1.25 : 1.75;
     pen.strokeStyle = strokes[Math.min(at, strokes.length - 1)];
@@ -187,7 +187,7 @@ export function drawChart() {
   pen.roundRect(right + 4, y(newest.last) - 10, PAD.right - 4, 20, 4);
   pen.fill();
   pen.fillStyle = surface;
-  pen.fillText(grouped(lines[0].digits.replace(/0+$/, '').replace(/\.$/, '')), right + 10, y(newest.last) + 0.5, PAD.right - 16);
+  pen.fillText(grouped(lines[0].digits.replace(/\.?0+$/, '')), right + 10, y(newest.last) + 0.5, PAD.right - 16);
 }
 
 /** The same in words: the picture's text alternative. */
@@ -223,12 +223,11 @@ export function drawSparks() {
     const series = price.series.filter(({at}) => at >= end - WINDOW_MS);
     if (!series.length) continue;
     const start = Math.min(end - LEAST_MS, series[0].from);
-    const low = Math.min(...series.map((bucket) => bucket.low));
-    const high = Math.max(...series.map((bucket) => bucket.high));
+    const low = Math.min(...series.map(({low}) => low));
+    const high = Math.max(...series.map(({high}) => high));
     const x = (ms) => 1 + ((ms - start) / (end - start)) * (width - 2);
     const y = (value) => (high > low ? height - 3 - ((value - low) / (high - low)) * (height - 6) : height / 2);
     pen.lineWidth = 1.25;
-    pen.lineJoin = 'round';
     pen.strokeStyle = palette().lines[0];
     trace(pen, series, x, y);
   }

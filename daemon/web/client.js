@@ -2,52 +2,53 @@
  * A client of tickerd that comes back by itself:
  *
  *     import {connect} from '/client.js';
- *     const client = connect('/ws', {channels: ['bitcoinprice'], onMessage: (message) => console.log(message)});
+ *     const client = connect('/ws', {channels: ['bitcoinprice'], onMessage: console.log});
  *
- * After a loss it waits (full jitter, or as `goodbye` says), restores the subscriptions and resumes each channel where
- * it stopped. A message is handed over at most once; one that is missing is announced.
+ * After a loss it waits (full jitter, or as `goodbye` says) and resumes each channel where it stopped. A message comes
+ * at most once; one that is missing is announced.
  *
  * `JSON.parse` makes 42150.5 of `42150.50`: the venue's digits are the strings in `message.data`.
  */
 
-const FINAL = [1003, 1007, 1008, 1009]; // coming back would end the same way
-const CAP_S = 30; // of the back-off, which begins with 1
-const STABLE_MS = 10_000; // after so long the back-off starts afresh
+const FINAL = [1003, 1007, 1008, 1009]; // do not come back
+const CAP_S = 30; // of the back-off
+const STABLE_MS = 10_000; // then it begins anew
 const WELCOME_MS = 10_000;
 const MOST_CHANNELS = 64; // in one command
 
 /**
- * Connect, and stay connected. `subscribe` and `unsubscribe` hold from the next connection on where there is none;
- * like `ping` they return the command's `id`, which its answers carry. `close` is for good.
+ * Connect, and stay connected. Commands return their `id`, which answers carry; without a connection, `subscribe` and
+ * `unsubscribe` hold from the next one on. `close` is for good.
  * @param {string} url `/ws`, or `wss://host/ws`
  * @param {object} [options] further ones, as `instruments` and `interval_ms`, go into `subscribe`
  * @param {string[]} [options.channels] names, or `['*']` for all
+ * @param {string} [options.token] where one is needed
  * @param {number} [options.replay] begin this many messages (of all channels) before the newest
  * @param {(message: object, text: string) => void} [options.onMessage] each data message; `text` is what came
  * @param {(status: object) => void} [options.onStatus] a channel's source is `live`, `stale`, `down`...
  * @param {(state: {state: 'connecting' | 'open' | 'waiting' | 'closed', code?: number, reason?: string,
  *   retry_in_s?: number, welcome?: object}) => void} [options.onState] this connection; `closed` is for good
- * @param {(event: object) => void} [options.onEvent] what else the daemon says (`pong`, `error`, `lagged`...), `resumed`
+ * @param {(event: object) => void} [options.onEvent] what else is said (`pong`, `error`, `lagged`...), `resumed`
  *   (`recovered`: nothing was lost; `lost`: channels that go on from their newest message; `restarted`; `away_ms`)
- *   and `gap` (missing and not announced: `connector_id`, `instrument`, `after`, `before`)
+ *   and `gap` (not announced: `connector_id`, `instrument`, `after`, `before`)
  */
-export function connect(url, options = {}) {
-  const {channels = [], replay, onMessage, onStatus, onState, onEvent, ...rest} = options;
+export function connect(url, {channels = [], token, replay, onMessage, onStatus, onState, onEvent, ...rest} = {}) {
   const wanted = new Map(); // channel: its options
-  const heard = new Map(); // channel: where it is, and seq of each instrument's last message
+  const heard = new Map(); // channel: where it is; seq by instrument
   let all = null; // the options of '*'
   let socket = null;
-  let welcome = null; // the last one
+  let welcome = null;
   let openedAt = 0; // 0 while it is not open
   let lostAt = 0;
-  let announced = 0; // up to here `lagged` has told what is missing
+  let announced = 0; // `lagged` covers all up to here
   let restoring = null;
   let goodbye = null;
   let [attempt, unanswered, commands] = [0, 0, 0];
   let retryTimer, welcomeTimer, heartbeat;
 
-  const target = new URL(url, location.href);
+  const target = new URL(url, location);
   target.protocol = target.protocol.replace('http', 'ws');
+  if (token) target.searchParams.set('token', token);
 
   function wish(names, how) {
     if (names.includes('*')) all = how;
@@ -80,23 +81,27 @@ export function connect(url, options = {}) {
       case 'lagged': announced = message.to_seq; break;
       case 'goodbye': goodbye = message; break;
       case 'pong': case 'unsubscribed': case 'error': case 'test': break;
-      default: return; // of a later version
+      default: return; // a later version's
     }
     if (message.id !== 'heartbeat') onEvent?.(message);
+  }
+
+  function place(channel, {epoch, seq}) {
+    if (heard.get(channel)?.since.epoch !== epoch) heard.set(channel, {since: {epoch, seq}, last: new Map()});
+    return heard.get(channel);
   }
 
   function data(message, text) {
     const {connector_id, instrument, seq, prev_seq} = message;
     const how = wanted.get(connector_id);
     if (!how) return; // left meanwhile
-    const last = heard.get(connector_id)?.last ?? new Map();
+    const {since, last} = place(connector_id, welcome);
     const after = last.get(instrument);
     if (after >= seq) return;
     if (after < prev_seq && prev_seq > announced && !how.interval_ms) {
       onEvent?.({type: 'gap', connector_id, instrument, after, before: seq});
     }
-    last.set(instrument, seq);
-    heard.set(connector_id, {since: {epoch: welcome.epoch, seq}, last});
+    last.set(instrument, since.seq = seq);
     onMessage?.(message, text);
   }
 
@@ -107,7 +112,6 @@ export function connect(url, options = {}) {
     heartbeat = setInterval(beat, message.heartbeat_s * 1000);
     welcome = message;
     openedAt = Date.now();
-    if (restarted) for (const {last} of heard.values()) last.clear();
     if (restarted) announced = 0;
     for (const name of all ? welcome.channels : []) if (!wanted.has(name)) wanted.set(name, all);
     const alike = new Map(); // what one command restores
@@ -130,6 +134,7 @@ export function connect(url, options = {}) {
   function subscribed(message) {
     const lost = message.channels.filter((channel) => message.recovered?.[channel] === false);
     for (const channel of lost) heard.delete(channel);
+    for (const channel of message.channels) place(channel, message);
     restoring?.lost.push(...lost);
     onEvent?.(message);
     if (!restoring?.ids.delete(message.id) || restoring.ids.size) return;

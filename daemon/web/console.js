@@ -43,8 +43,8 @@ export function renderLog() {
 }
 
 function add(kind, head, text) {
-  lines.push({kind, head, text, key: (lineCount += 1), time: new Date().toLocaleTimeString('en-GB')});
-  if (lines.length > MOST_LINES) lines.splice(0, lines.length - MOST_LINES);
+  lines.push({kind, head, text, key: ++lineCount, time: new Date().toLocaleTimeString('en-GB')});
+  lines.splice(0, lines.length - MOST_LINES);
   touched('log');
 }
 

@@ -12,7 +12,7 @@ let notice = '';
 let noticeAt = 0;
 let before = {messages: 0, at: performance.now()};
 
-export function setUpLink(client, touch) {
+export function setUpLink(touch) {
   touched = touch;
   byId('again').onclick = () => location.reload();
   touched('link');
@@ -29,10 +29,10 @@ export function state(now) {
 /** The client's `onEvent`: what may be missing. */
 export function event(what) {
   if (what.type === 'resumed') {
-    const away = age(what.away_ms);
-    if (what.recovered) notice = `Connected again after ${away}, resumed: nothing was missed.`;
-    else if (what.restarted) notice = `Connected again after ${away}. The daemon was restarted; live from its newest messages.`;
-    else notice = `Connected again after ${away}. Some messages are missing in: ${what.lost.join(', ')}.`;
+    notice = `Connected again after ${age(what.away_ms)}`;
+    if (what.recovered) notice += ', resumed: nothing was missed.';
+    else if (what.restarted) notice += '. The daemon was restarted; live from its newest messages.';
+    else notice += `. Some messages are missing in: ${what.lost.join(', ')}.`;
   } else if (what.type === 'lagged') {
     notice = `This page could not keep up: ${what.missed} messages were left out.`;
   } else if (what.type === 'gap') {

@@ -75,7 +75,7 @@ const showTop = rows(byId('top-rows'), () => {
   return {element: make('tr', '', ...cells), cells, name, symbol};
 });
 
-const nothing = (value) => value === null || value === undefined || value === '';
+const nothing = (value) => (value ?? '') === '';
 
 function inOrder(a, b) {
   const {column: {key, number}, direction} = sort;

@@ -84,7 +84,7 @@ const showCompared = rows(byId('compare-rows'), (instrument) => {
   head.scope = 'row';
   const side = () => ({digits: make('span', 'num'), of: make('span', 'muted of')});
   const [low, high] = [side(), side()];
-  const spread = make('td', 'n num strong');
+  const spread = make('td', 'n num');
   const cells = [low, high].map(({digits, of}) => make('td', 'n', digits, of));
   return {element: make('tr', '', head, ...cells, spread), low, high, spread};
 });

@@ -58,7 +58,7 @@ export function ranked() {
 
 /** Fold a `status` in. */
 export function status({connector_id, state, reason = '', retry_in_s}) {
-  Object.assign(channel(connector_id), {state, reason, retryAt: retry_in_s === undefined ? 0 : now() + retry_in_s * 1000});
+  Object.assign(channel(connector_id), {state, reason, retryAt: retry_in_s ? now() + retry_in_s * 1000 : 0});
   for (const each of ['channels', 'prices', 'compare', 'book']) touched(each);
 }
 

@@ -42,8 +42,11 @@ function render() {
   for (const view of due) views[view]();
 }
 
+const [, token] = /token=([^&]+)/.exec(location.hash) ?? [];
+const headers = token ? {Authorization: `Bearer ${token}`} : {};
+
 async function get(path) {
-  return (await fetch(path)).json();
+  return (await fetch(path, {headers})).json();
 }
 
 market.watch(touch);
@@ -57,12 +60,13 @@ let began = false;
 /** A replay brings what is new enough; what has been silent for longer is in the snapshots. */
 async function fillUp(seq) {
   for (const name of priced) {
-    const {messages} = await get(`/snapshot/${encodeURIComponent(name)}`);
+    const {messages = []} = await get(`/snapshot/${encodeURIComponent(name)}`);
     for (const message of messages) if (message.seq <= seq) market.fold(message, JSON.stringify(message));
   }
 }
 
 const client = connect('/ws', {
+  token,
   channels: priced,
   replay: REPLAY,
   onMessage: market.fold,
@@ -84,12 +88,17 @@ const client = connect('/ws', {
       if (!began) fillUp(welcome.seq - REPLAY).catch(() => {}); // the daemon went: the connection says so
       began = true;
     }
+    if (now.state === 'waiting' && !began) { // a page is not told why it was not let in, but what it fetches is
+      fetch(`/snapshot/${priced[0]}`, {headers}).then(({status}) => {
+        if (status === 401) now.reason = 'no valid token: open this page as /#token=TOKEN';
+      }, () => {});
+    }
     state(now);
   },
 });
 
 setUpChart(touch);
-setUpLink(client, touch);
+setUpLink(touch);
 setUpConsole(client, touch);
 
 setInterval(() => {
@@ -97,4 +106,5 @@ setInterval(() => {
 }, 1000);
 
 addEventListener('pagehide', () => client.close());
+addEventListener('hashchange', () => location.hash.includes('token=') && location.reload());
 addEventListener('pageshow', ({persisted}) => persisted && location.reload());

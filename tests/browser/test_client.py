@@ -1,6 +1,7 @@
 """`/client.js` against a scripted daemon: what it sends, what it hands over, when it comes back."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +33,8 @@ class Scripted:
         self.page = page
         self.lines: list[WebSocketRoute] = []
         self.got: list[tuple[int, Any]] = []
-        page.route_web_socket("**/ws", self._accept)
+        self.at: dict[str, Any] = {}
+        page.route_web_socket(re.compile(r"/ws(\?|$)"), self._accept)
 
     def _accept(self, line: WebSocketRoute) -> None:
         number = len(self.lines)
@@ -54,6 +56,7 @@ class Scripted:
         """Send the first message, and wait for what it is answered with."""
         before = len(self.got)
         server = {"name": "tickerd", "version": "1"}
+        self.at = {"seq": seq, "epoch": epoch}
         self.say(type="welcome", server=server, epoch=epoch, seq=seq, channels=CHANNELS, heartbeat_s=heartbeat_s)
         deadline = time.monotonic() + 5
         while len(self.got) == before and time.monotonic() < deadline:
@@ -68,7 +71,7 @@ class Scripted:
 
     def subscribed(self, command: Any, **more: Any) -> None:
         """Answer a `subscribe`."""
-        self.say(type="subscribed", channels=command["channels"], id=command["id"], seq=0, epoch="", **more)
+        self.say(type="subscribed", channels=command["channels"], id=command["id"], **self.at, **more)
 
     def told(self, kind: str) -> list[Any]:
         """What the page has been told of this kind."""
@@ -120,6 +123,23 @@ def test_subscriptions_are_restored_where_each_channel_stopped(daemon: Scripted)
     waiting = [state for state in daemon.told("state") if state["state"] == "waiting"]
     assert [(state["code"], state["reason"]) for state in waiting] == [(4000, "slow consumer")]
     assert 0 <= waiting[0]["retry_in_s"] <= 1
+
+
+def test_a_channel_without_a_message_resumes_where_it_was_subscribed(daemon: Scripted) -> None:
+    _begin(daemon, channels=CHANNELS)
+    daemon.welcome(10)
+    daemon.subscribed(daemon.got[0][1])
+    daemon.price(11, 7)
+    daemon.told("message")
+    daemon.lines[0].close(code=4000, reason="slow consumer")
+    daemon.wait_line(1)
+    daemon.welcome(20)
+    daemon.told("state")
+    restored = {tuple(each["channels"]): each["since"] for number, each in daemon.got if number == 1}
+    assert restored == {
+        ("bitcoinprice",): {"epoch": "first", "seq": 11},
+        ("ethprice",): {"epoch": "first", "seq": 10},
+    }
 
 
 def test_a_restart_is_told_and_the_newest_messages_count_again(daemon: Scripted) -> None:
@@ -210,3 +230,9 @@ def test_close_is_for_good(daemon: Scripted) -> None:
     daemon.page.wait_for_timeout(400)
     assert len(daemon.lines) == 1
     assert daemon.told("state")[-1]["state"] == "closed"
+
+
+def test_a_token_goes_into_the_address_of_the_socket(daemon: Scripted) -> None:
+    _begin(daemon, token="tkd_a-b_c", instruments=["BTC/USDT"])
+    assert daemon.lines[0].url.endswith("/ws?token=tkd_a-b_c")
+    assert "tkd_" not in json.dumps(daemon.got), "it is no option of the subscription"

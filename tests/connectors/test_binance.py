@@ -253,6 +253,15 @@ def test_a_request_for_a_pause_is_kept(status: int, asked: str, body: bytes, sec
     assert str(error) == f"Binance asked for a pause of {seconds:.0f} s (HTTP {status})"
 
 
+def test_a_refusal_that_comes_as_a_success_is_a_refusal() -> None:
+    poll = BinancePoll(channel("orderbook", "BTC/USDT"), 5)
+    (request,) = poll.tick(0.0).requests
+    with pytest.raises(VenueUnavailable, match=r"Binance asked for a pause of 60 s \(HTTP 200\)"):
+        poll.answer(request, answer(b'{"code":-1003,"msg":"Too many requests queued."}', 200))
+    with pytest.raises(PayloadError):
+        poll.answer(request, answer(b'{"bids":7}', 200))
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind", "words"),
     [
@@ -383,7 +392,7 @@ def test_illegal_characters_are_one_instruments_fault_too() -> None:
     _, second = poll.tick(0.0).requests
     illegal = b'{"code":-1100,"msg":"Illegal characters found in parameter \'symbol\'."}'
     assert poll.answer(second, answer(illegal, 400)).events == []
-    assert poll.notice == "unknown to Binance: B C/USDT (set aside)"
+    assert poll.notice == "unknown to Binance: B C/USDT (set aside, asked again after 1 h)"
 
 
 @pytest.mark.parametrize("kind", ["prices", "24hr", "orderbook"])
@@ -443,7 +452,9 @@ async def test_an_unknown_instrument_is_reported_and_the_others_go_on(
     world = World()
     with trio.move_on_after(15):
         await Poller(served, BinancePoll(served, 20), host).run(world)
-    assert world.reports == [StateChange("c", "live", "unknown to Binance: NOPE/USDT (set aside)")]
+    assert world.reports == [
+        StateChange("c", "live", "unknown to Binance: NOPE/USDT (set aside, asked again after 1 h)")
+    ]
     assert [event.instrument for event in world.events] == ["BTC/USDT", "ETH/USDT"] * 2
     assert asked[-1] == ["BTCUSDT", "ETHUSDT"]
 

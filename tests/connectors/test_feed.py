@@ -25,6 +25,7 @@ from connectors.base import (
     Event,
     PayloadError,
     StateChange,
+    VenueClosed,
     VenueRefused,
     VenueUnavailable,
 )
@@ -109,6 +110,26 @@ class TestConversation:
         assert str(error) == "Words sent no data for 30 s though it answers pings"
         assert hub.prices == ["1"] * 4
         assert trio.current_time() == pytest.approx(75 + 30, abs=1)
+
+    async def test_a_lone_rare_instrument_does_not_cost_a_connection_every_half_minute(
+        self, autojump_clock: trio.testing.MockClock, in_memory: Callable[[Script], Venue], hub: Hub
+    ) -> None:
+        venue = in_memory(say("ok a", "a 1"))
+        feed = make_feed("a")
+        lasted_s = []
+        for _ in range(7):
+            began_s = trio.current_time()
+            await failure_of(feed, hub)
+            lasted_s.append(trio.current_time() - began_s)
+        assert lasted_s == pytest.approx([30, 60, 120, 240, 480, 900, 900], abs=1)
+        # It trades again, and then not: that is a venue that has fallen silent.
+        venue.script = say("ok a", "a 1", "a 2", every_s=20, times=3)
+        await failure_of(feed, hub)
+        began_s = trio.current_time()
+        venue.script = say("ok a")
+        error = await failure_of(feed, hub)
+        assert trio.current_time() - began_s == pytest.approx(30, abs=1)
+        assert str(error) == "Words sent no data for 30 s though it answers pings"
 
     async def test_a_half_open_connection(
         self, autojump_clock: trio.testing.MockClock, in_memory: Callable[[Script], Venue], hub: Hub
@@ -441,8 +462,8 @@ async def websocket_server(script: Script) -> AsyncIterator[str]:
             "does not speak the websocket protocol",
         ),
         (b"220 smtp ready\r\n\r\n", VenueUnavailable, "does not speak the websocket protocol"),
-        (b"", VenueUnavailable, "hung up during the opening handshake"),
-        (b"HTTP/1.1 101", VenueUnavailable, "hung up during the opening handshake"),
+        (b"", VenueClosed, "hung up during the opening handshake"),
+        (b"HTTP/1.1 101", VenueClosed, "hung up during the opening handshake"),
     ],
 )
 async def test_answers_to_the_opening_handshake(answer: bytes, kind: type[ConnectorError], why: str, hub: Hub) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from connectors.base import VenueUnavailable
 from connectors.feed_venue import FeedRules
-from connectors.pulse import Pulse
+from connectors.pulse import Patience, Pulse
 
 RULES = FeedRules(
     ping="ping",
@@ -70,3 +70,23 @@ def test_while_busy_the_venue_is_not_to_blame() -> None:
     beat.check(1030)
     with pytest.raises(VenueUnavailable):
         beat.check(1031)
+
+
+def test_patience_grows_with_rare_instruments_and_with_nothing_else() -> None:
+    patience = Patience(topics=2)
+    assert patience.silence_s(30) == 30
+    patience.ended(talks=2, silent=True)
+    assert patience.silence_s(30) == 60
+    patience.ended(talks=1, silent=False)  # whoever else ends it proves nothing
+    assert patience.silence_s(30) == 60
+    patience.ended(talks=1, silent=True)
+    assert patience.silence_s(30) == 120
+    for _ in range(50):
+        patience.ended(talks=1, silent=True)
+    assert patience.silence_s(30) == Patience.MOST_S
+    assert patience.silence_s(1200) == 1200, "never less than configured"
+    patience.ended(talks=0, silent=True)  # mute from the start
+    assert patience.silence_s(30) == 30
+    patience.ended(talks=1, silent=True)
+    patience.ended(talks=3, silent=True)
+    assert patience.silence_s(30) == 30

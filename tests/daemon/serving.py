@@ -17,11 +17,13 @@ from typing import Any, Self
 
 import msgspec
 import trio
+import trio.testing
 
 from connectors.base import Event, StateChange
 from daemon.admission import Admission, FrontDoorLimits, Terms
 from daemon.board import Board
 from daemon.clock import WallClock
+from daemon.event_stream import EventStreams
 from daemon.front_door import FrontDoor
 from daemon.http import Request, Response
 from daemon.hub import Hub, Item, Pace
@@ -223,6 +225,7 @@ class Gateway:
             routes=_Routes(),
             upgrade=self.sessions.serve,
             clock=clock,
+            events=EventStreams(self.sessions),
         )
         self.port = 0
         self.ending = trio.CancelScope()
@@ -261,6 +264,12 @@ class Gateway:
         welcome = msgspec.msgpack.decode(await client.payload()) if subprotocol else await client.message()
         assert welcome["type"] == "welcome"
         return client
+
+    async def wait(self, condition: Callable[[], bool]) -> None:
+        """Until the server has noticed what happened at the other end of a socket."""
+        with trio.fail_after(SOON_S):
+            while not condition():
+                await trio.testing.wait_all_tasks_blocked(0.001)
 
     async def all_gone(self) -> None:
         """Wait until the server has let go of every client it has now."""

@@ -108,13 +108,20 @@ def test_the_example_names_every_key_with_its_default_and_no_other() -> None:
 
 def test_every_key_of_the_schema_is_among_the_examples() -> None:
     named = {key.replace(f"channels.{name}.", "channels.NAME.") for name in DEFAULT_CHANNELS for key in defaults()}
-    assert set(config_reader.keys(File)) <= named
+    shown = {key.replace("tokens.partner.", "tokens.NAME.") for key in leaves(tomllib.loads(prose_examples()))}
+    assert set(config_reader.keys(File)) <= named | shown
+
+
+def prose_examples() -> str:
+    """What the prose shows of tables that are not there without being asked for."""
+    lines = EXAMPLE.read_text().splitlines()
+    return "\n".join(line.removeprefix("#     ") for line in lines if line.startswith("#     "))
 
 
 def test_the_examples_of_the_prose_work() -> None:
-    text = EXAMPLE.read_text()
-    [*lines] = [line.removeprefix("#     ") for line in text.splitlines() if line.startswith("#     ")]
-    assert config("\n".join(lines)).catalogue()["solprice"].instruments == ("SOL/USDT",)
+    read = config(prose_examples())
+    assert read.catalogue()["solprice"].instruments == ("SOL/USDT",)
+    assert read.tokens["partner"].channels == ("binance_*", "ethprice")
 
 
 # Files and environment.
@@ -350,7 +357,8 @@ def test_a_certificate_has_to_exist(tmp_path: Path) -> None:
         ("log.zzz = 1", "log.zzz: unknown key; allowed: log.level, log.format"),
         (
             "'a b' = 1",
-            '"a b": unknown key; allowed: server, limits, tape, hub, supervisor, connectors, channels, crosscheck, log',
+            '"a b": unknown key; allowed: server, limits, tape, hub, supervisor, connectors, channels, tokens, '
+            "crosscheck, log",
         ),
         (
             "[channels.ethprice]\ninstrumnt = 'A/B'",

@@ -65,7 +65,9 @@ def test_nor_is_one_that_may_not_be_read_passed_over(tmp_path: Path) -> None:
     assert "cannot be read: Permission denied" in error(tmp_path, "")
 
 
-@pytest.mark.parametrize("content", [b"CG-hush-hush\xff", "CG-hush-hush\u00e9".encode(), b"CG-hush hush"])
+@pytest.mark.parametrize(
+    "content", [b"CG-hush-hush\xff", "CG-hush-hush\u00e9".encode(), b"CG-hush hush", b"hush" * 1025]
+)
 def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "coingecko_api_key").write_bytes(content)
     line = error(tmp_path)
@@ -78,3 +80,45 @@ def test_a_table_that_is_none_is_told_as_such(tmp_path: Path) -> None:
     line = error(tmp_path, "connectors = 1")
     assert line.startswith("connectors: got ")
     assert SECRET not in line
+
+
+# Tokens: a file of tables.
+
+PARTNER, BOT = (f"sha256:{digit * 64}" for digit in "ab")
+
+
+def test_tokens_may_be_a_credential(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(f"# f\u00fcr Freunde\n[tokens.partner]\nhash = '{PARTNER}'\n")
+    read = config(tmp_path, f"[tokens.bot]\nhash = '{BOT}'\n")
+    assert {name: section.hash for name, section in read.tokens.items()} == {"bot": BOT, "partner": PARTNER}
+
+
+def test_a_token_of_the_credential_takes_the_place_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(f"[tokens.bot]\nhash = '{PARTNER}'\n")
+    read = config(tmp_path, f"[tokens.bot]\nhash = '{BOT}'\nchannels = ['ethprice']\n")
+    assert (read.tokens["bot"].hash, read.tokens["bot"].channels) == (PARTNER, ("*",))
+    assert config(tmp_path, "", TICKERD_TOKENS__BOT__HASH=BOT).tokens["bot"].hash == BOT
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"[tokens.bot]\nhash = 'x'", 'tokens.bot.hash (from "CREDENTIALS_DIRECTORY/tokens"): got a value that is not'),
+        (b"tokens = 7", "tokens: the credential {} holds something else than [tokens.NAME] tables"),
+        (b"[token.bot]", "tokens: the credential {} holds something else than [tokens.NAME] tables"),
+        (b"[tokens.bot]\n[log]\n", "tokens: the credential {} holds something else than [tokens.NAME] tables"),
+        (b"hush-hush", "tokens: the credential {}: not TOML: "),
+        (b"[tokens.bot]\xff", "tokens: the credential {} is not text in UTF-8"),
+        (b"#" * (1024 * 1024 + 1), "tokens: the credential {} has more than 1048576 bytes"),
+    ],
+)
+def test_a_credential_that_is_no_file_of_tokens_is_told(tmp_path: Path, content: bytes, line: str) -> None:
+    (tmp_path / "tokens").write_bytes(content)
+    told = error(tmp_path, "")
+    assert told.startswith(line.format(tmp_path / "tokens"))
+    assert "hush" not in told
+
+
+def test_tokens_that_are_no_table_are_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(f"[tokens.bot]\nhash = '{PARTNER}'\n")
+    assert error(tmp_path, "tokens = 1") == "tokens: got a value that is not shown; allowed: a table"

@@ -530,7 +530,7 @@ async def test_one_address_may_not_take_all_places() -> None:
             await three.send(HANDSHAKE)
             status, error = await three.refusal()
             assert (status, error.code) == (503, ErrorCode.FULL)
-            assert error.message == "192.0.2.1 has 2 websocket clients already, which is the limit"
+            assert error.message == "192.0.2.1 has 2 clients already, which is the limit"
         await door.wait(lambda: door.front.statistics().connections_open == 0)
 
 
@@ -593,6 +593,23 @@ async def test_a_connection_that_was_accepted_just_before_the_stop_is_closed() -
     front.stop_accepting()
     received, _ = await answers(b"", front)
     assert received == b""
+
+
+async def test_answers_are_waited_for_and_clients_are_not() -> None:
+    async with open_door() as door, door.client() as slow, door.client() as websocket:
+        await websocket.send(HANDSHAKE)
+        assert (await websocket.response())[0] == 101
+        await slow.send(GET.replace(b"/hello", b"/slow"))
+        await door.routes.begun.wait()
+        door.front.stop_accepting()
+        with trio.move_on_after(0.1) as too_soon:
+            await door.front.wait_answered()
+        assert too_soon.cancelled_caught
+        door.routes.go.set()
+        with trio.fail_after(10):
+            await door.front.wait_answered()
+        assert (await slow.response())[0] == 200
+        assert door.front.statistics().connections_open == 1
 
 
 async def test_run_returns_when_the_last_connection_has_ended() -> None:
@@ -705,7 +722,7 @@ async def answers(sent: bytes, front: FrontDoor | None = None) -> tuple[bytes, F
     await client.send_all(sent)
     await client.send_eof()
     # The door takes what sockets give it; for requests any stream does.
-    upgrade = await front.converse(cast("Transport", server), http, "127.0.0.1")
+    upgrade = await front.converse(cast("Transport", server), http)
     if upgrade is not None:
         await upgrade.stream.aclose()
     received = b""

@@ -2,6 +2,7 @@
 
 import email.utils
 import itertools
+import traceback
 
 import pytest
 import trio
@@ -9,6 +10,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.bearer import Presented
 from daemon.clock import WallClock
 from daemon.http import Conversation, HttpLimits, Refused, Request, Response
 from protocol.codes import ErrorCode
@@ -258,6 +260,41 @@ async def test_what_is_no_request_is_refused(sent: bytes, status: int) -> None:
     assert bytes(await client.receive_some(4096)).startswith(b"HTTP/1.1 %d" % status)
 
 
+TOKEN = "tkd_" + "x" * 43
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        f"GET  /ws?token={TOKEN} HTTP/1.1\r\nHost: a\r\n\r\n",
+        f"GET /ws?token={TOKEN}\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: a\r\nAuthorization : Bearer {TOKEN}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\x00\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: a\r\n'{TOKEN}\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {TOKEN}\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {TOKEN}\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{TOKEN}\r\n",
+    ],
+)
+@pytest.mark.parametrize("token", [TOKEN, "open-sesame"])
+async def test_what_is_no_request_is_not_repeated(sent: str, token: str) -> None:
+    http, client = conversation()
+    await client.send_all(sent.replace(TOKEN, token).encode())
+    await client.send_eof()
+    reason = await refused(http)
+    assert str(reason).startswith("not HTTP/1.1: ")
+    assert token not in "".join(traceback.format_exception(reason))
+
+
+async def test_a_token_is_taken_out_of_the_request() -> None:
+    head = f"GET /ws?a=1&token={TOKEN}&b=2 HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    request = await received(head.encode())
+    assert request.query == (("a", "1"), ("b", "2"))
+    assert request.headers == (("host", "h"),)
+    assert request.presented == Presented((f"Bearer {TOKEN}",), (TOKEN,))
+    assert TOKEN not in repr(request)
+
+
 # Deadlines.
 
 
@@ -324,7 +361,7 @@ async def test_a_client_that_does_not_take_its_answer_is_given_up(autojump_clock
     assert trio.current_time() == LIMITS.write_s
 
 
-async def test_close_soon_ends_a_pause_and_says_so_in_an_answer() -> None:
+async def test_close_soon_ends_a_pause_and_says_so_in_an_answer(autojump_clock: trio.testing.MockClock) -> None:
     http, client = conversation()
     await client.send_all(GET)
     assert await http.receive() is not None
@@ -334,6 +371,10 @@ async def test_close_soon_ends_a_pause_and_says_so_in_an_answer() -> None:
     assert not http.next_cycle()
 
     http, client = conversation()
+    await client.send_all(GET)
+    assert await http.receive() is not None
+    await http.send(OK)
+    assert http.next_cycle()
     async with trio.open_nursery() as nursery:
 
         @nursery.start_soon
@@ -343,6 +384,42 @@ async def test_close_soon_ends_a_pause_and_says_so_in_an_answer() -> None:
         await trio.testing.wait_all_tasks_blocked()
         http.close_soon()
     assert await http.receive() is None
+    assert trio.current_time() < 0.1
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+async def test_close_soon_has_a_moment_for_a_first_request_that_is_on_its_way(
+    waiting: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """To close at once would reset the connection when the request arrives, and its client would not know why."""
+
+    async def answer() -> None:
+        if not waiting:
+            http.close_soon()
+        assert await http.receive() is not None
+        await http.send(OK)
+
+    http, client = conversation()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        await trio.testing.wait_all_tasks_blocked()
+        if waiting:
+            http.close_soon()
+        await trio.sleep(0.4)
+        await client.send_all(GET)
+    assert b"connection: close" in bytes(await client.receive_some(4096)).lower()
+
+    http, client = conversation()
+    began_s = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def receive_nothing() -> None:
+            assert await http.receive() is None
+
+        await trio.testing.wait_all_tasks_blocked()
+        http.close_soon()
+    assert trio.current_time() - began_s == pytest.approx(0.5)
 
 
 async def test_close_reads_on_for_a_while_so_that_the_answer_arrives(autojump_clock: trio.testing.MockClock) -> None:

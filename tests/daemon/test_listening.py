@@ -2,17 +2,27 @@
 
 import errno
 import logging
+import os
 import resource
 import socket
 import ssl
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
 
 from daemon import listening
-from daemon.listening import base_urls, open_listeners, raise_descriptor_limit, tls_context
+from daemon.listening import (
+    PassedSocketError,
+    base_urls,
+    open_listeners,
+    passed_listeners,
+    raise_descriptor_limit,
+    tls_context,
+)
 from daemon.settings import Server
 from tests.daemon.serving import certificate
 
@@ -141,6 +151,39 @@ def test_tls_is_1_2_and_newer_and_asks_clients_for_nothing(tmp_path: Path) -> No
     assert context.verify_mode is ssl.CERT_NONE
 
 
+def _handshake(server: ssl.SSLContext, pem: Path, newest: ssl.TLSVersion) -> str | None:
+    """The version that a client gets that speaks nothing newer, and would speak anything older. Raises: SSLError."""
+    client = ssl.create_default_context(cafile=str(pem))
+    client.set_ciphers("DEFAULT:@SECLEVEL=0")  # Debian's OpenSSL offers 1.0 and 1.1 to nobody otherwise
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        client.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        client.maximum_version = newest
+    upwards, downwards = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = client.wrap_bio(downwards, upwards, server_hostname="localhost")
+    ours = server.wrap_bio(upwards, downwards, server_side=True)
+    for side in (theirs, ours) * 3:
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    return ours.version()
+
+
+def test_a_client_that_speaks_only_an_older_tls_is_refused(tmp_path: Path) -> None:
+    pem, key = certificate(tmp_path)
+    context = tls_context(Server(certificate=str(pem), key=str(key)))
+    assert context is not None
+    assert _handshake(context, pem, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+    assert _handshake(context, pem, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+    with pytest.raises(ssl.SSLError, match="UNSUPPORTED_PROTOCOL"):
+        _handshake(context, pem, ssl.TLSVersion.TLSv1_1)
+    # A server that allows it is spoken to: it is the daemon that refused.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    assert _handshake(context, pem, ssl.TLSVersion.TLSv1_1) == "TLSv1.1"
+
+
 def test_a_certificate_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     pem, key = certificate(tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -189,3 +232,115 @@ def test_every_try_for_a_port_failing_is_the_last_ones_error(monkeypatch: pytest
     with pytest.raises(OSError, match="in use"):
         trio.run(open_listeners, Server(port=0))
     assert tries == listening._TRIES
+
+
+# Sockets that systemd passes.
+
+
+class Passing:
+    """Puts descriptors where systemd puts them, but that the numbers before theirs are taken here."""
+
+    FIRST = 200
+
+    def __init__(self) -> None:
+        self._next = self.FIRST
+
+    def put(self, passed: int) -> None:
+        os.dup2(passed, self._next, inheritable=True)
+        self._next += 1
+
+    def environ(self, **changed: str) -> dict[str, str]:
+        count = str(self._next - self.FIRST)
+        return {
+            "HOME": "/",
+            "LISTEN_FDS": count,
+            "LISTEN_PID": str(os.getpid()),
+            "LISTEN_FDNAMES": "tickerd",
+            **changed,
+        }
+
+    def close(self) -> None:
+        for fd in range(self.FIRST, self._next):
+            with suppress(OSError):
+                os.close(fd)
+        self._next = self.FIRST
+
+
+@pytest.fixture
+def passing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Passing]:
+    monkeypatch.setattr(listening, "_FIRST_PASSED", Passing.FIRST)
+    passing = Passing()
+    yield passing
+    passing.close()
+
+
+async def test_passed_sockets_are_listened_on_and_the_variables_are_gone(
+    passing: Passing, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "daemon.listening")
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.2", 0)) as second:
+        passing.put(first.fileno())
+        passing.put(second.fileno())
+        environ = passing.environ(LISTEN_FDNAMES="web:web")
+        listeners = passed_listeners(environ)
+        assert environ == {"HOME": "/"}
+        assert [listener.socket.getsockname() for listener in listeners] == [first.getsockname(), second.getsockname()]
+        for fd in (200, 201):
+            assert not os.get_inheritable(fd)
+            assert not os.get_blocking(fd)
+        with socket.create_connection(first.getsockname(), timeout=5):
+            await (await listeners[0].accept()).aclose()
+        await _close(listeners)
+        # systemd's own descriptor goes on to take connections.
+        with socket.create_connection(first.getsockname(), timeout=5):
+            pass
+    assert caplog.messages == ["listening on what was passed (web): [server] host, port and backlog are not used"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"LISTEN_PID": "1"}, {"LISTEN_PID": ""}, {"LISTEN_FDS": ""}, {"LISTEN_FDS": "0"}],
+    ids=lambda changed: "-".join(*changed.items()),
+)
+def test_what_is_not_meant_for_this_process_is_left_alone(passing: Passing, changed: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listens:
+        passing.put(listens.fileno())
+        environ = passing.environ(**changed)
+        assert passed_listeners(environ) == []
+        assert environ == {"HOME": "/"}
+        assert os.get_inheritable(200)
+
+
+def test_without_activation_nothing_is_passed() -> None:
+    assert passed_listeners({"HOME": "/"}) == []
+
+
+def _refused(passing: Passing, *fds: int, **changed: str) -> str:
+    passing.close()
+    for fd in fds:
+        passing.put(fd)
+    with pytest.raises(PassedSocketError) as caught:
+        passed_listeners(passing.environ(**changed))
+    return str(caught.value)
+
+
+def test_what_is_nothing_to_listen_on_is_refused_by_name(passing: Passing, tmp_path: Path) -> None:
+    wanted = "a TCP socket that listens is needed (ListenStream= with a port, Accept=no)"
+    what = "LISTEN_FDS: descriptor 201"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listens,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_INET) as mute,
+        socket.socket(socket.AF_UNIX) as local,
+        (tmp_path / "file").open("w") as file,
+    ):
+        local.bind(str(tmp_path / "socket"))
+        local.listen()
+        good = listens.fileno()
+        said = _refused(passing, good, datagrams.fileno(), LISTEN_FDNAMES="web:dns")
+        assert said == f"{what} (dns) is of the type SOCK_DGRAM; {wanted}"
+        assert _refused(passing, good, mute.fileno(), LISTEN_FDNAMES="") == f"{what} is not listening; {wanted}"
+        assert _refused(passing, good, local.fileno()) == f"{what} is of the family AF_UNIX; {wanted}"
+        assert _refused(passing, good, file.fileno()).startswith(f"{what} is no socket: ")
+        assert _refused(passing, good, LISTEN_FDS="2") == f"{what} is no socket: Bad file descriptor; {wanted}"
+    assert _refused(passing, LISTEN_FDS="two") == "LISTEN_FDS='two' is no number of file descriptors"

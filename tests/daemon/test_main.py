@@ -4,6 +4,7 @@ import errno
 import http.client
 import io
 import os
+import re
 import signal
 import socket
 import ssl
@@ -18,7 +19,10 @@ import pytest
 
 from daemon import app, demo
 from daemon.__main__ import main, version
+from daemon.access import granted
+from daemon.bearer import Presented
 from daemon.config import Config, load, parse
+from daemon.config_tokens import grants
 from daemon.settings import Server
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -50,7 +54,7 @@ def complaint(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
 def test_help_has_examples_for_every_command(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     whole = capfd.readouterr().out
-    for command in ("run", "demo", "simulate", "rehearse", "check"):
+    for command in ("run", "demo", "simulate", "rehearse", "check", "token"):
         assert f"\n  tickerd {command}" in whole
         assert main([command, "--help"]) == 0
         assert f"examples:\n  tickerd {command}" in capfd.readouterr().out
@@ -115,6 +119,34 @@ def test_check_tells_every_mistake_one_a_line(tmp_path: Path, capfd: pytest.Capt
     ]
 
 
+def test_a_token_is_printed_once_with_what_the_configuration_has_to_say(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["token", "partner"]) == 0
+    said, errors = capfd.readouterr()
+    assert errors == ""
+    token, _, lines = said.partition("\n")
+    assert re.fullmatch("tkd_[A-Za-z0-9_-]{43}", token)
+    assert token not in lines
+    file = tmp_path / "tickerd.toml"
+    file.write_text(lines)
+    assert main(["check", str(file)]) == 0
+    [grant] = grants(load(file, {}).tokens)
+    assert (grant.name, grant.patterns) == ("partner", ("*",))
+    assert granted(Presented((f"Bearer {token}",)), (grant,)) == grant
+    capfd.readouterr()
+    assert main(["token"]) == 0
+    other = capfd.readouterr().out
+    assert "[tokens.client]" in other
+    assert token not in other
+
+
+def test_a_token_that_is_given_as_its_name_is_not_repeated(complaint: Callable[[], str]) -> None:
+    token = "tkd_" + "x" * 43
+    assert main(["token", token]) == 2
+    assert token not in complaint()
+
+
 def test_a_name_that_is_no_text_can_be_told(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "\udcff.toml"]) == 78
     assert capfd.readouterr().out == "\\udcff.toml: cannot be read: No such file or directory\n"
@@ -140,7 +172,7 @@ def test_run_refuses_a_file_that_is_not_there(tmp_path: Path, complaint: Callabl
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    async def serve(config: Config, *, announce: Callable[[Sequence[str]], None]) -> int:
+    async def serve(config: Config, *, announce: Callable[[Sequence[str]], None], reread: Callable[[], Config]) -> int:
         raise error
 
     monkeypatch.setattr(app, "serve", serve)
@@ -192,7 +224,7 @@ def test_an_interrupt_before_the_daemon_listens_to_signals_is_quiet(
 def test_run_hands_the_configuration_over_and_prints_the_addresses(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async def serve(config: Config, *, announce: Callable[[Sequence[str]], None]) -> int:
+    async def serve(config: Config, *, announce: Callable[[Sequence[str]], None], reread: Callable[[], Config]) -> int:
         announce([f"http://127.0.0.1:{config.server.port}", "http://[::1]:9"])
         return 3
 

@@ -325,6 +325,15 @@ def test_a_slow_channel_is_recovered_though_the_position_is_long_before_the_tail
     assert seqs == [3, 7, 8, 9]
 
 
+def test_whoever_could_not_resume_is_in_the_ledger() -> None:
+    fan = Fan(max_entries=4)
+    fan.publish(B, A, A2, A, A, A, B, A, B)
+    for epoch, seq in (("k3v", 1), ("k3v", 1), ("other", 1), ("k3v", 9)):
+        fan.connect().subscribe("a", "b", since=Position(epoch, seq))
+    [gap] = [gap for gap in fan.hub.ledger.gaps(START_MS) if gap.cause == "resync"]
+    assert (gap.count, gap.messages, gap.channel, gap.start_ms) == (3, 8, "", START_MS)
+
+
 def test_a_channel_of_which_nothing_came_is_recovered_from_any_position() -> None:
     fan = Fan(max_entries=2)
     fan.publish(B, A, A, A, A)

@@ -1,5 +1,6 @@
 """What the plain HTTP routes answer, over made-up views of the daemon."""
 
+import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ import pytest
 
 from connectors.base import State
 from daemon.clock import WallClock
+from daemon.forwarded import as_sent
 from daemon.http import Headers, Refused, Request, Response
 from daemon.ledger import Ledger
 from daemon.routes import ChannelState, PlainRoutes
@@ -68,8 +70,8 @@ class Daemon:
     def states(self) -> Mapping[str, ChannelState]:
         return self.channel_states
 
-    async def answer(self, request: Request) -> Response:
-        routes = PlainRoutes(
+    def routes(self) -> PlainRoutes:
+        return PlainRoutes(
             server=ServerInfo("tickerd", "1.2.3"),
             catalogue=lambda: CATALOGUE,
             tape=self,
@@ -79,7 +81,9 @@ class Daemon:
             accepting=lambda: self.accepting,
             clock=WallClock(lambda: NOW_MS * 1_000_000),
         )
-        return await routes.answer(request)
+
+    async def answer(self, request: Request) -> Response:
+        return await self.routes().answer(request)
 
     async def get(self, path: str, query: Headers = ()) -> Response:
         return await self.answer(Request(method="GET", path=path, query=query, peer="192.0.2.1"))
@@ -299,9 +303,21 @@ async def test_a_test_message_from_elsewhere_is_refused(peer: str, headers: Head
     assert daemon.tests == []
 
 
-@pytest.mark.parametrize(
-    "path", ["/nothing", "/metrics", "/events", "/asyncapi.json", "*", "", "/healthz/", "/snapshot"]
-)
+@pytest.mark.parametrize(("said", "allowed"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False), ("?", False)])
+async def test_a_trusted_proxy_may_say_who_is_on_this_machine(said: str, allowed: bool) -> None:
+    daemon = Daemon()
+    headers = (("x-forwarded-for", said),)
+    sent = Request(method="POST", path="/ws/test", body=b'{"message": "x"}', peer="127.0.0.1", headers=headers)
+    request = as_sent(sent, (ipaddress.ip_network("127.0.0.1"),))
+    if allowed:
+        assert (await daemon.answer(request)).status == 200
+    else:
+        with pytest.raises(Refused):
+            await daemon.answer(request)
+    assert daemon.tests == ["x"] * allowed
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/metrics", "/events", "*", "", "/healthz/", "/snapshot"])
 async def test_an_unknown_path_is_404_and_named(path: str) -> None:
     refused = await Daemon().refusal("GET", path)
     assert (refused.status, refused.code) == (404, ErrorCode.NOT_FOUND)

@@ -4,6 +4,7 @@ Each test leaves through `open_gateway`, which lets a fresh client in: none of t
 """
 
 import logging
+import os
 import socket
 import struct
 
@@ -13,7 +14,9 @@ import trio
 import trio.testing
 
 from daemon import subscription
+from daemon.connected import ConnectedClient
 from daemon.session import SessionLimits
+from protocol.messages import Pong
 from protocol.session import Limits
 from tests.daemon.serving import (
     BINARY,
@@ -480,3 +483,32 @@ async def test_a_handshake_that_is_never_answered_ends_by_its_deadline(monkeypat
             with pytest.raises(AssertionError, match="no answer to the handshake"):
                 await gateway.upgrade(stream)
             await stream.aclose()
+
+
+async def test_messages_while_a_session_is_just_ending_harm_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tasks are over, its connection is broken and not closed yet: nothing may try to catch it up."""
+    broken = False
+
+    def write(fd: int, data: bytes) -> int:
+        if broken:
+            raise BrokenPipeError
+        return os.write(fd, data)
+
+    async with open_gateway(write=write) as gateway:
+        leave = gateway.sessions.leave
+
+        async def leave_after_messages(client: ConnectedClient) -> None:
+            nonlocal broken
+            broken = True
+            gateway.hub.broadcast_test("one of a pass")
+            client.subscriber.stream.fd = -1
+            client.subscriber.say(Pong(timestamp="", id=1))
+            broken = False
+            await leave(client)
+
+        monkeypatch.setattr(gateway.sessions, "leave", leave_after_messages)
+        async with await gateway.client():
+            pass
+        await gateway.all_gone()
+        monkeypatch.undo()
+        assert gateway.door.statistics().failed_count == 0

@@ -82,7 +82,7 @@ class Supervised:
         for item in self.items:
             if isinstance(item, StateChange):
                 said += [item.state] if item.channel == channel else []
-            else:
+            elif isinstance(item, Sequence):
                 said += ["data" for each in item if each.channel == channel]
         return said
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.tape import NOTICE, STATUS, Entry, OutOfPositions, Tape, Trail, selects
+from daemon.tape import NOTICE, STATUS, Entry, OutOfPositions, Tape, Topic, Trail, selects
 from protocol.frames import text_frame
 from protocol.messages import DataMessage, Error, Format, PriceUpdate, decode_message, encode
 from protocol.session import ALL
@@ -176,6 +176,11 @@ def test_the_other_formats_are_made_once_and_from_the_same_message() -> None:
     assert msgspec.msgpack.decode(bytes(message.data)) == {"n": 1}
     assert entry.frame(Format.MSGPACK) is packed
     assert entry.frame(Format.SSE) == b"id: k3v-7\ndata: " + entry.payload + b"\n\n"
+
+
+@pytest.mark.parametrize("topic", [("a", STATUS), NOTICE])
+def test_in_an_event_stream_only_data_has_a_position(topic: Topic) -> None:
+    assert Entry(7, 1, topic, b"{}", "k3v").frame(Format.SSE) == b"data: {}\n\n"
 
 
 @pytest.mark.parametrize("body", [b'{"n":1e999}', b'{"s":"\xff"}', b"{"])

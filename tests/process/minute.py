@@ -17,9 +17,10 @@ MINUTE_S = 60.0
 
 
 class Minute:
-    """What such a client gets."""
+    """What such a client gets; the daemon still listens on `port`."""
 
     def __init__(self, port: int, folder: Path) -> None:
+        self.port = port
         self._file = folder / "minute.jsonl"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.process.minute", str(port), str(self._file)], stdin=subprocess.DEVNULL

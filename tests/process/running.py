@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
@@ -17,13 +17,19 @@ START_S = 20.0
 """How long a process may take to listen, on a machine that is busy."""
 
 
+COMMAND = (sys.executable, "-m", "daemon")
+"""The daemon of this checkout."""
+
+
 class Process:
     """One `tickerd` process, and what it printed so far."""
 
-    def __init__(self, *arguments: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, environ: dict[str, str] | None = None, command: Sequence[str] = COMMAND
+    ) -> None:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "daemon", *arguments],
+            [*command, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -75,9 +81,11 @@ class Process:
 
 
 @contextmanager
-def tickerd(*arguments: str, environ: dict[str, str] | None = None) -> Iterator[Process]:
+def tickerd(
+    *arguments: str, environ: dict[str, str] | None = None, command: Sequence[str] = COMMAND
+) -> Iterator[Process]:
     """A `tickerd` process that is certainly gone afterwards."""
-    process = Process(*arguments, environ=environ)
+    process = Process(*arguments, environ=environ, command=command)
     try:
         yield process
     finally:

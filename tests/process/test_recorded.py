@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from websockets.sync.client import connect
 
+from tests.process.described import Description
 from tests.process.running import tickerd
 
 BINANCE_ROWS = "binance_rest_ticker24hr_BTCUSDT_ETHUSDT_2024-11-01.json"
@@ -23,9 +25,21 @@ def _row(recorded: Path, file: str, symbol: str) -> dict[str, Any]:
     return row
 
 
+class Replayed(NamedTuple):
+    """Per channel, what a client of the daemon got; numbers as text. And in what it was other than described."""
+
+    received: dict[str, list[dict[str, Any]]]
+    complaints: set[str]
+
+
 @pytest.fixture(scope="module")
-def received(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """Per channel, what a client of the daemon got while the venues replayed the recording; numbers as text."""
+def received(replayed: Replayed) -> dict[str, list[dict[str, Any]]]:
+    return replayed.received
+
+
+@pytest.fixture(scope="module")
+def replayed(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Replayed:
+    """What came while the venues replayed the recording."""
     config = tmp_path_factory.mktemp("recorded") / "tickerd.toml"
     with tickerd("simulate", "--port", "0", "--recorded", str(recorded), "--config-out", str(config)) as venues:
         assert venues.port
@@ -36,16 +50,26 @@ def received(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             file.write('[channels.binance_orderbook]\ninstruments = ["BTC/USDT"]\n')
             file.write("[channels.ethprice]\nenabled = false\n")
         seen: dict[str, list[dict[str, Any]]] = {}
+        complaints: set[str] = set()
         with (
             tickerd("run", "--config", str(config), environ={"TICKERD_SERVER__PORT": "0"}) as daemon,
             connect(f"ws://127.0.0.1:{daemon.port}/ws", max_size=None) as websocket,
         ):
+            description = Description(httpx.get(f"http://127.0.0.1:{daemon.port}/asyncapi.json").content)
             websocket.send('{"type":"subscribe","channels":["*"]}')
             while len(seen) < 7 or len(seen.get("bitcoinprice", ())) < 10:
-                message = _raw(str(websocket.recv(timeout=20)))
+                text = str(websocket.recv(timeout=20))
+                message = _raw(text)
+                complaints |= {
+                    f"{message['type']} {each}" for each in description.complaints(json.loads(text), "websocket")
+                }
                 if "prev_seq" in message:
                     seen.setdefault(message["connector_id"], []).append(message)
-    return seen
+    return Replayed(seen, complaints)
+
+
+def test_what_venues_really_say_is_as_described(replayed: Replayed) -> None:
+    assert replayed.complaints == set()
 
 
 def test_binance_prices_keep_their_digits(received: dict[str, list[dict[str, Any]]], recorded: Path) -> None:

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.channels import KINDS, Catalogue, Channel, nearest
+from protocol.grant import ANYONE, Grant
 from protocol.messages import DATA_TYPES
 
 PRICES = Channel(
@@ -67,3 +68,17 @@ def test_nearest_gives_at_most_so_many_valid_names(name: str, valid: list[str], 
 
 def test_every_kind_makes_a_type_of_message_that_there_is() -> None:
     assert {tag for kinds in KINDS.values() for tag in kinds.values()} == set(DATA_TYPES)
+
+
+def test_a_grant_leaves_what_it_covers_and_names_what_it_withholds() -> None:
+    catalogue = Catalogue([GLOBAL, PRICES, BOOK])
+    granted = catalogue.granted(Grant("bot", ("binance_*",)))
+    assert list(granted) == [PRICES, BOOK]
+    assert granted.withheld == {"coingecko_global"}
+    assert granted.granted(Grant("bot", ("*_prices",))).withheld == {"coingecko_global", "binance_orderbook"}
+
+
+def test_a_grant_for_everything_is_the_catalogue_itself() -> None:
+    catalogue = Catalogue([GLOBAL, PRICES])
+    assert catalogue.granted(ANYONE) is catalogue
+    assert catalogue.withheld == frozenset()

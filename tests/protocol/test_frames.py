@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 
-from protocol.frames import binary_frame, close_frame, ping_frame, sse_event, text_frame
+from protocol.frames import binary_frame, close_frame, ping_frame, sse_event, sse_position, text_frame
 
 BORDERS = [0, 1, 125, 126, 127, 65_535, 65_536, 70_000]
 
@@ -107,7 +107,14 @@ def test_a_browser_reads_each_event_with_its_id(messages: list[tuple[str, int]])
     assert event_source(written.decode()) == expected
 
 
+def test_an_event_without_an_id_leaves_the_last_one_and_a_position_is_no_event() -> None:
+    written = sse_event(b"1", "k3v-1") + sse_event(b"2") + sse_position("k3v-9") + sse_event(b"3")
+    assert event_source(written.decode()) == [("k3v-1", "1"), ("k3v-1", "2"), ("k3v-9", "3")]
+
+
 @pytest.mark.parametrize("event_id", ["a\nb", "a\rb", "a\0b"])
 def test_an_event_id_that_would_break_the_stream_is_refused(event_id: str) -> None:
     with pytest.raises(ValueError, match="in the event id"):
         sse_event(b"{}", event_id)
+    with pytest.raises(ValueError, match="in the event id"):
+        sse_position(event_id)

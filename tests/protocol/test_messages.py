@@ -25,6 +25,7 @@ from protocol.messages import (
     Pong,
     PriceUpdate,
     ServerInfo,
+    State,
     Status,
     Subscribed,
     Test,
@@ -94,7 +95,13 @@ CONTROL: dict[type[ControlMessage], st.SearchStrategy[ControlMessage]] = {
     ),
     Unsubscribed: st.builds(Unsubscribed, **PLACE, id=IDS),
     Status: st.builds(
-        Status, **COMMON, connector_id=TEXT, state=TEXT, since=TEXT, reason=TEXT, retry_in_s=unset(FLOAT)
+        Status,
+        **COMMON,
+        connector_id=TEXT,
+        state=st.sampled_from(get_args(State)),
+        since=TEXT,
+        reason=TEXT,
+        retry_in_s=unset(FLOAT),
     ),
     Lagged: st.builds(Lagged, **COMMON, missed=INT_64, from_seq=INT_64, to_seq=INT_64),
     Pong: st.builds(Pong, **COMMON, id=IDS, data=unset(RAW_JSON)),

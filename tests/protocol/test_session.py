@@ -13,6 +13,7 @@ from wsproto.events import TextMessage
 
 from protocol.channels import Catalogue, Channel
 from protocol.codes import CloseCode, ErrorCode
+from protocol.grant import Grant
 from protocol.messages import Error, Format, Id, Pong, Position, encode_as
 from protocol.session import (
     ALL,
@@ -511,3 +512,55 @@ def test_any_split_of_the_clients_bytes_gives_the_same_replies(commands: list[st
                 message = ""
     whole = Client()
     assert effects == [effect for command in commands for effect in whole.send(command)]
+
+
+# What a token does not cover.
+
+COVERED = CATALOGUE.granted(Grant("bot", ("binance_*",)))
+
+
+def test_a_channel_that_is_not_covered_is_forbidden_and_the_others_take_effect() -> None:
+    client = Client(COVERED)
+    forbidden, unknown, join = client.subscribe("bitcoinprice", "binance_prices", "nope", "ethprice", id=3)
+    error = error_of(forbidden)
+    assert (error.code, error.id, error.channels) == (ErrorCode.FORBIDDEN, 3, ("bitcoinprice", "ethprice"))
+    covers = "it covers: binance_prices, binance_orderbook"
+    assert error.message == f"the token does not cover bitcoinprice, ethprice; {covers}"
+    assert (error_of(unknown).code, error_of(unknown).channels) == (ErrorCode.UNKNOWN_CHANNEL, ("nope",))
+    assert "bitcoinprice" not in error_of(unknown).message, "what is not covered is no suggestion"
+    assert isinstance(join, Join)
+    assert join.channels == ("binance_prices",)
+    assert list(client.session.subscriptions) == ["binance_prices"]
+
+
+def test_all_channels_are_all_that_are_covered() -> None:
+    [join] = Client(COVERED).subscribe(ALL)
+    assert isinstance(join, Join)
+    assert join.channels == ("binance_prices", "binance_orderbook")
+    assert join.selection == everything("binance_prices", "binance_orderbook")
+
+
+def test_a_token_that_covers_nothing_gets_nothing() -> None:
+    client = Client(CATALOGUE.granted(Grant("bot", ("none",))))
+    error = only_error(client.subscribe("ethprice"))
+    assert (error.code, error.message) == (
+        ErrorCode.FORBIDDEN,
+        "the token does not cover ethprice; it covers: no channel",
+    )
+    [join] = client.subscribe(ALL)
+    assert isinstance(join, Join)
+    assert join.channels == ()
+
+
+def test_what_is_not_covered_cannot_be_left_unless_it_is_subscribed() -> None:
+    client = Client()
+    client.subscribe("ethprice")
+    client.session.catalogue = COVERED
+    assert client.unsubscribe("ethprice") == [Leave(("ethprice",), None)]
+    assert only_error(client.unsubscribe("ethprice")).code is ErrorCode.FORBIDDEN
+
+
+def test_what_is_forbidden_counts_as_fruitless() -> None:
+    client = Client(COVERED, limits=msgspec.structs.replace(LIMITS, errors_in_a_row=2))
+    client.subscribe("ethprice")
+    assert isinstance(client.subscribe("ethprice")[-1], Close)

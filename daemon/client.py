@@ -1,0 +1,247 @@
+"""A client of the daemon for Python on trio, which comes back by itself.
+
+    async with connect("ws://127.0.0.1:8000/ws") as client:
+        async for message in client.subscribe("bitcoinprice"):
+            match message:
+                case PriceUpdate(price=price, instrument=instrument):
+                    print(instrument, bytes(price).decode())
+                case Reconnecting() | Resumed() | Lost() | Gap() | Lagged():
+                    print(message)
+
+Each subscription has a connection of its own, so that what one consumer does not read holds up no other. After a loss
+it waits (full jitter, or as `goodbye` says), and resumes each channel where it stopped: a message is handed over at
+most once, in order, and one that is missing is announced. Importing this module does not load the daemon.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from itertools import count
+from typing import Final, NoReturn
+from urllib.parse import urlsplit, urlunsplit
+
+import trio
+
+from connectors.backoff import Backoff
+from connectors.dial import parse_address
+from daemon.client_events import ClientError as ClientError
+from daemon.client_events import CommandRefused as CommandRefused
+from daemon.client_events import Gap as Gap
+from daemon.client_events import Lost as Lost
+from daemon.client_events import NotUnderstood as NotUnderstood
+from daemon.client_events import Received as Received
+from daemon.client_events import Reconnecting as Reconnecting
+from daemon.client_events import Resumed as Resumed
+from daemon.client_events import RoundTrip as RoundTrip
+from daemon.client_events import ServerRefused as ServerRefused
+from daemon.client_events import ServerUnavailable as ServerUnavailable
+from daemon.client_link import Disconnected, Endpoint, Link
+from daemon.client_subscription import ALL as ALL
+from daemon.client_subscription import Options
+from daemon.client_subscription import Subscription as Subscription
+from protocol.messages import Data as Data
+from protocol.messages import Error, Ping, Pong, Position, Welcome
+from protocol.messages import Lagged as Lagged
+from protocol.messages import MarketUpdate as MarketUpdate
+from protocol.messages import OrderbookUpdate as OrderbookUpdate
+from protocol.messages import PriceUpdate as PriceUpdate
+from protocol.messages import Status as Status
+from protocol.messages import Test as Test
+from protocol.messages import TickerUpdate as TickerUpdate
+from protocol.messages import TopUpdate as TopUpdate
+from protocol.messages import TrendingUpdate as TrendingUpdate
+
+PATH: Final = "/ws"
+
+_SCHEMES: Final = {"http": "ws", "https": "wss"}
+_STABLE_S: Final = 10.0
+"""A connection that held so long, beyond what opening it may take, ends the row of failures."""
+
+_NEVER: Final = 2**31
+"""Failures in a row after which the back-off's breaker opens: a daemon is its own venue, and is tried all the time."""
+
+
+def websocket_url(url: str) -> str:
+    """The websocket's address: `http` becomes `ws`, a bare `host:port` is taken, and without a path it is `/ws`."""
+    parts = urlsplit(url if "://" in url else f"ws://{url}")
+    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+    return urlunsplit((scheme, parts.netloc, PATH if parts.path in ("", "/") else parts.path, parts.query, ""))
+
+
+def check_token(token: str) -> None:
+    """Raises: ValueError, where it cannot stand in a header."""
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError("a token consists of printable ASCII characters, without blanks")
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    token: str = "",
+    ssl_context: ssl.SSLContext | None = None,
+    timeout_s: float = 10.0,
+    retry_base_s: float = 1.0,
+    retry_cap_s: float = 30.0,
+) -> AsyncIterator[Client]:
+    """A client that has had its welcome. Leaving it closes all its connections; being cancelled does so at once.
+
+    Args:
+        url: where the daemon is, as `websocket_url` takes it.
+        token: sent as `Authorization: Bearer`.
+        ssl_context: for `wss`, instead of the system's trust.
+        timeout_s: for connecting, for the handshake with the welcome, and for a command to be taken.
+        retry_base_s: the first wait after a loss is drawn between 0 and this; the limit doubles with each failure.
+        retry_cap_s: the most that limit becomes.
+
+    Raises:
+        ValueError: no such URL, no such token, or a limit that is not above 0.
+        ServerUnavailable, ServerRefused, NotUnderstood: the first connection fails.
+        BaseException: what the body raises, as it is, not in a group.
+    """
+    address = parse_address(websocket_url(url))
+    check_token(token)
+    if address.tls:
+        ssl_context = ssl_context or ssl.create_default_context()
+    endpoint = Endpoint(
+        address=address, token=token, ssl_context=ssl_context if address.tls else None, timeout_s=timeout_s
+    )
+    make_backoff = partial(
+        Backoff, retry_base_s, retry_cap_s, _STABLE_S + 2 * timeout_s, breaker_after=_NEVER, breaker_s=retry_cap_s
+    )
+    make_backoff()  # a wrong limit shows here, not at the first loss
+    try:
+        async with trio.open_nursery() as nursery:
+            client = Client(nursery, endpoint, make_backoff)
+            await client.open()
+            yield client
+            client.close()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            _raise_alone(group.exceptions[0])
+        raise
+
+
+class Client:
+    """A daemon that can be subscribed to; made by `connect`.
+
+    Attributes:
+        welcome: what the daemon said first on the newest connection: its channels, its version, its tape.
+    """
+
+    welcome: Welcome
+
+    def __init__(self, nursery: trio.Nursery, endpoint: Endpoint, make_backoff: Callable[[], Backoff]) -> None:
+        self._nursery = nursery
+        self._endpoint = endpoint
+        self._make_backoff = make_backoff
+        self._spare: Link | None = None
+        self._links: set[Link] = set()
+        self._pinging = trio.Lock()
+        self._numbers = count(1)
+
+    async def open(self) -> None:
+        """Make the first connection, which the first subscription takes. Raises: ClientError."""
+        self._spare = await self._open_link()
+
+    def close(self) -> None:
+        """Have all connections closed."""
+        for link in self._links:
+            link.close()
+
+    def subscribe(
+        self,
+        *channels: str,
+        instruments: tuple[str, ...] | list[str] | None = None,
+        interval_ms: int | None = None,
+        snapshot: bool = True,
+        since: Position | None = None,
+    ) -> Subscription:
+        """Messages of these channels; asked for when the iteration begins.
+
+        Args:
+            channels: names, or `"*"` for all.
+            instruments: only these, such as `BTC/USDT`.
+            interval_ms: at most one message per topic in this time, the newest.
+            snapshot: whether the newest message of each topic comes first.
+            since: resume from here, as an earlier `Subscription.positions` had it.
+
+        Raises:
+            ValueError: no channels.
+        """
+        if not channels:
+            raise ValueError(f'name at least one channel, or "{ALL}" for all')
+        options = Options(
+            instruments=None if instruments is None else tuple(instruments),
+            interval_ms=interval_ms,
+            snapshot=snapshot,
+            since=since,
+        )
+        return Subscription(self._take_link, channels, options, self._make_backoff())
+
+    async def ping(self) -> RoundTrip:
+        """Ask the daemon for an answer, over a connection that no subscription uses.
+
+        Raises:
+            ServerUnavailable: there is no answer in `timeout_s`, or no connection.
+            ServerRefused, NotUnderstood: as by `connect`.
+        """
+        async with self._pinging:
+            link = await self._take_link()
+            is_well = False
+            try:
+                with trio.move_on_after(self._endpoint.timeout_s):
+                    found = await self._ping(link)
+                    is_well = True
+            except Disconnected as end:
+                raise ServerUnavailable(str(end)) from None
+            finally:
+                if is_well and self._spare is None:
+                    self._spare = link
+                else:
+                    link.close()
+            if is_well:
+                return found
+            raise ServerUnavailable(f"a ping was not answered in {self._endpoint.timeout_s:g} s")
+
+    async def _ping(self, link: Link) -> RoundTrip:
+        number = next(self._numbers)
+        began_s = trio.current_time()
+        await link.send(Ping(number))
+        while True:
+            message, _ = await link.receive()
+            if isinstance(message, Error):
+                raise CommandRefused(message.code, message.message, message.channels)
+            if isinstance(message, Pong) and message.id == number:
+                round_trip_s = trio.current_time() - began_s
+                there_s = datetime.fromisoformat(message.timestamp).timestamp()
+                return RoundTrip(round_trip_s, there_s - (time.time() - round_trip_s / 2))
+
+    async def _take_link(self) -> Link:
+        """The connection that is open already and has not been used yet, or a new one."""
+        link, self._spare = self._spare, None
+        if link is not None:
+            if link.is_alive:
+                return link
+            link.close()
+        return await self._open_link()
+
+    async def _open_link(self) -> Link:
+        link = await Link.open(self._nursery, self._endpoint)
+        self._links = {each for each in self._links if not each.is_over} | {link}
+        self.welcome = link.welcome
+        return link
+
+
+def _raise_alone(error: BaseException) -> NoReturn:
+    """Raise a member of a group as it was before it came into the group, its context included."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context

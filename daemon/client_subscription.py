@@ -1,0 +1,315 @@
+"""One subscription of a client, iterated: messages in order, each at most once, over as many connections as it takes.
+
+Nothing runs beside the consumer: `__anext__` itself reads the socket, notices that the connection is dead, waits, opens
+another and resumes. So a consumer that is slow slows down its own connection and nothing else, and one that has stopped
+reading holds no memory but what one connection reads ahead.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import count
+from typing import Final, Self, assert_never
+
+import msgspec
+import trio
+
+from connectors.backoff import Backoff
+from daemon.client_events import ClientError, CommandRefused, Gap, Received, Reconnecting, Resumed, ServerUnavailable
+from daemon.client_link import ABNORMAL, Disconnected, Link
+from daemon.client_track import Track
+from protocol.codes import ErrorCode
+from protocol.messages import (
+    Data,
+    Error,
+    Goodbye,
+    Id,
+    Lagged,
+    Message,
+    Ping,
+    Pong,
+    Position,
+    Status,
+    Subscribe,
+    Subscribed,
+    Test,
+    TestResponse,
+    Unsubscribe,
+    Unsubscribed,
+    Welcome,
+)
+
+ALL: Final = "*"
+"""As a channel: all that there are."""
+
+_MOST_CHANNELS: Final = 64
+"""In one command: the daemon's default limit."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a subscription is asked for; the fields are those of the command `subscribe`."""
+
+    instruments: tuple[str, ...] | None = None
+    interval_ms: int | None = None
+    snapshot: bool = True
+    since: Position | None = None
+
+
+class _Away(msgspec.Struct):
+    """An absence, from the loss of a connection until everything is restored over another.
+
+    Attributes:
+        since_s: when it began.
+        restarted: whether the daemon has another tape meanwhile.
+        lost: channels of which messages are missing.
+    """
+
+    since_s: float
+    restarted: bool = False
+    lost: dict[str, None] = {}
+
+
+class Subscription:
+    """What `Client.subscribe` returns: an asynchronous iterator of `Received`, for one task at a time.
+
+    It ends when every channel was left (`unsubscribe`) or after `aclose`; `async with` does that too. Being cancelled
+    in the middle loses nothing: the next iteration goes on.
+
+    Attributes:
+        raw: the message that was handed over last, as the daemon sent it; "" after an event of the client's own.
+    """
+
+    def __init__(
+        self, open_link: Callable[[], Awaitable[Link]], channels: Sequence[str], options: Options, backoff: Backoff
+    ) -> None:
+        self.raw = ""
+        self._open_link = open_link
+        self._asked = tuple(dict.fromkeys(channels))
+        self._left: set[str] = set()
+        self._options = options
+        self._backoff = backoff
+        self._track = Track(snapshot=options.snapshot, sampled=options.interval_ms is not None, since=options.since)
+        self._link: Link | None = None
+        self._epoch = ""
+        self._coming: deque[tuple[Received, str]] = deque()
+        self._again: tuple[Message, str] | None = None
+        self._numbers = count(1)
+        self._restoring: set[Id] = set()
+        self._settles: Id = ""
+        self._away: _Away | None = None
+        self._retry_s = 0.0
+        self._goodbye: Goodbye | None = None
+        self._speaking = trio.Lock()
+        self._step: trio.CancelScope | None = None
+        self._is_over = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._end()
+
+    @property
+    def positions(self) -> dict[str, Position]:
+        """Per channel, where it can be resumed (`since`), also by another process: all before was handed over."""
+        found = {channel: self._track.position(channel) for channel in self._track.channels}
+        return {channel: position for channel, position in found.items() if position is not None}
+
+    async def __anext__(self) -> Received:
+        """The next message or event.
+
+        Raises:
+            CommandRefused: the daemon does not carry out the subscription. It is over then.
+            ServerRefused, NotUnderstood: coming back would not help. It is over then.
+            trio.BusyResourceError: another task is iterating.
+        """
+        if self._step is not None:
+            raise trio.BusyResourceError("another task is iterating over this subscription")
+        try:
+            with trio.CancelScope() as self._step:
+                await trio.lowlevel.checkpoint()
+                while not self._coming and not self._is_over:
+                    await self._advance()
+            if self._is_over:
+                raise StopAsyncIteration
+            received, self.raw = self._coming.popleft()
+            return received
+        except ClientError:
+            self._end()
+            raise
+        finally:
+            self._step = None
+
+    async def unsubscribe(self, *channels: str) -> None:
+        """Leave these channels (`"*"`: all); nothing of them is handed over any more. The iteration ends with the last.
+
+        A name that is not subscribed is no error. If cancelled, they are left all the same.
+        """
+        known = dict.fromkeys((*self._track.channels, *(name for name in self._asked if name != ALL)))
+        known = {name: None for name in known if name not in self._left}
+        names = [name for name in known if name in channels or ALL in channels]
+        self._left.update(channels)
+        for name in names:
+            self._track.leave(name)
+        if ALL in channels or (names and len(names) == len(known)):
+            self._end()
+        async with self._speaking:
+            if self._link is not None and names:
+                try:
+                    await self._link.send(Unsubscribe(names, next(self._numbers)))
+                except (Disconnected, ClientError):
+                    return  # whoever iterates finds out as well, and does not restore them
+
+    async def aclose(self) -> None:
+        """End the subscription and its connection, which has a moment to close. May be called again."""
+        self._end()
+        await trio.lowlevel.checkpoint()
+
+    # ---- the connection ---------------------------------------------------------------------------------------------
+
+    async def _advance(self) -> None:
+        """One step: open the connection, or work off the next message. Raises: ClientError, where that is the end."""
+        try:
+            if self._again is not None:
+                again, self._again = self._again, None
+                self._take(*again)
+            elif self._link is None:
+                await self._connect()
+            else:
+                self._take(*await self._link.receive())
+        except Disconnected as end:
+            self._disconnected(str(end), end.code, None)
+        except ServerUnavailable as end:
+            self._disconnected(str(end), ABNORMAL, end.retry_after_s)
+
+    async def _connect(self) -> None:
+        """Wait as long as is due, open a connection and ask for everything again."""
+        await trio.sleep_until(self._retry_s)
+        self._backoff.started(trio.current_time())
+        link = await self._open_link()
+        try:
+            async with self._speaking:
+                if self._away is not None and self._epoch not in ("", link.welcome.epoch):
+                    self._away.restarted = True
+                self._epoch = link.welcome.epoch
+                self._restoring.clear()
+                for command in self._commands(link.welcome.channels):
+                    await link.send(command)
+                self._link = link
+        finally:
+            if self._link is not link:
+                link.close()
+
+    def _commands(self, offered: Sequence[str]) -> Iterator[Subscribe | Ping]:
+        """What to say on a new connection: each channel from where it is, and then a ping."""
+        wanted = [name for name in (offered if ALL in self._asked else self._asked) if name not in self._left]
+        begun = bool(self._track.channels)
+        sampled = self._options.interval_ms is not None
+        alike: dict[Position | None, list[str]] = {}
+        if ALL in self._asked and not begun:
+            alike[self._options.since] = [ALL]
+        else:
+            for name in wanted:
+                # At an interval it is the newest that counts, which the snapshot brings.
+                alike.setdefault(None if sampled and begun else self._track.position(name), []).append(name)
+        for since, names in alike.items():
+            for at in range(0, len(names), _MOST_CHANNELS):
+                number = next(self._numbers)
+                self._restoring.add(number)
+                options = self._options
+                yield Subscribe(
+                    names[at : at + _MOST_CHANNELS],
+                    instruments=None if options.instruments is None else list(options.instruments),
+                    interval_ms=options.interval_ms,
+                    snapshot=options.snapshot or (sampled and begun),
+                    since=since,
+                    id=number,
+                )
+        # Its answer comes behind all that the others bring at once.
+        self._settles = next(self._numbers)
+        yield Ping(self._settles)
+
+    def _disconnected(self, reason: str, code: int, retry_after_s: float | None) -> None:
+        """The connection is lost, or could not be opened."""
+        now_s = trio.current_time()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        self._away = self._away or _Away(now_s)
+        if self._goodbye is not None:
+            delay_s = max(0.0, self._goodbye.retry_after_s)  # jittered by the daemon
+        else:
+            delay_s = self._backoff.next_delay_s(now_s, retry_after_s)
+        self._goodbye = None
+        self._retry_s = now_s + delay_s
+        self._coming.append((Reconnecting(reason, code, delay_s), ""))
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._coming.clear()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        if self._step is not None:
+            self._step.cancel(reason="the subscription is closed")
+
+    # ---- what comes -------------------------------------------------------------------------------------------------
+
+    def _take(self, message: Message, text: str) -> None:
+        """Raises: CommandRefused."""
+        match message:
+            case Data():
+                verdict = self._track.take(message)
+                if isinstance(verdict, Gap):
+                    self._coming.append((verdict, ""))
+                    self._again = (message, text)
+                elif verdict:
+                    self._coming.append((message, text))
+            case Status():
+                if message.connector_id not in self._left:
+                    self._coming.append((message, text))
+            case Lagged():
+                self._track.lagged(message)
+                self._coming.append((message, text))
+            case Test():
+                self._coming.append((message, text))
+            case Subscribed():
+                self._subscribed(message)
+            case Pong():
+                if message.id == self._settles:
+                    self._settled()
+            case Error():
+                self._refused(message)
+            case Goodbye():
+                self._goodbye = message
+            case Welcome() | Unsubscribed() | TestResponse():
+                return  # nothing follows from them
+            case _:
+                assert_never(message)
+
+    def _subscribed(self, answer: Subscribed) -> None:
+        lost = self._track.answered(answer)
+        for name in self._left.intersection(answer.channels):
+            self._track.leave(name)
+        if lost is not None:
+            self._coming.append((lost, ""))
+            if self._away is not None:
+                self._away.lost.update(dict.fromkeys(lost.channels))
+
+    def _settled(self) -> None:
+        self._track.settled()
+        away, self._away = self._away, None
+        if away is not None:
+            away_s = trio.current_time() - away.since_s
+            self._coming.append((Resumed(away_s, away.restarted, tuple(away.lost)), ""))
+
+    def _refused(self, error: Error) -> None:
+        """Raises: CommandRefused, but not where a channel alone lacks an instrument that another one has."""
+        by_channel = self._track.channels and error.id in self._restoring
+        if by_channel and error.code is ErrorCode.UNKNOWN_INSTRUMENT and (ALL in self._asked or not error.channels):
+            return
+        raise CommandRefused(error.code, error.message, error.channels)

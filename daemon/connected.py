@@ -1,0 +1,176 @@
+"""One client as long as it is connected, whatever it speaks: its stream, its place in the hub, and its catch-up task.
+
+What a websocket and an event stream have in common stands here; `daemon.session` and `daemon.event_stream` add how each
+of them is read, pinged and taken leave of.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Final
+
+import msgspec
+import trio
+
+from daemon.client_stream import ClientStream
+from daemon.hub import Hub
+from daemon.subscriber import Subscriber
+from protocol.channels import Catalogue
+from protocol.codes import CloseCode
+from protocol.grant import Grant
+from protocol.messages import Format, Goodbye
+from protocol.session import Limits
+
+_CLOSE_S: Final = 5.0
+"""How long a peer may take over the closing handshake (RFC 6455 section 7.1.1 leaves it to us)."""
+
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session may take and cost; see `daemon.config` for the defaults.
+
+    Attributes:
+        message_bytes: the longest client message.
+        handshake_s: until the opening handshake must be done.
+        ping_every_s: how often the server pings.
+        silent_after_s: after how long without a single byte from the client it counts as dead.
+        write_deadline_s: how long a client's socket may take nothing at all.
+        commands: what one client may ask for.
+    """
+
+    message_bytes: int
+    handshake_s: float
+    ping_every_s: float
+    silent_after_s: float
+    write_deadline_s: float
+    commands: Limits
+
+
+class ConnectedClient(ABC):
+    """One client.
+
+    Attributes:
+        peer: its IP address.
+        grant: what it may have.
+        stream: where its bytes go, kept whole.
+        subscriber: as the hub sees it.
+        closing: once it is to be closed: the code, the reason, and how long the peer may take over it.
+        ended: with which close code, and why, it has ended; None as long as nobody knows.
+        next_ping_s: when it is pinged next, by `trio.current_time()`.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        stream: ClientStream,
+        *,
+        format: Format,
+        peer: str,
+        grant: Grant,
+        nursery: trio.Nursery,
+        ping_every_s: float,
+    ) -> None:
+        self.peer = peer
+        self.grant = grant
+        self.stream = stream
+        self.stream.on_blocked = self._blocked
+        self.stream.on_closing = self.detach
+        self.subscriber = Subscriber(format, self.stream, self._wake)
+        self.closing: tuple[CloseCode, str, float] | None = None
+        self.ended: tuple[int, str] | None = None
+        self.next_ping_s = trio.current_time() + ping_every_s
+        self._hub = hub
+        self._nursery = nursery
+        self._catching_up = False
+        # Events are made by whoever waits: an idle client is to cost little.
+        self._caught_up: trio.Event | None = None
+        self._gone: trio.Event | None = None
+        self._over = False
+        self._conversation = trio.CancelScope()
+
+    @abstractmethod
+    def ping(self) -> bytes:
+        """What shows the client, and whatever stands between, that the connection is alive."""
+
+    @abstractmethod
+    def verdict(self, now_s: float, limits: SessionLimits) -> tuple[CloseCode, str] | None:
+        """Why this client is to be dropped; None where it may stay."""
+
+    @abstractmethod
+    def last_words(self, code: CloseCode, reason: str) -> bytes:
+        """What tells a client that is dropped why, should it ever read again."""
+
+    @abstractmethod
+    def adopt(self, catalogue: Catalogue) -> None:
+        """A reload has made another catalogue."""
+
+    def say_goodbye(self, goodbye: Goodbye) -> None:
+        """Announce a planned close; `ask_to_close` follows."""
+        self.subscriber.say(goodbye)
+
+    def ask_to_close(self, code: CloseCode, reason: str, within_s: float = _CLOSE_S) -> None:
+        """Listen no more, and close, behind what has been said already.
+
+        After `within_s` the connection is dropped, whether the peer has answered or not.
+        """
+        if self.closing is None:
+            self.closing = (code, reason, within_s)
+            self._conversation.cancel(reason=f"closing with {code.value}")
+
+    async def drop(self) -> None:
+        """Close the connection at once, also when cancelled."""
+        self.detach()
+        self.stream.close_writing()
+        await trio.aclose_forcefully(self.stream)
+
+    def end(self) -> None:
+        """The session is over: nothing more is said or heard."""
+        self._over = True
+        if self._gone is not None:
+            self._gone.set()
+
+    async def wait_gone(self) -> None:
+        """Wait until the session is over."""
+        if not self._over:
+            self._gone = self._gone or trio.Event()
+            await self._gone.wait()
+
+    async def wait_caught_up(self) -> None:
+        """Wait until the client has everything that is on the tape, or is gone."""
+        while self._catching_up:
+            self._caught_up = trio.Event()
+            await self._caught_up.wait()
+
+    def _slow(self, now_s: float, limits: SessionLimits) -> tuple[CloseCode, str] | None:
+        """The verdict on a client that is behind and whose socket takes nothing."""
+        if self.subscriber.cursor is None or now_s - self.stream.last_progress_s <= limits.write_deadline_s:
+            return None
+        return CloseCode.SLOW_CONSUMER, f"slow consumer: nothing could be written for {limits.write_deadline_s:g} s"
+
+    def _blocked(self) -> None:
+        self._hub.blocked(self.subscriber)
+
+    def detach(self) -> None:
+        """Be written to by the hub no more. To be called before its nursery ends, too: no task can be started then."""
+        self._hub.detach(self.subscriber)
+
+    def _wake(self) -> None:
+        if not self._catching_up:
+            self._catching_up = True
+            self._nursery.start_soon(self._catch_up)
+
+    async def _catch_up(self) -> None:
+        """Bring the client to the tape's head, then end. Waits only for this client's own socket."""
+        try:
+            while True:
+                if self.stream.full:
+                    await self.stream.flush()
+                else:  # it took all of the last chunk: on with the next, without asking the kernel first
+                    await trio.lowlevel.checkpoint()
+                if not self._hub.advance(self.subscriber) and not self.stream.pending:
+                    return
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # whoever reads from the client finds out as well, and ends the session
+        finally:
+            self._catching_up = False
+            if self._caught_up is not None:
+                self._caught_up.set()

@@ -1,0 +1,175 @@
+"""The I/O shell of one client of Server-Sent Events (`GET /events`, WHATWG HTML section 9.2).
+
+For the hub it is a client like any other, in another envelope: the passes write the tape's own bytes to its socket, and
+a catch-up task brings it to the head when it was behind. Only what it says differs: nothing. Its one subscription came
+with its request, and what it sends behind that is read and dropped, so that its going is noticed.
+
+The `id` of the last event is its position, and all it brings along when it comes back. So an event has an `id` only
+where everything before it has been sent or announced as missing; where no event says so (behind a snapshot, and now and
+then on a quiet channel) a block that is nothing but an `id` does. What a websocket client learns from a close code it
+is told by `goodbye`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import socket
+from typing import Final
+
+import trio
+
+from daemon import event_request, subscription
+from daemon.client_stream import ClientStream
+from daemon.connected import ConnectedClient, SessionLimits
+from daemon.event_request import EventRequest
+from daemon.front_door import EventClient
+from daemon.http import Request
+from daemon.session import Sessions
+from protocol.channels import Catalogue
+from protocol.codes import CloseCode
+from protocol.frames import sse_event
+from protocol.messages import Format, Goodbye, encode
+from protocol.session import Join, Reply
+
+_RETRY_MS: Final = (1000, 4000)
+"""Between these a browser is asked to wait before it comes back; each another time, so that not all come at once."""
+
+_IGNORED_BYTES: Final = 64 * 1024
+"""So much may come behind the request: whoever sends more takes this for another protocol."""
+
+_LINGER_S: Final = 1.0
+"""So long a client has to close its own end, once it has been sent everything."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class EventStream(ConnectedClient):
+    """One client: its stream, and its place in the hub."""
+
+    def __init__(self, sessions: Sessions, client: EventClient, nursery: trio.Nursery) -> None:
+        super().__init__(
+            sessions.hub,
+            ClientStream(client.stream),
+            format=Format.SSE,
+            peer=client.peer,
+            grant=client.request.grant,
+            nursery=nursery,
+            ping_every_s=sessions.limits.ping_every_s,
+        )
+        self._counts = sessions.counts
+
+    def answer(self, request: EventRequest) -> None:
+        """Do what it asked for: what was wrong with a part of it, and then the subscription."""
+        timestamp = self._hub.clock.timestamp()
+        for effect in request.effects:
+            self._counts.effect(effect)
+            if isinstance(effect, Reply):
+                self.subscriber.say(effect.message)
+            elif isinstance(effect, Join):
+                subscription.join(self._hub, self.subscriber, request.state, effect, timestamp)
+
+    async def listen(self) -> None:
+        """Wait until the client goes, or is to be closed (`ask_to_close`); then it has a while to read to the end.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: the connection broke, or was dropped.
+        """
+        ignored = 0
+        with self._conversation:
+            while ignored <= _IGNORED_BYTES and (data := await self.stream.receive_some()):
+                ignored += len(data)
+        if self.closing is not None:
+            code, reason, within_s = self.closing
+            self.ended = code, reason
+            with trio.move_on_after(within_s) as parting:
+                await self.stream.send_close(b"")
+                parting.deadline = min(parting.deadline, trio.current_time() + _LINGER_S)
+                await self.stream.finish()
+        elif ignored > _IGNORED_BYTES:
+            self.ended = CloseCode.POLICY, f"more than {_IGNORED_BYTES} bytes behind the request"
+        else:
+            self.ended = CloseCode.NORMAL, "the client went"
+
+    def ping(self) -> bytes:
+        """A comment, and perhaps a position."""
+        return self.subscriber.keep_alive(self._hub.tape)
+
+    def verdict(self, now_s: float, limits: SessionLimits) -> tuple[CloseCode, str] | None:
+        """Nothing could be written for too long. It answers no ping: `_watch_acknowledgements` sees to the rest."""
+        return self._slow(now_s, limits)
+
+    def last_words(self, code: CloseCode, reason: str) -> bytes:
+        """A `goodbye`."""
+        wait_s = round(random.uniform(*_RETRY_MS) / 1000, 1)
+        timestamp = self._hub.clock.timestamp()
+        return sse_event(encode(Goodbye(timestamp=timestamp, code=code, reason=reason, retry_after_s=wait_s)))
+
+    def adopt(self, catalogue: Catalogue) -> None:
+        """Nothing changes: it has subscribed already, and cannot do so again."""
+
+    def say_goodbye(self, goodbye: Goodbye) -> None:
+        """Announce a planned close, in a browser's own words, too: its EventSource waits as long as `retry` says."""
+        self.stream.post(_retry(goodbye.retry_after_s * 1000))
+        super().say_goodbye(goodbye)
+
+
+class EventStreams:
+    """All there is to `GET /events`: the front door hands over who is let in."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def judge(self, request: Request) -> EventRequest:
+        """What the client asks for. Raises: Refused, where it cannot have it."""
+        hub, limits = self._sessions.hub, self._sessions.limits
+        now_s, timestamp = trio.current_time(), hub.clock.timestamp()
+        return event_request.judge(request, hub.catalogue, limits.commands, now_s, timestamp)
+
+    async def serve(self, client: EventClient) -> None:
+        """Serve one client until its connection ends. Whatever goes wrong is its own affair: this is the barrier.
+
+        If cancelled, the connection is closed at once; see `Sessions.say_goodbye` for the polite way.
+        """
+        stream: EventStream | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                stream = EventStream(self._sessions, client, nursery)
+                try:
+                    await self._serve(stream, client)
+                finally:
+                    stream.detach()
+                nursery.cancel_scope.cancel(reason="the event stream is over")
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            _log.debug("event stream of %s broke", client.peer)
+        except* Exception:  # the barrier: one client's failure is logged once and is nobody else's
+            if stream is not None:
+                stream.ended = CloseCode.INTERNAL_ERROR, "the daemon failed; its log says why"
+            _log.exception("the event stream of %s failed", client.peer)
+        finally:
+            if stream is not None:
+                await self._sessions.leave(stream)
+
+    async def _serve(self, stream: EventStream, client: EventClient) -> None:
+        _watch_acknowledgements(client, self._sessions.limits)
+        stream.stream.post(client.head + _retry(random.uniform(*_RETRY_MS)))
+        self._sessions.enter(stream, "sse")
+        stream.answer(client.request)
+        await stream.listen()
+
+
+def _watch_acknowledgements(client: EventClient, limits: SessionLimits) -> None:
+    """Let the kernel find out that the peer is gone: it answers no ping, but it has to acknowledge what it is sent.
+
+    TCP_USER_TIMEOUT also counts while a peer has no room. So it is longer than the write deadline, which says why.
+    """
+    transport = client.stream
+    plain = transport if isinstance(transport, trio.SocketStream) else transport.transport_stream
+    after_ms = math.ceil((limits.silent_after_s + limits.write_deadline_s) * 1000)
+    plain.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, after_ms)
+
+
+def _retry(wait_ms: float) -> bytes:
+    """The field that sets a browser's waiting time, at once (section 9.2.6)."""
+    return b"retry: %d\n\n" % wait_ms

@@ -1,0 +1,103 @@
+"""The connectors that run: one supervised task each, started and ended venue by venue.
+
+A reload ends the connectors of the venues that it changes and starts others in their place, while all others go on as
+if nothing had been.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import trio
+
+from connectors.backoff import Backoff
+from connectors.base import Connector, FailureCause
+from daemon.clock import WallClock
+from daemon.hub import Item
+from daemon.settings import Supervisor
+from daemon.supervisor import Intensity, Link, supervise
+
+
+class _Crew:
+    """The connectors of one venue, and the scope that they run in."""
+
+    def __init__(self, connectors: tuple[Connector, ...]) -> None:
+        self.connectors = connectors
+        self.scope = trio.CancelScope()
+        self.gone = trio.Event()
+
+
+class Fleet:
+    """All connectors, by venue."""
+
+    def __init__(self, inbox: trio.MemorySendChannel[Item], clock: WallClock) -> None:
+        """`inbox` leads to the hub; it is closed when `run` ends."""
+        self._inbox = inbox
+        self._clock = clock
+        self._crews: dict[str, _Crew] = {}
+        self._failures: dict[str, Counter[FailureCause]] = {}
+        self._all = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def connectors(self) -> Sequence[Connector]:
+        """Those that run, venue by venue."""
+        return tuple(connector for crew in self._crews.values() for connector in crew.connectors)
+
+    def failures(self, name: str) -> Counter[FailureCause]:
+        """How often the connector of that name has failed since the start, by cause; a reload begins no new count."""
+        return self._failures.setdefault(name, Counter())
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run what is started, until `stop` or cancelled. A connector's failure is its supervisor's affair."""
+        with self._all, self._inbox:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await trio.sleep_forever()
+
+    def start(self, venue: str, connectors: Iterable[Connector], settings: Supervisor, *, why: str = "") -> None:
+        """Start a venue's connectors; none of it may run already. `why` is what clients are told first.
+
+        Raises:
+            RuntimeError: `run` has not begun, or the venue's connectors run already.
+        """
+        if self._nursery is None or venue in self._crews:
+            raise RuntimeError(f"the connectors of {venue} cannot be started now")
+        crew = _Crew(tuple(connectors))
+        if crew.connectors:
+            self._crews[venue] = crew
+            self._nursery.start_soon(self._serve, crew, settings, why, name=venue)
+
+    async def end(self, venue: str) -> None:
+        """End a venue's connectors, if there are any; returns when they have let go of everything."""
+        crew = self._crews.pop(venue, None)
+        if crew is not None:
+            crew.scope.cancel(reason="the configuration was read again")
+            await crew.gone.wait()
+
+    def stop(self) -> None:
+        """End all of them, soon; nothing can be started any more."""
+        self._all.cancel(reason="the daemon is stopping")
+
+    async def _serve(self, crew: _Crew, settings: Supervisor, why: str) -> None:
+        intensity = Intensity(settings.restarts, settings.restarts_per_s)
+        try:
+            with crew.scope:
+                async with trio.open_nursery() as nursery:
+                    for connector in crew.connectors:
+                        backoff = Backoff(
+                            settings.backoff_base_s,
+                            settings.backoff_cap_s,
+                            settings.stable_after_s,
+                            settings.breaker_after,
+                            settings.breaker_s,
+                        )
+                        link = Link(self._inbox, self._clock)
+                        counts = self.failures(connector.name)
+                        nursery.start_soon(
+                            supervise, connector, link, backoff, intensity, why, counts, name=connector.name
+                        )
+        finally:
+            crew.gone.set()

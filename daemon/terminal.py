@@ -1,0 +1,152 @@
+"""What `tickerd watch`, `channels` and `ping` have in common: whom they talk to, how they end; and `ping`, as a whole.
+
+Whatever comes from the network is made harmless before it is printed: a control character could steer the terminal.
+"""
+
+from __future__ import annotations
+
+import signal
+import statistics
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from connectors.dial import parse_address
+from daemon.client import ClientError, CommandRefused, RoundTrip, check_token, connect, websocket_url
+
+TOKEN_VARIABLE: Final = "TICKERD_TOKEN"  # noqa: S105 - the variable's name, not a token
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+
+_PING_EVERY_S: Final = 1.0
+_MOST_CHARS: Final = 300
+
+
+class CommandFailed(Exception):
+    """What the user is told in one line, and the exit code."""
+
+    def __init__(self, line: str, status: int = FAILED) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """The daemon to talk to: its websocket's address, and the token for it, "" for none."""
+
+    url: str
+    token: str
+
+
+def peer(url: str, token_file: Path | None, environ: Mapping[str, str]) -> Peer:
+    """The daemon that the command line and the environment name; a file goes before the variable.
+
+    Raises:
+        CommandFailed: no such URL, or no token where one should be.
+    """
+    address = websocket_url(url)
+    try:
+        parse_address(address)
+    except ValueError as error:
+        raise CommandFailed(f"--url: {clean(str(error))}", WRONG_USAGE) from None
+    origin = TOKEN_VARIABLE if token_file is None else str(token_file)
+    try:
+        token = environ.get(TOKEN_VARIABLE, "") if token_file is None else token_file.read_text(encoding="utf-8")
+        token = token.strip()
+        check_token(token)
+    except OSError as error:
+        raise CommandFailed(f"{origin}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandFailed(f"{origin}: is not text") from None
+    except ValueError as error:
+        raise CommandFailed(f"{origin}: {error}") from None
+    if token_file is not None and not token:
+        raise CommandFailed(f"{origin}: is empty; allowed: one token")
+    return Peer(address, token)
+
+
+def clean(text: str, most_chars: int = _MOST_CHARS) -> str:
+    """Text from outside with every character that is not printable written as an escape, and not too much of it."""
+    cut = text if len(text) <= most_chars else f"{text[: most_chars - 1]}…"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in cut)
+
+
+def run(command: Callable[[], Awaitable[None]]) -> None:
+    """Run a command until it returns, or SIGINT or SIGTERM ends it; either way is a clean end.
+
+    Raises:
+        CommandFailed: it cannot go on, and why.
+    """
+    failure = trio.run(_run, command)
+    if failure is not None:
+        raise failure
+
+
+async def _run(command: Callable[[], Awaitable[None]]) -> CommandFailed | None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop, signals, nursery.cancel_scope)
+            try:
+                await command()
+            except (CommandFailed, ClientError, ExceptionGroup) as error:
+                failure = _failure(error)
+                if failure is None:
+                    raise
+                return failure
+            finally:
+                nursery.cancel_scope.cancel(reason="the command has ended")
+    return None
+
+
+def _failure(error: BaseException) -> CommandFailed | None:
+    """What to tell the user, where it is no fault of the program."""
+    match error:
+        case BaseExceptionGroup(exceptions=[alone]):
+            return _failure(alone)
+        case CommandFailed():
+            return error
+        case CommandRefused():
+            return CommandFailed(clean(error.message))
+        case ClientError():
+            return CommandFailed(clean(str(error)))
+        case _:
+            return None
+
+
+async def _stop(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for number in signals:
+        scope.cancel(reason=signal.Signals(number).name)
+        return
+
+
+async def ping(peer: Peer, pings: int, say: Callable[[str], None]) -> None:
+    """Print round trip and clock offset of each ping, and a summary, also when stopped before the last.
+
+    Raises:
+        ClientError: see `connect` and `Client.ping`.
+    """
+    found: list[RoundTrip] = []
+    try:
+        async with connect(peer.url, token=peer.token) as client:
+            server = client.welcome.server
+            say(f"{clean(peer.url)} is {clean(server.name)} {clean(server.version)}")
+            for number in range(pings):
+                if number:
+                    await trio.sleep(_PING_EVERY_S)
+                found.append(await client.ping())
+                say(f"round trip {found[-1].round_trip_s * 1e3:.2f} ms, {_offset(found[-1])}")
+    finally:
+        if found:
+            trips_ms = [each.round_trip_s * 1e3 for each in found]
+            least, most = min(trips_ms), max(trips_ms)
+            say(
+                f"{len(found)} answered; round trip: least {least:.2f}, median {statistics.median(trips_ms):.2f}, "
+                f"most {most:.2f} ms; by the quickest {_offset(min(found, key=lambda each: each.round_trip_s))}"
+            )
+
+
+def _offset(found: RoundTrip) -> str:
+    side = "ahead" if found.clock_offset_s >= 0 else "behind"
+    return f"its clock is {abs(found.clock_offset_s) * 1e3:.1f} ms {side}"

@@ -1,0 +1,192 @@
+"""The live table of `tickerd watch`: what was told, by channel and instrument, and how that is drawn.
+
+`Sheet` takes what a subscription gives and keeps what is to be seen; drawing it again shows ages that have grown and
+flashes that have faded. Texts are put in as they are: nothing in them is markup.
+"""
+
+from __future__ import annotations
+
+from typing import Final, assert_never
+
+import msgspec
+from msgspec import Raw, UnsetType
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from daemon.client import Data, Gap, Lagged, Lost, OrderbookUpdate, Received, Reconnecting, Resumed, Status, Test
+from daemon.terminal import clean
+
+STYLES: Final = {"live": "green", "stale": "yellow", "reconnecting": "yellow", "connecting": "dim", "down": "bold red"}
+"""How a state is shown."""
+
+_FLASH_S: Final = 0.8
+_NOTE_S: Final = 10.0
+"""For so long an event that has passed is shown."""
+
+_RISE: Final = ("▲", "bold green")
+_FALL: Final = ("▼", "bold red")
+
+
+class _Row(msgspec.Struct):
+    """One topic: what it said last, since when that is another price, and when the venue said it (ms since 1970)."""
+
+    shown: str
+    received_ms: int
+    changed_s: float = float("-inf")
+    change: tuple[str, str] = ("", "")
+
+
+class _Book(msgspec.Struct):
+    bids: list[list[Raw]]
+    asks: list[list[Raw]]
+
+
+class Sheet:
+    """What is seen.
+
+    Args:
+        title: who is watched.
+        ahead_s: how far the daemon's clock is ahead of this machine's: ages are by the daemon's.
+    """
+
+    def __init__(self, title: str, ahead_s: float) -> None:
+        self._title = clean(title)
+        self._ahead_s = ahead_s
+        self._rows: dict[tuple[str, str], _Row] = {}
+        self._states: dict[str, Status] = {}
+        self._away: tuple[Reconnecting, float] | None = None
+        self._note: tuple[str, float] = ("", float("-inf"))
+
+    def take(self, received: Received, now_s: float) -> None:
+        """What a subscription has given; `now_s` is monotonic."""
+        match received:
+            case Data():
+                self._data(received, now_s)
+            case Status():
+                self._states[received.connector_id] = received
+            case Reconnecting():
+                self._away = (received, now_s)
+            case Resumed():
+                self._away = None
+                self._note = (words(received), now_s)
+            case Lagged() | Lost() | Gap() | Test():
+                self._note = (words(received), now_s)
+            case _:
+                assert_never(received)
+
+    def _data(self, message: Data, now_s: float) -> None:
+        instrument = "" if isinstance(message.instrument, UnsetType) else message.instrument
+        topic = (message.connector_id, instrument)
+        shown = _shown(message)
+        row = _Row(shown, message.received_ms)
+        before = self._rows.get(topic)
+        if before is not None and before.shown:
+            row.changed_s, row.change = before.changed_s, before.change
+            if shown != before.shown:
+                row.changed_s, row.change = now_s, _change(before.shown, shown)
+        self._rows[topic] = row
+
+    def draw(self, now_s: float, wall_s: float, rows: int) -> RenderableType:
+        """The table with at most so many rows, under two lines about the connection."""
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+        for name in ("channel", "instrument", "price", "", "age", "state"):
+            right = name in ("price", "age")
+            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        mute = self._states.keys() - {channel for channel, _ in self._rows}
+        topics = sorted([*self._rows, *((channel, "") for channel in mute)], key=self._order)
+        fitting = len(topics) if len(topics) <= rows else max(1, rows - 1)
+        for topic in topics[:fitting]:
+            table.add_row(*self._cells(topic, now_s, wall_s))
+        parts: list[RenderableType] = [self._line(now_s), table]
+        if fitting < len(topics):
+            more = f"{len(topics) - fitting} more rows do not fit; name channels, or make the window higher"
+            parts.append(Text(more, "dim", no_wrap=True, overflow="ellipsis"))
+        return Group(*parts)
+
+    def _order(self, topic: tuple[str, str]) -> tuple[int, str]:
+        """As the daemon told of the channels, and by name inside."""
+        channel, instrument = topic
+        names = list(self._states)
+        return (names.index(channel) if channel in self._states else len(names)), instrument
+
+    def _cells(self, topic: tuple[str, str], now_s: float, wall_s: float) -> list[Text]:
+        row, status = self._rows.get(topic, _Row("", 0)), self._states.get(topic[0])
+        state = "" if status is None else status.state
+        told = Text(state, STYLES.get(state, ""))
+        if status is not None and status.reason and state != "live":
+            told.append(f" {clean(status.reason)}", "default")
+        faded = "dim" if state in ("stale", "down", "reconnecting") or self._away is not None else ""
+        flash = row.change[1] if now_s - row.changed_s < _FLASH_S else faded
+        age_s = wall_s + self._ahead_s - row.received_ms / 1000
+        return [
+            Text(clean(topic[0]), faded),
+            Text(clean(topic[1]), faded),
+            Text(row.shown, flash),
+            Text(row.change[0], flash),
+            Text(seconds(max(0.0, age_s)) if row.received_ms else "", faded),
+            told,
+        ]
+
+    def _line(self, now_s: float) -> Text:
+        line = Text(self._title, "bold", no_wrap=True, overflow="ellipsis")
+        if self._away is not None:
+            lost, at_s = self._away
+            wait_s = max(0.0, at_s + lost.retry_in_s - now_s)
+            line.append(f"  reconnecting in {wait_s:.1f} s: {clean(lost.reason)}", "bold yellow")
+        elif now_s - self._note[1] < _NOTE_S:
+            line.append(f"  {self._note[0]}", "yellow")
+        return line
+
+
+def words(event: Lagged | Lost | Gap | Test | Reconnecting | Resumed) -> str:
+    """An event in one line, safe to print."""
+    match event:
+        case Lagged():
+            return f"lagged: {event.missed} messages were missed; the newest follow"
+        case Lost():
+            missed = sum(event.missed.values())
+            counted = f" ({missed} messages)" if missed else ""
+            return clean(f"lost{counted} of {', '.join(event.channels)}: {event.reason}")
+        case Gap():
+            return clean(f"gap: {event.connector_id} {event.instrument} between {event.after} and {event.before}")
+        case Test():
+            return clean(f"test: {event.message}")
+        case Reconnecting():
+            return clean(f"reconnecting in {event.retry_in_s:.1f} s: {event.reason}")
+        case Resumed():
+            how = "the daemon was restarted" if event.restarted else "nothing was lost"
+            what = f"messages of {', '.join(event.lost)} were lost" if event.lost else how
+            return clean(f"resumed after {event.away_s:.1f} s: {what}")
+        case _:
+            assert_never(event)
+
+
+def seconds(age_s: float) -> str:
+    """An age, short."""
+    if age_s < 60:
+        return f"{age_s:.1f} s"
+    minutes, rest_s = divmod(int(age_s), 60)
+    return f"{minutes}:{rest_s:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def _shown(message: Data) -> str:
+    """The price in the venue's own digits; of a book, the best bid and the best offer."""
+    if not isinstance(message.price, UnsetType):
+        return clean(bytes(message.price).decode(errors="replace"))
+    if isinstance(message, OrderbookUpdate):
+        try:
+            book = msgspec.json.decode(message.data, type=_Book)
+            best = (bytes(side[0][0]).decode().strip('"') if side else "-" for side in (book.bids, book.asks))
+            return clean(" / ".join(best))
+        except (msgspec.DecodeError, UnicodeError, IndexError):
+            return ""
+    return ""
+
+
+def _change(before: str, after: str) -> tuple[str, str]:
+    """Up or down, where it is a number that has changed."""
+    try:
+        return _RISE if float(after) > float(before) else _FALL
+    except ValueError:
+        return ("", "bold")

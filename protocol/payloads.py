@@ -1,0 +1,116 @@
+"""What `data` and `price` of the data messages hold.
+
+`data` is spliced into a message as bytes (`Raw`) and never read on its way; what is in it is said here, once. Two of
+these objects the daemon writes itself, `PriceData` and `BookData`. All others are the venue's own, and the venue's
+documentation names the rest of their fields. A venue that is added brings its ticker here, and into `PRICES`.
+
+The constants annotate the `Raw` fields of `protocol/messages.py`, so that a JSON Schema made from a message says what
+they hold. Nothing is checked by them when a message is decoded.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Raw
+
+DIGITS: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+"""A number as JSON writes one (RFC 8259 section 6)."""
+
+SCHEMAS: Final = "#/components/schemas/"
+"""Where a schema is found in the description that the daemon publishes."""
+
+_LEVELS: Final = Meta(
+    description="Best first; each is `[price, quantity]`, the venue's digits as text.",
+    extra_json_schema={
+        "type": "array",
+        "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
+    },
+)
+
+
+class VenueObject(msgspec.Struct):
+    """The venue's own object, passed on as it came: named are the fields that are looked at, and others come too."""
+
+
+class PriceData(msgspec.Struct, rename="camel", gc=False):
+    """Binance's last price: `{"symbol":"BTCUSDT","price":"42150.50","priceChangePercent":"2.45"}`."""
+
+    symbol: str
+    price: str
+    price_change_percent: str
+
+
+class BookData(msgspec.Struct, rename="camel", gc=False):
+    """Binance's best levels: the venue's body, and the symbol that it lacks."""
+
+    symbol: str
+    last_update_id: int
+    bids: Annotated[Raw, _LEVELS]
+    asks: Annotated[Raw, _LEVELS]
+
+
+class OkxTicker(VenueObject):
+    """OKX's ticker object: every value is text; `ts` is in milliseconds since 1970, or empty."""
+
+    last: str
+    ts: str
+
+
+class DayTicker(VenueObject, rename="camel"):
+    """Binance's full 24 h ticker object: digits are text, times (ms since 1970) and counts are integers."""
+
+    symbol: str
+    last_price: str
+    price_change_percent: str
+    close_time: int
+
+
+class GlobalMarket(VenueObject):
+    """The `data` object of CoinGecko's `/global`; `updated_at` is in seconds since 1970."""
+
+    total_market_cap: dict[str, Any]
+    updated_at: int | None = None
+
+
+class Coin(VenueObject):
+    """A row of CoinGecko's `/coins/markets`; what is not named here may be null."""
+
+    id: str
+    symbol: str
+    name: str
+
+
+class TopCoins(msgspec.Struct):
+    """CoinGecko's `/coins/markets`: the list, best capitalised first."""
+
+    coins: list[Coin]
+
+
+class Trending(VenueObject):
+    """CoinGecko's `/search/trending` object."""
+
+    coins: list[dict[str, Any]]
+
+
+PRICES: Final = (PriceData, OkxTicker)
+"""What a `price_update` may hold: a venue's ticker each."""
+
+PAYLOADS: Final = (*PRICES, BookData, DayTicker, GlobalMarket, Coin, TopCoins, Trending)
+"""All of them."""
+
+
+def _held(*structs: type[msgspec.Struct]) -> Meta:
+    """The annotation of a field that holds one of these."""
+    references: list[dict[str, Any]] = [{"$ref": f"{SCHEMAS}{struct.__name__}"} for struct in structs]
+    return Meta(extra_json_schema=references[0] if len(references) == 1 else {"anyOf": references})
+
+
+NUMBER: Final = Meta(extra_json_schema={"type": "number"})
+PRICE: Final = _held(*PRICES)
+BOOK: Final = _held(BookData)
+DAY_TICKER: Final = _held(DayTicker)
+GLOBAL_MARKET: Final = _held(GlobalMarket)
+TOP_COINS: Final = _held(TopCoins)
+TRENDING: Final = _held(Trending)

@@ -1,0 +1,97 @@
+"""JSON Schemas of the Structs: what a message looks like, in a form that other programs read.
+
+Made, never written: a schema is what msgspec says of a Struct, its description the Struct's docstring, an `Attributes:`
+section of that the descriptions of the fields. So a schema says what the daemon's own encoder and decoder do. None of
+them forbids fields that it does not name, since later versions may add some.
+
+They keep to the common part of JSON Schema's draft 7, which AsyncAPI builds on, and 2020-12: either validator will do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from protocol.codes import CloseCode, ErrorCode
+from protocol.messages import Data
+from protocol.payloads import DIGITS, SCHEMAS, VenueObject
+
+Object: TypeAlias = dict[str, Any]
+"""A JSON object."""
+
+_PACKED_PRICE: Final = {
+    "type": "string",
+    "pattern": f"^{DIGITS}$",
+    "description": "The venue's digits as text: MessagePack has no decimal number, and none may pass through a float.",
+}
+
+
+def schemas(types: Iterable[type]) -> Object:
+    """A JSON Schema for each of these and for everything inside them, by name."""
+    found: dict[str, type] = {}
+    for each in types:
+        found.setdefault(each.__name__, each)
+    _, made = msgspec.json.schema_components(found.values(), ref_template=SCHEMAS + "{name}")
+    for struct in found.values():
+        if issubclass(struct, msgspec.Struct):
+            _explain(made[struct.__name__], struct)
+        if issubclass(struct, VenueObject):
+            made[struct.__name__]["additionalProperties"] = True
+    for codes in (ErrorCode, CloseCode):
+        made[codes.__name__] |= _meanings(codes)
+    for struct in (each for each in found.values() if issubclass(each, Data)):
+        schema = made[struct.__name__]
+        packed = {**schema["properties"], "price": _PACKED_PRICE}
+        made[schema_name(struct, packed=True)] = {
+            **schema,
+            "title": schema_name(struct, packed=True),
+            "properties": packed,
+        }
+    return made
+
+
+def _explain(schema: Object, struct: type[msgspec.Struct]) -> None:
+    """Put the docstring where it belongs: what it says of the fields to the fields."""
+    text, own = docstring(struct)
+    schema["description"] = text
+    fields: dict[str, str] = {}
+    for each in reversed(struct.__mro__):
+        fields |= docstring(each)[1]
+    for field, meaning in (fields | own).items():
+        described = schema["properties"].get(field, {"$ref": ""})
+        if "$ref" not in described:  # what stands beside a reference is not looked at in draft 7
+            described.setdefault("description", meaning)
+
+
+def docstring(of: type) -> tuple[str, dict[str, str]]:
+    """The text, and what its `Attributes:` section says of each field."""
+    text, _, section = (inspect.cleandoc(of.__doc__) if of.__doc__ else "").partition("\n\nAttributes:\n")
+    said = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+    return text.strip(), {name: " ".join(meaning.split()) for name, meaning in said}
+
+
+def _meanings(codes: type[ErrorCode | CloseCode]) -> Object:
+    """What each code means, for people (the description) and for generators (`x-enum-...`)."""
+    meanings = {code: code.meaning for code in codes}
+    extra: Object = {}
+    if issubclass(codes, CloseCode):
+        extra = {"x-enum-may-reconnect": [code.may_reconnect for code in codes]}
+        back = {True: "Come back.", False: "Do not come back unchanged."}
+        meanings = {code: f"{code.meaning} {back[code.may_reconnect]}" for code in codes}
+    lines = "\n".join(f"* `{code}`: {meaning}" for code, meaning in meanings.items())
+    return {
+        "description": f"{docstring(codes)[0]}\n\n{lines}",
+        "enum": [code.value for code in codes],  # in the order of the lists below; msgspec sorts them
+        "x-enum-varnames": [code.name for code in codes],
+        "x-enum-descriptions": list(meanings.values()),
+        **extra,
+    }
+
+
+def schema_name(struct: type[msgspec.Struct], *, packed: bool) -> str:
+    """Under which name its schema stands. Data messages have another one in MessagePack, for their `price`."""
+    return f"Packed{struct.__name__}" if packed and issubclass(struct, Data) else struct.__name__

@@ -1,0 +1,140 @@
+"""`daemon.terminal_table`: what is seen of what was told."""
+
+import io
+
+import pytest
+from msgspec import UNSET, Raw
+from rich.console import Console
+
+from daemon.client import Gap, Lagged, Lost, OrderbookUpdate, PriceUpdate, Received, Reconnecting, Resumed, Status, Test
+from daemon.terminal import clean
+from daemon.terminal_table import Sheet, seconds, words
+
+STAMP = "2025-12-08T16:30:45.123Z"
+
+
+def _status(channel: str, state: str = "live", reason: str = "") -> Status:
+    return Status(timestamp=STAMP, connector_id=channel, state=state, since=STAMP, reason=reason)  # type: ignore[arg-type]
+
+
+def _price(digits: str, instrument: str = "BTC/USDT", channel: str = "bitcoinprice", seq: int = 1) -> PriceUpdate:
+    return PriceUpdate(
+        connector_id=channel,
+        exchange="okx",
+        instrument=instrument or UNSET,
+        price=Raw(digits.encode()),
+        timestamp=STAMP,
+        seq=seq,
+        prev_seq=0,
+        received_ms=100_000,
+        data=Raw(b"{}"),
+    )
+
+
+def _drawn(sheet: Sheet, now_s: float = 0.0, wall_s: float = 100.0, rows: int = 20, *, styled: bool = False) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=100, force_terminal=styled, color_system="standard" if styled else None)
+    console.print(sheet.draw(now_s, wall_s, rows))
+    return file.getvalue()
+
+
+def _sheet(*received: Received) -> Sheet:
+    sheet = Sheet("tickerd 1", ahead_s=0.0)
+    for each in received:
+        sheet.take(each, 0.0)
+    return sheet
+
+
+def test_a_row_has_the_venues_digits_the_age_and_the_state() -> None:
+    sheet = _sheet(_status("bitcoinprice"), _price("42150.50"))
+    for wall_s, age in ((102.5, "2.5 s"), (165.0, "1:05 min")):
+        row = _drawn(sheet, wall_s=wall_s).splitlines()[2]
+        assert row.split() == ["bitcoinprice", "BTC/USDT", "42150.50", *age.split(), "live"]
+
+
+def test_ages_are_by_the_daemons_clock() -> None:
+    sheet = Sheet("x", ahead_s=3.0)
+    sheet.take(_price("1"), 0.0)
+    assert " 3.0 s" in _drawn(sheet, wall_s=100.0)
+
+
+def test_a_change_flashes_and_fades() -> None:
+    sheet = _sheet(_price("9.50"))
+    sheet.take(_price("10.50"), 1.0)
+    flashing = _drawn(sheet, 1.5, styled=True)
+    assert "\x1b[1;32m▲" in flashing
+    faded = _drawn(sheet, 3.0, styled=True)
+    assert "▲" in faded
+    assert "\x1b[1;32m" not in faded
+    sheet.take(_price("9.75"), 3.0)
+    assert "\x1b[1;31m▼" in _drawn(sheet, 3.1, styled=True)
+
+
+def test_a_book_shows_its_best_prices() -> None:
+    book = OrderbookUpdate(
+        connector_id="books",
+        exchange="binance",
+        instrument="BTC/USDT",
+        timestamp=STAMP,
+        seq=1,
+        prev_seq=0,
+        received_ms=1,
+        data=Raw(b'{"bids":[["1.10","3"],["1.00","4"]],"asks":[]}'),
+    )
+    assert "1.10 / -" in _drawn(_sheet(book))
+
+
+def test_a_channel_without_a_message_shows_its_state_and_why() -> None:
+    drawn = _drawn(_sheet(_status("ethprice", "down", "OKX does not serve this address")))
+    assert "ethprice" in drawn
+    assert "down OKX does not serve this address" in drawn
+
+
+def test_the_first_line_tells_of_the_connection() -> None:
+    sheet = _sheet(_price("1"))
+    sheet.take(Reconnecting("closed with 1001 stopping", 1001, 2.0), 10.0)
+    assert "reconnecting in 1.5 s: closed with 1001 stopping" in _drawn(sheet, 10.5)
+    sheet.take(Resumed(3.0, restarted=False), 13.0)
+    assert "resumed after 3.0 s: nothing was lost" in _drawn(sheet, 13.0)
+    assert "resumed" not in _drawn(sheet, 30.0)
+
+
+def test_what_does_not_fit_is_counted() -> None:
+    sheet = _sheet(*(_price("1", f"A{number}/USDT") for number in range(10)))
+    drawn = _drawn(sheet, rows=4)
+    assert [f"A{number}/USDT" in drawn for number in range(10)] == [True] * 3 + [False] * 7
+    assert "7 more rows do not fit" in drawn
+    assert "more rows" not in _drawn(sheet, rows=10)
+
+
+def test_texts_from_outside_are_neither_markup_nor_commands() -> None:
+    drawn = _drawn(_sheet(_status("[bold]x[/bold]", "down", "\x1b[2J\u202e[red]y\nz")))
+    assert "[bold]x[/bold]" in drawn
+    assert r"\x1b[2J\u202e[red]y\nz" in drawn
+    assert clean("a" * 400, 10) == "aaaaaaaaa…"
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Lagged(timestamp=STAMP, missed=3, from_seq=1, to_seq=9), "lagged: 3 messages were missed; the newest follow"),
+        (Lost(("a", "b"), {"a": 2}, "too old"), "lost (2 messages) of a, b: too old"),
+        (Lost(("a",), {}, "another epoch"), "lost of a: another epoch"),
+        (Gap("a", "BTC/USDT", 3, 9), "gap: a BTC/USDT between 3 and 9"),
+        (Test(timestamp=STAMP, message="hello\x07"), r"test: hello\x07"),
+        (Resumed(1.0, restarted=True), "resumed after 1.0 s: the daemon was restarted"),
+        (Resumed(1.0, restarted=True, lost=("a",)), "resumed after 1.0 s: messages of a were lost"),
+    ],
+)
+def test_every_event_has_words(event: Lagged | Lost | Gap | Test | Resumed, said: str) -> None:
+    assert words(event) == said
+
+
+def test_ages_are_short() -> None:
+    assert [seconds(age_s) for age_s in (0.04, 59.9, 60, 3599, 7260)] == [
+        "0.0 s",
+        "59.9 s",
+        "1:00 min",
+        "59:59 min",
+        "2:01 h",
+    ]

@@ -1,0 +1,226 @@
+"""SIGHUP: another configuration for a daemon that runs, with clients connected all the while."""
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.daemon.serving import certificate
+from tests.process.running import Process, tickerd, wait_ready
+
+SOON_S = 10.0
+
+
+@contextmanager
+def configured(folder: Path) -> Iterator[tuple[Process, Path, str]]:
+    """A daemon before simulated venues, its configuration file, and what that says at first."""
+    file = folder / "tickerd.toml"
+    with tickerd("simulate", "--config-out", str(file)) as venues:
+        assert venues.port
+        text = file.read_text() + "\n[server]\nport = 0\nhost = '127.0.0.1'\n"
+        file.write_text(text)
+        with tickerd("run", "--config", str(file)) as daemon:
+            wait_ready(daemon.port)
+            yield daemon, file, text
+
+
+def reload(daemon: Process, file: Path, text: str, said: str = "reloaded;") -> str:
+    """Write the file, send SIGHUP, and return the line of the log that holds `said`, new since then."""
+    file.write_text(text)
+    before = len(daemon.lines)
+    daemon.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + SOON_S
+    while time.monotonic() < deadline:
+        for line in daemon.lines[before:]:
+            if said in line:
+                return line
+        time.sleep(0.02)
+    raise AssertionError(f"no line with {said!r}: {daemon.lines[before:]}")
+
+
+def states(port: int) -> dict[str, dict[str, Any]]:
+    channels = json.loads(httpx.get(f"http://127.0.0.1:{port}/channels").content)["channels"]
+    return {channel["name"]: channel for channel in channels}
+
+
+def until(websocket: ClientConnection, **fields: object) -> dict[str, Any]:
+    """Read on to the first message with these fields."""
+    deadline = time.monotonic() + SOON_S
+    while time.monotonic() < deadline:
+        message: dict[str, Any] = json.loads(websocket.recv(SOON_S))
+        if all(message.get(name) == value for name, value in fields.items()):
+            return message
+    raise AssertionError(f"no message with {fields}")
+
+
+@contextmanager
+def listen(port: int, *channels: str) -> Iterator[ClientConnection]:
+    with connect(f"ws://127.0.0.1:{port}/ws") as websocket:
+        until(websocket, type="welcome")
+        websocket.send(json.dumps({"type": "subscribe", "channels": list(channels)}))
+        until(websocket, type="subscribed")
+        yield websocket
+
+
+def test_channels_come_and_go_and_clients_stay(tmp_path: Path) -> None:
+    with configured(tmp_path) as (daemon, file, text), listen(daemon.port, "*") as client:
+        binance = states(daemon.port)["binance_prices"]["since"]
+        changed = text + (
+            "\n[channels.ethprice]\nenabled = false\n"
+            '\n[channels.solprice]\nconnector = "okx"\ninstrument = "SOL/USDT"\n'
+        )
+        line = reload(daemon, file, changed)
+        assert line.endswith("venues that began anew: okx")
+        removed = until(client, type="status", connector_id="ethprice", state="down")
+        assert removed["reason"] == "taken out of the configuration"
+        anew = until(client, type="status", connector_id="bitcoinprice", state="connecting")
+        assert anew["reason"] == "the configuration was changed"
+        until(client, type="status", connector_id="bitcoinprice", state="live")
+        until(client, type="price_update", connector_id="bitcoinprice")
+        now = states(daemon.port)
+        assert "ethprice" not in now
+        assert now["binance_prices"]["since"] == binance, "a venue that did not change was disturbed"
+        # The same client, the same connection: the new channel can be had, the old one cannot.
+        client.send('{"type":"subscribe","channels":["solprice","ethprice"],"id":5}')
+        assert until(client, type="error", id=5)["code"] == "unknown_channel"
+        assert until(client, type="subscribed", id=5)["channels"] == ["solprice"]
+        until(client, type="price_update", connector_id="solprice", instrument="SOL/USDT")
+        assert httpx.get(f"http://127.0.0.1:{daemon.port}/snapshot/ethprice").status_code == 404
+        gaps = json.loads(httpx.get(f"http://127.0.0.1:{daemon.port}/gaps").content)["gaps"]
+        assert all(gap["end"] is not None for gap in gaps if gap.get("channel") == "ethprice")
+        # And back again: who was subscribed before still is.
+        reload(daemon, file, text)
+        until(client, type="price_update", connector_id="ethprice")
+        assert "solprice" not in states(daemon.port)
+        assert daemon.stop() == 0
+    assert not any("Traceback" in line for line in daemon.lines), daemon.lines
+
+
+def test_a_channel_that_is_about_another_instrument_shows_nothing_of_the_old_one(tmp_path: Path) -> None:
+    with configured(tmp_path) as (daemon, file, text):
+        reload(daemon, file, text + '\n[channels.bitcoinprice]\ninstrument = "SOL/USDT"\n')
+        wait_ready(daemon.port)
+        snapshot = json.loads(httpx.get(f"http://127.0.0.1:{daemon.port}/snapshot/bitcoinprice").content)
+        assert [message["instrument"] for message in snapshot["messages"]] == ["SOL/USDT"]
+
+
+def test_a_wrong_file_is_reported_and_changes_nothing(tmp_path: Path) -> None:
+    with configured(tmp_path) as (daemon, file, text), listen(daemon.port, "bitcoinprice") as client:
+        before = {name: state["since"] for name, state in states(daemon.port).items()}
+        for mistake, said in (
+            ("\n[limits]\nclients = 0\n", "limits.clients"),
+            ("\n[limits\n", "tickerd.toml"),
+            ("\n[channels.x]\nconnector = 'kraken'\n", "channels.x.connector"),
+        ):
+            line = reload(daemon, file, text + mistake, "not reloaded")
+            assert said in line
+            assert " ERROR " in line
+            assert "the old configuration stays" in line
+        file.unlink()
+        daemon.process.send_signal(signal.SIGHUP)
+        until(client, type="price_update")
+        assert {name: state["since"] for name, state in states(daemon.port).items()} == before
+        assert reload(daemon, file, text).endswith("venues that began anew: none")
+        assert daemon.stop() == 0
+    assert not any("Traceback" in line for line in daemon.lines), daemon.lines
+
+
+def test_limits_origins_and_the_level_of_the_log_change_for_who_comes_next(tmp_path: Path) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    with configured(tmp_path) as (daemon, file, text), listen(daemon.port, "bitcoinprice") as client:
+        url = f"http://127.0.0.1:{daemon.port}/ws"
+        reload(daemon, file, text + "origins = ['https://example.org']\n[limits]\nclients = 1\n")
+        refused = httpx.get(url, headers=upgrade)
+        assert refused.status_code == 503
+        assert "all 1 places" in refused.json()["message"]
+        assert httpx.get(url, headers=upgrade | {"Origin": "https://example.net"}).status_code == 403
+        assert httpx.get(url, headers=upgrade | {"Origin": "https://example.org"}).status_code == 503
+        until(client, type="price_update")
+        # A key that is only looked at once is named, and everything else is done.
+        quiet = text.replace("port = 0", "port = 1") + "\n[log]\nlevel = 'warning'\n"
+        assert " WARNING " in reload(daemon, file, quiet, "server.port has changed: that takes a restart")
+        with listen(daemon.port, "bitcoinprice") as another:
+            until(another, type="price_update")
+        assert daemon.stop() == 0
+
+
+def test_a_renewed_certificate_is_shown_to_who_comes_next(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    pem, key = certificate(old)
+    file = tmp_path / "tickerd.toml"
+    with tickerd("simulate", "--config-out", str(file)) as venues:
+        assert venues.port
+        text = file.read_text() + f"\n[server]\nport = 0\nhost = '127.0.0.1'\ncertificate = '{pem}'\nkey = '{key}'\n"
+        file.write_text(text)
+        with tickerd("run", "--config", str(file)) as daemon:
+            port = daemon.port
+            trusting_old = ssl.create_default_context(cafile=str(pem))
+            with connect(f"wss://localhost:{port}/ws", ssl=trusting_old) as client:
+                until(client, type="welcome")
+                for name, made in zip((pem, key), certificate(new), strict=True):
+                    os.replace(made, name)
+                trusting_new = ssl.create_default_context(cafile=str(pem))
+                reload(daemon, file, text)
+                with connect(f"wss://localhost:{port}/ws", ssl=trusting_new) as another:
+                    until(another, type="welcome")
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    connect(f"wss://localhost:{port}/ws", ssl=trusting_old)
+                client.send('{"type":"ping","id":1}')
+                until(client, type="pong", id=1)
+                pem.write_text("not a certificate")
+                assert "server.certificate" in reload(daemon, file, text, "not reloaded")
+                with connect(f"wss://localhost:{port}/ws", ssl=trusting_new) as another:
+                    until(another, type="welcome")
+            assert daemon.stop() == 0
+    assert not any("Traceback" in line for line in daemon.lines), daemon.lines
+
+
+def test_a_storm_of_reloads_and_a_stop_in_its_midst_end_well(tmp_path: Path) -> None:
+    with configured(tmp_path) as (daemon, file, text), listen(daemon.port, "*") as client:
+        other = text + "\n[channels.ethprice]\nenabled = false\n[connectors.binance]\nlevels = 5\n"
+        for turn in range(40):
+            file.write_text(other if turn % 2 else text)
+            daemon.process.send_signal(signal.SIGHUP)
+            time.sleep(0.02)
+        daemon.process.send_signal(signal.SIGTERM)
+        for _ in client:
+            pass
+        assert client.close_code == 1001
+        assert daemon.wait() == 0
+    assert not any("Traceback" in line for line in daemon.lines), daemon.lines
+
+
+def test_a_terminal_that_is_closed_stops_a_daemon_in_the_foreground(tmp_path: Path) -> None:
+    file = tmp_path / "tickerd.toml"
+    with tickerd("simulate", "--config-out", str(file)) as venues:
+        assert venues.port
+        file.write_text(file.read_text() + "\n[server]\nport = 0\n")
+        master, terminal = os.openpty()
+        command = [sys.executable, "-m", "daemon", "run", "--config", str(file)]
+        with subprocess.Popen(
+            command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        ) as process:
+            os.close(terminal)
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"listening")
+            os.close(master)
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(SOON_S) == 0
