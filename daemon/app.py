@@ -107,10 +107,6 @@ async def _serve(
         files = raise_descriptor_limit(clients + FILES_BESIDE_CLIENTS)
         listeners = passed_listeners(os.environ) or await open_listeners(config.server)
         _log.info("room for %d clients: %d open files are allowed, %d connections may wait", clients, files, backlog)
-        hosts = [listener.socket.getsockname()[0] for listener in listeners]
-        encrypted = bool(config.server.certificate or config.server.trusted_proxies)
-        for warning in access.exposure(hosts, tokens=bool(config.tokens), encrypted=encrypted):
-            _log.warning("%s", warning)
         failed = stopping = False
         try:
             async with trio.open_nursery() as root:
@@ -197,6 +193,7 @@ class Daemon:
         self._reread = reread
         self._doorbell, self._rung = trio.open_memory_channel[None](1)
         self._reloading = trio.CancelScope()
+        self._hosts: list[str] = []
 
     async def start(self, root: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
         """Start everything in the root nursery; returns when clients are let in and the connectors run."""
@@ -210,6 +207,8 @@ class Daemon:
         await root.start(self.fleet.run)
         for venue, connectors in self._crews.items():
             self.fleet.start(venue, connectors, self.config.supervisor)
+        self._hosts = [listener.socket.getsockname()[0] for listener in listeners]
+        self._warn_if_exposed()
         root.start_soon(self._reload_when_asked)
         await root.start(publish_status, self.notifier, self.hub)
         if self.notifier.watchdog_s is not None:
@@ -220,6 +219,12 @@ class Daemon:
         """By connector: how many of its venue's frames could not be read."""
         feeds = [connector for connector in self.fleet.connectors if isinstance(connector, Feed)]
         return {feed.name: feed.statistics().unreadable for feed in feeds}
+
+    def _warn_if_exposed(self) -> None:
+        config = self.config
+        encrypted = bool(config.server.certificate or config.server.trusted_proxies)
+        for warning in access.exposure(self._hosts, tokens=bool(config.tokens), encrypted=encrypted):
+            _log.warning("%s", warning)
 
     def ask_to_reload(self) -> None:
         """Read the configuration again, soon. Asking twice before it is done is asking once more, and not oftener."""
@@ -280,6 +285,7 @@ class Daemon:
         self.sessions.revoke(partial(access.ending, terms.tokens))
         raise_descriptor_limit(config.limits.clients + FILES_BESIDE_CLIENTS)
         logging.getLogger().setLevel(config.log.level.upper())
+        self._warn_if_exposed()
 
     async def stop(self, root: trio.CancelScope) -> None:
         """Stop in order, within the grace period, and then end everything.

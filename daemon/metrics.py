@@ -35,7 +35,6 @@ from connectors.histogram import Histogram
 from connectors.poller import Poller
 from daemon.archive import Archive
 from daemon.board import Source
-from daemon.client_counts import CLOSE_CODES
 from daemon.fleet import Fleet
 from daemon.front_door import FrontDoor
 from daemon.hub import Hub, Item
@@ -44,6 +43,7 @@ from daemon.logs import dropped_count
 from daemon.process_usage import process_usage
 from daemon.request import Request, Response
 from daemon.session import Sessions
+from daemon.session_counts import CLOSE_CODES
 from daemon.watch import Watch
 from protocol.codes import ErrorCode
 from protocol.messages import Format

@@ -26,7 +26,6 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from daemon import subscription
-from daemon.client_counts import ClientCounts
 from daemon.client_stream import ClientStream
 from daemon.connected import ConnectedClient
 from daemon.connected import SessionLimits as SessionLimits
@@ -34,6 +33,7 @@ from daemon.front_door import Upgrade
 from daemon.http import ALWAYS
 from daemon.hub import Hub
 from daemon.loan import Loan
+from daemon.session_counts import ClientCounts
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
 from protocol.frames import close_frame, ping_frame

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,7 +135,8 @@ def test_a_token_that_is_taken_away_closes_its_clients(tmp_path: Path) -> None:
         assert venues.port
         plain = config.read_text()
         config.write_text(plain + CONFIG)
-        with tickerd("run", "--config", str(config), environ={"TICKERD_SERVER__PORT": "0"}) as process:
+        environ = {"TICKERD_SERVER__PORT": "0", "TICKERD_SERVER__HOST": "0.0.0.0"}
+        with tickerd("run", "--config", str(config), environ=environ) as process:
             url = f"ws://127.0.0.1:{process.port}/ws?token="
             with connect(url + GOOD) as partner, connect(url + WEAK) as weak:
                 assert json.loads(partner.recv(timeout=10))["type"] == "welcome"
@@ -150,6 +152,16 @@ def test_a_token_that_is_taken_away_closes_its_clients(tmp_path: Path) -> None:
                 assert {json.loads(weak.recv(timeout=10))["type"] for _ in range(2)} == {"welcome", "pong"}
             with pytest.raises(InvalidStatus):
                 connect(url + GOOD)
+            # Without the last one everybody may come, and the log says so again.
+            assert not any("without tokens" in line for line in process.lines)
+            config.write_text(plain)
+            process.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 10
+            while not any("without tokens" in line for line in process.lines):
+                assert time.monotonic() < deadline, process.lines
+                time.sleep(0.02)
+            with connect(url.partition("?")[0]) as anybody:
+                assert json.loads(anybody.recv(timeout=10))["type"] == "welcome"
 
 
 def test_it_is_warned_of_where_everybody_can_reach_it() -> None:
