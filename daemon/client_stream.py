@@ -100,11 +100,12 @@ class ClientStream(trio.abc.Stream):
             self.on_blocked()
 
     def write_now(self, data: bytes | memoryview) -> int:
-        """How many of the bytes the socket took without waiting. To be called only while nothing is pending.
+        """How many of the bytes the socket took without waiting: none while something is pending, which goes first.
 
         A broken connection takes nothing, and says so to whoever flushes next.
         """
-        if self.fd < 0:
+        if self.fd < 0 or self.pending:
+            self.full = True
             return 0
         try:
             written = os.write(self.fd, data)

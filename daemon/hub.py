@@ -246,7 +246,7 @@ class Hub:
             self._fall_behind(subscriber, self.tape.head, (), 0)
 
     def advance(self, subscriber: Subscriber) -> bool:
-        """Write what is next for a client that is behind; its socket is writable, and nothing is pending.
+        """Write what is next for a client that is behind; its socket is writable, as far as is known.
 
         Returns:
             False where it has caught up and is written to directly from now on; there is no checkpoint between that

@@ -38,7 +38,7 @@ class Sink(Protocol):
         ...
 
     def write_now(self, data: bytes) -> int:
-        """How many bytes the socket takes without waiting."""
+        """How many bytes the socket takes without waiting; none while something is pending."""
         ...
 
     def settle(self, frames: Sequence[bytes], written: int) -> int:

@@ -593,3 +593,19 @@ async def test_a_broken_connection_says_so_to_whoever_flushes_though_nothing_is_
         assert stream.write_now(b"into the void") == 0
         with trio.fail_after(2), pytest.raises(trio.BrokenResourceError):
             await stream.flush()
+
+
+async def test_nothing_is_written_past_what_is_pending_though_the_socket_takes_bytes_again() -> None:
+    async with connected(small=True) as (stream, near):
+        posted = fill(stream)
+        left = sum(map(len, stream.pending))
+        await exactly(near, len(posted) - left)
+        with trio.fail_after(SOON_S):
+            await trio.lowlevel.wait_writable(near.socket)
+        assert stream.write_now(b"past it") == 0
+        assert stream.full, "whoever catches up would not flush"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.flush)
+            assert await exactly(near, left) == b"x" * left
+        assert stream.write_now(b"behind it") == len(b"behind it")
+        assert await exactly(near, 9) == b"behind it"

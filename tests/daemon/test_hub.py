@@ -1,6 +1,7 @@
 """Passes, groups, falling behind and catching up, one at a time; `test_fan_out.py` has them all at once."""
 
 import json
+import math
 
 import pytest
 import trio
@@ -8,7 +9,7 @@ import trio
 from connectors.base import Event, StateChange
 from daemon.hub import Hub, Item, Pace
 from daemon.tape import STATUS
-from protocol.messages import Error, Format, Lagged, PriceUpdate, Status, Test
+from protocol.messages import Error, Format, Lagged, Pong, PriceUpdate, Status, Test
 from tests.daemon.sink import CATALOGUE, START_MS, Fan
 
 A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
@@ -231,3 +232,21 @@ async def test_the_rest_after_a_pass_has_a_bound(fan: Fan, autojump_clock: trio.
     began_s = trio.current_time()
     assert await passes_of(fan, Pace(1, 1e9, 0.25), one, one) == 2
     assert trio.current_time() - began_s == pytest.approx(0.25), "nobody waits for the rest after the last pass"
+
+
+@pytest.mark.parametrize("format", [Format.JSON, Format.MSGPACK])
+def test_an_answer_that_is_torn_between_two_stretches_of_a_catch_up_stays_whole(format: Format) -> None:
+    fan = Fan()
+    client = fan.connect(format)
+    client.subscribe("a")
+    client.messages()
+    client.sink.room = 0
+    fan.publish(A, A)
+    # The catch-up task has just written a whole stretch and is about to go on, when the session answers a command.
+    client.sink.room = 10
+    client.subscriber.say(Pong(timestamp="2025-12-08T16:30:45.123Z", id=7))
+    assert client.sink.pending
+    client.sink.room = math.inf
+    assert fan.hub.advance(client.subscriber)
+    client.catch_up()
+    assert [type(message) for message in client.messages()] == [Pong, PriceUpdate, PriceUpdate]

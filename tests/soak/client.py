@@ -22,7 +22,10 @@ SETTLE_S: Final = 4.0
 """For so long a client listens at least before it takes its leave."""
 
 PATIENCE_S: Final = 12.0
-"""For so long at most: what was published before must have come."""
+"""For so long no message comes: what was published before must have come."""
+
+DRAIN_S: Final = 60.0
+"""For so long at most: a client with a small window that has stalled takes what is kept for it slowly."""
 
 _WELCOME_S: Final = 20.0
 _END_S: Final = 8.0
@@ -132,6 +135,7 @@ class Client:
         while (left_s := end_s - trio.current_time()) > 0:
             await listener.listen(min(left_s, dice.expovariate(0.7)))
             deed = self._draw(_DEEDS)
+            listener.session.deeds.append((trio.current_time(), f"{deed} after seq {listener.newest}"))
             self._tally.deeds[deed] += 1
             match deed:
                 case "subscribe":
@@ -224,8 +228,12 @@ class Client:
         """
         head = self._reference.head
         listener.connection.widen()
-        end_s = trio.current_time() + PATIENCE_S
+        began_s = listener.heard_s = trio.current_time()
+        listener.session.deeds.append((began_s, f"settle from seq {listener.newest} to {head}"))
         await listener.listen(SETTLE_S)
-        while listener.taken and listener.newest <= head and (left_s := end_s - trio.current_time()) > 0:
-            await listener.listen(min(left_s, 0.5))
+        while listener.taken and listener.newest <= head:
+            if trio.current_time() > min(listener.heard_s + PATIENCE_S, began_s + DRAIN_S):
+                break
+            await listener.listen(0.5)
+        listener.session.deeds.append((trio.current_time(), f"settled at seq {listener.newest}"))
         listener.session.complete_to = head

@@ -62,6 +62,7 @@ class Listener:
         naughty: Whether the client did something that may be held against it.
         closed_by_daemon: The close code, 0 without one; None while it is open, or the client ended it.
         newest: `seq` of the message that came last.
+        heard_s: When that was.
         counts: How many of each type of control message came.
     """
 
@@ -76,6 +77,7 @@ class Listener:
         self.closed_by_daemon: int | None = None
         self.counts: dict[str, int] = {}
         self.newest = 0
+        self.heard_s = trio.current_time()
         self._dice = dice
         self._sound: set[str] = set()
         self._asked: dict[int, tuple[str, Asked | None]] = {}
@@ -151,7 +153,11 @@ class Listener:
         return tuple(text for number, (text, _) in self._asked.items() if number not in self._answered)
 
     def _hear(self, payload: bytes) -> None:
-        heard = self._decode(payload)
+        try:
+            heard = self._decode(payload)
+        except msgspec.DecodeError as error:
+            self.session.remarks.append(f"{len(payload)} bytes that are no message: {error}")
+            raise EndedError(0, "what came cannot be read") from None
         if heard.prev_seq >= 0:
             self.data(heard, payload)
             return
@@ -180,7 +186,7 @@ class Listener:
     def data(self, heard: Heard, payload: bytes) -> None:
         """A data message."""
         channel = heard.connector_id
-        self.newest = heard.seq
+        self.newest, self.heard_s = heard.seq, trio.current_time()
         self.session.got((channel, heard.instrument), heard.seq, heard.prev_seq, hash(payload))
         if channel in self._sound:
             self.positions[channel] = heard.seq

@@ -78,6 +78,7 @@ class Session:
         complete_to: Everything up to this position must have come; None where the client left too soon to say so.
         unanswered: Commands that got no answer though there was time for one.
         remarks: What was wrong beside the messages: an internal error, a close that nothing explains.
+        deeds: What the client did, with `trio.current_time()`: shown where something is wrong.
     """
 
     def __init__(self, client: int, number: int, format: Format) -> None:
@@ -87,6 +88,7 @@ class Session:
         self.complete_to: int | None = None
         self.unanswered: tuple[str, ...] = ()
         self.remarks: list[str] = []
+        self.deeds: list[tuple[float, str]] = []
         self._names: list[Topic] = []
         self._index: dict[Topic, int] = {}
         self._topics = array("H")

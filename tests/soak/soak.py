@@ -94,6 +94,11 @@ def soak(plan: Plan, folder: Path) -> Result:
     checker = Checker(reference)
     for client in clients:
         checker.client(client.sessions)
+    offenders = {(offence.client, offence.session) for offence in checker.offences}
+    for session in (session for client in clients for session in client.sessions):
+        if (session.client, session.number) in offenders:
+            record = "\n".join(map(repr, [*session.deeds, *session.entries(), session.complete_to]))
+            (folder / f"client-{session.client}-{session.number}.txt").write_text(record, encoding="utf-8")
     result.clients, result.sessions, result.messages = len(clients), checker.sessions, checker.messages
     result.offences, result.explained = checker.offences, dict(checker.explained)
     result.witnessed, result.faults = reference.channels(), dict(faults.played)
