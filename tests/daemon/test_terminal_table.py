@@ -9,12 +9,13 @@ from rich.console import Console
 from daemon.client import Gap, Lagged, Lost, OrderbookUpdate, PriceUpdate, Received, Reconnecting, Resumed, Status, Test
 from daemon.terminal import clean
 from daemon.terminal_table import Sheet, seconds, words
+from protocol.messages import State
 
 STAMP = "2025-12-08T16:30:45.123Z"
 
 
-def _status(channel: str, state: str = "live", reason: str = "") -> Status:
-    return Status(timestamp=STAMP, connector_id=channel, state=state, since=STAMP, reason=reason)  # type: ignore[arg-type]
+def _status(channel: str, state: State = "live", reason: str = "") -> Status:
+    return Status(timestamp=STAMP, connector_id=channel, state=state, since=STAMP, reason=reason)
 
 
 def _price(digits: str, instrument: str = "BTC/USDT", channel: str = "bitcoinprice", seq: int = 1) -> PriceUpdate:

@@ -18,8 +18,9 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 
-TINY_BYTES: Final = 4096
-"""A receive buffer that is full soon after its owner stops reading."""
+TINY_BYTES: Final = 16_384
+"""A receive buffer that makes its client slow. With much less the kernel throws away what it had room for a moment ago
+(TCPRcvQDrop in /proc/net/netstat), and a retransmission after a long stall comes later than anybody here waits."""
 
 _WIDE_BYTES: Final = 262_144
 _RECEIVE_BYTES: Final = 65_536
