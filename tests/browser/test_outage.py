@@ -16,7 +16,7 @@ SERIES = "market.prices.get('BTC/USDT okx').series"
 
 
 def _wait_moving(look: Look) -> None:
-    """Until the OKX price comes in, and the page has all that it loads at first: of a load cut short there is a line."""
+    """Until the OKX price comes in, and the page has all that it loads at first: a load cut short makes a line."""
     look.page.wait_for_load_state("networkidle")
     count = look.market("market.channel('bitcoinprice').count")
     look.wait("(n) => import('/market.js').then((market) => market.channel('bitcoinprice').count > n + 1)", count)
