@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from connectors.base import Event, PayloadError
-from connectors.histogram import Histogram
+from connectors.metric import Histogram
 
 T = TypeVar("T")
 

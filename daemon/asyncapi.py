@@ -19,6 +19,7 @@ from msgspec import Raw
 from daemon.access import is_guarded
 from daemon.gap_report import MOST as MOST_GAPS
 from daemon.http import Request, Response
+from protocol.answers import ChannelList, GapList, Health, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
 from protocol.commands import LEAST_INTERVAL_MS, MOST_INTERVAL_MS
@@ -39,7 +40,6 @@ from protocol.messages import (
     Unsubscribed,
 )
 from protocol.payloads import PAYLOADS
-from protocol.reports import ChannelList, GapList, Health, Readiness, Snapshot, TestRequest
 from protocol.schemas import Object, docstring, schema_name, schemas
 
 Message: TypeAlias = type[msgspec.Struct]

@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 
-from protocol.inbound import FrameMeter
+from protocol.frame_meter import FrameMeter
 
 _SEND_BUFFER_BYTES: Final = 512 * 1024
 """The kernel's send buffer (SO_SNDBUF): bytes belong on the tape, where newer ones can take their place."""

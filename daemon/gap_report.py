@@ -12,9 +12,9 @@ from typing import Final
 from daemon.clock import WallClock
 from daemon.http import Refused, Request
 from daemon.ledger import Gap, Ledger
+from protocol.answers import GapList, GapReport
 from protocol.channels import Catalogue
 from protocol.codes import ErrorCode
-from protocol.reports import GapList, GapReport
 
 DEFAULT_LIMIT: Final = 100
 MOST: Final = 1000

@@ -24,7 +24,7 @@ from typing import Final, get_args
 import msgspec
 
 from daemon.board import ChannelState
-from protocol.reports import Cause as Cause
+from protocol.answers import Cause as Cause
 
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 

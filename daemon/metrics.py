@@ -1,6 +1,6 @@
 """`GET /metrics`: what the daemon does and how it feels, for Prometheus.
 
-Nothing is measured here. Every component counts for itself, with integers and `connectors.histogram`; when somebody
+Nothing is measured here. Every component counts for itself, with integers and `connectors.metric`; when somebody
 asks, this file reads them. That costs nothing per client: what there is one of per client has been added up before.
 
 Labels are bounded: channels and connectors of the configuration, and codes, causes, states and formats from closed
@@ -31,7 +31,7 @@ from prometheus_client.registry import Collector
 
 from connectors.base import FAILURE_CAUSES, State
 from connectors.feed import Feed
-from connectors.histogram import Histogram
+from connectors.metric import Histogram
 from connectors.poller import Poller
 from daemon.archive import Archive
 from daemon.board import Source

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from connectors.histogram import Histogram
+from connectors.metric import Histogram
 
 BATCH_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Bounds for how many events a turn takes."""

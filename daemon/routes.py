@@ -22,11 +22,11 @@ from daemon.gap_report import gap_list
 from daemon.http import Refused, Request, Response
 from daemon.ledger import Ledger
 from daemon.page import FILES, Page
+from protocol.answers import ChannelList, ChannelReport, Health, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE
 from protocol.messages import Control, ServerInfo, TestResponse, encode
-from protocol.reports import ChannelList, ChannelReport, Health, Readiness, Snapshot, TestRequest
 
 
 class TapeView(Protocol):

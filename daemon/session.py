@@ -36,9 +36,9 @@ from daemon.loan import Loan
 from daemon.session_counts import ClientCounts
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
+from protocol.frame_meter import FrameMeter
 from protocol.frames import close_frame, ping_frame
 from protocol.grant import Grant
-from protocol.inbound import FrameMeter
 from protocol.messages import Goodbye, ServerInfo, Welcome
 from protocol.session import Close, Effect, Join, Leave, Reply, Session
 

@@ -18,8 +18,8 @@ from connectors.base import VenueUnavailable
 from connectors.dial import dial, parse_address
 from daemon.terminal import CommandFailed, Peer, clean
 from daemon.terminal_table import STYLES, seconds
+from protocol.answers import ChannelList, ChannelReport
 from protocol.messages import Error, Format, MessageError, decode_message
-from protocol.reports import ChannelList, ChannelReport
 
 _TIMEOUT_S: Final = 10.0
 _UNWRAPPED: Final = 1000

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import trio
 
-from connectors.histogram import Histogram
+from connectors.metric import Histogram
 from daemon.board import Board, Source, Verdict
 from daemon.crosscheck import CrossCheck, Quote, Terms
 from daemon.freshness import Freshness

@@ -1,7 +1,7 @@
 """Every server message, and how it is written; with `protocol/commands.py` the whole vocabulary.
 
 These two modules are the only place where wire names stand, with `protocol/payloads.py` (what `data`
-holds) and `protocol/reports.py` (the HTTP bodies). A field's name here is its name on the wire; names
+holds) and `protocol/answers.py` (the HTTP bodies). A field's name here is its name on the wire; names
 are final (additions are allowed, renames are not). One Struct serves both formats:
 
 * **JSON** (`tickerd.v1.json`, text frames). `price` and `data` are spliced in as the venue's own

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from protocol.channels import Catalogue
 from protocol.codes import ErrorCode
-from protocol.inbound import FrameMeter
+from protocol.frame_meter import FrameMeter
 from protocol.messages import Error, Format, encode_as
 from protocol.session import Close, Effect, Join, Leave, Limits, Reply, Session
 from tests.daemon.serving import CHANNELS, client_frame, handshake

@@ -26,7 +26,7 @@ from connectors.base import (
     VenueTimeout,
     VenueUnavailable,
 )
-from connectors.histogram import Histogram
+from connectors.metric import Histogram
 from daemon.board import Verdict
 from daemon.config import parse
 from daemon.fleet import Fleet

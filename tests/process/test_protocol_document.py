@@ -20,10 +20,10 @@ import pytest
 from websockets.sync.client import connect
 
 from daemon.settings import Limits
+from protocol.answers import Cause
 from protocol.codes import CloseCode, ErrorCode
 from protocol.commands import Command
 from protocol.messages import DATA_TYPES
-from protocol.reports import Cause
 from tests.process.described import Description, Json
 
 PATH = Path(__file__).resolve().parent.parent.parent / "protocol" / "PROTOCOL.md"

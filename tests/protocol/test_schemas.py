@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 from msgspec import Raw
 
+from protocol.answers import Cause, ChannelList, GapList, Health, Readiness, Snapshot, TestRequest
 from protocol.codes import CloseCode, ErrorCode
 from protocol.commands import Command
 from protocol.messages import (
@@ -26,7 +27,6 @@ from protocol.messages import (
     encode_as,
 )
 from protocol.payloads import PAYLOADS, BookData, PriceData
-from protocol.reports import Cause, ChannelList, GapList, Health, Readiness, Snapshot, TestRequest
 from protocol.schemas import docstring, schema_name, schemas
 
 REPORTS = (Health, Readiness, ChannelList, Snapshot, GapList, TestRequest)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.inbound import LEAST_FRAMES_BURST, LEAST_FRAMES_PER_S, FrameMeter
+from protocol.frame_meter import LEAST_FRAMES_BURST, LEAST_FRAMES_PER_S, FrameMeter
 
 TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 0x1, 0x2, 0x8, 0x9, 0xA, 0x0
 BURST = 30
