@@ -25,8 +25,8 @@ from connectors.base import (
     VenueThrottled,
     VenueUnavailable,
 )
-from connectors.poll import Answer, Budget, Outcome, Pause, Request, brief, read, spliced
-from connectors.poller import Host, Poller
+from connectors.poll.poller import Host, Poller
+from connectors.poll.venue import Answer, Budget, Outcome, Pause, Request, brief, read, spliced
 from protocol.channels import Channel
 from protocol.messages import number
 from protocol.payloads import BookData, PriceData

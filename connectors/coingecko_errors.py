@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from connectors.base import ConnectorError, PayloadError, VenueRefused, VenueThrottled, VenueUnavailable
-from connectors.poll import Answer, brief, read
+from connectors.poll.venue import Answer, brief, read
 
 VENUE: Final = "CoinGecko"
 

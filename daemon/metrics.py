@@ -32,7 +32,7 @@ from prometheus_client.registry import Collector
 from connectors.base import FAILURE_CAUSES, State
 from connectors.feed import Feed
 from connectors.metric import Histogram
-from connectors.poller import Poller
+from connectors.poll.poller import Poller
 from daemon.archive import Archive
 from daemon.board import Source
 from daemon.fleet import Fleet

@@ -23,8 +23,8 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.binance import BinancePoll, book, day, explain, prices, weight_pause
-from connectors.poll import Answer, Request
-from connectors.poller import Host, Poller
+from connectors.poll.poller import Host, Poller
+from connectors.poll.venue import Answer, Request
 from protocol.channels import Channel
 
 NOW_MS = 1_765_211_445_000

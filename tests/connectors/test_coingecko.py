@@ -20,8 +20,8 @@ from connectors.base import (
     StateChange,
 )
 from connectors.coingecko import ENDPOINTS, PLANS, CoinGeckoPoll, market, top, trending
-from connectors.poll import Answer
-from connectors.poller import Host, Poller
+from connectors.poll.poller import Host, Poller
+from connectors.poll.venue import Answer
 from protocol.channels import KINDS, Channel
 
 NOW_MS = 1_765_211_445_000

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from connectors.base import ConnectorError, VenueRefused, VenueUnavailable
 from connectors.coingecko_errors import explain
-from connectors.poll import Answer
+from connectors.poll.venue import Answer
 
 NOW_MS = 1_765_211_445_000
 SECRET = "CG-abcdefghijklmnop"

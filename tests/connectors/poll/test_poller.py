@@ -18,8 +18,8 @@ from connectors.base import (
     VenueRefused,
     VenueUnavailable,
 )
-from connectors.poll import Answer, Outcome, Pause, Request
-from connectors.poller import MAX_BODY_BYTES, Host, Poller
+from connectors.poll.poller import MAX_BODY_BYTES, Host, Poller
+from connectors.poll.venue import Answer, Outcome, Pause, Request
 from protocol.channels import Channel
 
 START_MS = 1_765_211_445_000

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import VenueUnavailable
-from connectors.pacing import LONGEST_PAUSE_S, Gate, Schedule
+from connectors.poll.schedule import LONGEST_PAUSE_S, Gate, Schedule
 
 
 @given(

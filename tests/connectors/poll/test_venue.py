@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import PayloadError
-from connectors.poll import LONGEST_LIFETIME_S, Answer, brief, read, spliced
+from connectors.poll.venue import LONGEST_LIFETIME_S, Answer, brief, read, spliced
 
 NOW_S = 1_765_211_445
 

@@ -30,8 +30,8 @@ from connectors.base import (
     VenueTimeout,
     VenueUnavailable,
 )
-from connectors.pacing import Gate, Schedule
-from connectors.poll import Answer, Outcome, Poll, PollStatistics, Request, brief
+from connectors.poll.schedule import Gate, Schedule
+from connectors.poll.venue import Answer, Outcome, Poll, PollStatistics, Request, brief
 from protocol.channels import Channel
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
