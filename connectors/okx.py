@@ -22,8 +22,8 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from connectors.base import Connector, Event, PayloadError
-from connectors.feed import Feed
-from connectors.feed_venue import (
+from connectors.push.feed import Feed
+from connectors.push.venue import (
     Ack,
     Control,
     FeedRules,

@@ -27,7 +27,7 @@ import trio
 
 from connectors import binance, coingecko, okx
 from connectors.base import Connector
-from connectors.feed import Feed
+from connectors.push.feed import Feed
 from daemon import access
 from daemon.admission import Admission
 from daemon.archive import Archive

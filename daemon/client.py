@@ -28,7 +28,7 @@ from urllib.parse import urlsplit, urlunsplit
 import trio
 
 from connectors.backoff import Backoff
-from connectors.dial import parse_address
+from connectors.push.dial import parse_address
 from daemon.client_events import ClientError as ClientError
 from daemon.client_events import CommandRefused as CommandRefused
 from daemon.client_events import Gap as Gap

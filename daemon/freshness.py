@@ -13,9 +13,9 @@ body, or one that the venue has confirmed, says for how long it may be repeated 
 plan's budget). After that, and the grace of a late message, repeats are silence.
 
 This is about a channel's data; whether the *connection* is mute, so that it has to be made anew, is for
-`connectors.pulse` to decide. The two agree by this rule: while a connector says itself that it is not connected, or
-that its channel is stale, nothing is held here; from each new attempt on, and after a spell in which the daemon itself
-was too busy to look, the channel has its time again.
+`connectors.push.pulse` to decide. The two agree by this rule: while a connector says itself that it is not connected,
+or that its channel is stale, nothing is held here; from each new attempt on, and after a spell in which the daemon
+itself was too busy to look, the channel has its time again.
 
 Pure: every method is told the time (monotonic seconds). The wall clock may jump as it likes.
 """

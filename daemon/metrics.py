@@ -30,9 +30,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from connectors.base import FAILURE_CAUSES, State
-from connectors.feed import Feed
 from connectors.metric import Histogram
 from connectors.poll.poller import Poller
+from connectors.push.feed import Feed
 from daemon.archive import Archive
 from daemon.board import Source
 from daemon.fleet import Fleet

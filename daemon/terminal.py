@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import trio
 
-from connectors.dial import parse_address
+from connectors.push.dial import parse_address
 from daemon.client import ClientError, CommandRefused, RoundTrip, check_token, connect, websocket_url
 
 TOKEN_VARIABLE: Final = "TICKERD_TOKEN"  # noqa: S105 - the variable's name, not a token

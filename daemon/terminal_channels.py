@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connectors.base import VenueUnavailable
-from connectors.dial import dial, parse_address
+from connectors.push.dial import dial, parse_address
 from daemon.terminal import CommandFailed, Peer, clean
 from daemon.terminal_table import STYLES, seconds
 from protocol.answers import ChannelList, ChannelReport

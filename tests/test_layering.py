@@ -36,7 +36,7 @@ FENCED = {
         "daemon/client_stream.py",
         "daemon/rehearsal_client.py",
         "daemon/client_link.py",
-        "connectors/feed.py",
+        "connectors/push/feed.py",
         "connectors/simulator.py",
         "connectors/simulated_*.py",
     ),
@@ -283,7 +283,7 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
             "daemon/hub.py",
             "from trio_websocket import ConnectionClosed",
             "daemon/hub.py:1: only daemon/session.py, daemon/client_stream.py, daemon/rehearsal_client.py, "
-            "daemon/client_link.py, connectors/feed.py, connectors/simulator.py, connectors/simulated_*.py "
+            "daemon/client_link.py, connectors/push/feed.py, connectors/simulator.py, connectors/simulated_*.py "
             "import trio_websocket",
         ),
         (

@@ -11,7 +11,7 @@ from connectors.fault_table import FAULTS, Case
 from connectors.simulated_request import Request
 from connectors.simulated_server import BODY_BYTES
 from connectors.simulator import Simulator
-from tests.connectors.raw_venue import HANDSHAKE, RawOkx, http, in_memory, on_a_port, order
+from tests.connectors.push.raw_venue import HANDSHAKE, RawOkx, http, in_memory, on_a_port, order
 
 
 async def test_faults_are_switched_on_listed_counted_and_cleared_over_http() -> None:

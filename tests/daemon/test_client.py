@@ -12,7 +12,7 @@ import trio
 from msgspec import UnsetType
 
 from connectors.base import StateChange
-from connectors.dial import Address, dial
+from connectors.push.dial import Address, dial
 from daemon import client_link
 from daemon.client import (
     CommandRefused,
@@ -421,5 +421,5 @@ def test_importing_it_does_not_load_the_daemon() -> None:
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     ours = {name for name in loaded if name.startswith(("daemon.", "connectors."))}
     parts = {f"daemon.client{part}" for part in ("", "_events", "_link", "_subscription", "_track")}
-    assert ours - parts == {"connectors.backoff", "connectors.base", "connectors.dial"}
+    assert ours - parts == {"connectors.backoff", "connectors.base", "connectors.push.dial"}
     assert "httpx" not in loaded

@@ -13,7 +13,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, TextMessage
 
-from connectors.inlet import BATCHES, REST_S, Batch, Inlet, Splitter
+from connectors.push.inlet import BATCHES, REST_S, Batch, Inlet, Splitter
 from protocol.frames import binary_frame, close_frame, ping_frame, text_frame
 
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"

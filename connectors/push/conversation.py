@@ -16,11 +16,11 @@ from typing import Final, NoReturn, assert_never
 import trio
 
 from connectors.base import Context, VenueRefused
-from connectors.feed_venue import Ack, Control, FeedVenue, Heartbeat, Ignored, Notice, Refused
-from connectors.inlet import Batch
-from connectors.intake import FeedStatistics, Intake
-from connectors.pulse import Patience, Pulse
-from connectors.subscriptions import SetAside, Subscriptions
+from connectors.push.inlet import Batch
+from connectors.push.intake import FeedStatistics, Intake
+from connectors.push.pulse import Patience, Pulse
+from connectors.push.subscriptions import SetAside, Subscriptions
+from connectors.push.venue import Ack, Control, FeedVenue, Heartbeat, Ignored, Notice, Refused
 
 _log: Final = logging.getLogger(__name__)
 

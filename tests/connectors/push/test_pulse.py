@@ -3,8 +3,8 @@
 import pytest
 
 from connectors.base import VenueUnavailable
-from connectors.feed_venue import FeedRules
-from connectors.pulse import Patience, Pulse
+from connectors.push.pulse import Patience, Pulse
+from connectors.push.venue import FeedRules
 
 RULES = FeedRules(
     ping="ping",

@@ -19,7 +19,6 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-from connectors import feed as feed_module
 from connectors.base import (
     ConnectorError,
     Event,
@@ -29,12 +28,13 @@ from connectors.base import (
     VenueRefused,
     VenueUnavailable,
 )
-from connectors.dial import Address
-from connectors.feed import Feed
-from connectors.inlet import BATCHES
-from connectors.intake import FeedStatistics
+from connectors.push import feed as feed_module
+from connectors.push.dial import Address
+from connectors.push.feed import Feed
+from connectors.push.inlet import BATCHES
+from connectors.push.intake import FeedStatistics
 from protocol.frames import close_frame, ping_frame, text_frame
-from tests.connectors.scripted_venue import Hub, Script, Venue, Words, say
+from tests.connectors.push.scripted_venue import Hub, Script, Venue, Words, say
 
 
 @pytest.fixture

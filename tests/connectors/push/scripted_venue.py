@@ -11,8 +11,8 @@ import trio.testing
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from connectors.base import Event, PayloadError, StateChange
-from connectors.dial import Address
-from connectors.feed_venue import Ack, Control, FeedRules, Heartbeat, Ignored, Notice, Refused, Request
+from connectors.push.dial import Address
+from connectors.push.venue import Ack, Control, FeedRules, Heartbeat, Ignored, Notice, Refused, Request
 
 Script = Callable[[WebSocketConnection], Awaitable[None]]
 

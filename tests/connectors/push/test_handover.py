@@ -10,18 +10,18 @@ import trio
 from trio.testing import MockClock
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from connectors import feed as feed_module
 from connectors.base import ConnectorError, Context, Event, StateChange, VenueUnavailable
-from connectors.dial import Address
-from connectors.feed import Feed
-from connectors.handover import APART_S, PATIENCE_S, Handover
-from connectors.intake import FeedStatistics
 from connectors.market import OKX, Market
 from connectors.okx import Okx
+from connectors.push import feed as feed_module
+from connectors.push.dial import Address
+from connectors.push.feed import Feed
+from connectors.push.handover import APART_S, PATIENCE_S, Handover
+from connectors.push.intake import FeedStatistics
 from connectors.simulated_okx import PUBLIC_PATH, TickerText
 from connectors.simulator import Simulator
 from protocol.channels import Channel
-from tests.connectors.scripted_venue import Hub, Script, Venue, Words
+from tests.connectors.push.scripted_venue import Hub, Script, Venue, Words
 
 EVERY_S = 0.1
 
@@ -157,7 +157,7 @@ class TestNotice:
         feed = make_feed("a", "b")
         nursery.start_soon(feed.run, hub)
         await trio.sleep(5.05)
-        with caplog.at_level(logging.INFO, "connectors.handover"):
+        with caplog.at_level(logging.INFO, "connectors.push.handover"):
             await exchange.notice()
             await trio.sleep(0.01)
             assert codes(venue) == []

@@ -32,14 +32,14 @@ from trio_websocket import (
 )
 
 from connectors.base import ConnectorError, Context, VenueClosed, VenueRefused, VenueTimeout, VenueUnavailable
-from connectors.conversation import Conversation
-from connectors.dial import dial, parse_address
-from connectors.feed_venue import FeedVenue
-from connectors.handover import Handover
-from connectors.inlet import MAX_MESSAGE_BYTES, Inlet
-from connectors.intake import FeedStatistics
-from connectors.pulse import Patience
-from connectors.subscriptions import SetAside
+from connectors.push.conversation import Conversation
+from connectors.push.dial import dial, parse_address
+from connectors.push.handover import Handover
+from connectors.push.inlet import MAX_MESSAGE_BYTES, Inlet
+from connectors.push.intake import FeedStatistics
+from connectors.push.pulse import Patience
+from connectors.push.subscriptions import SetAside
+from connectors.push.venue import FeedVenue
 
 _log: Final = logging.getLogger(__name__)
 

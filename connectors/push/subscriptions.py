@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from connectors.base import StateChange
-from connectors.feed_venue import Refused, Request
+from connectors.push.venue import Refused, Request
 
 ANSWER_S: Final = 10.0
 """How long a venue may take to acknowledge or refuse."""

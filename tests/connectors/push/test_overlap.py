@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import Event
-from connectors.overlap import HELD_MOST, HOLD_S, Overlap, Topic
+from connectors.push.overlap import HELD_MOST, HOLD_S, Overlap, Topic
 
 NOW = 1_765_211_445_122
 

@@ -19,9 +19,9 @@ import trio
 
 from connectors.backoff import Backoff
 from connectors.base import ConnectorError, Context, Event, StateChange, VenueRefused, VenueTimeout, VenueUnavailable
-from connectors.feed_venue import FeedVenue
-from connectors.intake import FeedStatistics
-from connectors.overlap import Overlap, Topic
+from connectors.push.intake import FeedStatistics
+from connectors.push.overlap import Overlap, Topic
+from connectors.push.venue import FeedVenue
 
 _log: Final = logging.getLogger(__name__)
 

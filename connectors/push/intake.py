@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from connectors.base import Context, Event, PayloadError
-from connectors.feed_venue import Control, FeedVenue
-from connectors.inlet import Batch
+from connectors.push.inlet import Batch
+from connectors.push.venue import Control, FeedVenue
 
 _log: Final = logging.getLogger(__name__)
 

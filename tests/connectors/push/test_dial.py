@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from connectors.base import VenueUnavailable
-from connectors.dial import Address, dial, parse_address
+from connectors.push.dial import Address, dial, parse_address
 from tests.daemon.serving import certificate
 
 

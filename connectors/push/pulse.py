@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from connectors.base import VenueTimeout
-from connectors.feed_venue import FeedRules
+from connectors.push.venue import FeedRules
 
 
 class Pulse:

@@ -3,8 +3,8 @@
 from math import inf
 
 from connectors.base import StateChange
-from connectors.feed_venue import Refused, Request
-from connectors.subscriptions import SetAside, Subscriptions
+from connectors.push.subscriptions import SetAside, Subscriptions
+from connectors.push.venue import Refused, Request
 
 BTC = Request("a", "subscribe BTC", ("btc", "majors"), "BTC/USDT")
 ETH = Request("b", "subscribe ETH", ("majors",), "ETH/USDT")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from connectors.base import Event, PayloadError, StateChange
-from connectors.feed_venue import Ack, Control, FeedRules, Request
-from connectors.inlet import Batch
-from connectors.intake import BAD_IN_A_ROW, EVENTS_AT_ONCE, FeedStatistics, Intake
+from connectors.push.inlet import Batch
+from connectors.push.intake import BAD_IN_A_ROW, EVENTS_AT_ONCE, FeedStatistics, Intake
+from connectors.push.venue import Ack, Control, FeedRules, Request
 
 NOW = 1_765_211_445_122
 
