@@ -31,9 +31,9 @@ from msgspec import NODEFAULT, inspect
 
 from connectors import faults
 from connectors.faults import VENUES, Fault, Venue
-from connectors.market import BINANCE, OKX
 from connectors.simulated_binance import PATHS as BINANCE_PATHS
 from connectors.simulated_coingecko import PATHS as COINGECKO_PATHS
+from connectors.simulator.market import BINANCE, OKX
 
 MAX_STEPS: Final = 10_000
 _SHOWN_CHARACTERS: Final = 80

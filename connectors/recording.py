@@ -27,8 +27,8 @@ import msgspec
 
 from connectors.simulated_binance import Refused, requested_symbols
 from connectors.simulated_coingecko import cached
-from connectors.simulated_request import Request, Response, json_response
 from connectors.simulated_weight import error
+from connectors.simulator.request import Request, Response, json_response
 
 SHORTEST_LOOP_S = 1.0
 """A capture shorter than this is not repeated more often."""

@@ -41,8 +41,8 @@ from connectors.faults import (
 )
 from connectors.simulated_binance import Refused, requested_symbols
 from connectors.simulated_faults import ActiveFault, FaultBoard
-from connectors.simulated_request import Delivery, Request, Response, json_response
 from connectors.simulated_weight import BAN_S, error
+from connectors.simulator.request import Delivery, Request, Response, json_response
 
 TLS_ALERT: Final = bytes([21, 3, 3, 0, 2, 2, 40])
 """A TLS 1.2 record: fatal alert, handshake_failure (RFC 5246 section 7.2)."""

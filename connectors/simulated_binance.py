@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from connectors.market import BINANCE, Listing, Market, Quote, padded
-from connectors.simulated_request import Request, Response, json_response
 from connectors.simulated_weight import WEIGHT_LIMIT, error
+from connectors.simulator.market import BINANCE, Listing, Market, Quote, padded
+from connectors.simulator.request import Request, Response, json_response
 
 DEPTH_LIMIT = 5_000
 DAY_MS = 86_400_000

@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from connectors.market import MILLION, Market
 from connectors.simulated_coins import (
     COIN_CURRENCIES,
     IMAGES,
@@ -26,7 +25,8 @@ from connectors.simulated_coins import (
     coin_rows,
     rate,
 )
-from connectors.simulated_request import JSON, Request, Response, json_response
+from connectors.simulator.market import MILLION, Market
+from connectors.simulator.request import JSON, Request, Response, json_response
 
 PATHS = frozenset({"/api/v3/global", "/api/v3/coins/markets", "/api/v3/search/trending"})
 """Paths that are CoinGecko's alone."""

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import msgspec
 
-from connectors.market import OKX, Listing, Market, Quote, unpadded
-from connectors.simulated_request import Request, Response, json_response
+from connectors.simulator.market import OKX, Listing, Market, Quote, unpadded
+from connectors.simulator.request import Request, Response, json_response
 
 PUBLIC_PATH = "/ws/v5/public"
 PATHS = frozenset({"/api/v5/public/instruments", "/api/v5/market/ticker", "/api/v5/public/time"})

@@ -16,8 +16,8 @@ import trio
 import trio_websocket
 
 from connectors.simulated_okx import IDLE_CODE, IDLE_REASON, IDLE_S, MAX_REQUEST_BYTES, Subscriptions
-from connectors.simulated_server import UpgradedStream
-from connectors.simulated_wire import Wire
+from connectors.simulator.server import UpgradedStream
+from connectors.simulator.wire import Wire
 from protocol.frames import text_frame
 
 PENDING_BYTES: Final = 1 << 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from connectors.simulated_request import Request, Response, json_response
+from connectors.simulator.request import Request, Response, json_response
 
 WEIGHT_LIMIT = 6_000
 """REQUEST_WEIGHT per minute and address, since 2023-08-25."""

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import trio
 
-from connectors.simulator import Simulator, simulator_config
+from connectors.simulator.simulator import Simulator, simulator_config
 from daemon.config import Config, parse
 from daemon.config_reader import ENVIRONMENT_PREFIX
 from daemon.listening import open_listeners

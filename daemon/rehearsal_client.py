@@ -11,7 +11,7 @@ import trio
 from trio_websocket import ConnectionClosed, open_websocket_url
 
 from connectors.base import State
-from connectors.market import OKX, Market, unpadded
+from connectors.simulator.market import OKX, Market, unpadded
 from daemon.rehearsal_judge import Data, Entry, Told, Topic
 
 PUSHES: Final = 8_192

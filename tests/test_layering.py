@@ -37,14 +37,13 @@ FENCED = {
         "daemon/rehearsal_client.py",
         "daemon/client_link.py",
         "connectors/push/feed.py",
-        "connectors/simulator.py",
-        "connectors/simulated_*.py",
+        "connectors/simulator/*.py",
     ),
     "httpx": ("connectors/poll/poller.py",),
 }
 """Libraries that only these files may import, so that a change of theirs stays in one place."""
 
-CONCRETE = re.compile(rf"connectors\.({'|'.join(KINDS)}|simulat(ed|or))(_\w+)?\b")
+CONCRETE = re.compile(rf"connectors\.(venues|simulator|{'|'.join(KINDS)})\b")
 """The modules of one venue each, and the simulator with its parts."""
 
 COMPOSERS = ("daemon/app.py", "daemon/demo.py", "daemon/__main__.py")
@@ -283,8 +282,7 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
             "daemon/hub.py",
             "from trio_websocket import ConnectionClosed",
             "daemon/hub.py:1: only daemon/session.py, daemon/client_stream.py, daemon/rehearsal_client.py, "
-            "daemon/client_link.py, connectors/push/feed.py, connectors/simulator.py, connectors/simulated_*.py "
-            "import trio_websocket",
+            "daemon/client_link.py, connectors/push/feed.py, connectors/simulator/*.py import trio_websocket",
         ),
         (
             "daemon/hub.py",
@@ -307,7 +305,7 @@ def test_a_breach_is_named_with_its_line(path: str, source: str, expected: str) 
     [
         ("protocol/a.py", "import json, msgspec.json\nfrom protocol import codes\n"),
         ("connectors/poll/poller.py", "import httpx, trio\nfrom protocol.messages import Price\n"),
-        ("connectors/simulated_okx.py", "from trio_websocket import serve_websocket\n"),
+        ("connectors/simulator/venues/okx.py", "from trio_websocket import serve_websocket\n"),
         ("daemon/app.py", "from connectors.binance import Binance\nimport daemon.hub\n"),
         ("daemon/hub.py", "from connectors.base import Event\nfrom . import tape\n"),
     ],

@@ -10,8 +10,8 @@ import trio
 import trio_websocket
 
 from connectors.recording import Recording, RecordingError
-from connectors.simulated_request import Request, Response
-from connectors.simulator import Simulator
+from connectors.simulator.request import Request, Response
+from connectors.simulator.simulator import Simulator
 
 
 def push(instrument: str, last: str) -> str:

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from connectors.simulated_answers import HTML, TLS_ALERT
-from connectors.simulator import Simulator
+from connectors.simulator.simulator import Simulator
 from tests.connectors.push.raw_venue import http, in_memory, on_a_port, order
 
 TICKERS = '/api/v3/ticker/24hr?symbols=["BTCUSDT","ETHUSDT"]'

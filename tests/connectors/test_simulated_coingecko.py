@@ -5,10 +5,10 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from connectors.market import Market
 from connectors.simulated_coingecko import SimulatedCoinGecko
 from connectors.simulated_coins import COINS, RATES
-from connectors.simulated_request import Request, Response
+from connectors.simulator.market import Market
+from connectors.simulator.request import Request, Response
 
 Json: TypeAlias = Any
 """Whatever JSON decodes to."""

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.market import OKX, Market
 from connectors.simulated_okx import SimulatedOkx, Subscriptions, TickerText
-from connectors.simulated_request import Request, Response
+from connectors.simulator.market import OKX, Market
+from connectors.simulator.request import Request, Response
 
 Json: TypeAlias = Any
 """Whatever JSON decodes to."""

@@ -13,7 +13,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from connectors.faults import CloseCode
-from connectors.simulator import Simulator
+from connectors.simulator.simulator import Simulator
 from tests.connectors.push.raw_venue import CLOSE, HANDSHAKE, TEXT, RawOkx, in_memory, on_a_port, order
 
 RATE = 10.0

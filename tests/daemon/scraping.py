@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from connectors.simulator import Simulator, simulator_config
+from connectors.simulator.simulator import Simulator, simulator_config
 from daemon.app import Daemon
 from daemon.archive import Archive
 from daemon.clock import WallClock

@@ -9,7 +9,7 @@ import httpx
 import trio
 from trio_websocket import WebSocketConnection, open_websocket_url
 
-from connectors.simulator import Simulator, simulator_config
+from connectors.simulator.simulator import Simulator, simulator_config
 from daemon.app import Daemon
 from daemon.config import parse
 

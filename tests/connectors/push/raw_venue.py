@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from connectors.fault_orders import read_order
-from connectors.simulated_server import serve_connection
-from connectors.simulator import Simulator
+from connectors.simulator.server import serve_connection
+from connectors.simulator.simulator import Simulator
 
 HANDSHAKE = (
     b"GET /ws/v5/public HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

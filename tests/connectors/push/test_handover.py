@@ -11,7 +11,6 @@ from trio.testing import MockClock
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from connectors.base import ConnectorError, Context, Event, StateChange, VenueUnavailable
-from connectors.market import OKX, Market
 from connectors.okx import Okx
 from connectors.push import feed as feed_module
 from connectors.push.dial import Address
@@ -19,7 +18,8 @@ from connectors.push.feed import Feed
 from connectors.push.handover import APART_S, PATIENCE_S, Handover
 from connectors.push.intake import FeedStatistics
 from connectors.simulated_okx import PUBLIC_PATH, TickerText
-from connectors.simulator import Simulator
+from connectors.simulator.market import OKX, Market
+from connectors.simulator.simulator import Simulator
 from protocol.channels import Channel
 from tests.connectors.push.scripted_venue import Hub, Script, Venue, Words
 

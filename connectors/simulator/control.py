@@ -21,7 +21,7 @@ from connectors.fault_table import FAULTS
 from connectors.faults import Disconnect, Fault
 from connectors.simulated_faults import ActiveFault, FaultBoard
 from connectors.simulated_okx_faults import OkxFaults
-from connectors.simulated_request import Request, Response, json_response
+from connectors.simulator.request import Request, Response, json_response
 
 PATH: Final = "/control"
 FAULTS_PATH: Final = "/control/faults"

@@ -8,9 +8,9 @@ import trio.testing
 
 from connectors.fault_orders import read_scenario
 from connectors.fault_table import FAULTS, Case
-from connectors.simulated_request import Request
-from connectors.simulated_server import BODY_BYTES
-from connectors.simulator import Simulator
+from connectors.simulator.request import Request
+from connectors.simulator.server import BODY_BYTES
+from connectors.simulator.simulator import Simulator
 from tests.connectors.push.raw_venue import HANDSHAKE, RawOkx, http, in_memory, on_a_port, order
 
 

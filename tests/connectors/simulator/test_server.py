@@ -6,8 +6,8 @@ import pytest
 import trio
 import trio.testing
 
-from connectors.simulated_request import Request, Response
-from connectors.simulated_server import HEAD_BYTES, HEAD_S, KEEP_S, UpgradedStream, serve_connection
+from connectors.simulator.request import Request, Response
+from connectors.simulator.server import HEAD_BYTES, HEAD_S, KEEP_S, UpgradedStream, serve_connection
 
 Client = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 GET = b"GET /a?b=1 HTTP/1.1\r\nHost: x\r\n\r\n"

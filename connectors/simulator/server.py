@@ -12,8 +12,8 @@ from http import HTTPStatus
 import h11
 import trio
 
-from connectors.simulated_request import Delivery, Request, Response, json_response
-from connectors.simulated_wire import Wire, deliver
+from connectors.simulator.request import Delivery, Request, Response, json_response
+from connectors.simulator.wire import Wire, deliver
 
 HEAD_BYTES = 16 * 1024
 BODY_BYTES = 64 * 1024

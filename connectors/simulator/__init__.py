@@ -1,0 +1,1 @@
+"""The venues, simulated or replayed, on one loopback port."""
