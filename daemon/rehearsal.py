@@ -24,8 +24,8 @@ from typing import Final
 import msgspec
 import trio
 
-from connectors.fault_table import FAULTS, Case
-from connectors.faults import Delisted, ErrorBody, HttpStatus, Lasting, Notice
+from connectors.simulator.faults.faults import Delisted, ErrorBody, HttpStatus, Lasting, Notice
+from connectors.simulator.faults.table import FAULTS, Case
 from daemon.rehearsal_client import Pushes, order
 from daemon.rehearsal_judge import TROUBLE, Record, Told, Verdict, is_expected, judge, meets_s
 from daemon.rehearsal_pair import CHANNELS, START_S, Pair, ProcessError, running

@@ -22,8 +22,8 @@ from typing import Final, TypeAlias
 import msgspec
 
 from connectors.base import State
-from connectors.fault_table import Case
-from connectors.faults import Duplicates, Fault, Opening
+from connectors.simulator.faults.faults import Duplicates, Fault, Opening
+from connectors.simulator.faults.table import Case
 
 TOLD_S: Final = 1.0
 """The wire contract's third promise: a state's way from the daemon's noticing it to the clients."""

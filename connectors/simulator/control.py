@@ -2,7 +2,7 @@
 
     GET  /control           which faults are on, and how often each has acted
     GET  /control/faults    which faults there are
-    POST /control           an order (`connectors.fault_orders`); answered with what is on then
+    POST /control           an order (`connectors.simulator.faults.orders`); answered with what is on then
 
 Only loopback is let in: whoever may reach a simulator need not be allowed to spoil it.
 """
@@ -16,11 +16,11 @@ from typing import Final
 import msgspec
 import trio
 
-from connectors.fault_orders import Clear, OrderError, Scenario, read_order
-from connectors.fault_table import FAULTS
-from connectors.faults import Disconnect, Fault
-from connectors.simulated_faults import ActiveFault, FaultBoard
-from connectors.simulated_okx_faults import OkxFaults
+from connectors.simulator.faults.active import ActiveFault, FaultBoard
+from connectors.simulator.faults.connections import OkxFaults
+from connectors.simulator.faults.faults import Disconnect, Fault
+from connectors.simulator.faults.orders import Clear, OrderError, Scenario, read_order
+from connectors.simulator.faults.table import FAULTS
 from connectors.simulator.request import Request, Response, json_response
 
 PATH: Final = "/control"

@@ -3,7 +3,7 @@
 It serves the demo, the tests and load measurements. Values come from `connectors.simulator.market`, or from a
 `connectors.recording`; answers are made by pure functions (`simulated_binance`,
 `simulated_coingecko`, `simulated_okx`). What they say passes through the faults that are on: ordered
-over HTTP (`POST /control`), by a scenario, or by `Simulator.order`; see `connectors.faults`.
+over HTTP (`POST /control`), by a scenario, or by `Simulator.order`; see `connectors.simulator.faults.faults`.
 
 What is sent when:
 
@@ -30,23 +30,23 @@ from itertools import count
 
 import trio
 
-from connectors.fault_orders import Clear, Scenario
-from connectors.faults import Fault, Venue
 from connectors.recording import Recording
-from connectors.simulated_answers import FaultyAnswers
 from connectors.simulated_binance import PATHS as BINANCE_PATHS
 from connectors.simulated_binance import SimulatedBinance
 from connectors.simulated_coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S, SimulatedCoinGecko
 from connectors.simulated_coingecko import PATHS as COINGECKO_PATHS
-from connectors.simulated_faults import FaultBoard
 from connectors.simulated_okx import PATHS as OKX_PATHS
 from connectors.simulated_okx import PUBLIC_PATH, SimulatedOkx, Subscriptions
-from connectors.simulated_okx_faults import OkxFaults
 from connectors.simulated_session import OkxSession
 from connectors.simulated_weight import WEIGHT_LIMIT, RequestWeight
 from connectors.simulator.control import PATH as CONTROL_PATH
 from connectors.simulator.control import PATHS as CONTROL_PATHS
 from connectors.simulator.control import Control
+from connectors.simulator.faults.active import FaultBoard
+from connectors.simulator.faults.answers import FaultyAnswers
+from connectors.simulator.faults.connections import OkxFaults
+from connectors.simulator.faults.faults import Fault, Venue
+from connectors.simulator.faults.orders import Clear, Scenario
 from connectors.simulator.market import OKX, Market
 from connectors.simulator.request import Request, Response, json_response
 from connectors.simulator.server import UpgradedStream, serve_connection

@@ -5,9 +5,9 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 
-from connectors import faults as f
 from connectors.base import State
-from connectors.fault_table import TOLD_BROKEN, TOLD_NOTHING, TOLD_REMARK, Case
+from connectors.simulator.faults import faults as f
+from connectors.simulator.faults.table import TOLD_BROKEN, TOLD_NOTHING, TOLD_REMARK, Case
 from daemon.rehearsal_judge import Data, Entry, LogLine, Record, Told, judge
 
 OKX = ("bitcoinprice", "ethprice")

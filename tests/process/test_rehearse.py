@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from connectors.fault_table import FAULTS
+from connectors.simulator.faults.table import FAULTS
 
 COMMAND = (sys.executable, "-m", "daemon", "rehearse")
 WHOLE_S = 300.0

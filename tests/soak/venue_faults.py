@@ -10,8 +10,8 @@ import httpx
 import msgspec
 import trio
 
-from connectors.fault_table import FAULTS, Case
-from connectors.faults import Fault, HttpStatus, Lasting
+from connectors.simulator.faults.faults import Fault, HttpStatus, Lasting
+from connectors.simulator.faults.table import FAULTS, Case
 
 AT_ONCE: Final = 3
 

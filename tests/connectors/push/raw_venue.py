@@ -9,7 +9,7 @@ import httpx
 import trio
 import trio.testing
 
-from connectors.fault_orders import read_order
+from connectors.simulator.faults.orders import read_order
 from connectors.simulator.server import serve_connection
 from connectors.simulator.simulator import Simulator
 

@@ -6,8 +6,8 @@ import pytest
 import trio
 import trio.testing
 
-from connectors.fault_orders import read_scenario
-from connectors.fault_table import FAULTS, Case
+from connectors.simulator.faults.orders import read_scenario
+from connectors.simulator.faults.table import FAULTS, Case
 from connectors.simulator.request import Request
 from connectors.simulator.server import BODY_BYTES
 from connectors.simulator.simulator import Simulator

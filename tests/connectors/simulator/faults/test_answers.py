@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from connectors.simulated_answers import HTML, TLS_ALERT
+from connectors.simulator.faults.answers import HTML, TLS_ALERT
 from connectors.simulator.simulator import Simulator
 from tests.connectors.push.raw_venue import http, in_memory, on_a_port, order
 

@@ -14,7 +14,7 @@ from random import Random
 
 import msgspec
 
-from connectors.faults import VENUES, Fault, Lasting, Notice, Sampled, Venue
+from connectors.simulator.faults.faults import VENUES, Fault, Lasting, Notice, Sampled, Venue
 
 
 class Listed(msgspec.Struct, frozen=True):

@@ -12,8 +12,11 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
-from connectors.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
-from connectors.faults import (
+from connectors.simulated_binance import Refused, requested_symbols
+from connectors.simulated_weight import BAN_S, error
+from connectors.simulator.faults.active import ActiveFault, FaultBoard
+from connectors.simulator.faults.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
+from connectors.simulator.faults.faults import (
     Answered,
     BodyChange,
     ClockSkew,
@@ -39,9 +42,6 @@ from connectors.faults import (
     Venue,
     WrongTypes,
 )
-from connectors.simulated_binance import Refused, requested_symbols
-from connectors.simulated_faults import ActiveFault, FaultBoard
-from connectors.simulated_weight import BAN_S, error
 from connectors.simulator.request import Delivery, Request, Response, json_response
 
 TLS_ALERT: Final = bytes([21, 3, 3, 0, 2, 2, 40])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
+from connectors.simulator.faults.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
 
 BODY = {"data": [{"last": "1.5", "ts": "1800000000000", "n": 3}, {"last": "2.5", "ts": "1800000000001", "n": None}]}
 

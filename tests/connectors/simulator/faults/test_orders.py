@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import State
-from connectors.fault_orders import (
+from connectors.simulator.faults.faults import Disconnect, HttpStatus, Lasting, Silence
+from connectors.simulator.faults.orders import (
     FAULT_TYPES,
     Clear,
     OrderError,
@@ -20,8 +21,7 @@ from connectors.fault_orders import (
     read_order,
     read_scenario,
 )
-from connectors.fault_table import FAULTS
-from connectors.faults import Disconnect, HttpStatus, Lasting, Silence
+from connectors.simulator.faults.table import FAULTS
 
 
 def test_an_order_becomes_a_fault_with_its_defaults() -> None:

@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from connectors.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
-from connectors.faults import (
+from connectors.simulator.faults.active import ActiveFault, FaultBoard
+from connectors.simulator.faults.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
+from connectors.simulator.faults.faults import (
     ClockSkew,
     Duplicates,
     EmptyStrings,
@@ -26,7 +27,6 @@ from connectors.faults import (
     TornFrame,
     WrongTypes,
 )
-from connectors.simulated_faults import ActiveFault, FaultBoard
 from protocol.frames import text_frame
 
 _TEXT: Final = 0x01

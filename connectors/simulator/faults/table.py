@@ -15,10 +15,10 @@ from typing import Final, get_args
 
 import msgspec
 
-from connectors import faults as f
 from connectors.base import State
-from connectors.fault_orders import FAULT_TYPES, allowed
-from connectors.faults import Fault, Lasting, Venue
+from connectors.simulator.faults import faults as f
+from connectors.simulator.faults.faults import Fault, Lasting, Venue
+from connectors.simulator.faults.orders import FAULT_TYPES, allowed
 
 TOLD_BROKEN: Final[frozenset[State]] = frozenset({"reconnecting", "down"})
 """The connection or the poll failed; `down` where it fails again and again, or the venue refuses to serve."""
@@ -201,4 +201,4 @@ FAULTS: Final[tuple[Kind, ...]] = tuple(
     Kind(name, (type_.__doc__ or "").partition("\n")[0], type_.venues, tuple(_parameters(type_)), _BY_TYPE[type_])
     for name, type_ in FAULT_TYPES.items()
 )
-"""Every fault there is, in the order of `connectors.faults`."""
+"""Every fault there is, in the order of `connectors.simulator.faults.faults`."""

@@ -1,6 +1,6 @@
 """What a person may order of the simulator, and the scenario file that orders it by the clock. Pure, but for `load`.
 
-An order is a table: a fault with its fields (`connectors.faults`), or a `clear`:
+An order is a table: a fault with its fields (`connectors.simulator.faults.faults`), or a `clear`:
 
     {"fault": "http_status", "venue": "binance", "status": 429, "retry_after_s": 2, "for_s": 5}
     {"clear": true}                                all faults
@@ -29,10 +29,10 @@ from typing import Any, Final, Union, get_args, get_origin
 import msgspec
 from msgspec import NODEFAULT, inspect
 
-from connectors import faults
-from connectors.faults import VENUES, Fault, Venue
 from connectors.simulated_binance import PATHS as BINANCE_PATHS
 from connectors.simulated_coingecko import PATHS as COINGECKO_PATHS
+from connectors.simulator.faults import faults
+from connectors.simulator.faults.faults import VENUES, Fault, Venue
 from connectors.simulator.market import BINANCE, OKX
 
 MAX_STEPS: Final = 10_000
@@ -45,7 +45,7 @@ FAULT_TYPES: Final[dict[str, type[Fault]]] = {
     and issubclass(type_, Fault)
     and type_ not in (Fault, faults.Lasting, faults.Opening, faults.Sampled, faults.Answered)
 }
-"""All faults by name, in the order of `connectors.faults`."""
+"""All faults by name, in the order of `connectors.simulator.faults.faults`."""
 
 PATHS: Final[dict[Venue, frozenset[str]]] = {"binance": BINANCE_PATHS, "coingecko": COINGECKO_PATHS, "okx": frozenset()}
 """What a fault's `path` may be."""

@@ -12,7 +12,7 @@ import trio.testing
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from connectors.faults import CloseCode
+from connectors.simulator.faults.faults import CloseCode
 from connectors.simulator.simulator import Simulator
 from tests.connectors.push.raw_venue import CLOSE, HANDSHAKE, TEXT, RawOkx, in_memory, on_a_port, order
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Container
 
-from connectors.faults import (
+from connectors.simulated_session import OkxSession
+from connectors.simulator.faults.active import ActiveFault, FaultBoard
+from connectors.simulator.faults.faults import (
     AckMissing,
     Delisted,
     Disconnect,
@@ -17,9 +19,7 @@ from connectors.faults import (
     Silence,
     SlowFrames,
 )
-from connectors.simulated_faults import ActiveFault, FaultBoard
-from connectors.simulated_frames import FaultyFrames, Written
-from connectors.simulated_session import OkxSession
+from connectors.simulator.faults.frames import FaultyFrames, Written
 
 ABRUPTLY = 1006
 """In an order, the close code of no close frame (RFC 6455 section 7.4.1)."""

@@ -1,0 +1,1 @@
+"""What the simulated venues can do wrong, and on whose order."""
