@@ -154,10 +154,10 @@ def _announce(urls: Sequence[str]) -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
-    from connectors.recording import Recording, RecordingError
-    from connectors.simulated_coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S
     from connectors.simulator.faults.orders import Scenario, ScenarioError, load_scenario
     from connectors.simulator.simulator import Simulator
+    from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S
+    from connectors.simulator.venues.recording import Recording, RecordingError
     from daemon import demo
     from daemon.settings import Log
 

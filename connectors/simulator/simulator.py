@@ -1,7 +1,7 @@
 """The three venues, simulated: one port that speaks Binance's, OKX's and CoinGecko's wire formats.
 
 It serves the demo, the tests and load measurements. Values come from `connectors.simulator.market`, or from a
-`connectors.recording`; answers are made by pure functions (`simulated_binance`,
+`connectors.simulator.venues.recording`; answers are made by pure functions (`simulated_binance`,
 `simulated_coingecko`, `simulated_okx`). What they say passes through the faults that are on: ordered
 over HTTP (`POST /control`), by a scenario, or by `Simulator.order`; see `connectors.simulator.faults.faults`.
 
@@ -30,15 +30,6 @@ from itertools import count
 
 import trio
 
-from connectors.recording import Recording
-from connectors.simulated_binance import PATHS as BINANCE_PATHS
-from connectors.simulated_binance import SimulatedBinance
-from connectors.simulated_coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S, SimulatedCoinGecko
-from connectors.simulated_coingecko import PATHS as COINGECKO_PATHS
-from connectors.simulated_okx import PATHS as OKX_PATHS
-from connectors.simulated_okx import PUBLIC_PATH, SimulatedOkx, Subscriptions
-from connectors.simulated_session import OkxSession
-from connectors.simulated_weight import WEIGHT_LIMIT, RequestWeight
 from connectors.simulator.control import PATH as CONTROL_PATH
 from connectors.simulator.control import PATHS as CONTROL_PATHS
 from connectors.simulator.control import Control
@@ -50,6 +41,15 @@ from connectors.simulator.faults.orders import Clear, Scenario
 from connectors.simulator.market import OKX, Market
 from connectors.simulator.request import Request, Response, json_response
 from connectors.simulator.server import UpgradedStream, serve_connection
+from connectors.simulator.venues.binance import PATHS as BINANCE_PATHS
+from connectors.simulator.venues.binance import SimulatedBinance
+from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, RequestWeight
+from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S, SimulatedCoinGecko
+from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
+from connectors.simulator.venues.okx import PATHS as OKX_PATHS
+from connectors.simulator.venues.okx import PUBLIC_PATH, SimulatedOkx, Subscriptions
+from connectors.simulator.venues.okx_session import OkxSession
+from connectors.simulator.venues.recording import Recording
 from protocol.frames import text_frame
 
 PASS_S = 0.001

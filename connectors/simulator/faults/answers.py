@@ -12,8 +12,6 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
-from connectors.simulated_binance import Refused, requested_symbols
-from connectors.simulated_weight import BAN_S, error
 from connectors.simulator.faults.active import ActiveFault, FaultBoard
 from connectors.simulator.faults.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
 from connectors.simulator.faults.faults import (
@@ -43,6 +41,8 @@ from connectors.simulator.faults.faults import (
     WrongTypes,
 )
 from connectors.simulator.request import Delivery, Request, Response, json_response
+from connectors.simulator.venues.binance import Refused, requested_symbols
+from connectors.simulator.venues.binance_weight import BAN_S, error
 
 TLS_ALERT: Final = bytes([21, 3, 3, 0, 2, 2, 40])
 """A TLS 1.2 record: fatal alert, handshake_failure (RFC 5246 section 7.2)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Container
 
-from connectors.simulated_session import OkxSession
 from connectors.simulator.faults.active import ActiveFault, FaultBoard
 from connectors.simulator.faults.faults import (
     AckMissing,
@@ -20,6 +19,7 @@ from connectors.simulator.faults.faults import (
     SlowFrames,
 )
 from connectors.simulator.faults.frames import FaultyFrames, Written
+from connectors.simulator.venues.okx_session import OkxSession
 
 ABRUPTLY = 1006
 """In an order, the close code of no close frame (RFC 6455 section 7.4.1)."""

@@ -29,11 +29,11 @@ from typing import Any, Final, Union, get_args, get_origin
 import msgspec
 from msgspec import NODEFAULT, inspect
 
-from connectors.simulated_binance import PATHS as BINANCE_PATHS
-from connectors.simulated_coingecko import PATHS as COINGECKO_PATHS
 from connectors.simulator.faults import faults
 from connectors.simulator.faults.faults import VENUES, Fault, Venue
 from connectors.simulator.market import BINANCE, OKX
+from connectors.simulator.venues.binance import PATHS as BINANCE_PATHS
+from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
 
 MAX_STEPS: Final = 10_000
 _SHOWN_CHARACTERS: Final = 80

@@ -17,9 +17,9 @@ from connectors.push.dial import Address
 from connectors.push.feed import Feed
 from connectors.push.handover import APART_S, PATIENCE_S, Handover
 from connectors.push.intake import FeedStatistics
-from connectors.simulated_okx import PUBLIC_PATH, TickerText
 from connectors.simulator.market import OKX, Market
 from connectors.simulator.simulator import Simulator
+from connectors.simulator.venues.okx import PUBLIC_PATH, TickerText
 from protocol.channels import Channel
 from tests.connectors.push.scripted_venue import Hub, Script, Venue, Words
 

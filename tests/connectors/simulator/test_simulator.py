@@ -15,12 +15,12 @@ import trio_websocket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.simulated_okx import Subscriptions
-from connectors.simulated_session import PENDING_BYTES, OkxSession
 from connectors.simulator.market import BINANCE, OKX, Market, padded, unpadded
 from connectors.simulator.request import Request, Response, json_response
 from connectors.simulator.server import serve_connection
 from connectors.simulator.simulator import Schedule, Simulator, simulator_config
+from connectors.simulator.venues.okx import Subscriptions
+from connectors.simulator.venues.okx_session import PENDING_BYTES, OkxSession
 
 
 @asynccontextmanager

@@ -5,10 +5,10 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from connectors.simulated_coingecko import SimulatedCoinGecko
-from connectors.simulated_coins import COINS, RATES
 from connectors.simulator.market import Market
 from connectors.simulator.request import Request, Response
+from connectors.simulator.venues.coingecko import SimulatedCoinGecko
+from connectors.simulator.venues.coins import COINS, RATES
 
 Json: TypeAlias = Any
 """Whatever JSON decodes to."""

@@ -16,7 +16,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from connectors.simulated_coins import (
+from connectors.simulator.market import MILLION, Market
+from connectors.simulator.request import JSON, Request, Response, json_response
+from connectors.simulator.venues.coins import (
     COIN_CURRENCIES,
     IMAGES,
     ORDERS,
@@ -25,8 +27,6 @@ from connectors.simulated_coins import (
     coin_rows,
     rate,
 )
-from connectors.simulator.market import MILLION, Market
-from connectors.simulator.request import JSON, Request, Response, json_response
 
 PATHS = frozenset({"/api/v3/global", "/api/v3/coins/markets", "/api/v3/search/trending"})
 """Paths that are CoinGecko's alone."""

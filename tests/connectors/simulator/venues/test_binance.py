@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.simulated_binance import PATHS, SimulatedBinance
-from connectors.simulated_weight import REFUSALS_BEFORE_BAN, RequestWeight, weight
 from connectors.simulator.market import BINANCE, Market
 from connectors.simulator.request import Request, Response
+from connectors.simulator.venues.binance import PATHS, SimulatedBinance
+from connectors.simulator.venues.binance_weight import REFUSALS_BEFORE_BAN, RequestWeight, weight
 
 Json: TypeAlias = Any
 """Whatever JSON decodes to."""

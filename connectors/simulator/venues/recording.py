@@ -25,10 +25,10 @@ from pathlib import Path
 
 import msgspec
 
-from connectors.simulated_binance import Refused, requested_symbols
-from connectors.simulated_coingecko import cached
-from connectors.simulated_weight import error
 from connectors.simulator.request import Request, Response, json_response
+from connectors.simulator.venues.binance import Refused, requested_symbols
+from connectors.simulator.venues.binance_weight import error
+from connectors.simulator.venues.coingecko import cached
 
 SHORTEST_LOOP_S = 1.0
 """A capture shorter than this is not repeated more often."""

@@ -15,8 +15,8 @@ from typing import Final
 import trio
 import trio_websocket
 
-from connectors.simulated_okx import IDLE_CODE, IDLE_REASON, IDLE_S, MAX_REQUEST_BYTES, Subscriptions
 from connectors.simulator.server import UpgradedStream
+from connectors.simulator.venues.okx import IDLE_CODE, IDLE_REASON, IDLE_S, MAX_REQUEST_BYTES, Subscriptions
 from connectors.simulator.wire import Wire
 from protocol.frames import text_frame
 

@@ -9,9 +9,9 @@ import pytest
 import trio
 import trio_websocket
 
-from connectors.recording import Recording, RecordingError
 from connectors.simulator.request import Request, Response
 from connectors.simulator.simulator import Simulator
+from connectors.simulator.venues.recording import Recording, RecordingError
 
 
 def push(instrument: str, last: str) -> str:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.simulated_okx import SimulatedOkx, Subscriptions, TickerText
 from connectors.simulator.market import OKX, Market
 from connectors.simulator.request import Request, Response
+from connectors.simulator.venues.okx import SimulatedOkx, Subscriptions, TickerText
 
 Json: TypeAlias = Any
 """Whatever JSON decodes to."""

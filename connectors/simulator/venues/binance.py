@@ -2,7 +2,7 @@
 
 Source of every rule: Binance's `binance-spot-api-docs` (rest-api.md, errors.md, CHANGELOG.md),
 state of July 2026. The legal form of `symbols` and the text of its refusal are as observed by
-client projects. Limits on calls are a layer of their own, see `connectors.simulated_weight`.
+client projects. Limits on calls are a layer of their own, see `connectors.simulator.venues.binance_weight`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from connectors.simulated_weight import WEIGHT_LIMIT, error
 from connectors.simulator.market import BINANCE, Listing, Market, Quote, padded
 from connectors.simulator.request import Request, Response, json_response
+from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, error
 
 DEPTH_LIMIT = 5_000
 DAY_MS = 86_400_000
