@@ -25,9 +25,11 @@ from typing import Final
 
 import trio
 
-from connectors import binance, coingecko, okx
 from connectors.base import Connector
 from connectors.push.feed import Feed
+from connectors.venues.binance.polls import build as build_binance
+from connectors.venues.coingecko.polls import build as build_coingecko
+from connectors.venues.okx.tickers import build as build_okx
 from daemon import access
 from daemon.admission import Admission
 from daemon.archive import Archive
@@ -313,7 +315,7 @@ def _open_archive(config: Config) -> Archive:
 
 def _binance(config: Config) -> list[Connector]:
     settings = config.connectors.binance
-    return binance.build(
+    return build_binance(
         _of("binance", config),
         base_url=settings.base_url,
         levels=settings.levels,
@@ -324,7 +326,7 @@ def _binance(config: Config) -> list[Connector]:
 
 def _okx(config: Config) -> list[Connector]:
     settings = config.connectors.okx
-    return okx.build(
+    return build_okx(
         _of("okx", config),
         url=settings.url,
         silence_s=settings.silence_s,
@@ -336,7 +338,7 @@ def _okx(config: Config) -> list[Connector]:
 
 def _coingecko(config: Config) -> list[Connector]:
     settings = config.connectors.coingecko
-    return coingecko.build(
+    return build_coingecko(
         _of("coingecko", config),
         base_url=settings.base_url,
         api_key=settings.api_key,

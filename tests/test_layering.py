@@ -274,9 +274,9 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
             "connectors/base.py:1: connectors imports daemon",
         ),
         (
-            "connectors/okx.py",
+            "connectors/venues/okx/tickers.py",
             "try:\n    import httpx as client\nexcept ImportError:\n    pass\n",
-            "connectors/okx.py:2: only connectors/poll/poller.py import httpx",
+            "connectors/venues/okx/tickers.py:2: only connectors/poll/poller.py import httpx",
         ),
         (
             "daemon/hub.py",
@@ -286,8 +286,9 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
         ),
         (
             "daemon/hub.py",
-            "from connectors.binance import Binance",
-            "daemon/hub.py:1: only daemon/app.py and daemon/demo.py and daemon/__main__.py import connectors.binance",
+            "from connectors.venues.binance.polls import Binance",
+            "daemon/hub.py:1: only daemon/app.py and daemon/demo.py and daemon/__main__.py import "
+            "connectors.venues.binance.polls",
         ),
         (
             "daemon/logs.py",
@@ -306,7 +307,7 @@ def test_a_breach_is_named_with_its_line(path: str, source: str, expected: str) 
         ("protocol/a.py", "import json, msgspec.json\nfrom protocol import codes\n"),
         ("connectors/poll/poller.py", "import httpx, trio\nfrom protocol.messages import Price\n"),
         ("connectors/simulator/venues/okx.py", "from trio_websocket import serve_websocket\n"),
-        ("daemon/app.py", "from connectors.binance import Binance\nimport daemon.hub\n"),
+        ("daemon/app.py", "from connectors.venues.binance.polls import Binance\nimport daemon.hub\n"),
         ("daemon/hub.py", "from connectors.base import Event\nfrom . import tape\n"),
     ],
 )
@@ -315,8 +316,8 @@ def test_what_is_allowed_passes(path: str, source: str) -> None:
 
 
 def test_a_venue_is_recognised_behind_a_from_import_of_its_package() -> None:
-    sources = {"daemon/hub.py": "from connectors import okx", "connectors/okx.py": ""}
-    only = "only daemon/app.py and daemon/demo.py and daemon/__main__.py import connectors.okx"
+    sources = {"daemon/hub.py": "from connectors.venues.okx import tickers", "connectors/venues/okx/tickers.py": ""}
+    only = "only daemon/app.py and daemon/demo.py and daemon/__main__.py import connectors.venues.okx.tickers"
     assert breaches(sources, DECLARED) == [f"daemon/hub.py:1: {only}"]
 
 

@@ -11,7 +11,6 @@ from trio.testing import MockClock
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from connectors.base import ConnectorError, Context, Event, StateChange, VenueUnavailable
-from connectors.okx import Okx
 from connectors.push import feed as feed_module
 from connectors.push.dial import Address
 from connectors.push.feed import Feed
@@ -20,6 +19,7 @@ from connectors.push.intake import FeedStatistics
 from connectors.simulator.market import OKX, Market
 from connectors.simulator.simulator import Simulator
 from connectors.simulator.venues.okx import PUBLIC_PATH, TickerText
+from connectors.venues.okx.tickers import Okx
 from protocol.channels import Channel
 from tests.connectors.push.scripted_venue import Hub, Script, Venue, Words
 

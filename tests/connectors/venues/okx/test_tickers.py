@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import Event, PayloadError
-from connectors.okx import Okx, build
 from connectors.push.feed import Feed
 from connectors.push.venue import Ack, Control, Heartbeat, Ignored, Notice, Refused
+from connectors.venues.okx.tickers import Okx, build
 from protocol.channels import Channel
 
 NOW = 1_765_211_445_122

@@ -21,9 +21,9 @@ import msgspec
 from msgspec import Meta, Raw
 
 from connectors.base import Connector, Event, PayloadError
-from connectors.coingecko_errors import VENUE, explain
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Outcome, Request, read, spliced
+from connectors.venues.coingecko.errors import VENUE, explain
 from protocol.channels import Channel
 
 WAKE_SLACK_S: Final = 0.5

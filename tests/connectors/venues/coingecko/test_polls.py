@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from connectors import coingecko
 from connectors.base import (
     Connector,
     ConnectorError,
@@ -19,9 +18,10 @@ from connectors.base import (
     PayloadError,
     StateChange,
 )
-from connectors.coingecko import ENDPOINTS, PLANS, CoinGeckoPoll, market, top, trending
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer
+from connectors.venues.coingecko import polls
+from connectors.venues.coingecko.polls import ENDPOINTS, PLANS, CoinGeckoPoll, market, top, trending
 from protocol.channels import KINDS, Channel
 
 NOW_MS = 1_765_211_445_000
@@ -378,7 +378,7 @@ def test_the_key_goes_into_the_plans_header_only(plan: str, header: str, monkeyp
         def __init__(self, venue: str, base_url: str, **more: object) -> None:
             hosts.append({"venue": venue, "base_url": base_url, **more})
 
-    monkeypatch.setattr(coingecko, "Host", Noted)
+    monkeypatch.setattr(polls, "Host", Noted)
     build(plan, "global")
     ((host,),) = (hosts,)
     assert host["headers"] == ({header: SECRET} if header else {})
@@ -387,7 +387,7 @@ def test_the_key_goes_into_the_plans_header_only(plan: str, header: str, monkeyp
 
 
 def build(plan: str, *kinds: str) -> list[Connector]:
-    return coingecko.build(
+    return polls.build(
         [channel(kind) for kind in kinds],
         base_url="https://api.coingecko.com/api/v3",
         api_key=SECRET,
@@ -409,7 +409,7 @@ def test_channels_of_one_kind_share_its_budget(monkeypatch: pytest.MonkeyPatch) 
         def __init__(self, *args: object, refresh_s: float, **more: object) -> None:
             spread.append(refresh_s)
 
-    monkeypatch.setattr(coingecko, "CoinGeckoPoll", Noted)
+    monkeypatch.setattr(polls, "CoinGeckoPoll", Noted)
     build("keyless", "top", "top", "global")
     assert spread == [120.0, 120.0, 60.0]
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import ConnectorError, VenueRefused, VenueUnavailable
-from connectors.coingecko_errors import explain
 from connectors.poll.venue import Answer
+from connectors.venues.coingecko.errors import explain
 
 NOW_MS = 1_765_211_445_000
 SECRET = "CG-abcdefghijklmnop"

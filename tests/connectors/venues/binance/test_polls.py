@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from connectors import binance
 from connectors.base import (
     ConnectorError,
     Event,
@@ -22,9 +21,10 @@ from connectors.base import (
     VenueRefused,
     VenueUnavailable,
 )
-from connectors.binance import BinancePoll, book, day, explain, prices, weight_pause
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Request
+from connectors.venues.binance import polls
+from connectors.venues.binance.polls import BinancePoll, book, day, explain, prices, weight_pause
 from protocol.channels import Channel
 
 NOW_MS = 1_765_211_445_000
@@ -460,7 +460,7 @@ async def test_an_unknown_instrument_is_reported_and_the_others_go_on(
 
 
 def test_each_channel_gets_a_connector_of_its_name() -> None:
-    made = binance.build(
+    made = polls.build(
         [channel(name="x"), channel("orderbook", name="y")],
         base_url="https://data-api.binance.vision",
         levels=20,

@@ -1,0 +1,1 @@
+"""The venues: a folder each, and the registry that lists them."""
