@@ -264,7 +264,7 @@ def _until_stopped(start: Callable[[], Awaitable[int]], log: Log, hint: str) -> 
     """Log, run until stopped, and put into one line what shows only then: no such address, no use for a certificate."""
     import trio
 
-    from daemon import logs
+    from daemon.host import logs
 
     stop_logging = logs.setup(log.level, log.format)
     try:

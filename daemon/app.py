@@ -35,11 +35,12 @@ from daemon.admission import Admission
 from daemon.archive import Archive
 from daemon.board import Board
 from daemon.canary import Canary
-from daemon.clock import WallClock
 from daemon.config import Config, ConfigError
 from daemon.event_stream import EventStreams
 from daemon.fleet import Fleet
 from daemon.front_door import FrontDoor
+from daemon.host.clock import WallClock
+from daemon.host.systemd import Notifier, publish_status
 from daemon.hub import Hub, Item
 from daemon.ledger import Ledger
 from daemon.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
@@ -48,7 +49,6 @@ from daemon.passes import Turn
 from daemon.reload import adopt, changed_venues, fixed_keys, known_topics
 from daemon.routes import PlainRoutes
 from daemon.session import Sessions
-from daemon.systemd import Notifier, publish_status
 from daemon.tape import Tape
 from daemon.terms import FILES_BESIDE_CLIENTS, admission_terms, crosscheck_terms, pace, session_limits
 from daemon.watch import Watch

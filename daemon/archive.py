@@ -28,8 +28,8 @@ from typing import Final
 import msgspec
 import trio
 
-from daemon.clock import WallClock
 from daemon.database import ArchiveError as ArchiveError
+from daemon.host.clock import WallClock
 from daemon.ledger import Gap, Ledger
 from daemon.tape import LAST_POSITION, Tape
 from daemon.tape_file import Batch, Restored, TapeFile

@@ -26,7 +26,7 @@ import msgspec
 from msgspec import UNSET
 
 from connectors.base import Event, State, StateChange
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from protocol.channels import Catalogue
 from protocol.messages import Status
 

@@ -20,10 +20,10 @@ import trio
 
 from daemon.client_stream import ClientStream
 from daemon.front_door import FrontDoor
+from daemon.host.systemd import Notifier
 from daemon.hub import Hub, Item
 from daemon.passes import Turn
 from daemon.subscriber import Subscriber
-from daemon.systemd import Notifier
 from daemon.tape import CANARY
 from protocol.frames import text_frame
 from protocol.messages import Format

@@ -13,7 +13,7 @@ import trio
 
 from connectors.backoff import Backoff
 from connectors.base import Connector, FailureCause
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from daemon.hub import Item
 from daemon.settings import Supervisor
 from daemon.supervisor import Intensity, Link, supervise

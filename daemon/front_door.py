@@ -21,8 +21,8 @@ import trio
 
 from daemon import event_request, forwarded, handshake
 from daemon.admission import Admission, full, unavailable
-from daemon.clock import WallClock
 from daemon.event_request import EventRequest
+from daemon.host.clock import WallClock
 from daemon.http import Conversation, Refused, Request, Response
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE, Grant

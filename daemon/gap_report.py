@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from daemon.http import Refused, Request
 from daemon.ledger import Gap, Ledger
 from protocol.answers import GapList, GapReport

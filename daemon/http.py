@@ -22,7 +22,7 @@ import msgspec
 import trio
 
 from daemon.bearer import taken_out
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from daemon.request import Headers as Headers
 from daemon.request import Refused as Refused
 from daemon.request import Request as Request

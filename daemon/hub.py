@@ -26,9 +26,9 @@ import trio
 
 from connectors.base import Event, StateChange
 from daemon.board import Board, Verdict, status
-from daemon.clock import WallClock
 from daemon.cursor import Chunk, Cursor, had_now
 from daemon.group import Group
+from daemon.host.clock import WallClock
 from daemon.intervals import Intervals
 from daemon.ledger import Ledger
 from daemon.passes import Counts, Statistics, Turn

@@ -37,10 +37,10 @@ from daemon.archive import Archive
 from daemon.board import Source
 from daemon.fleet import Fleet
 from daemon.front_door import FrontDoor
+from daemon.host.logs import dropped_count
+from daemon.host.usage import process_usage
 from daemon.hub import Hub, Item
 from daemon.ledger import CAUSES
-from daemon.logs import dropped_count
-from daemon.process_usage import process_usage
 from daemon.request import Request, Response
 from daemon.session import Sessions
 from daemon.session_counts import CLOSE_CODES

@@ -16,9 +16,9 @@ from msgspec import UNSET, Raw
 
 from connectors.base import State
 from daemon.asyncapi import Description
-from daemon.clock import WallClock
 from daemon.forwarded import HEADERS as FORWARDED
 from daemon.gap_report import gap_list
+from daemon.host.clock import WallClock
 from daemon.http import Refused, Request, Response
 from daemon.ledger import Ledger
 from daemon.page import FILES, Page

@@ -27,7 +27,7 @@ from connectors.base import (
     StateChange,
     VenueRefused,
 )
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from daemon.hub import Item
 
 _log: Final = logging.getLogger(__name__)

@@ -291,9 +291,9 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
             "connectors.venues.binance.polls",
         ),
         (
-            "daemon/logs.py",
+            "daemon/host/logs.py",
             "import structlog.stdlib",
-            "daemon/logs.py:1: structlog is not declared in pyproject.toml",
+            "daemon/host/logs.py:1: structlog is not declared in pyproject.toml",
         ),
     ],
 )

@@ -8,7 +8,7 @@ import msgspec
 from connectors.base import Event
 from daemon import subscription
 from daemon.board import Board
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from daemon.hub import Hub, Pace
 from daemon.subscriber import Subscriber
 from daemon.tape import Tape

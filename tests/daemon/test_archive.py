@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from connectors.base import Event
 from daemon import archive as archives
 from daemon.archive import Archive, ArchiveError
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from daemon.ledger import Gap
 from daemon.tape import NOTICE, STATUS
 from daemon.tape_file import TapeFile

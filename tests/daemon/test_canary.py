@@ -12,10 +12,10 @@ import trio
 import trio.testing
 
 from daemon.canary import Canary
+from daemon.host.systemd import Notifier
 from daemon.listening import tls_context
 from daemon.passes import Turn
 from daemon.settings import Server
-from daemon.systemd import Notifier
 from daemon.tape import CANARY
 from tests.daemon.serving import SOON_S, Gateway, certificate, open_gateway
 

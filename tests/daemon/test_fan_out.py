@@ -36,7 +36,7 @@ from connectors.base import Event, State, StateChange
 from daemon import client_stream, cursor, hub, subscription
 from daemon.board import Board
 from daemon.client_stream import ClientStream
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from daemon.hub import Hub, Item, Pace
 from daemon.subscriber import Subscriber
 from daemon.tape import Entry, Tape, Topic

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from trio_websocket import ConnectionClosed, connect_websocket, wrap_server_stream
 
 from daemon.admission import Admission, FrontDoorLimits, Terms
-from daemon.clock import WallClock
 from daemon.front_door import FrontDoor, Transport, Upgrade
+from daemon.host.clock import WallClock
 from daemon.http import Conversation, Refused, Request, Response
 from protocol.codes import ErrorCode
 from protocol.messages import Error, Format, decode_message

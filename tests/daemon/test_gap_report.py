@@ -7,8 +7,8 @@ import pytest
 
 from connectors.base import State
 from daemon.board import ChannelState
-from daemon.clock import WallClock
 from daemon.gap_report import gap_list
+from daemon.host.clock import WallClock
 from daemon.http import Headers, Refused, Request
 from daemon.ledger import Ledger
 from protocol.messages import encode

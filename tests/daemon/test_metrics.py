@@ -30,8 +30,8 @@ from connectors.metric import Histogram
 from daemon.board import Verdict
 from daemon.config import parse
 from daemon.fleet import Fleet
+from daemon.host.usage import process_usage
 from daemon.metrics import Metrics
-from daemon.process_usage import process_usage
 from daemon.request import Request
 from daemon.settings import Supervisor
 from daemon.supervisor import Intensity, Link, supervise

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from daemon.http import Conversation, HttpLimits, Request, Response
 from daemon.page import FILES, Page
 

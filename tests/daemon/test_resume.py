@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from connectors.base import Event
 from daemon import archive as archives
 from daemon.archive import Archive
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from daemon.tape import NOTICE, Tape, Topic
 from protocol.messages import Data, Format, Position, Subscribed
 from tests.daemon.sink import START_MS, Client, Fan

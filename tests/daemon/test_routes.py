@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from connectors.base import State
-from daemon.clock import WallClock
 from daemon.forwarded import as_sent
+from daemon.host.clock import WallClock
 from daemon.http import Headers, Refused, Request, Response
 from daemon.ledger import Ledger
 from daemon.routes import ChannelState, PlainRoutes

@@ -10,7 +10,7 @@ import trio.testing
 
 from connectors.backoff import Backoff
 from connectors.base import ConnectorError, Context, Event, StateChange, VenueRefused, VenueUnavailable
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 from daemon.hub import Item
 from daemon.supervisor import Intensity, Link, supervise
 

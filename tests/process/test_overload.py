@@ -23,7 +23,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from daemon.log_limit import LINES, WINDOW_S
+from daemon.host.log_limit import LINES, WINDOW_S
 from tests.daemon.serving import client_frame, handshake
 from tests.process.running import Process, wait_ready
 

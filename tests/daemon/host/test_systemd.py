@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from connectors.base import State, StateChange
 from daemon.board import ChannelState
-from daemon.systemd import Notifier, StatusLine, publish_status
+from daemon.host.systemd import Notifier, StatusLine, publish_status
 from tests.daemon.serving import Gateway
 
 

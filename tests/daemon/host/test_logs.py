@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon import logs
+from daemon.host import logs
 
 log = logging.getLogger("daemon.test")
 
@@ -226,7 +226,7 @@ def test_a_stalled_reader_costs_lines_and_they_are_counted() -> None:
     assert dropped == 100 - len(kept)
     assert 8 <= len(kept) <= 9
     assert kept[0].endswith("line 0")
-    assert "WARNING daemon.logs" in notices[0]
+    assert "WARNING daemon.host.logs" in notices[0]
 
 
 def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ def test_after_the_end_the_root_logger_is_as_it_was(set_up: Setup) -> None:
 
 def test_a_process_whose_reader_stalls_still_ends_in_order() -> None:
     code = (
-        "import logging\nfrom daemon import logs\nlogs.FLUSH_S = 0.1\n"
+        "import logging\nfrom daemon.host import logs\nlogs.FLUSH_S = 0.1\n"
         "stop = logs.setup('info', 'text', queue_lines=8)\n"
         "for n in range(3000): logging.warning('x' * 100 + str(n))\n"
         "stop(); print('ended')"

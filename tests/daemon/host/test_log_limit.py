@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from daemon import logs
-from daemon.log_limit import LogLimit
+from daemon.host import logs
+from daemon.host.log_limit import LogLimit
 
 
 class Clock:

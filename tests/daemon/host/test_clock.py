@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.clock import WallClock
+from daemon.host.clock import WallClock
 
 moments_ms = st.integers(0, 4_102_444_800_000)
 

@@ -3,7 +3,7 @@
 Records go through a bounded queue to a thread that writes. When the reader stalls (a full pipe, a stopped terminal) the
 queue fills and further lines are dropped and counted; the count is logged as soon as lines can be written again. So a
 log line costs the event loop its formatting and nothing else. Of one kind of line only so many are written in a while
-(`daemon.log_limit`).
+(`daemon.host.log_limit`).
 
 In JSON lines a record's own fields (`extra`) stand beside its text: of a client's connect and close, of a refusal and
 of a channel's state they are `event`, `peer`, `channel`, `code` and so on.
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from logging.handlers import QueueHandler
 from typing import Final, Literal, TypeAlias
 
-from daemon.log_limit import WINDOW_S, LogLimit
+from daemon.host.log_limit import WINDOW_S, LogLimit
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 Format: TypeAlias = Literal["auto", "text", "json"]

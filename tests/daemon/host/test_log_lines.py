@@ -37,7 +37,7 @@ async def test_a_client_that_says_goodbye(caplog: pytest.LogCaptureFixture) -> N
         await client.send((1000).to_bytes(2, "big") + b"done\x1b[2J", CLOSE)
         assert await lines_of(caplog, gateway, client) == [
             "client 127.0.0.1 connected (tickerd.v1.json)",
-            "client 127.0.0.1 closed: 1000 done\x1b[2J",  # made harmless where it is written: `daemon.logs`
+            "client 127.0.0.1 closed: 1000 done\x1b[2J",  # made harmless where it is written: `daemon.host.logs`
         ]
         assert fields(caplog, "connect") == [{"peer": "127.0.0.1"}]
         assert fields(caplog, "close") == [{"peer": "127.0.0.1", "code": 1000, "reason": "done\x1b[2J"}]
