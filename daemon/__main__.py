@@ -282,8 +282,8 @@ def _until_stopped(start: Callable[[], Awaitable[int]], log: Log, hint: str) -> 
 
 def _explained(error: OSError, hint: str) -> _Failure | None:
     """What a user can do something about. Listeners put their address and port where others put a file's name."""
-    from daemon.database import ArchiveError
     from daemon.listening import PassedSocketError
+    from daemon.tape.database import ArchiveError
 
     if isinstance(error, PassedSocketError):
         return _Failure(str(error), WRONG_CONFIG)

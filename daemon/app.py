@@ -32,7 +32,6 @@ from connectors.venues.coingecko.polls import build as build_coingecko
 from connectors.venues.okx.tickers import build as build_okx
 from daemon import access
 from daemon.admission import Admission
-from daemon.archive import Archive
 from daemon.board import Board
 from daemon.canary import Canary
 from daemon.config import Config, ConfigError
@@ -42,14 +41,15 @@ from daemon.front_door import FrontDoor
 from daemon.host.clock import WallClock
 from daemon.host.systemd import Notifier, publish_status
 from daemon.hub import Hub, Item
-from daemon.ledger import Ledger
 from daemon.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
 from daemon.metrics import Metrics
 from daemon.passes import Turn
 from daemon.reload import adopt, changed_venues, fixed_keys, known_topics
 from daemon.routes import PlainRoutes
 from daemon.session import Sessions
-from daemon.tape import Tape
+from daemon.tape.archive import Archive
+from daemon.tape.gaps import Ledger
+from daemon.tape.tape import Tape
 from daemon.terms import FILES_BESIDE_CLIENTS, admission_terms, crosscheck_terms, pace, session_limits
 from daemon.watch import Watch
 from protocol.channels import Channel

@@ -24,7 +24,7 @@ from daemon.host.systemd import Notifier
 from daemon.hub import Hub, Item
 from daemon.passes import Turn
 from daemon.subscriber import Subscriber
-from daemon.tape import CANARY
+from daemon.tape.tape import CANARY
 from protocol.frames import text_frame
 from protocol.messages import Format
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from daemon.host.clock import WallClock
 from daemon.http import Refused, Request
-from daemon.ledger import Gap, Ledger
+from daemon.tape.gaps import Gap, Ledger
 from protocol.answers import GapList, GapReport
 from protocol.channels import Catalogue
 from protocol.codes import ErrorCode

@@ -26,16 +26,16 @@ import trio
 
 from connectors.base import Event, StateChange
 from daemon.board import Board, Verdict, status
-from daemon.cursor import Chunk, Cursor, had_now
 from daemon.group import Group
 from daemon.host.clock import WallClock
 from daemon.intervals import Intervals
-from daemon.ledger import Ledger
 from daemon.passes import Counts, Statistics, Turn
 from daemon.passes import Pace as Pace
 from daemon.stamp import stamped
 from daemon.subscriber import Subscriber
-from daemon.tape import NOTICE, STATUS, Entry, Tape, Topic, selects
+from daemon.tape.cursor import Chunk, Cursor, had_now
+from daemon.tape.gaps import Ledger
+from daemon.tape.tape import NOTICE, STATUS, Entry, Tape, Topic, selects
 from protocol.channels import Catalogue
 from protocol.messages import Format, Lagged, Test, encode
 from protocol.session import ALL, Selection

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from daemon.subscriber import Lane, Subscriber
-from daemon.tape import Entry, Tape, Topic
+from daemon.tape.tape import Entry, Tape, Topic
 from protocol.messages import Format
 from protocol.session import Selection
 

@@ -33,17 +33,17 @@ from connectors.base import FAILURE_CAUSES, State
 from connectors.metric import Histogram
 from connectors.poll.poller import Poller
 from connectors.push.feed import Feed
-from daemon.archive import Archive
 from daemon.board import Source
 from daemon.fleet import Fleet
 from daemon.front_door import FrontDoor
 from daemon.host.logs import dropped_count
 from daemon.host.usage import process_usage
 from daemon.hub import Hub, Item
-from daemon.ledger import CAUSES
 from daemon.request import Request, Response
 from daemon.session import Sessions
 from daemon.session_counts import CLOSE_CODES
+from daemon.tape.archive import Archive
+from daemon.tape.gaps import CAUSES
 from daemon.watch import Watch
 from protocol.codes import ErrorCode
 from protocol.messages import Format

@@ -20,8 +20,8 @@ from daemon.forwarded import HEADERS as FORWARDED
 from daemon.gap_report import gap_list
 from daemon.host.clock import WallClock
 from daemon.http import Refused, Request, Response
-from daemon.ledger import Ledger
 from daemon.page import FILES, Page
+from daemon.tape.gaps import Ledger
 from protocol.answers import ChannelList, ChannelReport, Health, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from daemon.tape import NOTICE, Entry, Tape, Topic, selects
+from daemon.tape.tape import NOTICE, Entry, Tape, Topic, selects
 from protocol.frames import binary_frame, sse_event, sse_position, text_frame
 from protocol.messages import ControlMessage, Format, encode_as
 from protocol.session import Selection
@@ -19,9 +19,9 @@ from protocol.session import Selection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.cursor import Cursor
     from daemon.group import Group
     from daemon.intervals import IntervalGroup
+    from daemon.tape.cursor import Cursor
 
 NOTHING: Selection = frozenset({NOTICE})
 """What a client takes that has not subscribed to anything: only what is sent to everybody."""

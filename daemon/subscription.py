@@ -10,11 +10,11 @@ from __future__ import annotations
 from msgspec import UNSET
 
 from daemon.board import status
-from daemon.cursor import Cursor, had_now
 from daemon.hub import Hub
-from daemon.recovery import judge
 from daemon.subscriber import NOTHING, Subscriber
-from daemon.tape import STATUS, Entry, Topic, selects
+from daemon.tape.cursor import Cursor, had_now
+from daemon.tape.recovery import judge
+from daemon.tape.tape import STATUS, Entry, Topic, selects
 from protocol.messages import Subscribed, Unsubscribed
 from protocol.session import EVERY_MESSAGE, Join, Leave, Selection, Session
 

@@ -22,7 +22,7 @@ from daemon.board import Board, Source, Verdict
 from daemon.crosscheck import CrossCheck, Quote, Terms
 from daemon.freshness import Freshness
 from daemon.hub import Hub
-from daemon.tape import Tape
+from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 
 LOOK_S: Final = 0.25

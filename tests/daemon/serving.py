@@ -28,7 +28,7 @@ from daemon.host.clock import WallClock
 from daemon.http import Request, Response
 from daemon.hub import Hub, Item, Pace
 from daemon.session import SessionLimits, Sessions
-from daemon.tape import Tape
+from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 from protocol.messages import ServerInfo
 from protocol.session import Limits

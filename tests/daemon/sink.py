@@ -11,7 +11,7 @@ from daemon.board import Board
 from daemon.host.clock import WallClock
 from daemon.hub import Hub, Pace
 from daemon.subscriber import Subscriber
-from daemon.tape import Tape
+from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 from protocol.messages import Data, Format, Message, Position, Subscribe, Unsubscribe, decode_message
 from protocol.session import Join, Leave, Limits, Session

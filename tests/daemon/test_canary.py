@@ -16,7 +16,7 @@ from daemon.host.systemd import Notifier
 from daemon.listening import tls_context
 from daemon.passes import Turn
 from daemon.settings import Server
-from daemon.tape import CANARY
+from daemon.tape.tape import CANARY
 from tests.daemon.serving import SOON_S, Gateway, certificate, open_gateway
 
 SHORT_S = 0.3

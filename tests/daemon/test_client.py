@@ -29,7 +29,7 @@ from daemon.client import (
     connect,
     websocket_url,
 )
-from daemon.tape import Tape
+from daemon.tape.tape import Tape
 from tests.daemon import serving
 from tests.daemon.scripted_daemon import Relay, open_relay
 from tests.daemon.serving import SOON_S, Gateway, certificate, open_gateway, price

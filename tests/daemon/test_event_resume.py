@@ -14,10 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from trio.testing import MockClock
 
 from connectors.base import State, StateChange
-from daemon import cursor, subscription
+from daemon import subscription
 from daemon.event_request import judge
 from daemon.http import Request
-from daemon.tape import Topic
+from daemon.tape import cursor
+from daemon.tape.tape import Topic
 from protocol.messages import Format
 from protocol.session import Join, Limits, Reply
 from tests.daemon.event_source import EventSource, Message

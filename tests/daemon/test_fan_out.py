@@ -33,13 +33,14 @@ from hypothesis.stateful import (
 from trio.testing import MockClock
 
 from connectors.base import Event, State, StateChange
-from daemon import client_stream, cursor, hub, subscription
+from daemon import client_stream, hub, subscription
 from daemon.board import Board
 from daemon.client_stream import ClientStream
 from daemon.host.clock import WallClock
 from daemon.hub import Hub, Item, Pace
 from daemon.subscriber import Subscriber
-from daemon.tape import Entry, Tape, Topic
+from daemon.tape import cursor
+from daemon.tape.tape import Entry, Tape, Topic
 from protocol.channels import Catalogue, Channel
 from protocol.messages import (
     Data,

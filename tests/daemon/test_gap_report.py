@@ -10,7 +10,7 @@ from daemon.board import ChannelState
 from daemon.gap_report import gap_list
 from daemon.host.clock import WallClock
 from daemon.http import Headers, Refused, Request
-from daemon.ledger import Ledger
+from daemon.tape.gaps import Ledger
 from protocol.messages import encode
 from tests.daemon.sink import CATALOGUE
 

@@ -8,7 +8,7 @@ import trio
 
 from connectors.base import Event, StateChange
 from daemon.hub import Hub, Item, Pace
-from daemon.tape import STATUS
+from daemon.tape.tape import STATUS
 from protocol.messages import Error, Format, Lagged, Pong, PriceUpdate, Status, Test
 from tests.daemon.sink import CATALOGUE, START_MS, Fan
 

@@ -12,7 +12,7 @@ from daemon.host.clock import WallClock
 from daemon.hub import Hub, Item, Pace
 from daemon.reload import REMOVED, adopt, changed_venues, fixed_keys
 from daemon.settings import Supervisor
-from daemon.tape import Tape
+from daemon.tape.tape import Tape
 
 NOW_MS = 1_765_211_445_123
 PLAIN = parse("", {}, "a test")

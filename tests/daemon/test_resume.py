@@ -17,10 +17,10 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from connectors.base import Event
-from daemon import archive as archives
-from daemon.archive import Archive
 from daemon.host.clock import WallClock
-from daemon.tape import NOTICE, Tape, Topic
+from daemon.tape import archive as archives
+from daemon.tape.archive import Archive
+from daemon.tape.tape import NOTICE, Tape, Topic
 from protocol.messages import Data, Format, Position, Subscribed
 from tests.daemon.sink import START_MS, Client, Fan
 

@@ -11,8 +11,8 @@ from connectors.base import State
 from daemon.forwarded import as_sent
 from daemon.host.clock import WallClock
 from daemon.http import Headers, Refused, Request, Response
-from daemon.ledger import Ledger
 from daemon.routes import ChannelState, PlainRoutes
+from daemon.tape.gaps import Ledger
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
 from protocol.messages import ServerInfo

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from connectors.base import State
 from daemon.board import ChannelState
-from daemon.ledger import CAUSES, PER_CAUSE, WINDOW_MS, Cause, Gap, Ledger
+from daemon.tape.gaps import CAUSES, PER_CAUSE, WINDOW_MS, Cause, Gap, Ledger
 
 MINUTE_MS = 60_000
 

@@ -1,8 +1,8 @@
 """What lets the tape's tail survive a restart: one more cursor on the tape, whose client is a file.
 
 The hot path knows nothing of it. Ten times a second a task takes what is new from the tape and has a worker thread
-write it, in one transaction (`daemon.tape_file`). Nothing queues up: what is not stored yet is on the tape anyway, and
-if the disk is so slow that the tape's tail overtakes it, what left is not stored, and counted (`unstored`).
+write it, in one transaction (`daemon.tape.tape_file`). Nothing queues up: what is not stored yet is on the tape anyway,
+and if the disk is so slow that the tape's tail overtakes it, what left is not stored, and counted (`unstored`).
 
 **No position is used twice.** Positions are reserved on the disk, `BLOCK` at a time, before the first of them is used,
 and the next block when half of one is used. `Tape.limit` is the end of what is reserved; the hub asks for `room` before
@@ -28,11 +28,11 @@ from typing import Final
 import msgspec
 import trio
 
-from daemon.database import ArchiveError as ArchiveError
 from daemon.host.clock import WallClock
-from daemon.ledger import Gap, Ledger
-from daemon.tape import LAST_POSITION, Tape
-from daemon.tape_file import Batch, Restored, TapeFile
+from daemon.tape.database import ArchiveError as ArchiveError
+from daemon.tape.gaps import Gap, Ledger
+from daemon.tape.tape import LAST_POSITION, Tape
+from daemon.tape.tape_file import Batch, Restored, TapeFile
 
 BLOCK: Final = 2**20
 """Positions reserved at a time. There are 2**53: enough for millions of unclean stops."""

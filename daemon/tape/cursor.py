@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from daemon.tape import Entry, Tape, Topic, selects
+from daemon.tape.tape import Entry, Tape, Topic, selects
 from protocol.messages import Format
 from protocol.session import Selection
 

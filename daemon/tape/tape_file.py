@@ -9,7 +9,7 @@ transactions, and never a reservation.** Either way the file is whole.
 Every row carries a checksum. A row that does not fit it is discarded, never served, and the positions from there on
 count as lost. A file that SQLite cannot read is moved aside and a new tape begins.
 
-Blocking, and by one thread at a time: `daemon.archive` keeps it off the hot path.
+Blocking, and by one thread at a time: `daemon.tape.archive` keeps it off the hot path.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Final
 
 import msgspec
 
-from daemon.database import is_damage, move_aside, open_database, unusable
-from daemon.ledger import Gap
-from daemon.tape import Entry, Tape
+from daemon.tape.database import is_damage, move_aside, open_database, unusable
+from daemon.tape.gaps import Gap
+from daemon.tape.tape import Entry, Tape
 
 _VERSION: Final = 1
 

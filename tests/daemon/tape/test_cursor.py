@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.cursor import SCAN_AT_MOST, Cursor, had_now
-from daemon.tape import Tape, Topic
+from daemon.tape.cursor import SCAN_AT_MOST, Cursor, had_now
+from daemon.tape.tape import Tape, Topic
 from protocol.messages import Format
 from protocol.session import ALL
 

@@ -12,12 +12,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from connectors.base import Event
-from daemon import archive as archives
-from daemon.archive import Archive, ArchiveError
 from daemon.host.clock import WallClock
-from daemon.ledger import Gap
-from daemon.tape import NOTICE, STATUS
-from daemon.tape_file import TapeFile
+from daemon.tape import archive as archives
+from daemon.tape.archive import Archive, ArchiveError
+from daemon.tape.gaps import Gap
+from daemon.tape.tape import NOTICE, STATUS
+from daemon.tape.tape_file import TapeFile
 from tests.daemon.sink import START_MS, Fan
 
 A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.tape import NOTICE, STATUS, Entry, OutOfPositions, Tape, Topic, Trail, selects
+from daemon.tape.tape import NOTICE, STATUS, Entry, OutOfPositions, Tape, Topic, Trail, selects
 from protocol.frames import text_frame
 from protocol.messages import DataMessage, Error, Format, PriceUpdate, decode_message, encode
 from protocol.session import ALL

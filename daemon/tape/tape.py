@@ -1,7 +1,7 @@
 """The ticker tape: a bounded ring, in memory, of the last messages of all channels.
 
 Every published message gets the next `seq` and stands on the tape as an *entry*, framed once for everybody. Clients
-have no queues: each has a position on the tape (see `daemon.cursor`). The tape's size bounds the memory of the
+have no queues: each has a position on the tape (see `daemon.tape.cursor`). The tape's size bounds the memory of the
 daemon, whatever the number of clients and however slow they are.
 
 Sync and pure: no trio, no clock, no I/O.
@@ -102,9 +102,9 @@ class Entry:
 class Tape:
     """The ring.
 
-    Positions grow by one with each message, but for the *breaks* that an unclean stop leaves (see `daemon.archive`):
-    positions up to there may have been used, and nobody knows for what. So places in the ring are counted by arrival,
-    and a short list of segments says which positions they are.
+    Positions grow by one with each message, but for the *breaks* that an unclean stop leaves (see
+    `daemon.tape.archive`): positions up to there may have been used, and nobody knows for what. So places in the ring
+    are counted by arrival, and a short list of segments says which positions they are.
 
     Attributes:
         epoch: a random id of this tape; a position is worth something only together with it.

@@ -5,7 +5,8 @@ tape's tail, if nothing of it has left the tape since; a channel is not, if a si
 
 * A topic is *whole* after a position if nothing of it that followed has left the tape: then exactly the missed
   messages follow. Else its newest message follows, and if it is known how many there were, `missed` says so.
-* After an unclean stop nobody knows what was sent and not stored (see `daemon.archive`). Whoever had not come beyond
+* After an unclean stop nobody knows what was sent and not stored (see `daemon.tape.archive`). Whoever had not come
+  beyond
   that break is told `recovered: false`, also where everything that *was* stored can be given, and is.
 
 Sync and pure.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import msgspec
 
-from daemon.tape import Entry, Tape, Topic
+from daemon.tape.tape import Entry, Tape, Topic
 from protocol.messages import Position
 from protocol.session import Selection
 

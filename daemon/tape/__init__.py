@@ -1,0 +1,1 @@
+"""The tape, in memory and on disk, and the places on it."""
