@@ -7,7 +7,8 @@
                              slows the venues' links)        a session serves each)
 
 This is the only place that knows the concrete classes. The root nursery owns everything: the hub and the front door are
-fail-fast (they end the process, and whoever started it starts it again), a connector is not (see `daemon.supervisor`).
+fail-fast (they end the process, and whoever started it starts it again), a connector is not (see
+`daemon.ingest.supervisor`).
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ from daemon.board import Board
 from daemon.canary import Canary
 from daemon.config import Config, ConfigError
 from daemon.event_stream import EventStreams
-from daemon.fleet import Fleet
 from daemon.front_door import FrontDoor
 from daemon.host.clock import WallClock
 from daemon.host.systemd import Notifier, publish_status
 from daemon.hub import Hub, Item
+from daemon.ingest.fleet import Fleet
 from daemon.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
 from daemon.metrics import Metrics
 from daemon.passes import Turn

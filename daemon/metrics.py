@@ -34,11 +34,11 @@ from connectors.metric import Histogram
 from connectors.poll.poller import Poller
 from connectors.push.feed import Feed
 from daemon.board import Source
-from daemon.fleet import Fleet
 from daemon.front_door import FrontDoor
 from daemon.host.logs import dropped_count
 from daemon.host.usage import process_usage
 from daemon.hub import Hub, Item
+from daemon.ingest.fleet import Fleet
 from daemon.request import Request, Response
 from daemon.session import Sessions
 from daemon.session_counts import CLOSE_CODES

@@ -29,12 +29,12 @@ from connectors.base import (
 from connectors.metric import Histogram
 from daemon.board import Verdict
 from daemon.config import parse
-from daemon.fleet import Fleet
 from daemon.host.usage import process_usage
+from daemon.ingest.fleet import Fleet
+from daemon.ingest.supervisor import Intensity, Link, supervise
 from daemon.metrics import Metrics
 from daemon.request import Request
 from daemon.settings import Supervisor
-from daemon.supervisor import Intensity, Link, supervise
 from daemon.terms import crosscheck_terms
 from daemon.watch import Watch
 from tests.daemon.scraping import Running, Scrape, running

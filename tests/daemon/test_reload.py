@@ -7,9 +7,9 @@ import trio.testing
 from connectors.base import Event, StateChange
 from daemon.board import Board, Verdict
 from daemon.config import Config, parse
-from daemon.fleet import Fleet
 from daemon.host.clock import WallClock
 from daemon.hub import Hub, Item, Pace
+from daemon.ingest.fleet import Fleet
 from daemon.reload import REMOVED, adopt, changed_venues, fixed_keys
 from daemon.settings import Supervisor
 from daemon.tape.tape import Tape

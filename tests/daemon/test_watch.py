@@ -13,7 +13,7 @@ from connectors.base import Context, Event, StateChange, VenueUnavailable
 from daemon.crosscheck import Terms
 from daemon.freshness import FIRST_S, SHORTEST_S
 from daemon.hub import Item
-from daemon.supervisor import Intensity, Link, supervise
+from daemon.ingest.supervisor import Intensity, Link, supervise
 from daemon.watch import LOOK_S, Watch
 from protocol.channels import Catalogue, Channel
 from protocol.messages import Data, Status

@@ -15,8 +15,8 @@ from connectors.backoff import Backoff
 from connectors.base import Connector, FailureCause
 from daemon.host.clock import WallClock
 from daemon.hub import Item
+from daemon.ingest.supervisor import Intensity, Link, supervise
 from daemon.settings import Supervisor
-from daemon.supervisor import Intensity, Link, supervise
 
 
 class _Crew:

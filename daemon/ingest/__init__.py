@@ -1,0 +1,1 @@
+"""Connectors run here, supervised, and hand over what they receive."""
