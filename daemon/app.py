@@ -33,11 +33,12 @@ from connectors.venues.coingecko.polls import build as build_coingecko
 from connectors.venues.okx.tickers import build as build_okx
 from daemon import access
 from daemon.admission import Admission
-from daemon.board import Board
 from daemon.canary import Canary
 from daemon.config import Config, ConfigError
 from daemon.event_stream import EventStreams
 from daemon.front_door import FrontDoor
+from daemon.health.board import Board
+from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
 from daemon.host.systemd import Notifier, publish_status
 from daemon.hub import Hub, Item
@@ -52,7 +53,6 @@ from daemon.tape.archive import Archive
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
 from daemon.terms import FILES_BESIDE_CLIENTS, admission_terms, crosscheck_terms, pace, session_limits
-from daemon.watch import Watch
 from protocol.channels import Channel
 from protocol.messages import ServerInfo
 

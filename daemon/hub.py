@@ -25,8 +25,8 @@ from typing import TypeAlias
 import trio
 
 from connectors.base import Event, StateChange
-from daemon.board import Board, Verdict, status
 from daemon.group import Group
+from daemon.health.board import Board, Verdict, status
 from daemon.host.clock import WallClock
 from daemon.intervals import Intervals
 from daemon.passes import Counts, Statistics, Turn

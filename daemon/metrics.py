@@ -33,8 +33,9 @@ from connectors.base import FAILURE_CAUSES, State
 from connectors.metric import Histogram
 from connectors.poll.poller import Poller
 from connectors.push.feed import Feed
-from daemon.board import Source
 from daemon.front_door import FrontDoor
+from daemon.health.board import Source
+from daemon.health.watch import Watch
 from daemon.host.logs import dropped_count
 from daemon.host.usage import process_usage
 from daemon.hub import Hub, Item
@@ -44,7 +45,6 @@ from daemon.session import Sessions
 from daemon.session_counts import CLOSE_CODES
 from daemon.tape.archive import Archive
 from daemon.tape.gaps import CAUSES
-from daemon.watch import Watch
 from protocol.codes import ErrorCode
 from protocol.messages import Format
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from daemon.board import status
+from daemon.health.board import status
 from daemon.hub import Hub
 from daemon.subscriber import NOTHING, Subscriber
 from daemon.tape.cursor import Cursor, had_now

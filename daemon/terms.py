@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from daemon import crosscheck
 from daemon.admission import FrontDoorLimits, Terms
 from daemon.config import Config
 from daemon.config_tokens import grants
+from daemon.health import crosscheck
 from daemon.passes import Pace
 from daemon.session import SessionLimits
 from protocol.session import Limits

@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from connectors.base import State
-from daemon.board import ChannelState
+from daemon.health.board import ChannelState
 from daemon.hub import Hub
 
 _STATUS_EVERY_S: Final = 1.0

@@ -23,7 +23,7 @@ from typing import Final, get_args
 
 import msgspec
 
-from daemon.board import ChannelState
+from daemon.health.board import ChannelState
 from protocol.answers import Cause as Cause
 
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)

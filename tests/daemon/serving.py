@@ -21,9 +21,9 @@ import trio.testing
 
 from connectors.base import Event, StateChange
 from daemon.admission import Admission, FrontDoorLimits, Terms
-from daemon.board import Board
 from daemon.event_stream import EventStreams
 from daemon.front_door import FrontDoor
+from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.http import Request, Response
 from daemon.hub import Hub, Item, Pace

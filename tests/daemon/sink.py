@@ -7,7 +7,7 @@ import msgspec
 
 from connectors.base import Event
 from daemon import subscription
-from daemon.board import Board
+from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.hub import Hub, Pace
 from daemon.subscriber import Subscriber

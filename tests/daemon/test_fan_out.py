@@ -34,8 +34,8 @@ from trio.testing import MockClock
 
 from connectors.base import Event, State, StateChange
 from daemon import client_stream, hub, subscription
-from daemon.board import Board
 from daemon.client_stream import ClientStream
+from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.hub import Hub, Item, Pace
 from daemon.subscriber import Subscriber

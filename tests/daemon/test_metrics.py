@@ -27,8 +27,9 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.metric import Histogram
-from daemon.board import Verdict
 from daemon.config import parse
+from daemon.health.board import Verdict
+from daemon.health.watch import Watch
 from daemon.host.usage import process_usage
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.supervisor import Intensity, Link, supervise
@@ -36,7 +37,6 @@ from daemon.metrics import Metrics
 from daemon.request import Request
 from daemon.settings import Supervisor
 from daemon.terms import crosscheck_terms
-from daemon.watch import Watch
 from tests.daemon.scraping import Running, Scrape, running
 from tests.daemon.serving import (
     CLOSE,

@@ -5,8 +5,8 @@ import trio
 import trio.testing
 
 from connectors.base import Event, StateChange
-from daemon.board import Board, Verdict
 from daemon.config import Config, parse
+from daemon.health.board import Board, Verdict
 from daemon.host.clock import WallClock
 from daemon.hub import Hub, Item, Pace
 from daemon.ingest.fleet import Fleet

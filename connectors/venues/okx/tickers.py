@@ -232,7 +232,7 @@ def build(
             url,
             user_agent=user_agent,
             silence_s=silence_s,
-            # One instrument's silence is judged by those who know what is usual of it (daemon/freshness.py).
+            # One instrument's silence is judged by those who know what is usual of it (daemon/health/freshness.py).
             data_s=math.inf,
             timeout_s=timeout_s,
             rotate_after_s=rotate_after_s,

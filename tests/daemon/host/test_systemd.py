@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import State, StateChange
-from daemon.board import ChannelState
+from daemon.health.board import ChannelState
 from daemon.host.systemd import Notifier, StatusLine, publish_status
 from tests.daemon.serving import Gateway
 

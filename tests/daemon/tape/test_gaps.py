@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import State
-from daemon.board import ChannelState
+from daemon.health.board import ChannelState
 from daemon.tape.gaps import CAUSES, PER_CAUSE, WINDOW_MS, Cause, Gap, Ledger
 
 MINUTE_MS = 60_000

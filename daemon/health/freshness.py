@@ -27,7 +27,7 @@ from statistics import median
 from typing import Final
 
 from connectors.base import StateChange
-from daemon.board import Seen
+from daemon.health.board import Seen
 from protocol.channels import Channel
 
 SCHEDULED: Final = 2.5

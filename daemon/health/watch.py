@@ -18,9 +18,9 @@ import msgspec
 import trio
 
 from connectors.metric import Histogram
-from daemon.board import Board, Source, Verdict
-from daemon.crosscheck import CrossCheck, Quote, Terms
-from daemon.freshness import Freshness
+from daemon.health.board import Board, Source, Verdict
+from daemon.health.crosscheck import CrossCheck, Quote, Terms
+from daemon.health.freshness import Freshness
 from daemon.hub import Hub
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel

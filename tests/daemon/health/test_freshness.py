@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import Event, State, StateChange
-from daemon.board import Seen
-from daemon.freshness import FIRST_S, LONGEST_S, ORDINARY_S, SHORTEST_S, UNKNOWN_S, Freshness, Pauses
-from daemon.watch import LOOK_S
+from daemon.health.board import Seen
+from daemon.health.freshness import FIRST_S, LONGEST_S, ORDINARY_S, SHORTEST_S, UNKNOWN_S, Freshness, Pauses
+from daemon.health.watch import LOOK_S
 from protocol.channels import Channel
 
 PUSHED = Channel(name="x", exchange="okx", kind="ticker", type="price_update", instruments=("X/U",))

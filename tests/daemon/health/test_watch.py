@@ -10,11 +10,11 @@ from trio.testing import MockClock
 
 from connectors.backoff import Backoff
 from connectors.base import Context, Event, StateChange, VenueUnavailable
-from daemon.crosscheck import Terms
-from daemon.freshness import FIRST_S, SHORTEST_S
+from daemon.health.crosscheck import Terms
+from daemon.health.freshness import FIRST_S, SHORTEST_S
+from daemon.health.watch import LOOK_S, Watch
 from daemon.hub import Item
 from daemon.ingest.supervisor import Intensity, Link, supervise
-from daemon.watch import LOOK_S, Watch
 from protocol.channels import Catalogue, Channel
 from protocol.messages import Data, Status
 from tests.daemon.sink import START_MS, Client, Fan

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.crosscheck import CrossCheck, Quote, Terms
+from daemon.health.crosscheck import CrossCheck, Quote, Terms
 
 TERMS = Terms(band_percent=1.0, for_s=30.0, frozen_s=60.0, frozen_percent=0.2)
 

@@ -4,8 +4,9 @@ Several know something about a channel, each from its own point of view, and non
 said:
 
 * its *connector* (`connectors.base.StateChange`): whether there is a link to the venue, and why not;
-* the *freshness* contract (`daemon.freshness`): whether data comes as it should, whatever the connector believes;
-* the *cross-check* (`daemon.crosscheck`): whether what comes can be right.
+* the *freshness* contract (`daemon.health.freshness`): whether data comes as it should, whatever the connector
+  believes;
+* the *cross-check* (`daemon.health.crosscheck`): whether what comes can be right.
 
 The last two pass *verdicts*. This is the one place where all of it becomes the one state that clients see: the worst of
 what is said, with the reasons joined. A connector that is `reconnecting`, `down` or `stale` speaks for itself alone:

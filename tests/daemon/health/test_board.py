@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import Event, State, StateChange
-from daemon.board import Board, ChannelState, Source, Verdict
+from daemon.health.board import Board, ChannelState, Source, Verdict
 from tests.daemon.sink import CATALOGUE
 
 
