@@ -31,8 +31,8 @@ test: install ## run the tests
 	$(BIN)/coverage run --branch --source=protocol -m pytest --quiet tests/protocol
 	$(BIN)/coverage report --fail-under=100
 	@said=$$(mktemp); \
-	$(BIN)/python -m pytest -r s -p no:cacheprovider tests/browser tests/daemon/test_fuzz.py >$$said 2>&1 & browser=$$!; \
-	$(BIN)/python -m pytest -r s --ignore tests/browser --ignore tests/daemon/test_fuzz.py; rest=$$?; \
+	$(BIN)/python -m pytest -r s -p no:cacheprovider tests/browser tests/daemon/front/test_fuzz.py >$$said 2>&1 & browser=$$!; \
+	$(BIN)/python -m pytest -r s --ignore tests/browser --ignore tests/daemon/front/test_fuzz.py; rest=$$?; \
 	wait $$browser; page=$$?; cat $$said; rm -f $$said; exit $$((rest | page))
 
 # Of ruff's rules, S are those of bandit: what is risky in the code. The audit is about what others wrote.

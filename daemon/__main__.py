@@ -102,8 +102,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _token(arguments: argparse.Namespace) -> int:
-    from daemon.bearer import new_token
     from daemon.config_tokens import written_hash
+    from daemon.front.bearer import new_token
 
     token = new_token()
     lines = [f"[tokens.{arguments.name}]", f'hash = "{written_hash(token)}"', 'channels = ["*"]']
@@ -282,7 +282,7 @@ def _until_stopped(start: Callable[[], Awaitable[int]], log: Log, hint: str) -> 
 
 def _explained(error: OSError, hint: str) -> _Failure | None:
     """What a user can do something about. Listeners put their address and port where others put a file's name."""
-    from daemon.listening import PassedSocketError
+    from daemon.front.listening import PassedSocketError
     from daemon.tape.database import ArchiveError
 
     if isinstance(error, PassedSocketError):

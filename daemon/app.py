@@ -31,19 +31,20 @@ from connectors.push.feed import Feed
 from connectors.venues.binance.polls import build as build_binance
 from connectors.venues.coingecko.polls import build as build_coingecko
 from connectors.venues.okx.tickers import build as build_okx
-from daemon import access
-from daemon.admission import Admission
 from daemon.canary import Canary
 from daemon.config import Config, ConfigError
 from daemon.event_stream import EventStreams
-from daemon.front_door import FrontDoor
+from daemon.front import access
+from daemon.front.admission import Admission
+from daemon.front.front_door import FrontDoor
+from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
+from daemon.front.terms import FILES_BESIDE_CLIENTS, admission_terms, crosscheck_terms, pace, session_limits
 from daemon.health.board import Board
 from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
 from daemon.host.systemd import Notifier, publish_status
 from daemon.hub import Hub, Item
 from daemon.ingest.fleet import Fleet
-from daemon.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
 from daemon.metrics import Metrics
 from daemon.passes import Turn
 from daemon.reload import adopt, changed_venues, fixed_keys, known_topics
@@ -52,7 +53,6 @@ from daemon.session import Sessions
 from daemon.tape.archive import Archive
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
-from daemon.terms import FILES_BESIDE_CLIENTS, admission_terms, crosscheck_terms, pace, session_limits
 from protocol.channels import Channel
 from protocol.messages import ServerInfo
 

@@ -16,9 +16,9 @@ from typing import Final, TypeAlias, get_args
 import msgspec
 from msgspec import Raw
 
-from daemon.access import is_guarded
+from daemon.front.access import is_guarded
+from daemon.front.http import Request, Response
 from daemon.gap_report import MOST as MOST_GAPS
-from daemon.http import Request, Response
 from protocol.answers import ChannelList, GapList, Health, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode

@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from daemon.client_stream import ClientStream
-from daemon.front_door import FrontDoor
+from daemon.front.front_door import FrontDoor
 from daemon.host.systemd import Notifier
 from daemon.hub import Hub, Item
 from daemon.passes import Turn

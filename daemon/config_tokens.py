@@ -9,8 +9,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from daemon.bearer import PREFIX, digest_of, redacted
 from daemon.config_reader import dotted, shown
+from daemon.front.bearer import PREFIX, digest_of, redacted
 from protocol.grant import ALL_CHANNELS, Grant
 
 _HASH: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")

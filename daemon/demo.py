@@ -17,7 +17,7 @@ import trio
 from connectors.simulator.simulator import Simulator, simulator_config
 from daemon.config import Config, parse
 from daemon.config_reader import ENVIRONMENT_PREFIX
-from daemon.listening import open_listeners
+from daemon.front.listening import open_listeners
 from daemon.settings import Server
 
 HOST: Final = "127.0.0.1"

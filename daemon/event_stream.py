@@ -20,12 +20,13 @@ from typing import Final
 
 import trio
 
-from daemon import event_request, subscription
+from daemon import subscription
 from daemon.client_stream import ClientStream
 from daemon.connected import ConnectedClient, SessionLimits
-from daemon.event_request import EventRequest
-from daemon.front_door import EventClient
-from daemon.http import Request
+from daemon.front import event_request
+from daemon.front.event_request import EventRequest
+from daemon.front.front_door import EventClient
+from daemon.front.http import Request
 from daemon.session import Sessions
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from daemon.front.http import Refused, Request
 from daemon.host.clock import WallClock
-from daemon.http import Refused, Request
 from daemon.tape.gaps import Gap, Ledger
 from protocol.answers import GapList, GapReport
 from protocol.channels import Catalogue

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from daemon.http import Headers, Request, Response
+from daemon.front.http import Headers, Request, Response
 
 _FOLDER: Final = Path(__file__).parent / "web"
 

@@ -16,10 +16,10 @@ from msgspec import UNSET, Raw
 
 from connectors.base import State
 from daemon.asyncapi import Description
-from daemon.forwarded import HEADERS as FORWARDED
+from daemon.front.addresses import HEADERS as FORWARDED
+from daemon.front.http import Refused, Request, Response
 from daemon.gap_report import gap_list
 from daemon.host.clock import WallClock
-from daemon.http import Refused, Request, Response
 from daemon.page import FILES, Page
 from daemon.tape.gaps import Ledger
 from protocol.answers import ChannelList, ChannelReport, Health, Readiness, Snapshot, TestRequest

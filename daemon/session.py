@@ -29,8 +29,8 @@ from daemon import subscription
 from daemon.client_stream import ClientStream
 from daemon.connected import ConnectedClient
 from daemon.connected import SessionLimits as SessionLimits
-from daemon.front_door import Upgrade
-from daemon.http import ALWAYS
+from daemon.front.front_door import Upgrade
+from daemon.front.http import ALWAYS
 from daemon.hub import Hub
 from daemon.loan import Loan
 from daemon.session_counts import ClientCounts

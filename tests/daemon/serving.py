@@ -20,12 +20,12 @@ import trio
 import trio.testing
 
 from connectors.base import Event, StateChange
-from daemon.admission import Admission, FrontDoorLimits, Terms
 from daemon.event_stream import EventStreams
-from daemon.front_door import FrontDoor
+from daemon.front.admission import Admission, FrontDoorLimits, Terms
+from daemon.front.front_door import FrontDoor
+from daemon.front.http import Request, Response
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
-from daemon.http import Request, Response
 from daemon.hub import Hub, Item, Pace
 from daemon.session import SessionLimits, Sessions
 from daemon.tape.tape import Tape

@@ -13,7 +13,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from daemon import asyncapi
 from daemon.asyncapi import Description, describe
 from daemon.config import parse
-from daemon.http import Request
+from daemon.front.http import Request
 from daemon.page import FILES
 from protocol.channels import Catalogue
 from protocol.commands import Command

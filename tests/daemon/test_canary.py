@@ -12,8 +12,8 @@ import trio
 import trio.testing
 
 from daemon.canary import Canary
+from daemon.front.listening import tls_context
 from daemon.host.systemd import Notifier
-from daemon.listening import tls_context
 from daemon.passes import Turn
 from daemon.settings import Server
 from daemon.tape.tape import CANARY

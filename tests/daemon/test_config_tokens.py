@@ -2,9 +2,9 @@
 
 import pytest
 
-from daemon.bearer import digest_of, new_token
 from daemon.config import Config, ConfigError, parse
 from daemon.config_tokens import grants, is_name, written_hash
+from daemon.front.bearer import digest_of, new_token
 from protocol.grant import Grant
 
 TOKEN = new_token()

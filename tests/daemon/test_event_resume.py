@@ -15,8 +15,8 @@ from trio.testing import MockClock
 
 from connectors.base import State, StateChange
 from daemon import subscription
-from daemon.event_request import judge
-from daemon.http import Request
+from daemon.front.event_request import judge
+from daemon.front.http import Request
 from daemon.tape import cursor
 from daemon.tape.tape import Topic
 from protocol.messages import Format

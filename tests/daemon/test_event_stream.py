@@ -20,7 +20,7 @@ import trio
 import trio.testing
 
 from connectors.base import StateChange
-from daemon.admission import Terms
+from daemon.front.admission import Terms
 from daemon.session import SessionLimits
 from tests.daemon.event_source import EventSource, Message
 from tests.daemon.serving import LIMITS, SOON_S, Gateway, certificate, handshake, open_gateway, price

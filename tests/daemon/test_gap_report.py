@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from connectors.base import State
+from daemon.front.http import Headers, Refused, Request
 from daemon.gap_report import gap_list
 from daemon.health.board import ChannelState
 from daemon.host.clock import WallClock
-from daemon.http import Headers, Refused, Request
 from daemon.tape.gaps import Ledger
 from protocol.messages import encode
 from tests.daemon.sink import CATALOGUE

@@ -19,10 +19,10 @@ import pytest
 
 from daemon import app, demo
 from daemon.__main__ import main, version
-from daemon.access import granted
-from daemon.bearer import Presented
 from daemon.config import Config, load, parse
 from daemon.config_tokens import grants
+from daemon.front.access import granted
+from daemon.front.bearer import Presented
 from daemon.settings import Server
 
 ROOT = Path(__file__).resolve().parent.parent.parent

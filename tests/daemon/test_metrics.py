@@ -28,15 +28,15 @@ from connectors.base import (
 )
 from connectors.metric import Histogram
 from daemon.config import parse
+from daemon.front.request import Request
+from daemon.front.terms import crosscheck_terms
 from daemon.health.board import Verdict
 from daemon.health.watch import Watch
 from daemon.host.usage import process_usage
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.supervisor import Intensity, Link, supervise
 from daemon.metrics import Metrics
-from daemon.request import Request
 from daemon.settings import Supervisor
-from daemon.terms import crosscheck_terms
 from tests.daemon.scraping import Running, Scrape, running
 from tests.daemon.serving import (
     CLOSE,

@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
+from daemon.front.http import Conversation, HttpLimits, Request, Response
 from daemon.host.clock import WallClock
-from daemon.http import Conversation, HttpLimits, Request, Response
 from daemon.page import FILES, Page
 
 WEB = Path(__file__).parent.parent.parent / "daemon" / "web"

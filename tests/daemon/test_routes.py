@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from connectors.base import State
-from daemon.forwarded import as_sent
+from daemon.front.addresses import as_sent
+from daemon.front.http import Headers, Refused, Request, Response
 from daemon.host.clock import WallClock
-from daemon.http import Headers, Refused, Request, Response
 from daemon.routes import ChannelState, PlainRoutes
 from daemon.tape.gaps import Ledger
 from protocol.channels import Catalogue, Channel

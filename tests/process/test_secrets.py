@@ -13,8 +13,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from daemon.bearer import new_token
 from daemon.config_tokens import written_hash
+from daemon.front.bearer import new_token
 from tests.process.running import Process, tickerd, wait_ready
 
 KEY = "CG-2f6c8e1b9d"

@@ -18,8 +18,8 @@ from typing import Final
 
 import msgspec
 
-from daemon.census import Network
-from daemon.request import Request
+from daemon.front.census import Network
+from daemon.front.request import Request
 
 FOR: Final = "x-forwarded-for"
 PROTO: Final = "x-forwarded-proto"

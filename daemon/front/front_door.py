@@ -1,7 +1,7 @@
 """The one port: accepts connections, keeps their number within limits, and sends each request where it belongs.
 
-What comes is one of four things: a websocket handshake (`daemon.handshake` judges it, and `upgrade` serves what it
-lets in), a `GET /events` (`events` judges and serves it), a plain request (`routes` answers it), or none of them (an
+What comes is one of four things: a websocket handshake (`daemon.front.handshake` judges it, and `upgrade` serves what
+it lets in), a `GET /events` (`events` judges and serves it), a plain request (`routes` answers it), or none of them (an
 error object, and the connection ends).
 
 Listeners and connections have different lives: `stop_accepting` ends the former at once, while the latter finish what
@@ -19,11 +19,11 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 import trio
 
-from daemon import event_request, forwarded, handshake
-from daemon.admission import Admission, full, unavailable
-from daemon.event_request import EventRequest
+from daemon.front import addresses, event_request, handshake
+from daemon.front.admission import Admission, full, unavailable
+from daemon.front.event_request import EventRequest
+from daemon.front.http import Conversation, Refused, Request, Response
 from daemon.host.clock import WallClock
-from daemon.http import Conversation, Refused, Request, Response
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE, Grant
 from protocol.messages import Format
@@ -296,7 +296,7 @@ class FrontDoor:
                 if request is None:
                     return None
                 self._counts["requests"] += 1
-                request = forwarded.as_sent(request, self.admission.proxies)
+                request = addresses.as_sent(request, self.admission.proxies)
                 http.client = request.peer
                 request = self.admission.granted(request)
                 if request.path == handshake.PATH:
@@ -364,4 +364,4 @@ def _peer_of(stream: trio.SocketStream) -> str:
     Raises:
         OSError: it has gone already.
     """
-    return forwarded.plain(stream.socket.getpeername()[0])
+    return addresses.plain(stream.socket.getpeername()[0])

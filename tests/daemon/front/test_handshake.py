@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio_websocket import WebSocketRequest, wrap_server_stream
 
-from daemon.handshake import Handshake, check_origin, judge
-from daemon.http import Headers, Refused, Request
+from daemon.front.handshake import Handshake, check_origin, judge
+from daemon.front.http import Headers, Refused, Request
 from protocol.codes import ErrorCode
 from protocol.messages import Format
 

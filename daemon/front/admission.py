@@ -15,9 +15,9 @@ from typing import Final
 
 import msgspec
 
-from daemon import access
-from daemon.census import Census, Network
-from daemon.http import HttpLimits, Refused, Request
+from daemon.front import access
+from daemon.front.census import Census, Network
+from daemon.front.http import HttpLimits, Refused, Request
 from protocol.codes import ErrorCode
 from protocol.grant import Grant
 
@@ -51,7 +51,7 @@ class Terms(msgspec.Struct, frozen=True):
         limits: what one connection may cost, and how many there may be.
         origins: whose pages are let in beside our own.
         trusted_proxies: addresses or networks that the limits per address are not meant for, beside loopback, and
-            whose word is taken for who their clients are (`daemon.forwarded`).
+            whose word is taken for who their clients are (`daemon.front.addresses`).
         tokens: what each token lets its bearer have; none: everybody may have everything.
     """
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from daemon.census import Census
+from daemon.front.census import Census
 
 
 def test_a_count_lasts_as_long_as_its_block() -> None:

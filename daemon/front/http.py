@@ -1,8 +1,8 @@
 """HTTP/1.1 on one connection: requests in, responses out, by h11, under deadlines and limits.
 
 This is the whole of the daemon's knowledge of HTTP's wire: what is asked and what is answered is decided elsewhere
-(`daemon.front_door`, `daemon.handshake`, `daemon.routes`). A `Conversation` reads one request after the other; one that
-cannot be accepted is raised as `Refused`, which knows the response it deserves:
+(`daemon.front.front_door`, `daemon.front.handshake`, `daemon.routes`). A `Conversation` reads one request after the
+other; one that cannot be accepted is raised as `Refused`, which knows the response it deserves:
 
     Refused     a 4xx or 5xx with `{"type":"error","code":...,"message":...,"timestamp":...}`
 
@@ -21,12 +21,12 @@ import h11
 import msgspec
 import trio
 
-from daemon.bearer import taken_out
+from daemon.front.bearer import taken_out
+from daemon.front.request import Headers as Headers
+from daemon.front.request import Refused as Refused
+from daemon.front.request import Request as Request
+from daemon.front.request import Response as Response
 from daemon.host.clock import WallClock
-from daemon.request import Headers as Headers
-from daemon.request import Refused as Refused
-from daemon.request import Request as Request
-from daemon.request import Response as Response
 from protocol.codes import ErrorCode
 
 _RECEIVE_BYTES: Final = 4096

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 import trio
 
+from tests.daemon.front.test_admitted import BOT, TOKENS, Asked, Door, open_door
 from tests.daemon.serving import handshake
-from tests.daemon.test_admitted import BOT, TOKENS, Asked, Door, open_door
 
 LIMITS = "[limits]\nhead_bytes = 2048\nbody_bytes = 1024\nhandshake_s = 0.5\nclients = 1\n"
 END = "Host: localhost\r\nConnection: close\r\n"

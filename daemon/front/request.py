@@ -1,4 +1,4 @@
-"""A request and its answer, as everything behind HTTP's wire (`daemon.http`) sees them.
+"""A request and its answer, as everything behind HTTP's wire (`daemon.front.http`) sees them.
 
 What is secret in a request is taken out of its headers and its query before it becomes a `Request`: whoever shows,
 logs or hands on one cannot give a token away.
@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from daemon.bearer import Presented, redacted
+from daemon.front.bearer import Presented, redacted
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE, Grant
 from protocol.messages import Error, encode
@@ -33,7 +33,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         secure: whether it came by TLS.
         vouched: whether a trusted proxy said so of `peer`.
         presented: the tokens it brings.
-        grant: what it may have, once `daemon.access` has judged that.
+        grant: what it may have, once `daemon.front.access` has judged that.
     """
 
     method: str

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.forwarded import as_sent, client_of, plain
-from daemon.request import Request
+from daemon.front.addresses import as_sent, client_of, plain
+from daemon.front.request import Request
 
 PROXIES = tuple(map(ipaddress.ip_network, ("127.0.0.1", "::1", "10.0.0.0/8", "2001:db8:1::/48")))
 HUGE = "1.2.3.4" + ", 10.0.0.1" * 17

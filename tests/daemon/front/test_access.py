@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.access import ending, exposure, granted, is_guarded
-from daemon.bearer import Presented, digest_of, new_token
-from daemon.request import Refused
+from daemon.front.access import ending, exposure, granted, is_guarded
+from daemon.front.bearer import Presented, digest_of, new_token
+from daemon.front.request import Refused
 from protocol.codes import CloseCode, ErrorCode
 from protocol.grant import ANYONE, Grant
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from daemon.http import Headers, Refused, Request
+from daemon.front.http import Headers, Refused, Request
 from protocol.codes import ErrorCode
 from protocol.grant import Grant
 from protocol.messages import SUBPROTOCOLS, Format

@@ -9,11 +9,12 @@ import msgspec
 import pytest
 import trio
 
-from daemon import admission, settings
-from daemon.admission import Terms
+from daemon import settings
+from daemon.front import admission
+from daemon.front.admission import Terms
 from tests.daemon.serving import SOON_S, Gateway, handshake, open_gateway
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 REACHED = {
     "message_bytes": ("test_bad_inputs.py", "test_a_bad_frame_is_told_by_its_close_code"),
@@ -37,7 +38,8 @@ REACHED = {
 @pytest.mark.parametrize("limit", settings.Limits.__struct_fields__)
 def test_each_limit_is_reached_by_a_test(limit: str) -> None:
     file, name = REACHED[limit]
-    assert re.search(rf"^(async )?def {name}\(", (HERE / file).read_text(), re.MULTILINE), f"{file} has no {name}"
+    [path] = TESTS.rglob(file)
+    assert re.search(rf"^(async )?def {name}\(", path.read_text(), re.MULTILINE), f"{file} has no {name}"
 
 
 def restrict(gateway: Gateway, **limits: float) -> None:

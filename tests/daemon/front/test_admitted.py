@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import trio
 
-from daemon import access
 from daemon.app import Daemon
-from daemon.bearer import new_token
 from daemon.config import parse
 from daemon.config_tokens import written_hash
-from daemon.terms import admission_terms
+from daemon.front import access
+from daemon.front.bearer import new_token
+from daemon.front.terms import admission_terms
 from tests.daemon.serving import SOON_S, HandMade, handshake
 
 PARTNER, BOT = new_token(), new_token()

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from daemon.admission import Terms
+from daemon.front.admission import Terms
 from tests.daemon.serving import SOON_S, Gateway, HandMade, handshake, open_gateway
 
 HEAD_END = b"\r\n\r\n"

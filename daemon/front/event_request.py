@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from daemon.http import Headers, Refused, Request
+from daemon.front.http import Headers, Refused, Request
 from protocol.channels import Catalogue
 from protocol.codes import ErrorCode
 from protocol.commands import Format, Position, Subscribe, cut

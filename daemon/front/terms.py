@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from daemon.admission import FrontDoorLimits, Terms
 from daemon.config import Config
 from daemon.config_tokens import grants
+from daemon.front.admission import FrontDoorLimits, Terms
 from daemon.health import crosscheck
 from daemon.passes import Pace
 from daemon.session import SessionLimits

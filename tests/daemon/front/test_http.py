@@ -10,9 +10,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.bearer import Presented
+from daemon.front.bearer import Presented
+from daemon.front.http import Conversation, HttpLimits, Refused, Request, Response
 from daemon.host.clock import WallClock
-from daemon.http import Conversation, HttpLimits, Refused, Request, Response
 from protocol.codes import ErrorCode
 from protocol.messages import Error, Format, decode_message
 

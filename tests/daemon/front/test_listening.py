@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from daemon import listening
-from daemon.listening import (
+from daemon.front import listening
+from daemon.front.listening import (
     PassedSocketError,
     base_urls,
     open_listeners,
@@ -277,7 +277,7 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Passing]:
 async def test_passed_sockets_are_listened_on_and_the_variables_are_gone(
     passing: Passing, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "daemon.listening")
+    caplog.set_level(logging.INFO, "daemon.front.listening")
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.2", 0)) as second:
         passing.put(first.fileno())
         passing.put(second.fileno())

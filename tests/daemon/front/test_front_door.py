@@ -24,10 +24,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio_websocket import ConnectionClosed, connect_websocket, wrap_server_stream
 
-from daemon.admission import Admission, FrontDoorLimits, Terms
-from daemon.front_door import FrontDoor, Transport, Upgrade
+from daemon.front.admission import Admission, FrontDoorLimits, Terms
+from daemon.front.front_door import FrontDoor, Transport, Upgrade
+from daemon.front.http import Conversation, Refused, Request, Response
 from daemon.host.clock import WallClock
-from daemon.http import Conversation, Refused, Request, Response
 from protocol.codes import ErrorCode
 from protocol.messages import Error, Format, decode_message
 
@@ -517,7 +517,7 @@ async def test_loopback_may_have_more_clients_than_another_address() -> None:
 @pytest.fixture
 def from_afar(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every client seems to come from one remote address: real ones are all on loopback, which is excepted."""
-    monkeypatch.setattr("daemon.front_door._peer_of", lambda stream: "192.0.2.1")
+    monkeypatch.setattr("daemon.front.front_door._peer_of", lambda stream: "192.0.2.1")
 
 
 @pytest.mark.usefixtures("from_afar")

@@ -1,0 +1,1 @@
+"""Who comes in: sockets, HTTP, limits, tokens."""
