@@ -34,6 +34,8 @@ from connectors.venues.okx.tickers import build as build_okx
 from daemon.canary import Canary
 from daemon.config import Config, ConfigError
 from daemon.event_stream import EventStreams
+from daemon.fanout.counts import Turn
+from daemon.fanout.hub import Hub, Item
 from daemon.front import access
 from daemon.front.admission import Admission
 from daemon.front.front_door import FrontDoor
@@ -43,10 +45,8 @@ from daemon.health.board import Board
 from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
 from daemon.host.systemd import Notifier, publish_status
-from daemon.hub import Hub, Item
 from daemon.ingest.fleet import Fleet
 from daemon.metrics import Metrics
-from daemon.passes import Turn
 from daemon.reload import adopt, changed_venues, fixed_keys, known_topics
 from daemon.routes import PlainRoutes
 from daemon.session import Sessions

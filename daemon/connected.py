@@ -13,8 +13,8 @@ import msgspec
 import trio
 
 from daemon.client_stream import ClientStream
-from daemon.hub import Hub
-from daemon.subscriber import Subscriber
+from daemon.fanout.hub import Hub
+from daemon.fanout.subscriber import Subscriber
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
 from protocol.grant import Grant

@@ -20,9 +20,9 @@ from typing import Final
 
 import trio
 
-from daemon import subscription
 from daemon.client_stream import ClientStream
 from daemon.connected import ConnectedClient, SessionLimits
+from daemon.fanout import joining
 from daemon.front import event_request
 from daemon.front.event_request import EventRequest
 from daemon.front.front_door import EventClient
@@ -69,7 +69,7 @@ class EventStream(ConnectedClient):
             if isinstance(effect, Reply):
                 self.subscriber.say(effect.message)
             elif isinstance(effect, Join):
-                subscription.join(self._hub, self.subscriber, request.state, effect, timestamp)
+                joining.join(self._hub, self.subscriber, request.state, effect, timestamp)
 
     async def listen(self) -> None:
         """Wait until the client goes, or is to be closed (`ask_to_close`); then it has a while to read to the end.

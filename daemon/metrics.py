@@ -33,13 +33,13 @@ from connectors.base import FAILURE_CAUSES, State
 from connectors.metric import Histogram
 from connectors.poll.poller import Poller
 from connectors.push.feed import Feed
+from daemon.fanout.hub import Hub, Item
 from daemon.front.front_door import FrontDoor
 from daemon.front.request import Request, Response
 from daemon.health.board import Source
 from daemon.health.watch import Watch
 from daemon.host.logs import dropped_count
 from daemon.host.usage import process_usage
-from daemon.hub import Hub, Item
 from daemon.ingest.fleet import Fleet
 from daemon.session import Sessions
 from daemon.session_counts import CLOSE_CODES

@@ -14,7 +14,7 @@ import msgspec
 
 from connectors.base import StateChange
 from daemon.config import Config
-from daemon.hub import Hub
+from daemon.fanout.hub import Hub
 from daemon.tape.tape import NOTICE, STATUS, Topic
 from protocol.channels import WHOLE_MARKET, Catalogue
 

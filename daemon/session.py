@@ -25,13 +25,13 @@ from typing import Final, TypeAlias, assert_never
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from daemon import subscription
 from daemon.client_stream import ClientStream
 from daemon.connected import ConnectedClient
 from daemon.connected import SessionLimits as SessionLimits
+from daemon.fanout import joining
+from daemon.fanout.hub import Hub
 from daemon.front.front_door import Upgrade
 from daemon.front.http import ALWAYS
-from daemon.hub import Hub
 from daemon.loan import Loan
 from daemon.session_counts import ClientCounts
 from protocol.channels import Catalogue
@@ -114,9 +114,9 @@ class ClientSession(ConnectedClient):
             case Reply(message):
                 self.subscriber.say(message)
             case Join():
-                subscription.join(self._hub, self.subscriber, self.state, effect, self._hub.clock.timestamp())
+                joining.join(self._hub, self.subscriber, self.state, effect, self._hub.clock.timestamp())
             case Leave():
-                subscription.leave(self._hub, self.subscriber, self.state, effect, self._hub.clock.timestamp())
+                joining.leave(self._hub, self.subscriber, self.state, effect, self._hub.clock.timestamp())
             case Close(code, reason):
                 self.ask_to_close(code, reason)
             case _:

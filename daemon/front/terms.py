@@ -9,9 +9,9 @@ from typing import Final
 
 from daemon.config import Config
 from daemon.config_tokens import grants
+from daemon.fanout.counts import Pace
 from daemon.front.admission import FrontDoorLimits, Terms
 from daemon.health import crosscheck
-from daemon.passes import Pace
 from daemon.session import SessionLimits
 from protocol.session import Limits
 

@@ -18,10 +18,10 @@ import msgspec
 import trio
 
 from connectors.metric import Histogram
+from daemon.fanout.hub import Hub
 from daemon.health.board import Board, Source, Verdict
 from daemon.health.crosscheck import CrossCheck, Quote, Terms
 from daemon.health.freshness import Freshness
-from daemon.hub import Hub
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 

@@ -20,8 +20,8 @@ import msgspec
 import trio
 
 from connectors.base import State
+from daemon.fanout.hub import Hub
 from daemon.health.board import ChannelState
-from daemon.hub import Hub
 
 _STATUS_EVERY_S: Final = 1.0
 

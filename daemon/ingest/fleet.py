@@ -13,8 +13,8 @@ import trio
 
 from connectors.backoff import Backoff
 from connectors.base import Connector, FailureCause
+from daemon.fanout.hub import Item
 from daemon.host.clock import WallClock
-from daemon.hub import Item
 from daemon.ingest.supervisor import Intensity, Link, supervise
 from daemon.settings import Supervisor
 

@@ -21,12 +21,12 @@ import trio.testing
 
 from connectors.base import Event, StateChange
 from daemon.event_stream import EventStreams
+from daemon.fanout.hub import Hub, Item, Pace
 from daemon.front.admission import Admission, FrontDoorLimits, Terms
 from daemon.front.front_door import FrontDoor
 from daemon.front.http import Request, Response
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
-from daemon.hub import Hub, Item, Pace
 from daemon.session import SessionLimits, Sessions
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel

@@ -12,9 +12,9 @@ import trio
 import trio.testing
 
 from daemon.canary import Canary
+from daemon.fanout.counts import Turn
 from daemon.front.listening import tls_context
 from daemon.host.systemd import Notifier
-from daemon.passes import Turn
 from daemon.settings import Server
 from daemon.tape.tape import CANARY
 from tests.daemon.serving import SOON_S, Gateway, certificate, open_gateway

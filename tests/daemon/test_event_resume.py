@@ -1,6 +1,6 @@
 """An event stream may break at any byte: what came and what comes after the return is everything, once, in order.
 
-The tape, the hub and `daemon.subscription` are the real ones; the model is the list of what was published. A browser
+The tape, the hub and `daemon.fanout.joining` are the real ones; the model is the list of what was published. A browser
 has nothing but the id of the last event, so that is all that a user here brings along.
 """
 
@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from trio.testing import MockClock
 
 from connectors.base import State, StateChange
-from daemon import subscription
+from daemon.fanout import joining
 from daemon.front.event_request import judge
 from daemon.front.http import Request
 from daemon.tape import cursor
@@ -22,7 +22,7 @@ from daemon.tape.tape import Topic
 from protocol.messages import Format
 from protocol.session import Join, Limits, Reply
 from tests.daemon.event_source import EventSource, Message
-from tests.daemon.sink import CATALOGUE, Client, Fan
+from tests.daemon.fanout.sink import CATALOGUE, Client, Fan
 
 TIMESTAMP = "2025-12-08T16:30:45.123Z"
 LIMITS = Limits(commands_per_s=1, commands_burst=1, channels_per_command=64, errors_in_a_row=20)
@@ -41,7 +41,7 @@ def open_stream(fan: Fan, last_id: str, query: str = "channels=*", *, tls: bool 
         if isinstance(effect, Reply):
             client.subscriber.say(effect.message)
         elif isinstance(effect, Join):
-            subscription.join(fan.hub, client.subscriber, asked.state, effect, TIMESTAMP)
+            joining.join(fan.hub, client.subscriber, asked.state, effect, TIMESTAMP)
     return client
 
 

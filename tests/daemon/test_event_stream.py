@@ -495,7 +495,7 @@ async def test_a_bug_in_one_stream_harms_nobody_else(
     async with open_gateway() as gateway, opened(gateway) as good:
         await good.until("status")
         with monkeypatch.context() as broken:
-            broken.setattr("daemon.subscription.join", lambda *_: 1 / 0)
+            broken.setattr("daemon.fanout.joining.join", lambda *_: 1 / 0)
             async with opened(gateway) as stream:
                 await stream.ended()
         assert "ZeroDivisionError" in caplog.text

@@ -12,7 +12,7 @@ from daemon.health.board import ChannelState
 from daemon.host.clock import WallClock
 from daemon.tape.gaps import Ledger
 from protocol.messages import encode
-from tests.daemon.sink import CATALOGUE
+from tests.daemon.fanout.sink import CATALOGUE
 
 NOW_MS = 1_765_211_445_123
 

@@ -6,9 +6,9 @@ import trio.testing
 
 from connectors.base import Event, StateChange
 from daemon.config import Config, parse
+from daemon.fanout.hub import Hub, Item, Pace
 from daemon.health.board import Board, Verdict
 from daemon.host.clock import WallClock
-from daemon.hub import Hub, Item, Pace
 from daemon.ingest.fleet import Fleet
 from daemon.reload import REMOVED, adopt, changed_venues, fixed_keys
 from daemon.settings import Supervisor

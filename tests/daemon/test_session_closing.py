@@ -13,8 +13,8 @@ import pytest
 import trio
 import trio.testing
 
-from daemon import subscription
 from daemon.connected import ConnectedClient
+from daemon.fanout import joining
 from daemon.session import SessionLimits
 from protocol.messages import Pong
 from protocol.session import Limits
@@ -213,7 +213,7 @@ async def test_a_bug_in_one_session_is_logged_once_and_is_nobody_elses(
     async with open_gateway() as gateway, await gateway.client() as one, await gateway.client() as other:
         await other.subscribe("bitcoinprice")
         with monkeypatch.context() as patch:
-            patch.setattr(subscription, "join", lambda *_: 1 / 0)
+            patch.setattr(joining, "join", lambda *_: 1 / 0)
             await one.send(SUBSCRIBE)
             await one.ended()
         gateway.publish(price(1))

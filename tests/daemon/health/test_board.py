@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from connectors.base import Event, State, StateChange
 from daemon.health.board import Board, ChannelState, Source, Verdict
-from tests.daemon.sink import CATALOGUE
+from tests.daemon.fanout.sink import CATALOGUE
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from trio.testing import MockClock
 
 from connectors.backoff import Backoff
 from connectors.base import Context, Event, StateChange, VenueUnavailable
+from daemon.fanout.hub import Item
 from daemon.health.crosscheck import Terms
 from daemon.health.freshness import FIRST_S, SHORTEST_S
 from daemon.health.watch import LOOK_S, Watch
-from daemon.hub import Item
 from daemon.ingest.supervisor import Intensity, Link, supervise
 from protocol.channels import Catalogue, Channel
 from protocol.messages import Data, Status
-from tests.daemon.sink import START_MS, Client, Fan
+from tests.daemon.fanout.sink import START_MS, Client, Fan
 
 PUSHED = Channel(name="b", exchange="okx", kind="ticker", type="price_update", instruments=("X/U",))
 POLLED = Channel(

@@ -18,7 +18,7 @@ from daemon.tape.archive import Archive, ArchiveError
 from daemon.tape.gaps import Gap
 from daemon.tape.tape import NOTICE, STATUS
 from daemon.tape.tape_file import TapeFile
-from tests.daemon.sink import START_MS, Fan
+from tests.daemon.fanout.sink import START_MS, Fan
 
 A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
 

@@ -7,10 +7,10 @@ import pytest
 import trio
 
 from connectors.base import Event, StateChange
-from daemon.hub import Hub, Item, Pace
+from daemon.fanout.hub import Hub, Item, Pace
 from daemon.tape.tape import STATUS
 from protocol.messages import Error, Format, Lagged, Pong, PriceUpdate, Status, Test
-from tests.daemon.sink import CATALOGUE, START_MS, Fan
+from tests.daemon.fanout.sink import CATALOGUE, START_MS, Fan
 
 A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
 

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from protocol.messages import Format
-from tests.daemon.sink import Client, Fan
+from tests.daemon.fanout.sink import Client, Fan
 
 A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
 

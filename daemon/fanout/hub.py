@@ -25,14 +25,14 @@ from typing import TypeAlias
 import trio
 
 from connectors.base import Event, StateChange
-from daemon.group import Group
+from daemon.fanout.counts import Counts, Statistics, Turn
+from daemon.fanout.counts import Pace as Pace
+from daemon.fanout.group import Group
+from daemon.fanout.intervals import Intervals
+from daemon.fanout.stamp import stamped
+from daemon.fanout.subscriber import Subscriber
 from daemon.health.board import Board, Verdict, status
 from daemon.host.clock import WallClock
-from daemon.intervals import Intervals
-from daemon.passes import Counts, Statistics, Turn
-from daemon.passes import Pace as Pace
-from daemon.stamp import stamped
-from daemon.subscriber import Subscriber
 from daemon.tape.cursor import Chunk, Cursor, had_now
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import NOTICE, STATUS, Entry, Tape, Topic, selects

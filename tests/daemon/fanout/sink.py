@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import msgspec
 
 from connectors.base import Event
-from daemon import subscription
+from daemon.fanout import joining
+from daemon.fanout.hub import Hub, Pace
+from daemon.fanout.subscriber import Subscriber
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
-from daemon.hub import Hub, Pace
-from daemon.subscriber import Subscriber
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 from protocol.messages import Data, Format, Message, Position, Subscribe, Unsubscribe, decode_message
@@ -26,7 +26,7 @@ CATALOGUE = Catalogue(
 
 
 class FakeSink:
-    """What `daemon.subscriber.Sink` asks for, with room for so many bytes; `taken` is what the client has got."""
+    """What `Subscriber` asks of a `Sink`, with room for so many bytes; `taken` is what the client has got."""
 
     def __init__(self, fd: int, room: float = math.inf) -> None:
         self.fd = fd
@@ -104,9 +104,9 @@ class Client:
         raw = msgspec.msgpack.encode(command) if packs else msgspec.json.encode(command).decode()
         for effect in self.session.receive(raw, 0.0, "2025-12-08T16:30:45.123Z"):
             if isinstance(effect, Join):
-                subscription.join(self.fan.hub, self.subscriber, self.session, effect, "2025-12-08T16:30:45.123Z")
+                joining.join(self.fan.hub, self.subscriber, self.session, effect, "2025-12-08T16:30:45.123Z")
             elif isinstance(effect, Leave):
-                subscription.leave(self.fan.hub, self.subscriber, self.session, effect, "2025-12-08T16:30:45.123Z")
+                joining.leave(self.fan.hub, self.subscriber, self.session, effect, "2025-12-08T16:30:45.123Z")
 
     def catch_up(self) -> None:
         """Its socket takes everything again."""

@@ -1,8 +1,8 @@
 """What clients take at a rate of their own choosing (`interval_ms`): the newest message per topic, once in a while.
 
 Clients with the same topics, format and interval share a *group*, and with it one timer and one joined buffer, as in
-`daemon.hub`. When a client subscribes it is due one interval later; so that not every client needs a timer of its own,
-the moments are rounded up to sixteenths of the interval.
+`daemon.fanout.hub`. When a client subscribes it is due one interval later; so that not every client needs a timer of
+its own, the moments are rounded up to sixteenths of the interval.
 
 There is no falling behind here: a client whose socket is full when its moment comes has the newest messages at the next
 one. `prev_seq` shows it what was left out, as it asked.
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from daemon.subscriber import Lane, Subscriber
+from daemon.fanout.subscriber import Lane, Subscriber
 from daemon.tape.tape import Entry, Tape, Topic
 from protocol.messages import Format
 from protocol.session import Selection
 
 if TYPE_CHECKING:
-    from daemon.hub import Hub
+    from daemon.fanout.hub import Hub
 
 _SLOTS: Final = 16
 """How many different moments within one interval there are."""

@@ -1,8 +1,8 @@
 """The fan-out core against a model that is a plain list, whatever clients do and however little their sockets take.
 
-The hub, the tape, the cursors, the intervals, `daemon.subscription`, `protocol.session` and `ClientStream` are the real
-ones; only the system call is not: a client's fake socket takes as many bytes as it has room for. The state machine runs
-inside one trio task, so that time is trio's mock clock and nothing happens but what a rule does.
+The hub, the tape, the cursors, the intervals, `daemon.fanout.joining`, `protocol.session` and `ClientStream` are the
+real ones; only the system call is not: a client's fake socket takes as many bytes as it has room for. The state machine
+runs inside one trio task, so that time is trio's mock clock and nothing happens but what a rule does.
 
 What each client received is judged as it comes in, frame by frame (`Reader`), from the wire's point of view only: the
 list of all that was published, the commands the client sent, and the answers it got.
@@ -33,12 +33,13 @@ from hypothesis.stateful import (
 from trio.testing import MockClock
 
 from connectors.base import Event, State, StateChange
-from daemon import client_stream, hub, subscription
+from daemon import client_stream
 from daemon.client_stream import ClientStream
+from daemon.fanout import hub, joining
+from daemon.fanout.hub import Hub, Item, Pace
+from daemon.fanout.subscriber import Subscriber
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
-from daemon.hub import Hub, Item, Pace
-from daemon.subscriber import Subscriber
 from daemon.tape import cursor
 from daemon.tape.tape import Entry, Tape, Topic
 from protocol.channels import Catalogue, Channel
@@ -385,10 +386,10 @@ class Client:
                     self.subscriber.say(reply)
                 case Join():
                     yield effect
-                    subscription.join(self.hub, self.subscriber, self.session, effect, timestamp)
+                    joining.join(self.hub, self.subscriber, self.session, effect, timestamp)
                 case Leave():
                     yield effect
-                    subscription.leave(self.hub, self.subscriber, self.session, effect, timestamp)
+                    joining.leave(self.hub, self.subscriber, self.session, effect, timestamp)
                 case Close():
                     raise AssertionError(effect)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
+from daemon.fanout.hub import Hub
+from daemon.fanout.subscriber import NOTHING, Subscriber
 from daemon.health.board import status
-from daemon.hub import Hub
-from daemon.subscriber import NOTHING, Subscriber
 from daemon.tape.cursor import Cursor, had_now
 from daemon.tape.recovery import judge
 from daemon.tape.tape import STATUS, Entry, Topic, selects

@@ -6,7 +6,7 @@ from trio.testing import MockClock
 
 from connectors.base import StateChange
 from protocol.messages import Format, Position, PriceUpdate, Status, Subscribed, Unsubscribed
-from tests.daemon.sink import Client, Fan
+from tests.daemon.fanout.sink import Client, Fan
 
 A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
 

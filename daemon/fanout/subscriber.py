@@ -19,8 +19,8 @@ from protocol.session import Selection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.group import Group
-    from daemon.intervals import IntervalGroup
+    from daemon.fanout.group import Group
+    from daemon.fanout.intervals import IntervalGroup
     from daemon.tape.cursor import Cursor
 
 NOTHING: Selection = frozenset({NOTICE})

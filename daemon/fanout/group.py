@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.subscriber import Subscriber
+from daemon.fanout.subscriber import Subscriber
 from daemon.tape.tape import Entry
 from protocol.messages import Format
 from protocol.session import Selection

@@ -1,6 +1,6 @@
 """Resuming against a model that is a plain list: over eviction, filters, both formats, and restarts of any kind.
 
-The tape, its file, the hub and `daemon.subscription` are the real ones. A restart after kill -9 is a copy of the file
+The tape, its file, the hub and `daemon.fanout.joining` are the real ones. A restart after kill -9 is a copy of the file
 and its log as they are at that moment, between any two transactions. The model knows all that was ever sent, also what
 was lost; what clients are told and given is judged by that alone.
 """
@@ -22,7 +22,7 @@ from daemon.tape import archive as archives
 from daemon.tape.archive import Archive
 from daemon.tape.tape import NOTICE, Tape, Topic
 from protocol.messages import Data, Format, Position, Subscribed
-from tests.daemon.sink import START_MS, Client, Fan
+from tests.daemon.fanout.sink import START_MS, Client, Fan
 
 TOPICS: tuple[Topic, ...] = (("a", "X/U"), ("a", "Y/U"), ("b", "X/U"))
 
