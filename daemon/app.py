@@ -31,9 +31,7 @@ from connectors.push.feed import Feed
 from connectors.venues.binance.polls import build as build_binance
 from connectors.venues.coingecko.polls import build as build_coingecko
 from connectors.venues.okx.tickers import build as build_okx
-from daemon.canary import Canary
 from daemon.config import Config, ConfigError
-from daemon.event_stream import EventStreams
 from daemon.fanout.counts import Turn
 from daemon.fanout.hub import Hub, Item
 from daemon.front import access
@@ -49,7 +47,9 @@ from daemon.ingest.fleet import Fleet
 from daemon.metrics import Metrics
 from daemon.reload import adopt, changed_venues, fixed_keys, known_topics
 from daemon.routes import PlainRoutes
-from daemon.session import Sessions
+from daemon.sessions.canary import Canary
+from daemon.sessions.event_stream import EventStreams
+from daemon.sessions.sessions import Sessions
 from daemon.tape.archive import Archive
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape

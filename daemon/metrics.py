@@ -41,8 +41,8 @@ from daemon.health.watch import Watch
 from daemon.host.logs import dropped_count
 from daemon.host.usage import process_usage
 from daemon.ingest.fleet import Fleet
-from daemon.session import Sessions
-from daemon.session_counts import CLOSE_CODES
+from daemon.sessions.session_counts import CLOSE_CODES
+from daemon.sessions.sessions import Sessions
 from daemon.tape.archive import Archive
 from daemon.tape.gaps import CAUSES
 from protocol.codes import ErrorCode

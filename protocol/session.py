@@ -1,8 +1,8 @@
 """What one client has subscribed to, and what its frames are answered with. Pure: no trio, no clock, no I/O.
 
-The shell (`daemon/session.py`) hands every frame of the client to `Session.receive`, together with the time, and
-carries out the effects it gets back, in order. The session never looks at the tape: a `Join` says what the client asked
-for, and the shell, which knows the tape's position, answers it with `subscribed`.
+The shell (`daemon/sessions/sessions.py`) hands every frame of the client to `Session.receive`, together with the time,
+and carries out the effects it gets back, in order. The session never looks at the tape: a `Join` says what the client
+asked for, and the shell, which knows the tape's position, answers it with `subscribed`.
 
 The rules it keeps are those of the wire contract, sections 3 and 4:
 

@@ -28,7 +28,7 @@ NOTHING: Selection = frozenset({NOTICE})
 
 
 class Sink(Protocol):
-    """Where a subscriber's bytes go; `daemon.client_stream.ClientStream` is the real one."""
+    """Where a subscriber's bytes go; `daemon.sessions.stream.ClientStream` is the real one."""
 
     fd: int
     pending: list[bytes | memoryview]

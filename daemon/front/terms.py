@@ -12,7 +12,7 @@ from daemon.config_tokens import grants
 from daemon.fanout.counts import Pace
 from daemon.front.admission import FrontDoorLimits, Terms
 from daemon.health import crosscheck
-from daemon.session import SessionLimits
+from daemon.sessions.sessions import SessionLimits
 from protocol.session import Limits
 
 FILES_BESIDE_CLIENTS: Final = 256

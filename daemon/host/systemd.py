@@ -4,7 +4,7 @@ Nothing here waits, and nothing here can end the daemon: a datagram that is not 
 of failures is logged. Only the newest of "ready", "reloading" and "stopping" is kept then, and goes out ahead of the
 next datagram: systemd would kill a daemon of which it never hears that it is ready.
 
-`WATCHDOG=1` is sent by `daemon.canary`, and by nothing else.
+`WATCHDOG=1` is sent by `daemon.sessions.canary`, and by nothing else.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ Three kinds of entry share the one sequence, so that their order is the same for
 
 * data, of a topic (channel, instrument);
 * a channel's status, of the topic (channel, STATUS);
-* a notice, of the topic NOTICE to everybody (`POST /ws/test`), or of the topic CANARY to nobody but `daemon.canary`.
+* a notice, of the topic NOTICE to everybody (`POST /ws/test`), or of the topic CANARY to nobody but
+  `daemon.sessions.canary`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ NOTICE: Final[Topic] = ("!", "!notice")
 """The topic of what goes to every client, subscribed or not."""
 
 CANARY: Final[Topic] = ("!", "!canary")
-"""The topic of what shows that the hub is alive (`daemon.canary`); no client can select it."""
+"""The topic of what shows that the hub is alive (`daemon.sessions.canary`); no client can select it."""
 
 LAST_POSITION: Final = 2**53 - 1
 """The largest integer that JavaScript holds exactly."""

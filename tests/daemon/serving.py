@@ -1,7 +1,7 @@
 """Front door, sessions and hub in this process on a free port of loopback, and a client made of hand-made bytes.
 
-`open_gateway` is what the tests of `daemon.session` run against. Leaving it, a fresh client must get its welcome: so
-every such test shows that what it did has harmed nobody else.
+`open_gateway` is what the tests of `daemon.sessions.sessions` run against. Leaving it, a fresh client must get its
+welcome: so every such test shows that what it did has harmed nobody else.
 """
 
 import json
@@ -20,14 +20,14 @@ import trio
 import trio.testing
 
 from connectors.base import Event, StateChange
-from daemon.event_stream import EventStreams
 from daemon.fanout.hub import Hub, Item, Pace
 from daemon.front.admission import Admission, FrontDoorLimits, Terms
 from daemon.front.front_door import FrontDoor
 from daemon.front.http import Request, Response
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
-from daemon.session import SessionLimits, Sessions
+from daemon.sessions.event_stream import EventStreams
+from daemon.sessions.sessions import SessionLimits, Sessions
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 from protocol.messages import ServerInfo

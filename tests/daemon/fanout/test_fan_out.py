@@ -33,13 +33,13 @@ from hypothesis.stateful import (
 from trio.testing import MockClock
 
 from connectors.base import Event, State, StateChange
-from daemon import client_stream
-from daemon.client_stream import ClientStream
 from daemon.fanout import hub, joining
 from daemon.fanout.hub import Hub, Item, Pace
 from daemon.fanout.subscriber import Subscriber
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
+from daemon.sessions import stream
+from daemon.sessions.stream import ClientStream
 from daemon.tape import cursor
 from daemon.tape.tape import Entry, Tape, Topic
 from protocol.channels import Catalogue, Channel
@@ -707,10 +707,10 @@ async def test_every_client_gets_what_the_contract_promises(
     def write(fd: int, data: bytes | memoryview) -> int:
         return sockets[fd].take(data)
 
-    monkeypatch.setattr(client_stream, "os", SimpleNamespace(write=write))
+    monkeypatch.setattr(stream, "os", SimpleNamespace(write=write))
     # Small enough for every limit to be met all the time.
-    monkeypatch.setattr(client_stream, "_WRITE_BYTES", 500)
-    monkeypatch.setattr(client_stream, "_TLS_RECORD_BYTES", 300)
+    monkeypatch.setattr(stream, "_WRITE_BYTES", 500)
+    monkeypatch.setattr(stream, "_TLS_RECORD_BYTES", 300)
     monkeypatch.setattr(cursor, "SCAN_AT_MOST", 4)
     monkeypatch.setattr(cursor, "CHUNK_ENTRIES", 3)
     monkeypatch.setattr(hub, "_WRITE_BYTES", 1500)

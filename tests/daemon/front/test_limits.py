@@ -18,20 +18,20 @@ TESTS = Path(__file__).parents[1]
 
 REACHED = {
     "message_bytes": ("test_bad_inputs.py", "test_a_bad_frame_is_told_by_its_close_code"),
-    "commands_per_s": ("test_session_closing.py", "test_a_flood_is_answered_then_limited_then_closed"),
+    "commands_per_s": ("test_closing.py", "test_a_flood_is_answered_then_limited_then_closed"),
     "commands_burst": ("test_floods.py", "test_a_flood_is_closed_with_the_limit_that_it_broke_and_nobody_else_notices"),
     "channels_per_command": ("test_bad_inputs.py", "test_a_bad_command_is_told_why_and_the_session_goes_on"),
     "clients": ("test_front_door.py", "test_no_more_clients_than_there_are_places"),
     "clients_per_address": ("test_front_door.py", "test_one_address_may_not_take_all_places"),
     "handshake_s": ("test_bad_inputs.py", "test_who_is_slow_is_waited_for_so_long_and_no_longer"),
-    "ping_every_s": ("test_session_closing.py", "test_the_server_pings_when_it_is_time_and_not_before"),
-    "silent_after_s": ("test_session_closing.py", "test_a_silent_client_is_closed_and_one_that_answers_is_not"),
-    "write_deadline_s": ("test_session_closing.py", "test_a_slow_consumer_is_closed_and_the_others_keep_receiving"),
-    "errors_in_a_row": ("test_session_closing.py", "test_garbage_in_a_row_is_closed_and_one_command_in_between_is_not"),
+    "ping_every_s": ("test_closing.py", "test_the_server_pings_when_it_is_time_and_not_before"),
+    "silent_after_s": ("test_closing.py", "test_a_silent_client_is_closed_and_one_that_answers_is_not"),
+    "write_deadline_s": ("test_closing.py", "test_a_slow_consumer_is_closed_and_the_others_keep_receiving"),
+    "errors_in_a_row": ("test_closing.py", "test_garbage_in_a_row_is_closed_and_one_command_in_between_is_not"),
     "head_bytes": ("test_bad_inputs.py", "test_a_bad_request_is_told_why"),
     "body_bytes": ("test_bad_inputs.py", "test_a_bad_request_is_told_why"),
     "keep_alive_s": ("test_bad_inputs.py", "test_who_is_slow_is_waited_for_so_long_and_no_longer"),
-    "grace_s": ("test_session_closing.py", "test_a_client_that_never_answers_holds_the_stop_no_longer_than_the_grace"),
+    "grace_s": ("test_closing.py", "test_a_client_that_never_answers_holds_the_stop_no_longer_than_the_grace"),
 }
 
 

@@ -14,8 +14,8 @@ import trio.testing
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from daemon.client_stream import ClientStream
-from daemon.loan import Loan
+from daemon.sessions.loan import Loan
+from daemon.sessions.stream import ClientStream
 from protocol.frames import close_frame, text_frame
 from tests.daemon.serving import CLOSE, SOON_S, TEXT, Closed, HandMade, certificate
 

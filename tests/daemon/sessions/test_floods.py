@@ -12,9 +12,9 @@ import pytest
 import trio
 import trio.testing
 
-from daemon.client_stream import ClientStream
 from daemon.fanout import joining
-from daemon.session import SessionLimits
+from daemon.sessions.sessions import SessionLimits
+from daemon.sessions.stream import ClientStream
 from protocol.session import Limits
 from tests.daemon.serving import (
     CONTINUATION,

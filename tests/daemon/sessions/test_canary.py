@@ -11,10 +11,10 @@ import pytest
 import trio
 import trio.testing
 
-from daemon.canary import Canary
 from daemon.fanout.counts import Turn
 from daemon.front.listening import tls_context
 from daemon.host.systemd import Notifier
+from daemon.sessions.canary import Canary
 from daemon.settings import Server
 from daemon.tape.tape import CANARY
 from tests.daemon.serving import SOON_S, Gateway, certificate, open_gateway
@@ -232,7 +232,7 @@ async def test_the_watchdog_is_fed_again_and_again_while_all_is_well(
 async def test_the_watchdog_starves_while_the_hub_is_blocked_and_is_fed_when_it_is_well_again(
     manager: socket.socket, notifier: Notifier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "daemon.canary")
+    caplog.set_level(logging.INFO, "daemon.sessions.canary")
     async with watched() as (gateway, canary), trio.open_nursery() as nursery:
         release = await block(gateway)
         await nursery.start(canary.run, notifier, 0.4)

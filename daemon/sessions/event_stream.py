@@ -20,14 +20,14 @@ from typing import Final
 
 import trio
 
-from daemon.client_stream import ClientStream
-from daemon.connected import ConnectedClient, SessionLimits
 from daemon.fanout import joining
 from daemon.front import event_request
 from daemon.front.event_request import EventRequest
 from daemon.front.front_door import EventClient
 from daemon.front.http import Request
-from daemon.session import Sessions
+from daemon.sessions.client import ConnectedClient, SessionLimits
+from daemon.sessions.sessions import Sessions
+from daemon.sessions.stream import ClientStream
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
 from protocol.frames import sse_event

@@ -18,12 +18,12 @@ from typing import Final
 
 import trio
 
-from daemon.client_stream import ClientStream
 from daemon.fanout.counts import Turn
 from daemon.fanout.hub import Hub, Item
 from daemon.fanout.subscriber import Subscriber
 from daemon.front.front_door import FrontDoor
 from daemon.host.systemd import Notifier
+from daemon.sessions.stream import ClientStream
 from daemon.tape.tape import CANARY
 from protocol.frames import text_frame
 from protocol.messages import Format

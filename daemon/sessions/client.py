@@ -1,7 +1,7 @@
 """One client as long as it is connected, whatever it speaks: its stream, its place in the hub, and its catch-up task.
 
-What a websocket and an event stream have in common stands here; `daemon.session` and `daemon.event_stream` add how each
-of them is read, pinged and taken leave of.
+What a websocket and an event stream have in common stands here; `daemon.sessions.sessions` and
+`daemon.sessions.event_stream` add how each of them is read, pinged and taken leave of.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 import msgspec
 import trio
 
-from daemon.client_stream import ClientStream
 from daemon.fanout.hub import Hub
 from daemon.fanout.subscriber import Subscriber
+from daemon.sessions.stream import ClientStream
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
 from protocol.grant import Grant

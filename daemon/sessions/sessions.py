@@ -1,4 +1,4 @@
-"""The I/O shell of one websocket client, and all clients together, event streams (`daemon.event_stream`) included.
+"""The I/O shell of one websocket client, and all clients together, event streams included.
 
 One client is one `serve` call, with a nursery of its own and these tasks:
 
@@ -25,15 +25,15 @@ from typing import Final, TypeAlias, assert_never
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from daemon.client_stream import ClientStream
-from daemon.connected import ConnectedClient
-from daemon.connected import SessionLimits as SessionLimits
 from daemon.fanout import joining
 from daemon.fanout.hub import Hub
 from daemon.front.front_door import Upgrade
 from daemon.front.http import ALWAYS
-from daemon.loan import Loan
-from daemon.session_counts import ClientCounts
+from daemon.sessions.client import ConnectedClient
+from daemon.sessions.client import SessionLimits as SessionLimits
+from daemon.sessions.loan import Loan
+from daemon.sessions.session_counts import ClientCounts
+from daemon.sessions.stream import ClientStream
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
 from protocol.frame_meter import FrameMeter

@@ -21,9 +21,9 @@ import trio.testing
 
 from connectors.base import StateChange
 from daemon.front.admission import Terms
-from daemon.session import SessionLimits
-from tests.daemon.event_source import EventSource, Message
+from daemon.sessions.sessions import SessionLimits
 from tests.daemon.serving import LIMITS, SOON_S, Gateway, certificate, handshake, open_gateway, price
+from tests.daemon.sessions.event_source import EventSource, Message
 
 CHANNELS = "/events?channels=bitcoinprice"
 

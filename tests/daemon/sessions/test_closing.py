@@ -13,9 +13,9 @@ import pytest
 import trio
 import trio.testing
 
-from daemon.connected import ConnectedClient
 from daemon.fanout import joining
-from daemon.session import SessionLimits
+from daemon.sessions.client import ConnectedClient
+from daemon.sessions.sessions import SessionLimits
 from protocol.messages import Pong
 from protocol.session import Limits
 from tests.daemon.serving import (
@@ -119,7 +119,7 @@ async def test_a_client_that_goes_on_sending_still_learns_why(frame: bytes) -> N
 
 
 async def test_a_client_that_ignores_that_it_was_refused_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.session._LINGER_S", 0.1)
+    monkeypatch.setattr("daemon.sessions.sessions._LINGER_S", 0.1)
     async with open_gateway() as gateway, await gateway.client() as client:
         await client.send(b"\xff")
         assert (await client.closed()).code == 1007
@@ -478,7 +478,7 @@ async def test_a_handshake_that_is_never_answered_ends_by_its_deadline(monkeypat
 
     async with open_gateway(limits=limits(handshake_s=0.1)) as gateway:
         with monkeypatch.context() as patch:
-            patch.setattr("daemon.session.wrap_server_stream", never)
+            patch.setattr("daemon.sessions.sessions.wrap_server_stream", never)
             stream = await gateway.dial()
             with pytest.raises(AssertionError, match="no answer to the handshake"):
                 await gateway.upgrade(stream)

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from daemon.client_stream import ClientStream
+from daemon.sessions.stream import ClientStream
 
 _CLOSE_FRAME: Final = b"\x88"
 """How a close frame begins (RFC 6455 section 5.2). No data may follow it (section 5.5.1)."""

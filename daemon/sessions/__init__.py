@@ -1,0 +1,1 @@
+"""One client, whatever it speaks, and all clients together."""
