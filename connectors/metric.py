@@ -1,7 +1,7 @@
 """Counts of how often values fell between fixed bounds: what a Prometheus histogram is made of.
 
 Adding a value is a search in a short tuple and two additions; nothing is kept of the value itself. Whoever measures
-owns one, and `daemon.metrics` reads it.
+owns one, and `daemon.routes.metrics` reads it.
 """
 
 from __future__ import annotations

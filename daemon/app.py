@@ -44,9 +44,9 @@ from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
 from daemon.host.systemd import Notifier, publish_status
 from daemon.ingest.fleet import Fleet
-from daemon.metrics import Metrics
 from daemon.reload import adopt, changed_venues, fixed_keys, known_topics
-from daemon.routes import PlainRoutes
+from daemon.routes.metrics import Metrics
+from daemon.routes.routes import PlainRoutes
 from daemon.sessions.canary import Canary
 from daemon.sessions.event_stream import EventStreams
 from daemon.sessions.sessions import Sessions

@@ -1,8 +1,8 @@
 """HTTP/1.1 on one connection: requests in, responses out, by h11, under deadlines and limits.
 
 This is the whole of the daemon's knowledge of HTTP's wire: what is asked and what is answered is decided elsewhere
-(`daemon.front.front_door`, `daemon.front.handshake`, `daemon.routes`). A `Conversation` reads one request after the
-other; one that cannot be accepted is raised as `Refused`, which knows the response it deserves:
+(`daemon.front.front_door`, `daemon.front.handshake`, `daemon.routes.routes`). A `Conversation` reads one request after
+the other; one that cannot be accepted is raised as `Refused`, which knows the response it deserves:
 
     Refused     a 4xx or 5xx with `{"type":"error","code":...,"message":...,"timestamp":...}`
 

@@ -1,4 +1,4 @@
-"""The live page: the files of `daemon/web/`, read once at the start and served from memory.
+"""The live page: the files of `daemon/routes/web/`, read once at the start and served from memory.
 
 Only the names below are served, so no path can lead out of the folder. Nothing is built: what lies there is what the
 browser gets. A browser asks each time whether its copy is still good (`ETag`, 304), so that a newer daemon's page is

@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from daemon.front.access import is_guarded
 from daemon.front.http import Request, Response
-from daemon.gap_report import MOST as MOST_GAPS
+from daemon.routes.gaps import MOST as MOST_GAPS
 from protocol.answers import ChannelList, GapList, Health, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode

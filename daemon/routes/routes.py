@@ -15,12 +15,12 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from connectors.base import State
-from daemon.asyncapi import Description
 from daemon.front.addresses import HEADERS as FORWARDED
 from daemon.front.http import Refused, Request, Response
-from daemon.gap_report import gap_list
 from daemon.host.clock import WallClock
-from daemon.page import FILES, Page
+from daemon.routes.asyncapi import Description
+from daemon.routes.gaps import gap_list
+from daemon.routes.page import FILES, Page
 from daemon.tape.gaps import Ledger
 from protocol.answers import ChannelList, ChannelReport, Health, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue, Channel

@@ -10,9 +10,9 @@ from trio.testing import memory_stream_pair
 
 from daemon.front.http import Conversation, HttpLimits, Request, Response
 from daemon.host.clock import WallClock
-from daemon.page import FILES, Page
+from daemon.routes.page import FILES, Page
 
-WEB = Path(__file__).parent.parent.parent / "daemon" / "web"
+WEB = Path(__file__).parents[3] / "daemon" / "routes" / "web"
 MOST_BYTES = 60 * 1024
 MOST_CLIENT_BYTES = 8 * 1024
 PAGE = Page()

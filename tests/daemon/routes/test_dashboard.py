@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import trio
 
-from tests.daemon.scraping import Scrape, full_scrape
+from tests.daemon.routes.scraping import Scrape, full_scrape
 
-SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
+SYSTEMD = Path(__file__).resolve().parents[3] / "systemd"
 RULES = (SYSTEMD / "tickerd-alerts.yml").read_text(encoding="utf-8")
 DASHBOARD: dict[str, Any] = json.loads((SYSTEMD / "tickerd-dashboard.json").read_text(encoding="utf-8"))
 

@@ -35,9 +35,9 @@ from daemon.health.watch import Watch
 from daemon.host.usage import process_usage
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.supervisor import Intensity, Link, supervise
-from daemon.metrics import Metrics
+from daemon.routes.metrics import Metrics
 from daemon.settings import Supervisor
-from tests.daemon.scraping import Running, Scrape, running
+from tests.daemon.routes.scraping import Running, Scrape, running
 from tests.daemon.serving import (
     CLOSE,
     SOON_S,

@@ -7,9 +7,9 @@ import pytest
 
 from connectors.base import State
 from daemon.front.http import Headers, Refused, Request
-from daemon.gap_report import gap_list
 from daemon.health.board import ChannelState
 from daemon.host.clock import WallClock
+from daemon.routes.gaps import gap_list
 from daemon.tape.gaps import Ledger
 from protocol.messages import encode
 from tests.daemon.fanout.sink import CATALOGUE

@@ -10,15 +10,15 @@ from typing import Any, get_args
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from daemon import asyncapi
-from daemon.asyncapi import Description, describe
 from daemon.config import parse
 from daemon.front.http import Request
-from daemon.page import FILES
+from daemon.routes import asyncapi
+from daemon.routes.asyncapi import Description, describe
+from daemon.routes.page import FILES
 from protocol.channels import Catalogue
 from protocol.commands import Command
 from protocol.messages import ControlMessage, DataMessage, ServerInfo
-from tests.daemon.test_routes import Daemon
+from tests.daemon.routes.test_routes import Daemon
 
 SERVER = ServerInfo("tickerd", "1.2.3")
 CATALOGUE = parse("", {}, "the defaults").catalogue()

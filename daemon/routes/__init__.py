@@ -1,0 +1,1 @@
+"""Plain HTTP: the page, reports, metrics."""
