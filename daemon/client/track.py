@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UnsetType
 
-from daemon.client_events import Gap, Lost
+from daemon.client.events import Gap, Lost
 from protocol.channels import WHOLE_MARKET
 from protocol.messages import DataMessage, Lagged, Position, Subscribed
 

@@ -23,7 +23,7 @@ from daemon.client import (
     Test,
     connect,
 )
-from tests.daemon.scripted_daemon import Scripted, Talk, open_scripted
+from tests.daemon.client.scripted_daemon import Scripted, Talk, open_scripted
 from tests.daemon.serving import SOON_S
 
 

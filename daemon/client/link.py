@@ -26,7 +26,7 @@ from trio_websocket import (
 
 from connectors.base import VenueUnavailable
 from connectors.push.dial import Address, dial
-from daemon.client_events import ClientError, NotUnderstood, ServerRefused, ServerUnavailable
+from daemon.client.events import ClientError, NotUnderstood, ServerRefused, ServerUnavailable
 from protocol.codes import CloseCode
 from protocol.messages import Command, Error, Format, Message, MessageError, Welcome, decode_message, encode
 

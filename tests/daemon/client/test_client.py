@@ -13,7 +13,6 @@ from msgspec import UnsetType
 
 from connectors.base import StateChange
 from connectors.push.dial import Address, dial
-from daemon import client_link
 from daemon.client import (
     CommandRefused,
     Gap,
@@ -27,11 +26,12 @@ from daemon.client import (
     Status,
     Subscription,
     connect,
+    link,
     websocket_url,
 )
 from daemon.tape.tape import Tape
 from tests.daemon import serving
-from tests.daemon.scripted_daemon import Relay, open_relay
+from tests.daemon.client.scripted_daemon import Relay, open_relay
 from tests.daemon.serving import SOON_S, Gateway, certificate, open_gateway, price
 
 
@@ -202,7 +202,7 @@ async def test_who_does_not_read_is_told_lagged_and_holds_nothing_up(monkeypatch
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         return stream
 
-    monkeypatch.setattr(client_link, "dial", narrow)
+    monkeypatch.setattr(link, "dial", narrow)
     async with open_gateway() as gateway, connect(_url(gateway)) as client:
         idle, busy = client.subscribe("bitcoinprice"), client.subscribe("ethprice")
         await _joined(idle)
@@ -420,6 +420,6 @@ def test_importing_it_does_not_load_the_daemon() -> None:
     program = "import sys, daemon.client; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     ours = {name for name in loaded if name.startswith(("daemon.", "connectors."))}
-    parts = {f"daemon.client{part}" for part in ("", "_events", "_link", "_subscription", "_track")}
-    assert ours - parts == {"connectors.backoff", "connectors.base", "connectors.push.dial"}
+    parts = {f"daemon.client{part}" for part in ("", ".client", ".events", ".link", ".subscription", ".track")}
+    assert ours - parts == {"connectors.backoff", "connectors.base", "connectors.push", "connectors.push.dial"}
     assert "httpx" not in loaded

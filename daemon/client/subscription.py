@@ -16,9 +16,9 @@ import msgspec
 import trio
 
 from connectors.backoff import Backoff
-from daemon.client_events import ClientError, CommandRefused, Gap, Received, Reconnecting, Resumed, ServerUnavailable
-from daemon.client_link import ABNORMAL, Disconnected, Link
-from daemon.client_track import Track
+from daemon.client.events import ClientError, CommandRefused, Gap, Received, Reconnecting, Resumed, ServerUnavailable
+from daemon.client.link import ABNORMAL, Disconnected, Link
+from daemon.client.track import Track
 from protocol.codes import ErrorCode
 from protocol.messages import (
     Data,
