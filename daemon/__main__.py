@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from daemon.arguments import WRONG_USAGE, parser
+from daemon.commands.arguments import WRONG_USAGE, parser
 
 if TYPE_CHECKING:
     from daemon.config import Config
@@ -133,7 +133,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from daemon import app, demo
+    from daemon import app
+    from daemon.commands import demo
 
     def announce(urls: Sequence[str]) -> None:
         _announce(urls)
@@ -158,7 +159,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from connectors.simulator.simulator import Simulator
     from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S
     from connectors.simulator.venues.recording import Recording, RecordingError
-    from daemon import demo
+    from daemon.commands import demo
     from daemon.settings import Log
 
     def ready(url: str, config: str) -> None:

@@ -77,7 +77,7 @@ def test_the_wheel_has_every_source_and_the_operators_files_and_nothing_else(bui
     assert {"tickerd.service", "tickerd.toml"} <= shared
     packed = {name for name in names if ".data/" not in name}
     assert packed == sources()
-    assert {"daemon/web/index.html", "daemon/web/client.js", "daemon/py.typed"} <= packed
+    assert {"daemon/routes/web/index.html", "daemon/routes/web/client.js", "daemon/py.typed"} <= packed
     assert len(names) == len(packed) + len(shared)
 
 
