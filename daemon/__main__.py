@@ -194,35 +194,35 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _rehearse(arguments: argparse.Namespace) -> int:
     import trio
 
-    from daemon import rehearsal, rehearsal_report
-    from daemon.rehearsal_judge import Verdict
-    from daemon.rehearsal_pair import ProcessError
+    from daemon.commands.rehearse import rehearse, report
+    from daemon.commands.rehearse.judge import Verdict
+    from daemon.commands.rehearse.pair import ProcessError
 
     try:
-        cases = rehearsal.chosen(arguments.only)
+        cases = rehearse.chosen(arguments.only)
     except ValueError as error:
         raise _Failure(f"{error}; see tickerd rehearse --help", WRONG_USAGE) from None
     if arguments.sample:
-        cases = rehearsal.samples(cases)
+        cases = rehearse.samples(cases)
     verdicts: list[Verdict] = []
 
     def ended(verdict: Verdict) -> None:
         verdicts.append(verdict)
         if arguments.json:
-            _say(rehearsal_report.json_line(verdict))
+            _say(report.json_line(verdict))
         else:
-            print(rehearsal_report.progress(len(verdicts), len(cases), verdict), file=sys.stderr, flush=True)
+            print(report.progress(len(verdicts), len(cases), verdict), file=sys.stderr, flush=True)
 
-    terms = rehearsal.Terms(arguments.seed, min(arguments.jobs, len(cases)), arguments.patience)
+    terms = rehearse.Terms(arguments.seed, min(arguments.jobs, len(cases)), arguments.patience)
     try:
-        played = trio.run(partial(rehearsal.rehearse, cases, terms, ended=ended))
+        played = trio.run(partial(rehearse.rehearse, cases, terms, ended=ended))
     except BaseExceptionGroup as error:
         failed = next((leaf for leaf in _leaves(error) if isinstance(leaf, ProcessError)), None)
         if failed is None:
             raise
         raise _Failure(str(failed)) from None
     if verdicts and not arguments.json:
-        _say(rehearsal_report.table(verdicts))
+        _say(report.table(verdicts))
     if not played:
         return INTERRUPTED
     return CLEAN if all(verdict.is_well for verdict in verdicts) else FAILED
@@ -230,22 +230,24 @@ def _rehearse(arguments: argparse.Namespace) -> int:
 
 def _talk(arguments: argparse.Namespace) -> int:
     """`watch`, `channels`, `ping`: the commands that talk to a daemon."""
-    from daemon import terminal
+    from daemon.commands.terminal.peer import CommandFailed, open_peer, run
 
     try:
-        peer = terminal.peer(arguments.url, arguments.token_file, os.environ)
+        peer = open_peer(arguments.url, arguments.token_file, os.environ)
         if arguments.command == "ping":
-            terminal.run(partial(terminal.ping, peer, arguments.count, _say))
-        elif arguments.command == "channels":
-            from daemon.terminal_channels import channels
+            from daemon.commands.terminal.ping import ping
 
-            terminal.run(partial(channels, peer, _say, json=arguments.json))
+            run(partial(ping, peer, arguments.count, _say))
+        elif arguments.command == "channels":
+            from daemon.commands.terminal.channels import channels
+
+            run(partial(channels, peer, _say, json=arguments.json))
         else:
-            from daemon.terminal_watch import watch
+            from daemon.commands.terminal.watch import watch
 
             json = arguments.json or not sys.stdout.isatty()
-            terminal.run(partial(watch, peer, arguments.channels or ["*"], json=json))
-    except terminal.CommandFailed as failure:
+            run(partial(watch, peer, arguments.channels or ["*"], json=json))
+    except CommandFailed as failure:
         raise _Failure(str(failure), failure.status) from None
     return CLEAN
 

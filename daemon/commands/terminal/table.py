@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from daemon.client import Data, Gap, Lagged, Lost, OrderbookUpdate, Received, Reconnecting, Resumed, Status, Test
-from daemon.terminal import clean
+from daemon.commands.terminal.peer import clean
 
 STYLES: Final = {"live": "green", "stale": "yellow", "reconnecting": "yellow", "connecting": "dim", "down": "bold red"}
 """How a state is shown."""

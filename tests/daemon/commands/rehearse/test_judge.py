@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from connectors.base import State
 from connectors.simulator.faults import faults as f
 from connectors.simulator.faults.table import TOLD_BROKEN, TOLD_NOTHING, TOLD_REMARK, Case
-from daemon.rehearsal_judge import Data, Entry, LogLine, Record, Told, judge
+from daemon.commands.rehearse.judge import Data, Entry, LogLine, Record, Told, judge
 
 OKX = ("bitcoinprice", "ethprice")
 BEGAN_S, BEGAN_MS = 100.0, 1_000_000.0

@@ -12,7 +12,7 @@ from trio_websocket import ConnectionClosed, open_websocket_url
 
 from connectors.base import State
 from connectors.simulator.market import OKX, Market, unpadded
-from daemon.rehearsal_judge import Data, Entry, Told, Topic
+from daemon.commands.rehearse.judge import Data, Entry, Told, Topic
 
 PUSHES: Final = 8_192
 """So many pushes of each instrument can be told apart: over twenty minutes of them."""

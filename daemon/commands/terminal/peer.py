@@ -1,4 +1,4 @@
-"""What `tickerd watch`, `channels` and `ping` have in common: whom they talk to, how they end; and `ping`, as a whole.
+"""What `tickerd watch`, `channels` and `ping` have in common: whom they talk to, and how they end.
 
 Whatever comes from the network is made harmless before it is printed: a control character could steer the terminal.
 """
@@ -6,7 +6,6 @@ Whatever comes from the network is made harmless before it is printed: a control
 from __future__ import annotations
 
 import signal
-import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -15,13 +14,12 @@ import msgspec
 import trio
 
 from connectors.push.dial import parse_address
-from daemon.client import ClientError, CommandRefused, RoundTrip, check_token, connect, websocket_url
+from daemon.client import ClientError, CommandRefused, check_token, websocket_url
 
 TOKEN_VARIABLE: Final = "TICKERD_TOKEN"  # noqa: S105 - the variable's name, not a token
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 
-_PING_EVERY_S: Final = 1.0
 _MOST_CHARS: Final = 300
 
 
@@ -40,7 +38,7 @@ class Peer(msgspec.Struct, frozen=True):
     token: str
 
 
-def peer(url: str, token_file: Path | None, environ: Mapping[str, str]) -> Peer:
+def open_peer(url: str, token_file: Path | None, environ: Mapping[str, str]) -> Peer:
     """The daemon that the command line and the environment name; a file goes before the variable.
 
     Raises:
@@ -119,34 +117,3 @@ async def _stop(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     async for number in signals:
         scope.cancel(reason=signal.Signals(number).name)
         return
-
-
-async def ping(peer: Peer, pings: int, say: Callable[[str], None]) -> None:
-    """Print round trip and clock offset of each ping, and a summary, also when stopped before the last.
-
-    Raises:
-        ClientError: see `connect` and `Client.ping`.
-    """
-    found: list[RoundTrip] = []
-    try:
-        async with connect(peer.url, token=peer.token) as client:
-            server = client.welcome.server
-            say(f"{clean(peer.url)} is {clean(server.name)} {clean(server.version)}")
-            for number in range(pings):
-                if number:
-                    await trio.sleep(_PING_EVERY_S)
-                found.append(await client.ping())
-                say(f"round trip {found[-1].round_trip_s * 1e3:.2f} ms, {_offset(found[-1])}")
-    finally:
-        if found:
-            trips_ms = [each.round_trip_s * 1e3 for each in found]
-            least, most = min(trips_ms), max(trips_ms)
-            say(
-                f"{len(found)} answered; round trip: least {least:.2f}, median {statistics.median(trips_ms):.2f}, "
-                f"most {most:.2f} ms; by the quickest {_offset(min(found, key=lambda each: each.round_trip_s))}"
-            )
-
-
-def _offset(found: RoundTrip) -> str:
-    side = "ahead" if found.clock_offset_s >= 0 else "behind"
-    return f"its clock is {abs(found.clock_offset_s) * 1e3:.1f} ms {side}"

@@ -19,8 +19,8 @@ from typing import Final
 import msgspec
 import trio
 
-from daemon.rehearsal_client import Notebook, Pushes, listen
-from daemon.rehearsal_judge import LogLine
+from daemon.commands.rehearse.client import Notebook, Pushes, listen
+from daemon.commands.rehearse.judge import LogLine
 
 START_S: Final = 30.0
 """How long a process may take to listen, and a daemon to be live, on a machine that is busy."""
@@ -34,7 +34,7 @@ CHANNELS: Final[dict[str, tuple[str, ...]]] = {
 }
 """By venue; one client listens to each venue's."""
 
-_ROOT: Final = Path(__file__).resolve().parents[1]
+_ROOT: Final = Path(__file__).resolve().parents[3]
 
 ALL: Final = tuple(channel for group in CHANNELS.values() for channel in group)
 

@@ -1,13 +1,13 @@
 """`tickerd rehearse`: every fault that the simulated venues can have, played to a real daemon with real clients.
 
-Some pairs of a simulator and a daemon (`daemon.rehearsal_pair`) run side by side, and each takes the next case as soon
-as it is done with one:
+Some pairs of a simulator and a daemon (`daemon.commands.rehearse.pair`) run side by side, and each takes the next case
+as soon as it is done with one:
 
     all is live ─► switch the fault on ─► wait until clients are told (or, where they are not to be, for a while)
         ▲                                                                                  │
         └── until each topic has data again ◄── switch it off ◄── let it last a little ◄───┘
 
-What the clients noted meanwhile is then judged (`daemon.rehearsal_judge`). A pair is given up for a new one if
+What the clients noted meanwhile is then judged (`daemon.commands.rehearse.judge`). A pair is given up for a new one if
 something is broken, and after a case whose venue asked for a pause that is longer than the user's patience.
 """
 
@@ -26,9 +26,9 @@ import trio
 
 from connectors.simulator.faults.faults import Delisted, ErrorBody, HttpStatus, Lasting, Notice
 from connectors.simulator.faults.table import FAULTS, Case
-from daemon.rehearsal_client import Pushes, order
-from daemon.rehearsal_judge import TROUBLE, Record, Told, Verdict, is_expected, judge, meets_s
-from daemon.rehearsal_pair import CHANNELS, START_S, Pair, ProcessError, running
+from daemon.commands.rehearse.client import Pushes, order
+from daemon.commands.rehearse.judge import TROUBLE, Record, Told, Verdict, is_expected, judge, meets_s
+from daemon.commands.rehearse.pair import CHANNELS, START_S, Pair, ProcessError, running
 
 NOTICE_S: Final = 8.0
 """Every limit of a rehearsal's daemon together is shorter than this: whatever is not noticed by then is not noticed."""

@@ -2,8 +2,8 @@
 
 import json
 
-from daemon.rehearsal_judge import Verdict
-from daemon.rehearsal_report import json_line, progress, summary, table
+from daemon.commands.rehearse.judge import Verdict
+from daemon.commands.rehearse.report import json_line, progress, summary, table
 
 WELL = Verdict(
     fault="okx mute",

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from connectors.base import VenueUnavailable
 from connectors.push.dial import dial, parse_address
-from daemon.terminal import CommandFailed, Peer, clean
-from daemon.terminal_table import STYLES, seconds
+from daemon.commands.terminal.peer import CommandFailed, Peer, clean
+from daemon.commands.terminal.table import STYLES, seconds
 from protocol.answers import ChannelList, ChannelReport
 from protocol.messages import Error, Format, MessageError, decode_message
 

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.live import Live
 
 from daemon.client import Client, Gap, Lost, Reconnecting, Resumed, connect
-from daemon.terminal import Peer
-from daemon.terminal_table import Sheet, words
+from daemon.commands.terminal.peer import Peer
+from daemon.commands.terminal.table import Sheet, words
 
 _FRAMES_PER_S: Final = 8
 _HEAD_LINES: Final = 3

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from daemon.rehearsal_judge import Verdict
+from daemon.commands.rehearse.judge import Verdict
 
 _HEAD: Final = ("fault", "clients were told", "noticed", "recovered", "lost", "doubled", "others", "daemon")
 _LEAST_TOLD: Final = 30

@@ -1,4 +1,4 @@
-"""`daemon.terminal_table`: what is seen of what was told."""
+"""`daemon.commands.terminal.table`: what is seen of what was told."""
 
 import io
 
@@ -7,8 +7,8 @@ from msgspec import UNSET, Raw
 from rich.console import Console
 
 from daemon.client import Gap, Lagged, Lost, OrderbookUpdate, PriceUpdate, Received, Reconnecting, Resumed, Status, Test
-from daemon.terminal import clean
-from daemon.terminal_table import Sheet, seconds, words
+from daemon.commands.terminal.peer import clean
+from daemon.commands.terminal.table import Sheet, seconds, words
 from protocol.messages import State
 
 STAMP = "2025-12-08T16:30:45.123Z"

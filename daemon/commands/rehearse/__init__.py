@@ -1,0 +1,1 @@
+"""`tickerd rehearse`: every fault of the simulated venues, played to a daemon."""

@@ -1,0 +1,1 @@
+"""`tickerd watch`, `channels` and `ping`."""
