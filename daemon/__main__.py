@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Final
 from daemon.commands.arguments import WRONG_USAGE, parser
 
 if TYPE_CHECKING:
-    from daemon.config import Config
-    from daemon.settings import Log
+    from daemon.config.load import Config
+    from daemon.config.settings import Log
 
 CLEAN: Final = 0
 FAILED: Final = 1
@@ -88,7 +88,7 @@ def _complain(line: str) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from daemon.config import ConfigError, load
+    from daemon.config.load import ConfigError, load
 
     try:
         config = load(arguments.file, os.environ)
@@ -102,7 +102,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _token(arguments: argparse.Namespace) -> int:
-    from daemon.config_tokens import written_hash
+    from daemon.config.tokens import written_hash
     from daemon.front.bearer import new_token
 
     token = new_token()
@@ -112,7 +112,7 @@ def _token(arguments: argparse.Namespace) -> int:
 
 
 def _configured(make: Callable[[], Config]) -> Config:
-    from daemon.config import ConfigError
+    from daemon.config.load import ConfigError
 
     try:
         return make()
@@ -124,7 +124,7 @@ def _configured(make: Callable[[], Config]) -> Config:
 
 def _run(arguments: argparse.Namespace) -> int:
     from daemon import app
-    from daemon.config import load
+    from daemon.config.load import load
 
     reread = partial(load, arguments.config, os.environ)
     config = _configured(reread)
@@ -160,7 +160,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S
     from connectors.simulator.venues.recording import Recording, RecordingError
     from daemon.commands import demo
-    from daemon.settings import Log
+    from daemon.config.settings import Log
 
     def ready(url: str, config: str) -> None:
         if arguments.config_out is None:

@@ -31,7 +31,8 @@ from connectors.push.feed import Feed
 from connectors.venues.binance.polls import build as build_binance
 from connectors.venues.coingecko.polls import build as build_coingecko
 from connectors.venues.okx.tickers import build as build_okx
-from daemon.config import Config, ConfigError
+from daemon.config.changes import adopt, changed_venues, fixed_keys, known_topics
+from daemon.config.load import Config, ConfigError
 from daemon.fanout.counts import Turn
 from daemon.fanout.hub import Hub, Item
 from daemon.front import access
@@ -44,7 +45,6 @@ from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
 from daemon.host.systemd import Notifier, publish_status
 from daemon.ingest.fleet import Fleet
-from daemon.reload import adopt, changed_venues, fixed_keys, known_topics
 from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
 from daemon.sessions.canary import Canary

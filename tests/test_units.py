@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.settings import Limits, Server
+from daemon.config.settings import Limits, Server
 from tests.process.systemd_tool import systemd_tool
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -188,7 +188,7 @@ def _add_token(add: _Add) -> None:
 
 
 def _token_name(text: str) -> str:
-    from daemon.config_tokens import ALLOWED_NAME, is_name
+    from daemon.config.tokens import ALLOWED_NAME, is_name
 
     if not is_name(text):
         raise argparse.ArgumentTypeError(f"a name that is not allowed; allowed: {ALLOWED_NAME}")

@@ -15,10 +15,10 @@ import msgspec
 import trio
 
 from connectors.simulator.simulator import Simulator, simulator_config
-from daemon.config import Config, parse
-from daemon.config_reader import ENVIRONMENT_PREFIX
+from daemon.config.load import Config, parse
+from daemon.config.reader import ENVIRONMENT_PREFIX
+from daemon.config.settings import Server
 from daemon.front.listening import open_listeners
-from daemon.settings import Server
 
 HOST: Final = "127.0.0.1"
 """The venues are never offered to other machines."""

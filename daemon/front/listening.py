@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from daemon.settings import Server
+from daemon.config.settings import Server
 
 _TRIES: Final = 10
 """How often another free port is looked for that is free on every address."""

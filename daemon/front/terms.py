@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from daemon.config import Config
-from daemon.config_tokens import grants
+from daemon.config.load import Config
+from daemon.config.tokens import grants
 from daemon.fanout.counts import Pace
 from daemon.front.admission import FrontDoorLimits, Terms
 from daemon.health import crosscheck

@@ -26,7 +26,7 @@ _CLOSE_S: Final = 5.0
 
 
 class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session may take and cost; see `daemon.config` for the defaults.
+    """What a session may take and cost; see `daemon.config.load` for the defaults.
 
     Attributes:
         message_bytes: the longest client message.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from daemon.config_tokens import written_hash
+from daemon.config.tokens import written_hash
 from daemon.front.bearer import new_token
 from tests.browser.looking import Look, looking
 from tests.process.running import tickerd, wait_ready

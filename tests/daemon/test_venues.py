@@ -3,8 +3,8 @@
 import msgspec
 
 from daemon.app import BUILDERS
-from daemon.config_channels import SCHEDULED
-from daemon.settings import Connectors
+from daemon.config.channels import SCHEDULED
+from daemon.config.settings import Connectors
 from protocol.channels import KINDS
 
 

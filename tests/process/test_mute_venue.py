@@ -11,7 +11,7 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 
 from connectors.simulator.simulator import Simulator, simulator_config
 from daemon.app import Daemon
-from daemon.config import parse
+from daemon.config.load import parse
 
 STALE_AFTER_S = 1.5
 SOON_S = 10.0

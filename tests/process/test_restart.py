@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from daemon.settings import Tape
+from daemon.config.settings import Tape
 from tests.process.running import Process, tickerd, wait_ready
 
 Message = dict[str, Any]

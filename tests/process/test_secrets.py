@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from daemon.config_tokens import written_hash
+from daemon.config.tokens import written_hash
 from daemon.front.bearer import new_token
 from tests.process.running import Process, tickerd, wait_ready
 

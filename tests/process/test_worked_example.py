@@ -64,7 +64,7 @@ def run(project: Path, *arguments: str) -> str:
 
 def test_it_passes_the_checks(project: Path) -> None:
     new = ["connectors/example.py", "tests/connectors/test_example.py"]
-    changed = ["daemon/app.py", "daemon/settings.py", "protocol/channels.py"]
+    changed = ["daemon/app.py", "daemon/config/settings.py", "protocol/channels.py"]
     run(project, "ruff", "format", "--no-cache", "--check", "--diff", *new, *changed)
     run(project, "ruff", "check", "--no-cache", *new, *changed)
     assert "no issues" in run(project, "mypy", *new, *changed)

@@ -20,11 +20,11 @@ import pytest
 from daemon import app
 from daemon.__main__ import main, version
 from daemon.commands import demo
-from daemon.config import Config, load, parse
-from daemon.config_tokens import grants
+from daemon.config.load import Config, load, parse
+from daemon.config.settings import Server
+from daemon.config.tokens import grants
 from daemon.front.access import granted
 from daemon.front.bearer import Presented
-from daemon.settings import Server
 
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_S = 20

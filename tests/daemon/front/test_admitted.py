@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from daemon.app import Daemon
-from daemon.config import parse
-from daemon.config_tokens import written_hash
+from daemon.config.load import parse
+from daemon.config.tokens import written_hash
 from daemon.front import access
 from daemon.front.bearer import new_token
 from daemon.front.terms import admission_terms

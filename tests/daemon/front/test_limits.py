@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import trio
 
-from daemon import settings
+from daemon.config import settings
 from daemon.front import admission
 from daemon.front.admission import Terms
 from tests.daemon.serving import SOON_S, Gateway, handshake, open_gateway

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from daemon.config.settings import Server
 from daemon.front import listening
 from daemon.front.listening import (
     PassedSocketError,
@@ -23,7 +24,6 @@ from daemon.front.listening import (
     raise_descriptor_limit,
     tls_context,
 )
-from daemon.settings import Server
 from tests.daemon.serving import certificate
 
 

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.simulator.simulator import Simulator, simulator_config
 from daemon.app import Daemon
-from daemon.config import parse
+from daemon.config.load import parse
 from daemon.host.clock import WallClock
 from daemon.tape.archive import Archive
 from tests.daemon.serving import SOON_S

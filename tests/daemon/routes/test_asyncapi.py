@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from daemon.config import parse
+from daemon.config.load import parse
 from daemon.front.http import Request
 from daemon.routes import asyncapi
 from daemon.routes.asyncapi import Description, describe

@@ -27,7 +27,8 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.metric import Histogram
-from daemon.config import parse
+from daemon.config.load import parse
+from daemon.config.settings import Supervisor
 from daemon.front.request import Request
 from daemon.front.terms import crosscheck_terms
 from daemon.health.board import Verdict
@@ -36,7 +37,6 @@ from daemon.host.usage import process_usage
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.supervisor import Intensity, Link, supervise
 from daemon.routes.metrics import Metrics
-from daemon.settings import Supervisor
 from tests.daemon.routes.scraping import Running, Scrape, running
 from tests.daemon.serving import (
     CLOSE,

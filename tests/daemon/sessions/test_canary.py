@@ -11,11 +11,11 @@ import pytest
 import trio
 import trio.testing
 
+from daemon.config.settings import Server
 from daemon.fanout.counts import Turn
 from daemon.front.listening import tls_context
 from daemon.host.systemd import Notifier
 from daemon.sessions.canary import Canary
-from daemon.settings import Server
 from daemon.tape.tape import CANARY
 from tests.daemon.serving import SOON_S, Gateway, certificate, open_gateway
 

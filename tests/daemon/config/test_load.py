@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from daemon import config_reader
-from daemon.config import DEFAULT_CHANNELS, Config, ConfigError, load, parse
-from daemon.settings import File
+from daemon.config import reader
+from daemon.config.load import DEFAULT_CHANNELS, Config, ConfigError, load, parse
+from daemon.config.settings import File
 from protocol.channels import Channel
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "systemd" / "tickerd.toml"
 
 TEN = tuple(f"{base}/USDT" for base in ["BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "AVAX", "LINK", "DOT"])
@@ -109,7 +109,7 @@ def test_the_example_names_every_key_with_its_default_and_no_other() -> None:
 def test_every_key_of_the_schema_is_among_the_examples() -> None:
     named = {key.replace(f"channels.{name}.", "channels.NAME.") for name in DEFAULT_CHANNELS for key in defaults()}
     shown = {key.replace("tokens.partner.", "tokens.NAME.") for key in leaves(tomllib.loads(prose_examples()))}
-    assert set(config_reader.keys(File)) <= named | shown
+    assert set(reader.keys(File)) <= named | shown
 
 
 def prose_examples() -> str:

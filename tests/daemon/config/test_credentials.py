@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config import Config, ConfigError, load
+from daemon.config.load import Config, ConfigError, load
 
 SECRET = "CG-hush-hush"
 VARIABLE = "TICKERD_CONNECTORS__COINGECKO__API_KEY"

@@ -5,13 +5,13 @@ import trio
 import trio.testing
 
 from connectors.base import Event, StateChange
-from daemon.config import Config, parse
+from daemon.config.changes import REMOVED, adopt, changed_venues, fixed_keys
+from daemon.config.load import Config, parse
+from daemon.config.settings import Supervisor
 from daemon.fanout.hub import Hub, Item, Pace
 from daemon.health.board import Board, Verdict
 from daemon.host.clock import WallClock
 from daemon.ingest.fleet import Fleet
-from daemon.reload import REMOVED, adopt, changed_venues, fixed_keys
-from daemon.settings import Supervisor
 from daemon.tape.tape import Tape
 
 NOW_MS = 1_765_211_445_123

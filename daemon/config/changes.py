@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from connectors.base import StateChange
-from daemon.config import Config
+from daemon.config.load import Config
 from daemon.fanout.hub import Hub
 from daemon.tape.tape import NOTICE, STATUS, Topic
 from protocol.channels import WHOLE_MARKET, Catalogue

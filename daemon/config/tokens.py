@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from daemon.config_reader import dotted, shown
+from daemon.config.reader import dotted, shown
 from daemon.front.bearer import PREFIX, digest_of, redacted
 from protocol.grant import ALL_CHANNELS, Grant
 

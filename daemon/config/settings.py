@@ -1,6 +1,6 @@
 """The sections of the configuration file, each key with its default. Units are in the names.
 
-What types and ranges cannot say of a value is checked in `daemon.config`. A secret appears in no `repr`.
+What types and ranges cannot say of a value is checked in `daemon.config.load`. A secret appears in no `repr`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from daemon.config_channels import ChannelSection
-from daemon.config_tokens import TokenSection
+from daemon.config.channels import ChannelSection
+from daemon.config.tokens import TokenSection
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1024, le=2**40)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from daemon.config_reader import Problems, dotted, parse_toml
+from daemon.config.reader import Problems, dotted, parse_toml
 
 DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 """The variable by which systemd names the folder (systemd.exec, "Credentials")."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.config import DEFAULT_CHANNELS, Config, ConfigError, parse
+from daemon.config.load import DEFAULT_CHANNELS, Config, ConfigError, parse
 from protocol.channels import Channel
 
 TEN = DEFAULT_CHANNELS["binance_prices"].instruments or ()

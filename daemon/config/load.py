@@ -1,8 +1,8 @@
 """The configuration: a TOML file and the environment make one frozen `Config`.
 
-The sections and their defaults stand in `daemon.settings`. A key of the file is `[section] key`; the environment writes
-the same as `TICKERD_SECTION__KEY` and wins. Units are in the names. All mistakes are found in one go, each with the
-key, the value seen and what is allowed. Secrets appear neither in errors nor in a `repr`.
+The sections and their defaults stand in `daemon.config.settings`. A key of the file is `[section] key`; the environment
+writes the same as `TICKERD_SECTION__KEY` and wins. Units are in the names. All mistakes are found in one go, each with
+the key, the value seen and what is allowed. Secrets appear neither in errors nor in a `repr`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from daemon import config_tokens, credentials
-from daemon.config_channels import ChannelSection, channels
-from daemon.config_reader import Problems, overlay, parse_toml, read, shown
-from daemon.config_tokens import TokenSection
-from daemon.settings import CoinGecko, Connectors, CrossCheck, File, Hub, Limits, Log, Server, Supervisor, Tape
+from daemon.config import credentials, tokens
+from daemon.config.channels import ChannelSection, channels
+from daemon.config.reader import Problems, overlay, parse_toml, read, shown
+from daemon.config.settings import CoinGecko, Connectors, CrossCheck, File, Hub, Limits, Log, Server, Supervisor, Tape
+from daemon.config.tokens import TokenSection
 from protocol.channels import Catalogue, Channel
 
 IGNORED_VARIABLES: Final = frozenset(
@@ -153,7 +153,7 @@ _Refusal: TypeAlias = tuple[str, str, str]
 def _refused(file: File) -> Iterator[_Refusal]:
     """What types and ranges cannot say."""
     yield from _refused_server(file.server)
-    yield from config_tokens.refused(file.tokens)
+    yield from tokens.refused(file.tokens)
     limits, supervisor, coingecko = file.limits, file.supervisor, file.connectors.coingecko
     if limits.silent_after_s <= limits.ping_every_s:
         more = f"more than limits.ping_every_s ({limits.ping_every_s})"

@@ -1,7 +1,7 @@
 """From a tree of untyped values (TOML, environment) to Structs, with every mistake collected on the way.
 
-Knows nothing of what the daemon can be told: the Structs of `daemon.config` say that, by their annotations. A value
-that is refused is replaced by its default, so that reading goes on and one look shows all that is wrong.
+Knows nothing of what the daemon can be told: the Structs of `daemon.config.load` say that, by their annotations. A
+value that is refused is replaced by its default, so that reading goes on and one look shows all that is wrong.
 A table is a Struct, or a `dict` from names to Structs; everything else is a value.
 """
 

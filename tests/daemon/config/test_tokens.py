@@ -2,8 +2,8 @@
 
 import pytest
 
-from daemon.config import Config, ConfigError, parse
-from daemon.config_tokens import grants, is_name, written_hash
+from daemon.config.load import Config, ConfigError, parse
+from daemon.config.tokens import grants, is_name, written_hash
 from daemon.front.bearer import digest_of, new_token
 from protocol.grant import Grant
 

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon import config_reader
-from daemon.config import DEFAULT_CHANNELS, Config, ConfigError, parse
-from daemon.settings import File
+from daemon.config import reader
+from daemon.config.load import DEFAULT_CHANNELS, Config, ConfigError, parse
+from daemon.config.settings import File
 
 
 def outcome(text: str, environ: dict[str, str] | None = None) -> Config | tuple[str, ...]:
@@ -30,7 +30,7 @@ SCALARS = (
     | st.sampled_from(["BTC/USDT", "okx", "localhost", datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)])
 )
 NAMES = st.sampled_from(
-    [part for key in config_reader.keys(File) for part in key.split(".")] + list(DEFAULT_CHANNELS)
+    [part for key in reader.keys(File) for part in key.split(".")] + list(DEFAULT_CHANNELS)
 ) | st.text(max_size=10)
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12
@@ -54,7 +54,7 @@ def test_any_text_makes_a_configuration_or_an_error(text: str) -> None:
     assert outcome(text, {"TICKERD_SERVER__HOST": text, "TICKERD_LIMITS__GRACE_S": text})
 
 
-@given(st.sampled_from([key for key in config_reader.keys(File) if "NAME" not in key]), VALUES)
+@given(st.sampled_from([key for key in reader.keys(File) if "NAME" not in key]), VALUES)
 def test_any_value_of_any_key_is_taken_or_refused_by_name(key: str, value: object) -> None:
     section, _, name = key.rpartition(".")
     result = outcome(f"[{section}]\n{name} = {inline(value)}")

@@ -1,6 +1,6 @@
 """`[channels.NAME]`: what a section may say, and the channel that it makes together with the defaults.
 
-The defaults themselves stand in `daemon.config`.
+The defaults themselves stand in `daemon.config.load`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from daemon.config_reader import Problems, dotted, shown
+from daemon.config.reader import Problems, dotted, shown
 from protocol.channels import KINDS, Channel
 
 ConnectorName: TypeAlias = Annotated[

@@ -1,0 +1,1 @@
+"""The configuration: read, checked, composed of the sections that the components declare, and compared at a reload."""
