@@ -31,25 +31,28 @@ from connectors.push.feed import Feed
 from connectors.venues.binance.polls import build as build_binance
 from connectors.venues.coingecko.polls import build as build_coingecko
 from connectors.venues.okx.tickers import build as build_okx
-from daemon.config.changes import adopt, changed_venues, fixed_keys, known_topics
+from daemon.config.changes import changed_venues, fixed_keys
 from daemon.config.load import Config, ConfigError
-from daemon.fanout.counts import Turn
-from daemon.fanout.hub import Hub, Item
+from daemon.fanout.hub import Hub
 from daemon.front import access
 from daemon.front.admission import Admission
 from daemon.front.front_door import FrontDoor
 from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
-from daemon.front.terms import FILES_BESIDE_CLIENTS, admission_terms, crosscheck_terms, pace, session_limits
+from daemon.front.terms import FILES_BESIDE_CLIENTS, admission_terms, crosscheck_terms, session_limits
 from daemon.health.board import Board
 from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
 from daemon.host.systemd import Notifier, publish_status
 from daemon.ingest.fleet import Fleet
+from daemon.ingest.inbox import Item, Turn
+from daemon.publish.bus import Bus
+from daemon.publish.sequencer import Sequencer, known_topics
 from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
 from daemon.sessions.canary import Canary
 from daemon.sessions.event_stream import EventStreams
 from daemon.sessions.sessions import Sessions
+from daemon.sessions.websocket import WebSockets
 from daemon.tape.archive import Archive
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
@@ -155,17 +158,37 @@ class Daemon:
             self.ledger.record("restart", "", now_ms, now_ms, reason="the daemon started: its tape begins here")
         else:
             self.tape, self.ledger = archive.tape, archive.ledger
-        self.hub = Hub(self.tape, self.board, catalogue, self.clock, pace(config), ledger=self.ledger)
-        self.hub.room = None if archive is None else archive.room
-        self.watch = Watch(self.hub, crosscheck_terms(config), self._unreadable)
+        bus = Bus()
+        self.sequencer = Sequencer(self.tape, self.board, self.ledger, self.clock, bus, config.hub)
+        self.sequencer.room = None if archive is None else archive.room
+        self.hub = Hub(self.tape, self.ledger, self.clock)
+        bus.add(self.hub)
+        self.watch = Watch(
+            board=self.board,
+            tape=self.tape,
+            ledger=self.ledger,
+            clock=self.clock,
+            publish=self.sequencer.publish,
+            terms=crosscheck_terms(config),
+            unreadable=self._unreadable,
+        )
         self._inbox, self._outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
         server = ServerInfo("tickerd", metadata.version("tickerd"))
-        self.sessions = Sessions(self.hub, session_limits(config), server)
-        routes = PlainRoutes(
-            server=server,
-            catalogue=lambda: self.hub.catalogue,
+        self.sessions = Sessions(
             tape=self.tape,
             hub=self.hub,
+            board=self.board,
+            ledger=self.ledger,
+            clock=self.clock,
+            limits=session_limits(config),
+            server=server,
+        )
+        routes = PlainRoutes(
+            server=server,
+            catalogue=lambda: self.board.catalogue,
+            tape=self.tape,
+            clients=lambda: self.hub.statistics().subscribers,
+            broadcast=self.sequencer.broadcast_test,
             board=self.board,
             ledger=self.ledger,
             accepting=lambda: self.front_door.accepting,
@@ -177,13 +200,18 @@ class Daemon:
             admission=Admission(admission_terms(config)),
             tls=tls_context(config.server),
             routes=routes,
-            upgrade=self.sessions.serve,
+            upgrade=WebSockets(self.sessions).serve,
             clock=self.clock,
             events=EventStreams(self.sessions),
         )
         self.fleet = Fleet(self._inbox, self.clock)
         self.metrics = Metrics(
             version=server.version,
+            board=self.board,
+            ledger=self.ledger,
+            tape=self.tape,
+            clock=self.clock,
+            sequencer=self.sequencer,
             hub=self.hub,
             sessions=self.sessions,
             front_door=self.front_door,
@@ -202,8 +230,8 @@ class Daemon:
         """Start everything in the root nursery; returns when clients are let in and the connectors run."""
         if self.archive is not None:
             await root.start(self.archive.run)
-        await root.start(self.hub.run, self._outbox)
-        await root.start(self.hub.intervals.run)
+        await root.start(self.sequencer.run, self._outbox)
+        await root.start(self.hub.run)
         await root.start(self.sessions.run)
         await root.start(self.watch.run)
         await root.start(self.front_door.run, listeners)
@@ -213,9 +241,9 @@ class Daemon:
         self._hosts = [listener.socket.getsockname()[0] for listener in listeners]
         self._warn_if_exposed()
         root.start_soon(self._reload_when_asked)
-        await root.start(publish_status, self.notifier, self.hub)
+        await root.start(publish_status, self.notifier, lambda: self.hub.statistics().subscribers, self.board.states)
         if self.notifier.watchdog_s is not None:
-            canary = Canary(self.hub, self._inbox, self.front_door, listeners)
+            canary = Canary(self.sequencer, self.hub, self._inbox, self.front_door, listeners)
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
 
     def _unreadable(self) -> dict[str, int]:
@@ -279,9 +307,9 @@ class Daemon:
         if config.crosscheck != self.config.crosscheck:
             self.watch.compare(crosscheck_terms(config))
         if config.channels != self.config.channels:
-            adopt(self.hub, config.catalogue())
+            self.sequencer.adopt(config.catalogue())
         self.config = config
-        self.hub.pace = pace(config)
+        self.sequencer.passes = config.hub
         terms = self.front_door.admission.terms = admission_terms(config)
         self.front_door.tls = tls
         self.sessions.change(session_limits(config))

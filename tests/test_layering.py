@@ -32,7 +32,7 @@ PROTOCOL_THIRD_PARTY = {"msgspec"}
 
 FENCED = {
     "trio_websocket": (
-        "daemon/sess*.py",
+        "daemon/sessions/*.py",
         "daemon/client*.py",
         "daemon/*rehears*.py",
         "connectors/push/feed.py",

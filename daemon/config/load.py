@@ -20,8 +20,9 @@ import msgspec
 from daemon.config import credentials, tokens
 from daemon.config.channels import ChannelSection, channels
 from daemon.config.reader import Problems, overlay, parse_toml, read, shown
-from daemon.config.settings import CoinGecko, Connectors, CrossCheck, File, Hub, Limits, Log, Server, Supervisor, Tape
+from daemon.config.settings import CoinGecko, Connectors, CrossCheck, File, Limits, Log, Server, Supervisor, Tape
 from daemon.config.tokens import TokenSection
+from daemon.publish.sequencer import Passes
 from protocol.channels import Catalogue, Channel
 
 IGNORED_VARIABLES: Final = frozenset(
@@ -51,7 +52,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     server: Server
     limits: Limits
     tape: Tape
-    hub: Hub
+    hub: Passes
     supervisor: Supervisor
     connectors: Connectors
     channels: tuple[Channel, ...]

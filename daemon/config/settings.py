@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from daemon.config.channels import ChannelSection
 from daemon.config.tokens import TokenSection
+from daemon.publish.sequencer import Passes
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1024, le=2**40)]
@@ -67,15 +68,6 @@ class Tape(msgspec.Struct, frozen=True):
     entries: Count = 100_000
     bytes: Bytes = 67_108_864
     path: str = ""
-
-
-class Hub(msgspec.Struct, frozen=True):
-    """`[hub]`: batches, and the rest between two passes over the clients."""
-
-    batch_events: Annotated[int, Meta(ge=1, le=65_536)] = 512
-    rest_ratio: Annotated[float, Meta(ge=0, le=10)] = 0.5
-    rest_max_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0
-    inbox_batches: Annotated[int, Meta(ge=1, le=65_536)] = 64
 
 
 class Supervisor(msgspec.Struct, frozen=True):
@@ -164,7 +156,7 @@ class File(msgspec.Struct, frozen=True):
     server: Server = Server()
     limits: Limits = Limits()
     tape: Tape = Tape()
-    hub: Hub = Hub()
+    hub: Passes = Passes()
     supervisor: Supervisor = Supervisor()
     connectors: Connectors = Connectors()
     channels: dict[str, ChannelSection] = {}

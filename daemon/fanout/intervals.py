@@ -13,63 +13,36 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import trio
 
-from daemon.fanout.subscriber import Lane, Subscriber
-from daemon.tape.tape import Entry, Tape, Topic
+from daemon.fanout.counts import Counts
+from daemon.fanout.subscriber import IntervalGroup, Membership, Subscriber
+from daemon.tape.tape import Entry, Tape, Topic, selects
 from protocol.messages import Format
 from protocol.session import Selection
-
-if TYPE_CHECKING:
-    from daemon.fanout.hub import Hub
 
 _SLOTS: Final = 16
 """How many different moments within one interval there are."""
 
+_SPARE: Final = 64
+"""Moments of groups that are gone, kept before the list of all moments is made anew."""
 
-class IntervalGroup:
-    """The clients that take the same topics in the same format at the same moments.
-
-    Attributes:
-        position: `seq` of the tape's head at the last moment: what members have been sent or spared.
-        members: those written to directly.
-        late: those served by themselves at the next moment: new ones, those whose socket was full, those on TLS.
-    """
-
-    __slots__ = ("due_s", "format", "interval_s", "late", "members", "position", "selection")
-
-    def __init__(self, format: Format, selection: Selection, interval_s: float, due_s: float, position: int) -> None:
-        self.format = format
-        self.selection = selection
-        self.interval_s = interval_s
-        self.due_s = due_s
-        self.position = position
-        self.members: set[Subscriber] = set()
-        self.late: dict[Subscriber, Lane] = {}
-
-    def fall_behind(self, subscriber: Subscriber, lane: Lane) -> None:
-        """The client's socket is full: it is served by itself when it can be."""
-        if not lane.late:
-            self.members.discard(subscriber)
-            lane.late, lane.floor, lane.had = True, self.position, {}
-            self.late[subscriber] = lane
-
-    @property
-    def empty(self) -> bool:
-        """Whether nobody is left."""
-        return not self.members and not self.late
+_Key: TypeAlias = tuple[Format, Selection, int, int]
 
 
 class Intervals:
     """All interval groups, and the one timer for them."""
 
-    def __init__(self, tape: Tape, hub: Hub) -> None:
+    def __init__(self, tape: Tape, counts: Counts, blocked: Callable[[Subscriber], None]) -> None:
+        """`blocked` is called when a client's socket did not take all that it was given."""
         self._tape = tape
-        self._hub = hub
-        self._groups: dict[tuple[Format, Selection, int, int], IntervalGroup] = {}
-        self._due: list[tuple[float, int, tuple[Format, Selection, int, int]]] = []
+        self._counts = counts
+        self._blocked = blocked
+        self._groups: dict[_Key, IntervalGroup] = {}
+        self._due: list[tuple[float, int, _Key, IntervalGroup]] = []
         self._count = itertools.count()
         self._sooner = trio.Event()
 
@@ -81,8 +54,29 @@ class Intervals:
         """The next moment, on trio's clock, at which `tick` has something to do; infinity where there is none."""
         return self._due[0][0] if self._due else math.inf
 
-    def enter(self, subscriber: Subscriber, interval_ms: int, selection: Selection, had: dict[Topic, int]) -> None:
-        """This client takes that selection at that interval from now on; `had` is the newest `seq` it had per topic."""
+    def select(self, subscriber: Subscriber, wanted: dict[int, Selection], had: dict[Topic, int]) -> None:
+        """This client takes these selections, by `interval_ms`, from now on, and nothing else at intervals.
+
+        `had` is the newest `seq` that it had of each topic that it takes already.
+        """
+        for interval_ms, membership in tuple(subscriber.intervals.items()):
+            if wanted.get(interval_ms) != membership.group.selection:
+                self._leave(subscriber, interval_ms)
+        for interval_ms in wanted.keys() - subscriber.intervals.keys():
+            selection = wanted[interval_ms]
+            self._enter(subscriber, interval_ms, selection, {t: seq for t, seq in had.items() if selects(selection, t)})
+
+    def leave_all(self, subscriber: Subscriber) -> None:
+        """This client takes nothing at intervals any more."""
+        for interval_ms in tuple(subscriber.intervals):
+            self._leave(subscriber, interval_ms)
+
+    def set_apart(self, subscriber: Subscriber) -> None:
+        """This client's socket is full: it is served by itself when it can be."""
+        for membership in subscriber.intervals.values():
+            membership.group.set_apart(subscriber, membership)
+
+    def _enter(self, subscriber: Subscriber, interval_ms: int, selection: Selection, had: dict[Topic, int]) -> None:
         interval_s = interval_ms / 1000
         slot_s = interval_s / _SLOTS
         slot = math.ceil(trio.current_time() / slot_s)
@@ -90,23 +84,28 @@ class Intervals:
         key = (subscriber.format, selection, interval_ms, slot % _SLOTS)
         group = self._groups.get(key)
         if group is None:
-            group = IntervalGroup(subscriber.format, selection, interval_s, due_s, self._tape.head)
+            group = IntervalGroup(key, subscriber.format, selection, interval_s, due_s, self._tape.head)
             self._groups[key] = group
-            heapq.heappush(self._due, (due_s, next(self._count), key))
+            heapq.heappush(self._due, (due_s, next(self._count), key, group))
             self._sooner.set()
         # The floor must lie below whatever it has not had yet. A group that was there already may be due sooner than
         # this client, which was sent its newest messages just now.
         newest = {entry.topic: entry.seq for entry in self._tape.latest(selection)}
         newest.update(had)
-        lane = Lane(group, due_s - slot_s / 2, min(newest.values(), default=self._tape.head), newest)
-        group.late[subscriber] = lane
-        subscriber.lanes[interval_ms] = lane
+        membership = Membership(group, due_s - slot_s / 2, min(newest.values(), default=self._tape.head), newest)
+        group.late[subscriber] = membership
+        subscriber.intervals[interval_ms] = membership
 
-    def leave(self, subscriber: Subscriber, lane: Lane) -> None:
-        """This client takes nothing at that interval any more. An empty group ends at its next moment."""
-        lane.group.late.pop(subscriber, None)
-        lane.group.fall_behind(subscriber, lane)
-        lane.group.late.pop(subscriber, None)
+    def _leave(self, subscriber: Subscriber, interval_ms: int) -> None:
+        """A group ends with its last member: nothing is kept of an interval that nobody takes."""
+        group = subscriber.intervals.pop(interval_ms).group
+        group.members.discard(subscriber)
+        group.late.pop(subscriber, None)
+        if group.empty:
+            del self._groups[group.key]
+            if len(self._due) > 2 * len(self._groups) + _SPARE:
+                self._due = [due for due in self._due if self._groups.get(due[2]) is due[3]]
+                heapq.heapify(self._due)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve every group at its moments, until cancelled."""
@@ -121,19 +120,17 @@ class Intervals:
     def tick(self, now_s: float) -> None:
         """Serve the groups that are due, and set each one's next moment."""
         while self._due and self._due[0][0] <= now_s:
-            _, _, key = heapq.heappop(self._due)
-            group = self._groups[key]
-            if group.empty:
-                del self._groups[key]
+            _, _, key, group = heapq.heappop(self._due)
+            if self._groups.get(key) is not group:
                 continue
             self._serve(group)
             missed = max(0, math.floor((now_s - group.due_s) / group.interval_s))
             group.due_s += group.interval_s * (missed + 1)
-            heapq.heappush(self._due, (group.due_s, next(self._count), key))
+            heapq.heappush(self._due, (group.due_s, next(self._count), key, group))
 
     def _serve(self, group: IntervalGroup) -> None:
         before, group.position = group.position, self._tape.head
-        entries, counts = self._tape.latest(group.selection, before), self._hub.counts
+        entries, counts = self._tape.latest(group.selection, before), self._counts
         if entries and group.members:
             frames = [entry.frame(group.format) for entry in entries]
             data = b"".join(frames)
@@ -146,28 +143,30 @@ class Intervals:
                     done = subscriber.stream.settle(frames, written)
                     counts.delivered(frames[:done])
                     self._cut_short(group, subscriber, before, entries[:done])
-        for subscriber, lane in tuple(group.late.items()):
-            self._serve_alone(group, subscriber, lane)
+        for subscriber, membership in tuple(group.late.items()):
+            self._serve_alone(group, subscriber, membership)
 
     def _cut_short(self, group: IntervalGroup, subscriber: Subscriber, before: int, done: list[Entry]) -> None:
         """A member's socket took only these entries: it falls behind, and has the others at the next moment."""
-        lane = next(lane for lane in subscriber.lanes.values() if lane.group is group)
-        group.fall_behind(subscriber, lane)
-        lane.floor, lane.had = before, {entry.topic: entry.seq for entry in done}
-        self._hub.blocked(subscriber)
+        membership = next(each for each in subscriber.intervals.values() if each.group is group)
+        group.set_apart(subscriber, membership)
+        membership.floor, membership.had = before, {entry.topic: entry.seq for entry in done}
+        self._blocked(subscriber)
 
-    def _serve_alone(self, group: IntervalGroup, subscriber: Subscriber, lane: Lane) -> None:
-        if subscriber.cursor is not None or group.due_s < lane.not_before_s:
+    def _serve_alone(self, group: IntervalGroup, subscriber: Subscriber, membership: Membership) -> None:
+        if subscriber.cursor is not None or group.due_s < membership.not_before_s:
             return
         entries = [
-            entry for entry in self._tape.latest(group.selection, lane.floor) if entry.seq > lane.had_seq(entry.topic)
+            entry
+            for entry in self._tape.latest(group.selection, membership.floor)
+            if entry.seq > membership.had_seq(entry.topic)
         ]
-        lane.floor, lane.had = group.position, {}
+        membership.floor, membership.had = group.position, {}
         if subscriber.stream.fd >= 0:
             del group.late[subscriber]
-            lane.late = False
+            membership.late = False
             group.members.add(subscriber)
         frames = [entry.frame(group.format) for entry in entries]
         for frame in frames:
             subscriber.stream.post(frame)
-        self._hub.counts.delivered(frames)
+        self._counts.delivered(frames)

@@ -1,27 +1,37 @@
-"""One client as the hub sees it: what it takes, where it is on the tape, and the stream its bytes go to.
+"""One client as the fan-out sees it: what it takes, where it is on the tape, and the stream that its bytes go to.
 
-A subscriber is either *caught up* (no cursor: its place is the head, and the hub writes to it directly) or *behind* (a
-cursor, and a catch-up task of its session that brings it to the head again). What it takes at a rate of its own
-choosing (`interval_ms`) is kept apart, in one lane per interval: such a lane is never behind, it simply has the
-newest of each topic when its time comes.
+What a client takes message by message has one place on the tape. `daemon.fanout.hub.Hub` alone moves a client from one
+state to another, and this is all there is:
+
+    state      its place    its bytes are written by     it becomes
+    ---------  -----------  ---------------------------  --------------------------------------------------------------
+    DETACHED   none         nobody                       CAUGHT_UP  when it is attached
+    CAUGHT_UP  the head     each pass, directly          BEHIND     when its socket does not take all that it is given,
+                                                                    or when it resumes from an older position
+                                                         DETACHED   when its connection ends
+    BEHIND     its cursor   a task of its own            CAUGHT_UP  when the cursor is at the head and nothing waits for
+                            (`Hub.catch_up`)                        its socket
+                                                         DETACHED   when its connection ends
+
+So while a client is caught up nothing of its stream is pending, and a task of its own runs exactly while it is behind.
+
+What a client takes at intervals (`interval_ms`) is kept apart, in one membership per interval. A membership is never
+behind: the client gets the newest message of each topic when its moment comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Protocol
 
+import trio
+
+from daemon.tape.cursor import Cursor
 from daemon.tape.tape import NOTICE, Entry, Tape, Topic, selects
 from protocol.frames import binary_frame, sse_event, sse_position, text_frame
 from protocol.messages import ControlMessage, Format, encode_as
 from protocol.session import Selection
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from daemon.fanout.group import Group
-    from daemon.fanout.intervals import IntervalGroup
-    from daemon.tape.cursor import Cursor
 
 NOTHING: Selection = frozenset({NOTICE})
 """What a client takes that has not subscribed to anything: only what is sent to everybody."""
@@ -31,6 +41,7 @@ class Sink(Protocol):
     """Where a subscriber's bytes go; `daemon.sessions.stream.ClientStream` is the real one."""
 
     fd: int
+    full: bool
     pending: list[bytes | memoryview]
 
     def post(self, data: bytes) -> None:
@@ -49,9 +60,87 @@ class Sink(Protocol):
         """The socket stopped taking bytes just now: the write deadline runs from here."""
         ...
 
+    async def flush(self) -> None:
+        """Wait until the socket takes bytes, and until nothing is pending.
 
-class Lane:
-    """The topics that one subscriber takes at one interval.
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: the connection is gone.
+        """
+        ...
+
+
+class State(Enum):
+    """Where a client is; see the table above."""
+
+    DETACHED = "detached"
+    CAUGHT_UP = "caught up"
+    BEHIND = "behind"
+
+
+class Group:
+    """The caught-up clients with the same topics and the same format: a pass gives all of them the same bytes.
+
+    Attributes:
+        members: by file descriptor, those that are written to directly.
+        indirect: those that have none (TLS): their stream is handed the bytes.
+        fresh: the entries of this pass for this group.
+    """
+
+    __slots__ = ("format", "fresh", "indirect", "members", "selection")
+
+    def __init__(self, format: Format, selection: Selection) -> None:
+        self.format = format
+        self.selection = selection
+        self.members: dict[int, Subscriber] = {}
+        self.indirect: set[Subscriber] = set()
+        self.fresh: list[Entry] = []
+
+
+class IntervalGroup:
+    """The clients that take the same topics in the same format at the same moments.
+
+    Attributes:
+        key: under which the timers know it.
+        position: `seq` of the tape's head at the last moment: what members have been sent or spared.
+        members: those that are written to directly.
+        late: those that are served one by one at the next moment: new ones, those whose socket was full, those on TLS.
+    """
+
+    __slots__ = ("due_s", "format", "interval_s", "key", "late", "members", "position", "selection")
+
+    def __init__(
+        self,
+        key: tuple[Format, Selection, int, int],
+        format: Format,
+        selection: Selection,
+        interval_s: float,
+        due_s: float,
+        position: int,
+    ) -> None:
+        self.key = key
+        self.format = format
+        self.selection = selection
+        self.interval_s = interval_s
+        self.due_s = due_s
+        self.position = position
+        self.members: set[Subscriber] = set()
+        self.late: dict[Subscriber, Membership] = {}
+
+    def set_apart(self, subscriber: Subscriber, membership: Membership) -> None:
+        """The client's socket is full: it is served by itself when it can be."""
+        if not membership.late:
+            self.members.discard(subscriber)
+            membership.late, membership.floor, membership.had = True, self.position, {}
+            self.late[subscriber] = membership
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is left."""
+        return not self.members and not self.late
+
+
+class Membership:
+    """What one subscriber takes at one interval.
 
     Attributes:
         group: those who take the same at the same moments.
@@ -79,25 +168,41 @@ class Subscriber:
     """One client.
 
     Attributes:
+        state: where it is; set by the hub alone.
         selection: what it takes message by message, its channels' status included.
-        cursor: its place on the tape while it is behind; None while it is caught up.
-        group: the group it is written to with while it is caught up; None while it is behind.
+        cursor: its place on the tape while it is behind, else None.
+        group: the group it is written to with while it is caught up, else None.
         fd: the file descriptor under which that group knows it, or -1.
-        lanes: what it takes at intervals, by `interval_ms`.
-        wake: called when it has fallen behind, so that its session starts to catch it up.
+        intervals: what it takes at intervals, by `interval_ms`.
+        wake: called when it falls behind; it has to start `Hub.catch_up` in a task.
     """
 
-    __slots__ = ("cursor", "fd", "format", "group", "lanes", "selection", "stream", "wake")
+    __slots__ = ("_settled", "cursor", "fd", "format", "group", "intervals", "selection", "state", "stream", "wake")
 
     def __init__(self, format: Format, stream: Sink, wake: Callable[[], None]) -> None:
         self.format = format
         self.stream = stream
         self.wake = wake
+        self.state = State.DETACHED
         self.selection = NOTHING
         self.cursor: Cursor | None = None
         self.group: Group | None = None
         self.fd = -1
-        self.lanes: dict[int, Lane] = {}
+        self.intervals: dict[int, Membership] = {}
+        self._settled: trio.Event | None = None  # made by whoever waits: an idle client is to cost little
+
+    async def wait_caught_up(self) -> None:
+        """Wait until the client has everything that is on the tape, or is gone."""
+        while self.state is State.BEHIND:
+            self._settled = self._settled or trio.Event()
+            await self._settled.wait()
+
+    def move(self, state: State) -> None:
+        """It is in that state now. For the hub."""
+        self.state = state
+        if state is not State.BEHIND and self._settled is not None:
+            self._settled.set()
+            self._settled = None
 
     def say(self, message: ControlMessage) -> None:
         """Send this client a message of its own, behind what it has been sent already."""
@@ -130,14 +235,14 @@ class Subscriber:
 
         A client that is behind is not there yet, and what is taken at an interval is on its way until the next moment.
         """
-        if self.cursor is not None or self.lanes:
+        if self.cursor is not None or self.intervals:
             return b": ping\n\n"
         return b": ping\n" + sse_position(f"{tape.epoch}-{tape.head}")
 
     def takes(self, topic: Topic) -> bool:
         """Whether this client is sent messages of that topic, one by one or at an interval."""
         return selects(self.selection, topic) or any(
-            selects(lane.group.selection, topic) for lane in self.lanes.values()
+            selects(membership.group.selection, topic) for membership in self.intervals.values()
         )
 
     def had_seq(self, topic: Topic, tape: Tape) -> int:
@@ -146,9 +251,9 @@ class Subscriber:
         To be asked only for topics that it takes. A client that is behind has had the topic's newest message, or (as
         far as this answer goes) none.
         """
-        for lane in self.lanes.values():
-            if selects(lane.group.selection, topic):
-                return lane.had_seq(topic)
+        for membership in self.intervals.values():
+            if selects(membership.group.selection, topic):
+                return membership.had_seq(topic)
         newest = tape.newest(topic)
         if newest is None or (self.cursor is not None and self.cursor.had.get(topic, 0) < newest.ordinal):
             return 0

@@ -9,7 +9,6 @@ from typing import Final
 
 from daemon.config.load import Config
 from daemon.config.tokens import grants
-from daemon.fanout.counts import Pace
 from daemon.front.admission import FrontDoorLimits, Terms
 from daemon.health import crosscheck
 from daemon.sessions.sessions import SessionLimits
@@ -17,11 +16,6 @@ from protocol.session import Limits
 
 FILES_BESIDE_CLIENTS: Final = 256
 """Open files for everything that is not a client: listeners, venues, logs, connections being refused."""
-
-
-def pace(config: Config) -> Pace:
-    """How the hub spaces its passes."""
-    return Pace(config.hub.batch_events, config.hub.rest_ratio, config.hub.rest_max_ms / 1000)
 
 
 def crosscheck_terms(config: Config) -> crosscheck.Terms:

@@ -87,9 +87,14 @@ class Seen:
 
 
 class Board:
-    """The state of every channel of the catalogue."""
+    """The state of every channel of the catalogue.
+
+    Attributes:
+        catalogue: the channels there are; `adopt` exchanges it.
+    """
 
     def __init__(self, catalogue: Catalogue, now_ms: int) -> None:
+        self.catalogue = catalogue
         self._states = {name: ChannelState("connecting", now_ms) for name in catalogue.names}
         self._connectors = {name: StateChange(name, "connecting") for name in catalogue.names}
         self._verdicts: dict[str, dict[Source, Verdict]] = {name: {} for name in catalogue.names}
@@ -101,6 +106,7 @@ class Board:
 
         The first report of a new channel's connector is news to whoever is subscribed to it from an earlier time.
         """
+        self.catalogue = catalogue
         kept = [name for name in catalogue.names if name in self._states]
         states, connectors, verdicts, seen = self._states, self._connectors, self._verdicts, self._seen
         self._states = {name: ChannelState("down", now_ms, _NOT_YET) for name in catalogue.names}

@@ -11,19 +11,20 @@ message.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 import trio
 
 from connectors.metric import Histogram
-from daemon.fanout.hub import Hub
 from daemon.health.board import Board, Source, Verdict
 from daemon.health.crosscheck import CrossCheck, Quote, Terms
 from daemon.health.freshness import Freshness
+from daemon.host.clock import WallClock
+from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
-from protocol.channels import Catalogue, Channel
+from protocol.channels import Channel
 
 LOOK_S: Final = 0.25
 """Between two looks at every channel."""
@@ -56,9 +57,33 @@ _priced: Final = msgspec.json.Decoder(_Priced)
 class Watch:
     """Looks at every channel of the catalogue."""
 
-    def __init__(self, hub: Hub, terms: Terms, unreadable: Callable[[], Mapping[str, int]] | None = None) -> None:
-        """`unreadable`: by connector's name, how many of its venue's frames could not be read since the start."""
-        self._hub = hub
+    def __init__(
+        self,
+        *,
+        board: Board,
+        tape: Tape,
+        ledger: Ledger,
+        clock: WallClock,
+        publish: Callable[[Sequence[Verdict]], None],
+        terms: Terms,
+        unreadable: Callable[[], Mapping[str, int]] | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            board: what each channel has delivered, and what is held of it.
+            tape: where the newest messages stand.
+            ledger: where unreadable frames are noted.
+            clock: for the ledger.
+            publish: tells clients of new verdicts.
+            terms: what two venues may say differently.
+            unreadable: by connector's name, how many of its venue's frames could not be read since the start.
+        """
+        self._board = board
+        self._tape = tape
+        self._ledger = ledger
+        self._clock = clock
+        self._publish = publish
         self._crosscheck = CrossCheck(terms)
         self._contracts: dict[str, Freshness] = {}
         self._unreadable = unreadable
@@ -84,8 +109,7 @@ class Watch:
 
     def look(self, now_s: float) -> None:
         """One look at every channel; what has changed is told."""
-        hub = self._hub
-        verdicts = [*self._fresh(hub.catalogue, hub.board, now_s)]
+        verdicts = [*self._fresh(now_s)]
         if self._looks % _CROSSCHECK_EVERY == 0:
             verdicts += self._checked(now_s)
             self._count_unreadable()
@@ -96,10 +120,11 @@ class Watch:
                     _log.warning("%s: %s", verdict.channel, verdict.reason, extra={"channel": verdict.channel})
                 else:
                     _log.info("%s: %s: well again", verdict.channel, verdict.source)
-            hub.publish(verdicts)
+            self._publish(verdicts)
 
-    def _fresh(self, catalogue: Catalogue, board: Board, now_s: float) -> Iterator[Verdict]:
-        for channel in catalogue:
+    def _fresh(self, now_s: float) -> Iterator[Verdict]:
+        board = self._board
+        for channel in board.catalogue:
             contract = self._contracts.get(channel.name)
             if contract is None or contract.channel != channel:
                 contract = self._contracts[channel.name] = Freshness(channel, now_s)
@@ -108,34 +133,33 @@ class Watch:
             yield from _change(board, channel.name, "freshness", reason)
 
     def _checked(self, now_s: float) -> Iterator[Verdict]:
-        board = self._hub.board
+        board = self._board
         remarks = self._crosscheck.look(self._quotes(), now_s)
-        for channel in self._hub.catalogue:
+        for channel in board.catalogue:
             yield from _change(board, channel.name, "crosscheck", remarks.get(channel.name, ""))
 
     def _quotes(self) -> Iterator[Quote]:
         """The newest of every instrument of the channels that are live: old data is not held against anybody."""
-        hub = self._hub
-        for channel in hub.catalogue:
-            state = hub.board.state(channel.name)
+        board = self._board
+        for channel in board.catalogue:
+            state = board.state(channel.name)
             if state.state == "live" and state.last_event_ms is not None:
                 # An instrument that stays away from its channel, or was there before a restart, has no say.
                 since_ms = state.last_event_ms - 1000 * (state.stale_after_s or 0.0)
                 for instrument in channel.instruments:
-                    quote = _quote(hub.tape, channel, instrument, since_ms)
+                    quote = _quote(self._tape, channel, instrument, since_ms)
                     if quote is not None:
                         yield quote
 
     def _count_unreadable(self) -> None:
         if self._unreadable is None:
             return
-        hub = self._hub
         for name, count in self._unreadable().items():
             new = count - self._counted.get(name, 0)
             self._counted[name] = count
             if new > 0:
                 reason = f"{name} sent frames that are not what it documents; they were left out"
-                hub.ledger.note("unreadable", "", hub.clock.now_ms(), count=new, reason=reason)
+                self._ledger.note("unreadable", "", self._clock.now_ms(), count=new, reason=reason)
 
 
 def _change(board: Board, channel: str, source: Source, reason: str) -> Iterator[Verdict]:

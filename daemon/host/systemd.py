@@ -13,14 +13,13 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Self
 
 import msgspec
 import trio
 
 from connectors.base import State
-from daemon.fanout.hub import Hub
 from daemon.health.board import ChannelState
 
 _STATUS_EVERY_S: Final = 1.0
@@ -176,7 +175,11 @@ class StatusLine:
 
 
 async def publish_status(
-    notifier: Notifier, hub: Hub, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    notifier: Notifier,
+    clients: Callable[[], int],
+    channels: Callable[[], Mapping[str, ChannelState]],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Keep systemd's status line true, until cancelled: told when it changes, once a second at most.
 
@@ -185,8 +188,7 @@ async def publish_status(
     line = StatusLine()
     task_status.started()
     while notifier.is_heard:
-        clients = hub.statistics().subscribers
-        notifier.status(line.words(clients, hub.board.states(), trio.current_time()))
+        notifier.status(line.words(clients(), channels(), trio.current_time()))
         await trio.sleep(_STATUS_EVERY_S)
 
 

@@ -14,8 +14,8 @@ import trio
 from connectors.backoff import Backoff
 from connectors.base import Connector, FailureCause
 from daemon.config.settings import Supervisor
-from daemon.fanout.hub import Item
 from daemon.host.clock import WallClock
+from daemon.ingest.inbox import Item
 from daemon.ingest.supervisor import Intensity, Link, supervise
 
 

@@ -27,8 +27,8 @@ from connectors.base import (
     StateChange,
     VenueRefused,
 )
-from daemon.fanout.hub import Item
 from daemon.host.clock import WallClock
+from daemon.ingest.inbox import Item
 
 _log: Final = logging.getLogger(__name__)
 

@@ -33,18 +33,22 @@ from connectors.base import FAILURE_CAUSES, State
 from connectors.metric import Histogram
 from connectors.poll.poller import Poller
 from connectors.push.feed import Feed
-from daemon.fanout.hub import Hub, Item
+from daemon.fanout.hub import Hub
 from daemon.front.front_door import FrontDoor
 from daemon.front.request import Request, Response
-from daemon.health.board import Source
+from daemon.health.board import Board, Source
 from daemon.health.watch import Watch
+from daemon.host.clock import WallClock
 from daemon.host.logs import dropped_count
 from daemon.host.usage import process_usage
 from daemon.ingest.fleet import Fleet
+from daemon.ingest.inbox import Item
+from daemon.publish.sequencer import Sequencer
 from daemon.sessions.session_counts import CLOSE_CODES
 from daemon.sessions.sessions import Sessions
 from daemon.tape.archive import Archive
-from daemon.tape.gaps import CAUSES
+from daemon.tape.gaps import CAUSES, Ledger
+from daemon.tape.tape import Tape
 from protocol.codes import ErrorCode
 from protocol.messages import Format
 
@@ -76,6 +80,11 @@ class Metrics(Collector):
         self,
         *,
         version: str,
+        board: Board,
+        ledger: Ledger,
+        tape: Tape,
+        clock: WallClock,
+        sequencer: Sequencer,
         hub: Hub,
         sessions: Sessions,
         front_door: FrontDoor,
@@ -86,6 +95,11 @@ class Metrics(Collector):
     ) -> None:
         """`inbox` is the one that leads to the hub."""
         self._version = version
+        self._board = board
+        self._ledger = ledger
+        self._tape = tape
+        self._clock = clock
+        self._sequencer = sequencer
         self._hub = hub
         self._sessions = sessions
         self._front_door = front_door
@@ -126,7 +140,7 @@ class Metrics(Collector):
         verdict = _gauge("tickerd_channel_verdict", "1 where that check has a remark.", "channel", "source")
         events = _counter("tickerd_channel_events", "Events of the channel.", "channel")
         fresh = _counter("tickerd_channel_fresh_events", "Of these, more than a body's mere repeat.", "channel")
-        board, now_ms = self._hub.board, self._hub.clock.now_ms()
+        board, now_ms = self._board, self._clock.now_ms()
         for name, told in board.states().items():
             _one_of(state, name, _STATES, told.state)
             _one_of(connector, name, _STATES, board.connector(name).state)
@@ -175,17 +189,18 @@ class Metrics(Collector):
         yield from (failures, *feed.values(), requests, repeats, answers, used, limit, closed)
 
     def _hub_and_tape(self) -> Iterator[Metric]:
-        hub, tape, counts, inbox = self._hub, self._hub.tape, self._hub.statistics(), self._inbox.statistics()
-        yield _count("tickerd_events", "Events that went onto the tape.", counts.events)
+        tape, sequencer, inbox = self._tape, self._sequencer, self._inbox.statistics()
+        counts, who = self._hub.counts, self._hub.statistics()
+        yield _count("tickerd_events", "Events that went onto the tape.", sequencer.events)
         yield _count(
-            "tickerd_events_refused", "Events of no channel, or with a price that is no number.", counts.refused
+            "tickerd_events_refused", "Events of no channel, or with a price that is no number.", sequencer.refused
         )
         yield _count("tickerd_passes", "How often the hub wrote to its clients.", counts.passes)
         yield _count("tickerd_deliveries", "Messages of the tape that clients' sockets took.", counts.deliveries)
         yield _count("tickerd_delivered_bytes", "The frames of these deliveries.", counts.delivered_bytes)
         yield _count("tickerd_lagged", "How often the tape's tail overtook a client.", counts.lagged)
-        yield _value("tickerd_clients_behind", "Clients that are being brought to the tape's head.", counts.behind)
-        yield _value("tickerd_groups", "Groups of clients that get the same bytes.", counts.groups)
+        yield _value("tickerd_clients_behind", "Clients that are being brought to the tape's head.", who.behind)
+        yield _value("tickerd_groups", "Groups of clients that get the same bytes.", who.groups)
         yield _value("tickerd_inbox_batches", "Sends of connectors that wait for the hub.", inbox.current_buffer_used)
         yield _value("tickerd_inbox_batches_max", "How many may wait.", inbox.max_buffer_size)
         yield _value("tickerd_tape_entries", "Messages on the tape.", len(tape))
@@ -193,10 +208,10 @@ class Metrics(Collector):
         yield _value("tickerd_tape_bytes", "The size of these messages.", tape.size_bytes)
         yield _value("tickerd_tape_bytes_max", "How large they may be together.", tape.max_bytes)
         yield _value("tickerd_tape_position", "seq of the newest message.", tape.head)
-        yield _histogram("tickerd_batch_events", "Events that the hub took in one turn.", hub.counts.batches)
-        yield _histogram("tickerd_turn_seconds", "How long such a turn was at work.", hub.counts.turns_s)
+        yield _histogram("tickerd_batch_events", "Events that the hub took in one turn.", sequencer.batches)
+        yield _histogram("tickerd_turn_seconds", "How long such a turn was at work.", sequencer.passes_s)
         delay = "From a venue's bytes to the last socket of the clients that keep up, per event; no cached ones."
-        yield _histogram("tickerd_delivery_delay_seconds", delay, hub.counts.delays_s)
+        yield _histogram("tickerd_delivery_delay_seconds", delay, counts.delays_s)
 
     def _clients(self) -> Iterator[Metric]:
         counts, limits = self._sessions.counts, self._front_door.admission.limits
@@ -227,8 +242,8 @@ class Metrics(Collector):
         yield _counts("tickerd_refused", "Requests and connections that were refused.", "code", refusals)
 
     def _gaps_and_archive(self) -> Iterator[Metric]:
-        ledger = self._hub.ledger
-        now = ledger.open(self._hub.clock.now_ms())
+        ledger = self._ledger
+        now = ledger.open(self._clock.now_ms())
         yield _counts("tickerd_gaps", "Gaps that the ledger has noted.", "cause", {c: ledger.begun[c] for c in CAUSES})
         lasting = _gauge("tickerd_gaps_open", "Gaps that last.", "cause")
         for cause in CAUSES:

@@ -27,10 +27,11 @@ from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE
 from protocol.messages import Control, ServerInfo, TestResponse, encode
+from protocol.session import ALL
 
 
 class TapeView(Protocol):
-    """Where the tape is."""
+    """The newest messages, and where the tape is."""
 
     @property
     def epoch(self) -> str:
@@ -42,15 +43,7 @@ class TapeView(Protocol):
         """`seq` of the newest entry."""
         ...
 
-
-class HubView(Protocol):
-    """What the hub can be asked without waiting."""
-
-    def broadcast_test(self, message: str) -> int:
-        """Send a `test` to every connected client; how many those are."""
-        ...
-
-    def latest(self, channel: str, instrument: str | None = None) -> list[bytes]:
+    def payloads(self, channel: str, instrument: str = ALL) -> list[bytes]:
         """The newest message of each topic of the channel, as JSON; with `instrument`, of that topic only."""
         ...
 
@@ -113,7 +106,8 @@ class PlainRoutes:
         server: ServerInfo,
         catalogue: Callable[[], Catalogue],
         tape: TapeView,
-        hub: HubView,
+        clients: Callable[[], int],
+        broadcast: Callable[[str], None],
         board: BoardView,
         ledger: Ledger,
         accepting: Callable[[], bool],
@@ -121,7 +115,10 @@ class PlainRoutes:
         needs_token: Callable[[], bool] = lambda: False,
         metrics: Callable[[Request], Response] | None = None,
     ) -> None:
-        """`accepting`: whether clients are let in. `catalogue` is asked each time, since a reload makes another.
+        """Set up.
+
+        `clients`: how many there are. `broadcast`: sends a `test` to each. `accepting`: whether clients are let in.
+        `catalogue` is asked each time, since a reload makes another.
 
         `needs_token`: whether the clients' routes want a token; the description of the interface says so. `metrics`
         answers `GET /metrics`; without it there are none.
@@ -129,7 +126,8 @@ class PlainRoutes:
         self._server = server
         self._catalogue = catalogue
         self._tape = tape
-        self._hub = hub
+        self._clients = clients
+        self._broadcast = broadcast
         self._board = board
         self._ledger = ledger
         self._accepting = accepting
@@ -228,10 +226,10 @@ class PlainRoutes:
             Snapshot(
                 timestamp=self._clock.timestamp(),
                 channel=name,
-                instrument=UNSET if instrument is None else instrument,
+                instrument=UNSET if instrument == ALL else instrument,
                 epoch=self._tape.epoch,
                 seq=self._tape.head,
-                messages=[Raw(payload) for payload in self._hub.latest(name, instrument)],
+                messages=[Raw(payload) for payload in self._tape.payloads(name, instrument)],
             )
         )
 
@@ -249,12 +247,12 @@ class PlainRoutes:
             raise Refused(400, ErrorCode.INVALID_FIELD, str(error)) from error
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise Refused(400, ErrorCode.MALFORMED, f"the body is not JSON: {error}") from error
-        clients = self._hub.broadcast_test(test.message)
+        self._broadcast(test.message)
         return _ok(
             TestResponse(
                 timestamp=self._clock.timestamp(),
                 message="Broadcast to all connected clients",
-                clients=clients,
+                clients=self._clients(),
             )
         )
 
@@ -290,11 +288,11 @@ def _ok(body: Control) -> Response:
     return Response(200, encode(body))
 
 
-def _instrument(request: Request, channel: Channel) -> str | None:
-    """The one that is asked for, if one is. Raises: Refused, where the channel has no such instrument."""
+def _instrument(request: Request, channel: Channel) -> str:
+    """The one that is asked for, or `ALL`. Raises: Refused, where the channel has no such instrument."""
     asked = [value for name, value in request.query if name == "instrument"]
     if not asked:
-        return None
+        return ALL
     if len(asked) > 1:
         raise Refused(400, ErrorCode.INVALID_FIELD, f"{len(asked)} instruments; a snapshot is of one, or of all")
     [instrument] = asked

@@ -18,11 +18,12 @@ from typing import Final
 
 import trio
 
-from daemon.fanout.counts import Turn
-from daemon.fanout.hub import Hub, Item
+from daemon.fanout.hub import Hub
 from daemon.fanout.subscriber import Subscriber
 from daemon.front.front_door import FrontDoor
 from daemon.host.systemd import Notifier
+from daemon.ingest.inbox import Item, Turn
+from daemon.publish.sequencer import Sequencer
 from daemon.sessions.stream import ClientStream
 from daemon.tape.tape import CANARY
 from protocol.frames import text_frame
@@ -42,12 +43,14 @@ class Canary:
 
     def __init__(
         self,
+        sequencer: Sequencer,
         hub: Hub,
         inbox: trio.MemorySendChannel[Item],
         front_door: FrontDoor,
         listeners: Sequence[trio.SocketListener],
     ) -> None:
-        """`inbox` is that of the hub, `listeners` those of the front door."""
+        """`inbox` is that of the sequencer, `listeners` those of the front door."""
+        self._sequencer = sequencer
         self._hub = hub
         self._inbox = inbox
         self._front_door = front_door
@@ -102,10 +105,9 @@ class Canary:
         subscriber.selection = frozenset({CANARY})
         self._sent += 1
         payload = b'{"type":"canary","number":%d}' % self._sent
-        # It does not count as a client: it is in its group, and nowhere else.
-        self._hub.enter_group(subscriber)
+        self._hub.attach(subscriber, is_client=False)
         try:
-            await self._inbox.send(Turn(partial(self._hub.tell, CANARY, payload)))
+            await self._inbox.send(Turn(partial(self._sequencer.tell, CANARY, payload)))
             frame, received = text_frame(payload), b""
             # Another canary that was late may come before it.
             while frame not in received:

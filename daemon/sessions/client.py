@@ -1,4 +1,4 @@
-"""One client as long as it is connected, whatever it speaks: its stream, its place in the hub, and its catch-up task.
+"""One client as long as it is connected, whatever it speaks: its stream, its place in the fan-out, and its end.
 
 What a websocket and an event stream have in common stands here; `daemon.sessions.sessions` and
 `daemon.sessions.event_stream` add how each of them is read, pinged and taken leave of.
@@ -7,13 +7,14 @@ What a websocket and an event stream have in common stands here; `daemon.session
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Final
 
 import msgspec
 import trio
 
 from daemon.fanout.hub import Hub
-from daemon.fanout.subscriber import Subscriber
+from daemon.fanout.subscriber import State, Subscriber
 from daemon.sessions.stream import ClientStream
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
@@ -52,7 +53,7 @@ class ConnectedClient(ABC):
         peer: its IP address.
         grant: what it may have.
         stream: where its bytes go, kept whole.
-        subscriber: as the hub sees it.
+        subscriber: as the fan-out sees it.
         closing: once it is to be closed: the code, the reason, and how long the peer may take over it.
         ended: with which close code, and why, it has ended; None as long as nobody knows.
         next_ping_s: when it is pinged next, by `trio.current_time()`.
@@ -72,18 +73,15 @@ class ConnectedClient(ABC):
         self.peer = peer
         self.grant = grant
         self.stream = stream
-        self.stream.on_blocked = self._blocked
-        self.stream.on_closing = self.detach
-        self.subscriber = Subscriber(format, self.stream, self._wake)
+        self.subscriber = Subscriber(format, stream, self._catch_up)
+        stream.on_blocked = partial(hub.blocked, self.subscriber)
+        stream.on_closing = self.detach
         self.closing: tuple[CloseCode, str, float] | None = None
         self.ended: tuple[int, str] | None = None
         self.next_ping_s = trio.current_time() + ping_every_s
         self._hub = hub
         self._nursery = nursery
-        self._catching_up = False
-        # Events are made by whoever waits: an idle client is to cost little.
-        self._caught_up: trio.Event | None = None
-        self._gone: trio.Event | None = None
+        self._gone: trio.Event | None = None  # made by whoever waits: an idle client is to cost little
         self._over = False
         self._conversation = trio.CancelScope()
 
@@ -134,43 +132,16 @@ class ConnectedClient(ABC):
             self._gone = self._gone or trio.Event()
             await self._gone.wait()
 
-    async def wait_caught_up(self) -> None:
-        """Wait until the client has everything that is on the tape, or is gone."""
-        while self._catching_up:
-            self._caught_up = trio.Event()
-            await self._caught_up.wait()
-
     def _slow(self, now_s: float, limits: SessionLimits) -> tuple[CloseCode, str] | None:
         """The verdict on a client that is behind and whose socket takes nothing."""
-        if self.subscriber.cursor is None or now_s - self.stream.last_progress_s <= limits.write_deadline_s:
+        if self.subscriber.state is not State.BEHIND or now_s - self.stream.last_progress_s <= limits.write_deadline_s:
             return None
         return CloseCode.SLOW_CONSUMER, f"slow consumer: nothing could be written for {limits.write_deadline_s:g} s"
-
-    def _blocked(self) -> None:
-        self._hub.blocked(self.subscriber)
 
     def detach(self) -> None:
         """Be written to by the hub no more. To be called before its nursery ends, too: no task can be started then."""
         self._hub.detach(self.subscriber)
 
-    def _wake(self) -> None:
-        if not self._catching_up:
-            self._catching_up = True
-            self._nursery.start_soon(self._catch_up)
-
-    async def _catch_up(self) -> None:
-        """Bring the client to the tape's head, then end. Waits only for this client's own socket."""
-        try:
-            while True:
-                if self.stream.full:
-                    await self.stream.flush()
-                else:  # it took all of the last chunk: on with the next, without asking the kernel first
-                    await trio.lowlevel.checkpoint()
-                if not self._hub.advance(self.subscriber) and not self.stream.pending:
-                    return
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # whoever reads from the client finds out as well, and ends the session
-        finally:
-            self._catching_up = False
-            if self._caught_up is not None:
-                self._caught_up.set()
+    def _catch_up(self) -> None:
+        """It has fallen behind."""
+        self._nursery.start_soon(self._hub.catch_up, self.subscriber)

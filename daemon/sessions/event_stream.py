@@ -20,7 +20,6 @@ from typing import Final
 
 import trio
 
-from daemon.fanout import joining
 from daemon.front import event_request
 from daemon.front.event_request import EventRequest
 from daemon.front.front_door import EventClient
@@ -59,17 +58,19 @@ class EventStream(ConnectedClient):
             nursery=nursery,
             ping_every_s=sessions.limits.ping_every_s,
         )
+        self._tape = sessions.tape
+        self._joining = sessions.joining
+        self._clock = sessions.clock
         self._counts = sessions.counts
 
     def answer(self, request: EventRequest) -> None:
         """Do what it asked for: what was wrong with a part of it, and then the subscription."""
-        timestamp = self._hub.clock.timestamp()
         for effect in request.effects:
             self._counts.effect(effect)
             if isinstance(effect, Reply):
                 self.subscriber.say(effect.message)
             elif isinstance(effect, Join):
-                joining.join(self._hub, self.subscriber, request.state, effect, timestamp)
+                self._joining.join(self.subscriber, request.state, effect)
 
     async def listen(self) -> None:
         """Wait until the client goes, or is to be closed (`ask_to_close`); then it has a while to read to the end.
@@ -95,7 +96,7 @@ class EventStream(ConnectedClient):
 
     def ping(self) -> bytes:
         """A comment, and perhaps a position."""
-        return self.subscriber.keep_alive(self._hub.tape)
+        return self.subscriber.keep_alive(self._tape)
 
     def verdict(self, now_s: float, limits: SessionLimits) -> tuple[CloseCode, str] | None:
         """Nothing could be written for too long. It answers no ping: `_watch_acknowledgements` sees to the rest."""
@@ -104,7 +105,7 @@ class EventStream(ConnectedClient):
     def last_words(self, code: CloseCode, reason: str) -> bytes:
         """A `goodbye`."""
         wait_s = round(random.uniform(*_RETRY_MS) / 1000, 1)
-        timestamp = self._hub.clock.timestamp()
+        timestamp = self._clock.timestamp()
         return sse_event(encode(Goodbye(timestamp=timestamp, code=code, reason=reason, retry_after_s=wait_s)))
 
     def adopt(self, catalogue: Catalogue) -> None:
@@ -124,9 +125,9 @@ class EventStreams:
 
     def judge(self, request: Request) -> EventRequest:
         """What the client asks for. Raises: Refused, where it cannot have it."""
-        hub, limits = self._sessions.hub, self._sessions.limits
-        now_s, timestamp = trio.current_time(), hub.clock.timestamp()
-        return event_request.judge(request, hub.catalogue, limits.commands, now_s, timestamp)
+        sessions = self._sessions
+        now_s, timestamp = trio.current_time(), sessions.clock.timestamp()
+        return event_request.judge(request, sessions.catalogue, sessions.limits.commands, now_s, timestamp)
 
     async def serve(self, client: EventClient) -> None:
         """Serve one client until its connection ends. Whatever goes wrong is its own affair: this is the barrier.

@@ -1,17 +1,6 @@
-"""The I/O shell of one websocket client, and all clients together, event streams included.
+"""All clients together, whatever they speak: who is here, what is counted of them, and how they are taken leave of.
 
-One client is one `serve` call, with a nursery of its own and these tasks:
-
-* trio-websocket's reader, which answers pings and closes, and hands commands over;
-* the session itself: it takes each command, asks the sans-IO `protocol.session` what is to be done, and does it;
-* while the client is behind, its catch-up task. It ends when the client has caught up; an idle client has none.
-
-Nobody is pinged, timed or closed by a task of its own: one *sweeper* looks after all sessions, once a second.
-
-trio-websocket's traps that this file keeps clear of (0.12.2): its `aclose` waits for the peer without a limit, so it is
-always called under a deadline and followed by a forceful close; it can raise out of its reader task when a ping crosses
-our close, so each session ends in a barrier; a refused message leaves the stream open, and a violation of the protocol
-closes it without a word, so it has the stream only on loan, and we always close it.
+Nobody is pinged, timed or closed by a task of its own: one *sweeper* looks after all clients, once a second.
 """
 
 from __future__ import annotations
@@ -19,40 +8,26 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Final, TypeAlias, assert_never
+from contextlib import contextmanager
+from typing import Final, TypeAlias
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from daemon.fanout import joining
 from daemon.fanout.hub import Hub
-from daemon.front.front_door import Upgrade
-from daemon.front.http import ALWAYS
+from daemon.fanout.joining import Joining
+from daemon.health.board import Board
+from daemon.host.clock import WallClock
 from daemon.sessions.client import ConnectedClient
 from daemon.sessions.client import SessionLimits as SessionLimits
-from daemon.sessions.loan import Loan
 from daemon.sessions.session_counts import ClientCounts
-from daemon.sessions.stream import ClientStream
+from daemon.tape.gaps import Ledger
+from daemon.tape.tape import Tape
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
-from protocol.frame_meter import FrameMeter
-from protocol.frames import close_frame, ping_frame
 from protocol.grant import Grant
 from protocol.messages import Goodbye, ServerInfo, Welcome
-from protocol.session import Close, Effect, Join, Leave, Reply, Session
-
-_HEADERS: Final = [(name.encode(), value.encode()) for name, value in ALWAYS]
-
-_LINGER_S: Final = 2.0
-
-_VIOLATIONS: Final = (1002, 1007, 1009)
-"""The codes for which trio-websocket leaves off reading: broken framing, not UTF-8, a message over the limit."""
 
 _SWEEP_S: Final = 1.0
-
-_PENDING_BYTES: Final = 256 * 1024
-"""Replies kept for a client that does not read them; beyond this its commands wait."""
 
 _RETURN_S: Final = (0.5, 10.0)
 """Between these a client whose token has changed is asked to wait; each another time, so that not all come at once."""
@@ -62,120 +37,38 @@ Ending: TypeAlias = Callable[[Grant], tuple[CloseCode, str] | None]
 _log: Final = logging.getLogger(__name__)
 
 
-class ClientSession(ConnectedClient):
-    """One websocket client: what it has in common with any other, and its subscriptions."""
-
-    def __init__(self, sessions: Sessions, upgrade: Upgrade, nursery: trio.Nursery) -> None:
-        super().__init__(
-            sessions.hub,
-            ClientStream(upgrade.stream, head=upgrade.head, trailing=upgrade.trailing),
-            format=upgrade.format,
-            peer=upgrade.peer,
-            grant=upgrade.grant,
-            nursery=nursery,
-            ping_every_s=sessions.limits.ping_every_s,
-        )
-        commands, now_s = sessions.limits.commands, trio.current_time()
-        self.state = Session(sessions.hub.catalogue.granted(upgrade.grant), upgrade.format, commands, now_s)
-        self._counts = sessions.counts
-        self.meter = self.stream.meter = FrameMeter(commands.commands_per_s, commands.commands_burst, now_s)
-
-    async def open(self, upgrade: Upgrade, limits: SessionLimits) -> WebSocketConnection:
-        """Complete the handshake. Raises: trio.TooSlowError, ConnectionClosed, trio.BrokenResourceError."""
-        with trio.fail_after(limits.handshake_s):
-            loan = Loan(self.stream)
-            request = await wrap_server_stream(self._nursery, loan, max_message_size=limits.message_bytes)
-            return await request.accept(subprotocol=upgrade.subprotocol, extra_headers=_HEADERS)
-
-    async def converse(self, websocket: WebSocketConnection) -> None:
-        """Take commands until the connection is to be closed (`ask_to_close`); then the peer has a while to agree.
-
-        Raises:
-            ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError: the peer ended it.
-        """
-        clock = self._hub.clock
-        with self._conversation:
-            while self.closing is None:
-                raw = await websocket.get_message()
-                self._counts.commands += 1
-                for effect in self.state.receive(raw, trio.current_time(), clock.timestamp()):
-                    self._carry_out(effect)
-                while sum(map(len, self.stream.pending)) > _PENDING_BYTES:
-                    await self.stream.flush()
-        if self.closing is not None:
-            code, reason, within_s = self.closing
-            self.ended = code, reason
-            with trio.move_on_after(within_s):
-                await websocket.aclose(code, reason)
-
-    def _carry_out(self, effect: Effect) -> None:
-        self._counts.effect(effect)
-        match effect:
-            case Reply(message):
-                self.subscriber.say(message)
-            case Join():
-                joining.join(self._hub, self.subscriber, self.state, effect, self._hub.clock.timestamp())
-            case Leave():
-                joining.leave(self._hub, self.subscriber, self.state, effect, self._hub.clock.timestamp())
-            case Close(code, reason):
-                self.ask_to_close(code, reason)
-            case _:
-                assert_never(effect)
-
-    async def part(self, why: ConnectionClosed) -> None:
-        """The websocket is closed. A client that broke the rules is told so, and given a moment to read it."""
-        code, reason = (1006, "") if why.reason is None else (why.reason.code, why.reason.reason or "")
-        if self.stream.flooded:
-            code, reason = CloseCode.POLICY, self.stream.flooded
-        self.ended = self.ended or (code, reason)
-        if self.stream.flooded or code in _VIOLATIONS:
-            with trio.move_on_after(_LINGER_S):
-                await self.stream.refuse(close_frame(code, reason))
-
-    async def fail(self) -> None:
-        """The session ended by a bug of ours: say so (RFC 6455 section 7.4.1) where that can still be said."""
-        self.ended = CloseCode.INTERNAL_ERROR, "the daemon failed; its log says why"
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(_LINGER_S):
-            await self.stream.refuse(close_frame(*self.ended))
-
-    def ping(self) -> bytes:
-        """A ping frame: the peer has to answer it (RFC 6455 section 5.5.2), and its answer is no flood."""
-        self.meter.pinged()
-        return ping_frame()
-
-    def verdict(self, now_s: float, limits: SessionLimits) -> tuple[CloseCode, str] | None:
-        """Nothing could be written for too long, or nothing came, no pong either."""
-        stream = self.stream
-        # What its socket takes is proof of life too: the pong of a slow client waits behind what it reads.
-        behind = self.subscriber.cursor is not None
-        alive_s = max(stream.last_received_s, stream.last_progress_s) if behind else stream.last_received_s
-        slow = self._slow(now_s, limits)
-        if slow is None and now_s - alive_s > limits.silent_after_s:
-            return CloseCode.NO_PONG, f"nothing was received for {limits.silent_after_s:g} s, no pong either"
-        return slow
-
-    def last_words(self, code: CloseCode, reason: str) -> bytes:
-        """A close frame."""
-        return close_frame(code, reason)
-
-    def adopt(self, catalogue: Catalogue) -> None:
-        """Judge its commands by this one from now on. What it is subscribed to stays."""
-        self.state.catalogue = catalogue.granted(self.grant)
-
-
 class Sessions:
     """All clients, whatever they speak."""
 
-    def __init__(self, hub: Hub, limits: SessionLimits, server: ServerInfo) -> None:
+    def __init__(
+        self,
+        *,
+        tape: Tape,
+        hub: Hub,
+        board: Board,
+        ledger: Ledger,
+        clock: WallClock,
+        limits: SessionLimits,
+        server: ServerInfo,
+    ) -> None:
+        self.tape = tape
         self.hub = hub
+        self.clock = clock
+        self.joining = Joining(tape, hub, board, ledger, clock)
         self.limits = limits
         self.counts = ClientCounts()
+        self._board = board
         self._server = server
         self._open: set[ConnectedClient] = set()
         self._opening_count = 0
         self._opened = trio.lowlevel.ParkingLot()
         self._dismiss: Callable[[ConnectedClient], None] | None = None
         self._ending: Ending = lambda _: None
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The channels there are; a reload exchanges it."""
+        return self._board.catalogue
 
     def __len__(self) -> int:
         return len(self._open)
@@ -187,7 +80,7 @@ class Sessions:
         """A reload: other limits for who comes from now on, and the hub's catalogue for the commands of everybody."""
         self.limits = limits
         for client in self:
-            client.adopt(self.hub.catalogue)
+            client.adopt(self.catalogue)
 
     def revoke(self, ending: Ending) -> None:
         """Other tokens are in force: close every client whose grant does not hold any more, with a word.
@@ -204,51 +97,12 @@ class Sessions:
         ending = self._ending(client.grant)
         if ending is not None:
             code, reason = ending
-            timestamp, wait_s = self.hub.clock.timestamp(), round(random.uniform(*_RETURN_S), 1)
+            timestamp, wait_s = self.clock.timestamp(), round(random.uniform(*_RETURN_S), 1)
             client.say_goodbye(Goodbye(timestamp=timestamp, code=code, reason=reason, retry_after_s=wait_s))
             client.ask_to_close(code, reason)
 
-    async def serve(self, upgrade: Upgrade) -> None:
-        """Serve one client until its connection ends. Whatever goes wrong is its own affair: this is the barrier.
-
-        If cancelled, the connection is closed without the closing handshake; see `say_goodbye` for the polite way.
-        """
-        session: ClientSession | None = None
-        failed = False
-        try:
-            try:
-                async with trio.open_nursery() as nursery:
-                    session = ClientSession(self, upgrade, nursery)
-                    try:
-                        await self._serve(session, upgrade)
-                    finally:
-                        session.detach()
-                    nursery.cancel_scope.cancel(reason="the session is over")
-            except* (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-                _log.debug("%s left without a closing handshake", upgrade.peer)
-            except* Exception:  # the barrier: one client's failure is logged once and is nobody else's
-                failed = session is None or session.closing is None
-                if failed:
-                    _log.exception("the session of %s failed", upgrade.peer)
-                else:  # a ping that crossed our close, as a rule
-                    _log.debug("the session of %s failed while it was closing", upgrade.peer, exc_info=True)
-            if failed and session is not None:
-                await session.fail()
-        finally:
-            if session is not None:
-                await self.leave(session)
-
-    async def _serve(self, session: ClientSession, upgrade: Upgrade) -> None:
-        try:
-            with self._opening():
-                websocket = await session.open(upgrade, self.limits)
-                self.enter(session, upgrade.format.value)
-            await session.converse(websocket)
-        except ConnectionClosed as closed:
-            await session.part(closed)
-
     @contextmanager
-    def _opening(self) -> Iterator[None]:
+    def opening(self) -> Iterator[None]:
         """A client whose opening handshake is under way, as long as the block lasts: a stop waits for it."""
         self._opening_count += 1
         try:
@@ -284,13 +138,13 @@ class Sessions:
         await client.drop()
 
     def _welcome(self, grant: Grant) -> Welcome:
-        tape = self.hub.tape
+        tape = self.tape
         return Welcome(
-            timestamp=self.hub.clock.timestamp(),
+            timestamp=self.clock.timestamp(),
             server=self._server,
             epoch=tape.epoch,
             seq=tape.head,
-            channels=self.hub.catalogue.granted(grant).names,
+            channels=self.catalogue.granted(grant).names,
             heartbeat_s=self.limits.ping_every_s,
         )
 
@@ -342,10 +196,10 @@ class Sessions:
         self, session: ConnectedClient, reason: str, deadline_s: float, retry_spread_s: float
     ) -> None:
         with trio.move_on_at((trio.current_time() + deadline_s) / 2):
-            await session.wait_caught_up()
+            await session.subscriber.wait_caught_up()
         session.say_goodbye(
             Goodbye(
-                timestamp=self.hub.clock.timestamp(),
+                timestamp=self.clock.timestamp(),
                 code=CloseCode.GOING_AWAY,
                 reason=reason,
                 retry_after_s=round(random.uniform(0.5, retry_spread_s), 1),

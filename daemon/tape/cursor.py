@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from daemon.tape.tape import Entry, Tape, Topic, selects
 from protocol.messages import Format
@@ -52,6 +52,21 @@ class Chunk:
         self.last = {entry.topic: entry.ordinal for entry in entries}
 
 
+class Place(NamedTuple):
+    """Everything that decides what comes next for a client that is behind. Clients at the same place share it.
+
+    Attributes:
+        ahead: topics of which the client has had more than its position says, with how many it has had.
+    """
+
+    selection: Selection
+    position: int
+    ahead: frozenset[tuple[Topic, int]]
+
+
+_NOTHING_AHEAD: Final[frozenset[tuple[Topic, int]]] = frozenset()
+
+
 class Cursor:
     """Where one client is on the tape, while that is not the head.
 
@@ -59,18 +74,23 @@ class Cursor:
         selection: the topics it is sent.
         position: every entry up to here has been written or is not for this client.
         had: per topic, the ordinal of the last message it has had.
-        settled: beyond this position `had` says nothing that the position does not: what is to come is the same for all
-            clients with the same selection, and made once for them (see `Hub.advance`).
     """
 
-    __slots__ = ("had", "position", "selection", "settled")
+    __slots__ = ("_ahead", "_level_at", "had", "position", "selection")
 
-    def __init__(self, selection: Selection, position: int, had: dict[Topic, int], settled: int | None = None) -> None:
-        """`settled` is the position, unless `had` is further on than that for some topic."""
+    def __init__(self, selection: Selection, position: int, had: dict[Topic, int]) -> None:
+        """`had` must be what the position says; see `resume` and `selecting` for the rest."""
         self.selection = selection
         self.position = position
         self.had = had
-        self.settled = position if settled is None else settled
+        self._ahead = _NOTHING_AHEAD
+        self._level_at = position  # from this position on `had` says nothing that the position does not
+
+    @property
+    def place(self) -> Place:
+        """Where it is, as a key for what comes next."""
+        ahead = self._ahead if self.position < self._level_at else _NOTHING_AHEAD
+        return Place(self.selection, self.position, ahead)
 
     def overtaken(self, tape: Tape) -> bool:
         """Whether something that this client was to get may have left the tape."""
@@ -129,21 +149,37 @@ class Cursor:
         """Take the topics of `selection` from position `after` on: what is here of them, and what is yet to come.
 
         `shown` are the newest messages of other topics, beyond `after` and still here, of which nothing older is to
-        come.
-
-        One walk over the tape finds out what the client had of each of them at that position. None of their messages
-        after it may have left the tape, though others may.
+        come. None of the messages of `selection` after that position may have left the tape, though others may.
         """
         after = max(after, tape.gone)
         for entry in tape.latest(selection):
-            self.had[entry.topic] = entry.ordinal
-        for entry in tape.between(after, tape.head):
-            if selects(selection, entry.topic):
-                self.had[entry.topic] = min(self.had[entry.topic], entry.ordinal - 1)
+            self.had[entry.topic] = tape.before_next(entry.topic, after)
         for entry in shown:
             self.had[entry.topic] = entry.ordinal - 1
         self.position = min(self.position, after)
-        self.settled = tape.head
+        self._compare(tape)
+
+    def selecting(self, tape: Tape, selection: Selection) -> Cursor:
+        """The same place for another selection. A topic that is new to the client counts as had up to the head."""
+        kept = {topic: had for topic, had in self.had.items() if selects(selection, topic)}
+        for topic, newest in had_now(tape, selection).items():
+            if topic not in kept:
+                # One that it takes already, and has had none of, had its first message while the client was behind.
+                kept[topic] = 0 if selects(self.selection, topic) else newest
+        other = Cursor(selection, self.position, kept)
+        other._compare(tape)
+        return other
+
+    def _compare(self, tape: Tape) -> None:
+        """Find out of which topics the client has had more than its position says."""
+        ahead: set[tuple[Topic, int]] = set()
+        self._level_at = self.position
+        for entry in tape.latest(self.selection):
+            had = self.had.get(entry.topic, 0)
+            if had > tape.before_next(entry.topic, self.position):
+                ahead.add((entry.topic, had))
+                self._level_at = max(self._level_at, entry.seq)
+        self._ahead = frozenset(ahead)
 
 
 def had_now(tape: Tape, selection: Selection) -> dict[Topic, int]:

@@ -73,7 +73,7 @@ def judge(tape: Tape, channels: tuple[str, ...], selection: Selection, since: Po
 
 def _missed(tape: Tape, newest: Entry, after: int) -> int | None:
     """How many messages of the topic followed that position, but for the newest, which will come."""
-    had = tape.ordinal_at(newest.topic, after)
+    had = tape.count_at(newest.topic, after)
     return None if had is None else newest.ordinal - had - 1
 
 

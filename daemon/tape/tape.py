@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import secrets
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Final, TypeAlias
@@ -43,7 +42,7 @@ CANARY: Final[Topic] = ("!", "!canary")
 LAST_POSITION: Final = 2**53 - 1
 """The largest integer that JavaScript holds exactly."""
 
-_TRAIL: Final = 1024
+_REMEMBERED: Final = 1024
 """Of so many messages per topic it is still known where they stood when they have left the ring."""
 
 
@@ -134,7 +133,7 @@ class Tape:
         self._segments: list[tuple[int, int]] = [(1, 0)]
         """Each unbroken run of positions: its first one, and how many entries had arrived before it."""
         self._latest: dict[str, dict[str, Entry]] = {}
-        self._trails: dict[Topic, Trail] = {}
+        self._positions: dict[Topic, Positions] = {}
         self._forgotten: dict[Topic, Entry] = {}
 
     def __len__(self) -> int:
@@ -174,7 +173,12 @@ class Tape:
         self.size_bytes += len(entry.text)
         while self.size_bytes > self.max_bytes and self._arrived - self._left > 1:
             self._evict()
-        self._latest.setdefault(entry.topic[0], {})[entry.topic[1]] = entry
+        topic = entry.topic
+        self._latest.setdefault(topic[0], {})[topic[1]] = entry
+        positions = self._positions.get(topic)
+        if positions is None:
+            positions = self._positions[topic] = Positions()
+        positions.add(entry.seq, entry.ordinal)
         return entry
 
     def outlive(self, entry: Entry) -> None:
@@ -183,11 +187,11 @@ class Tape:
         self.left(entry.topic, entry.seq, entry.ordinal)
 
     def left(self, topic: Topic, seq: int, ordinal: int) -> None:
-        """The topic's next message left the ring, or had left it: where it stood, and the how-many-eth it was."""
-        if (trail := self._trails.get(topic)) is None:
-            self._trails[topic] = Trail(seq, ordinal)
-        else:
-            trail.add(seq, ordinal)
+        """The topic's message with that ordinal left the ring, or had left it, and stood at `seq`."""
+        positions = self._positions.setdefault(topic, Positions())
+        if ordinal >= positions.next_ordinal:
+            positions.add(seq, ordinal)
+        positions.leave(seq, ordinal)
 
     def start_at(self, tail: int) -> None:
         """Nothing before that position is here; to be called before anything is placed."""
@@ -233,12 +237,18 @@ class Tape:
 
     def whole(self, topic: Topic, after: int) -> bool:
         """Whether none of the topic's messages after that position has left the ring."""
-        trail = self._trails.get(topic)
-        return trail is None or trail.newest <= after
+        positions = self._positions.get(topic)
+        return positions is None or positions.newest_gone <= after
 
-    def ordinal_at(self, topic: Topic, after: int) -> int | None:
-        """For a topic that is not whole after that position, how many messages it had by then, where that is known."""
-        return self._trails[topic].ordinal_at(after)
+    def count_at(self, topic: Topic, position: int) -> int | None:
+        """How many messages the topic had up to that position; None where it is not known any more."""
+        positions = self._positions.get(topic)
+        return 0 if positions is None else positions.count_at(position)
+
+    def before_next(self, topic: Topic, position: int) -> int:
+        """The ordinal before that of the topic's first message beyond that position, as far back as is known."""
+        positions = self._positions.get(topic)
+        return 0 if positions is None else positions.before_next(position)
 
     def latest(self, selection: Selection, after: int = 0) -> list[Entry]:
         """The newest entry of each topic of the selection whose `seq` is beyond `after`, in `seq` order.
@@ -252,6 +262,10 @@ class Tape:
             if entry.seq > after and selects(selection, (channel, instrument))
         }
         return [found[seq] for seq in sorted(found)]
+
+    def payloads(self, channel: str, instrument: str = ALL) -> list[bytes]:
+        """The newest message of each topic of the channel, as JSON; with `instrument`, of that topic only."""
+        return [entry.payload for entry in self.latest(frozenset({(channel, instrument)}))]
 
     def forget(self, known: Callable[[Topic], bool]) -> None:
         """Show no newest message of topics that there are no more: it would be shown for ever.
@@ -281,29 +295,52 @@ class Tape:
             del self._segments[0]
 
 
-class Trail:
-    """Where the messages of one topic stood that have left the ring last: what makes counts of them exact."""
+class Positions:
+    """Where the messages of one topic stand: those in the ring, and the last ones that have left it.
 
-    __slots__ = ("_ordinal", "_seqs", "newest")
+    It makes counts exact of what is gone, and finds a place without a walk over the tape.
 
-    def __init__(self, seq: int, ordinal: int) -> None:
-        """The position of the newest one that has left, and the how-many-eth of its topic it was."""
-        self.newest = seq
-        self._seqs = deque([seq], _TRAIL)
-        self._ordinal = ordinal
+    Attributes:
+        newest_gone: the position of the newest one that has left the ring, 0 where none has.
+    """
+
+    __slots__ = ("_first", "_gone", "_seqs", "newest_gone")
+
+    def __init__(self) -> None:
+        self.newest_gone = 0
+        self._seqs: list[int] = []
+        self._first = 1
+        self._gone = 0
+
+    @property
+    def next_ordinal(self) -> int:
+        """The ordinal of the topic's next message, as far as is known here."""
+        return self._first + len(self._seqs)
 
     def add(self, seq: int, ordinal: int) -> None:
-        """The next one leaves. If some in between are not known, it is not known either what was before them."""
-        if ordinal != self._ordinal + 1:
-            self._seqs.clear()
+        """The next one. If some in between are not known, it is not known either where those before them stood."""
+        if ordinal != self._first + len(self._seqs):
+            self._seqs, self._first, self._gone = [], ordinal, 0
         self._seqs.append(seq)
-        self.newest = seq
-        self._ordinal = ordinal
 
-    def ordinal_at(self, after: int) -> int | None:
-        """How many messages the topic had at that position, or None where the trail does not reach back so far."""
-        beyond = len(self._seqs) - bisect_right(self._seqs, after)
-        return None if beyond == len(self._seqs) < self._ordinal else self._ordinal - beyond
+    def leave(self, seq: int, ordinal: int) -> None:
+        """The oldest one in the ring leaves it."""
+        self.newest_gone = seq
+        self._gone = max(self._gone, ordinal - self._first + 1)
+        if self._gone > 2 * _REMEMBERED:
+            forgotten = self._gone - _REMEMBERED
+            del self._seqs[:forgotten]
+            self._first += forgotten
+            self._gone = _REMEMBERED
+
+    def count_at(self, position: int) -> int | None:
+        """How many messages the topic had up to that position; None where that is before all that is known."""
+        count = self.before_next(position)
+        return None if count == self._first - 1 > 0 else count
+
+    def before_next(self, position: int) -> int:
+        """The ordinal before that of the first known message beyond that position."""
+        return self._first - 1 + bisect_right(self._seqs, position)
 
 
 def selects(selection: Selection, topic: Topic) -> bool:

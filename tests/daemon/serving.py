@@ -20,14 +20,19 @@ import trio
 import trio.testing
 
 from connectors.base import Event, StateChange
-from daemon.fanout.hub import Hub, Item, Pace
+from daemon.fanout.hub import Hub
 from daemon.front.admission import Admission, FrontDoorLimits, Terms
 from daemon.front.front_door import FrontDoor
 from daemon.front.http import Request, Response
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
+from daemon.ingest.inbox import Item
+from daemon.publish.bus import Bus
+from daemon.publish.sequencer import Passes, Sequencer
 from daemon.sessions.event_stream import EventStreams
 from daemon.sessions.sessions import SessionLimits, Sessions
+from daemon.sessions.websocket import WebSockets
+from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 from protocol.messages import ServerInfo
@@ -198,12 +203,25 @@ class Gateway:
         tls: ssl.SSLContext | None = None,
         write: Callable[[int, bytes], int] = os.write,
     ) -> None:
-        clock = WallClock()
+        self.clock = clock = WallClock()
         catalogue = Catalogue(CHANNELS)
         self.board = Board(catalogue, clock.now_ms())
         self.tape = Tape(10_000, 64 * 1024 * 1024)
-        self.hub = Hub(self.tape, self.board, catalogue, clock, Pace(512, 0.0, 0.0), write)
-        self.sessions = Sessions(self.hub, limits, ServerInfo("tickerd", "test"))
+        self.ledger = Ledger()
+        bus = Bus()
+        passes = Passes(rest_ratio=0.0, rest_max_ms=0.0)
+        self.sequencer = Sequencer(self.tape, self.board, self.ledger, clock, bus, passes)
+        self.hub = Hub(self.tape, self.ledger, clock, write)
+        bus.add(self.hub)
+        self.sessions = Sessions(
+            tape=self.tape,
+            hub=self.hub,
+            board=self.board,
+            ledger=self.ledger,
+            clock=clock,
+            limits=limits,
+            server=ServerInfo("tickerd", "test"),
+        )
         self.inbox, self.outbox = trio.open_memory_channel[Item](16)
         self.door = FrontDoor(
             admission=Admission(
@@ -223,7 +241,7 @@ class Gateway:
             ),
             tls=tls,
             routes=_Routes(),
-            upgrade=self.sessions.serve,
+            upgrade=WebSockets(self.sessions).serve,
             clock=clock,
             events=EventStreams(self.sessions),
         )
@@ -232,7 +250,7 @@ class Gateway:
 
     def publish(self, *items: Event | StateChange) -> None:
         for item in items:
-            self.hub.publish([item] if isinstance(item, StateChange) else [(item,)])
+            self.sequencer.publish([item] if isinstance(item, StateChange) else [(item,)])
 
     async def dial(self, *, receive_buffer: int | None = None) -> trio.SocketStream:
         """A connection. A small receive buffer makes it fill up soon."""
@@ -292,8 +310,8 @@ async def open_gateway(
     gateway.port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         gateway.ending = nursery.cancel_scope
-        await nursery.start(gateway.hub.run, gateway.outbox)
-        await nursery.start(gateway.hub.intervals.run)
+        await nursery.start(gateway.sequencer.run, gateway.outbox)
+        await nursery.start(gateway.hub.run)
         await nursery.start(gateway.door.run, listeners)
         yield gateway
         if gateway.door.accepting:

@@ -4,15 +4,13 @@ import pytest
 import trio
 import trio.testing
 
-from connectors.base import Event, StateChange
-from daemon.config.changes import REMOVED, adopt, changed_venues, fixed_keys
+from connectors.base import StateChange
+from daemon.config.changes import changed_venues, fixed_keys
 from daemon.config.load import Config, parse
 from daemon.config.settings import Supervisor
-from daemon.fanout.hub import Hub, Item, Pace
-from daemon.health.board import Board, Verdict
 from daemon.host.clock import WallClock
 from daemon.ingest.fleet import Fleet
-from daemon.tape.tape import Tape
+from daemon.ingest.inbox import Item
 
 NOW_MS = 1_765_211_445_123
 PLAIN = parse("", {}, "a test")
@@ -43,60 +41,6 @@ def test_keys_that_take_a_restart_are_named() -> None:
     assert fixed_keys(PLAIN, PLAIN) == []
     other = configured("[server]\nport = 1\nhost = '::'\n[tape]\nentries = 5\n[limits]\nclients = 3\n")
     assert fixed_keys(PLAIN, other) == ["server.host", "server.port", "tape.entries"]
-
-
-def hub_of(config: Config) -> Hub:
-    catalogue = config.catalogue()
-    clock = WallClock(lambda: NOW_MS * 1_000_000)
-    return Hub(Tape(100, 100_000), Board(catalogue, NOW_MS), catalogue, clock, Pace(512, 0.0, 0.0))
-
-
-def event(channel: str, instrument: str) -> Event:
-    return Event(channel=channel, instrument=instrument, data=b"{}", received_ms=NOW_MS, price="1.50")
-
-
-def test_a_channel_that_is_taken_away_is_told_once_and_shown_nowhere() -> None:
-    hub = hub_of(PLAIN)
-    hub.publish([StateChange("ethprice", "live"), [event("ethprice", "ETH/USDT")]])
-    head = hub.tape.head
-    adopt(hub, configured("[channels.ethprice]\nenabled = false\n").catalogue())
-    [told] = [entry.payload for entry in hub.tape.between(head, hub.tape.head)]
-    assert REMOVED.encode() in told
-    assert "ethprice" not in hub.board.states()
-    assert hub.latest("ethprice") == []
-    [gap] = [gap for gap in hub.ledger.gaps(NOW_MS) if gap.channel == "ethprice"]
-    assert (gap.reason, gap.end_ms) == (REMOVED, NOW_MS)
-
-
-def test_a_channel_that_stays_keeps_what_is_known_of_it_and_one_that_changes_does_not() -> None:
-    hub = hub_of(PLAIN)
-    for name, instrument in (("ethprice", "ETH/USDT"), ("bitcoinprice", "BTC/USDT")):
-        hub.publish([StateChange(name, "live"), [event(name, instrument)], Verdict(name, "freshness", "stale", "late")])
-    adopt(hub, configured("[channels.bitcoinprice]\ninstrument = 'SOL/USDT'\n").catalogue())
-    kept, changed = hub.board.state("ethprice"), hub.board.state("bitcoinprice")
-    assert (kept.state, kept.reason, kept.last_event_ms) == ("stale", "late", NOW_MS)
-    assert changed.last_event_ms is None
-    assert hub.board.verdict("bitcoinprice", "freshness") is None
-    assert len(hub.latest("ethprice")) == 1
-    assert hub.latest("bitcoinprice") == [], "the price of another instrument"
-
-
-def test_a_channel_that_comes_back_goes_on_with_its_chain() -> None:
-    hub = hub_of(PLAIN)
-    hub.publish([[event("ethprice", "ETH/USDT")]])
-    last = hub.tape.head
-    adopt(hub, configured("[channels.ethprice]\nenabled = false\n").catalogue())
-    adopt(hub, PLAIN.catalogue())
-    hub.publish([[event("ethprice", "ETH/USDT")]])
-    [entry] = hub.tape.latest(frozenset({("ethprice", "*")}))
-    assert f'"prev_seq":{last},'.encode() in entry.payload
-    assert entry.ordinal == 2
-
-
-def test_the_first_word_of_a_new_channel_is_news_to_whoever_is_still_subscribed_to_it() -> None:
-    hub = hub_of(configured("[channels.ethprice]\nenabled = false\n"))
-    adopt(hub, PLAIN.catalogue())
-    assert hub.board.apply(StateChange("ethprice", "connecting"), NOW_MS) is not None
 
 
 class Counting:

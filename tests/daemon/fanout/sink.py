@@ -4,13 +4,17 @@ import math
 from collections.abc import Sequence
 
 import msgspec
+import trio
 
 from connectors.base import Event
-from daemon.fanout import joining
-from daemon.fanout.hub import Hub, Pace
-from daemon.fanout.subscriber import Subscriber
+from daemon.fanout.hub import Hub
+from daemon.fanout.joining import Joining
+from daemon.fanout.subscriber import State, Subscriber
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
+from daemon.publish.bus import Bus
+from daemon.publish.sequencer import Passes, Sequencer
+from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 from protocol.messages import Data, Format, Message, Position, Subscribe, Unsubscribe, decode_message
@@ -34,6 +38,7 @@ class FakeSink:
         self.pending: list[bytes | memoryview] = []
         self.taken = b""
         self.stalls = 0
+        self.full = False
         self.subscriber: Subscriber | None = None
         self.hub: Hub | None = None
 
@@ -62,7 +67,11 @@ class FakeSink:
     def stalled(self) -> None:
         self.stalls += 1
 
-    def flush(self) -> None:
+    async def flush(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.flush_now()
+
+    def flush_now(self) -> None:
         while self.pending:
             self.taken += bytes(self.pending.pop(0))
 
@@ -104,16 +113,17 @@ class Client:
         raw = msgspec.msgpack.encode(command) if packs else msgspec.json.encode(command).decode()
         for effect in self.session.receive(raw, 0.0, "2025-12-08T16:30:45.123Z"):
             if isinstance(effect, Join):
-                joining.join(self.fan.hub, self.subscriber, self.session, effect, "2025-12-08T16:30:45.123Z")
+                self.fan.joining.join(self.subscriber, self.session, effect)
             elif isinstance(effect, Leave):
-                joining.leave(self.fan.hub, self.subscriber, self.session, effect, "2025-12-08T16:30:45.123Z")
+                self.fan.joining.leave(self.subscriber, self.session, effect)
 
     def catch_up(self) -> None:
         """Its socket takes everything again."""
         self.sink.room = math.inf
-        self.sink.flush()
-        while self.fan.hub.advance(self.subscriber):
-            self.sink.flush()
+        self.sink.flush_now()
+        while self.subscriber.state is State.BEHIND:
+            self.fan.hub.advance(self.subscriber)
+            self.sink.flush_now()
 
     def messages(self) -> list[Message]:
         """What has come since the last call."""
@@ -136,9 +146,14 @@ class Fan:
 
     def __init__(self, max_entries: int = 100, max_bytes: int = 10**6, tape: Tape | None = None) -> None:
         self.tape = Tape(max_entries, max_bytes, epoch="k3v") if tape is None else tape
-        wall = WallClock(lambda: START_MS * 1_000_000)
+        self.clock = wall = WallClock(lambda: START_MS * 1_000_000)
         self.board = Board(CATALOGUE, START_MS)
-        self.hub = Hub(self.tape, self.board, CATALOGUE, wall, Pace(256, 0.5, 0.005), self._write)
+        self.ledger = Ledger()
+        bus = Bus()
+        self.sequencer = Sequencer(self.tape, self.board, self.ledger, wall, bus, Passes(batch_events=256))
+        self.hub = Hub(self.tape, self.ledger, wall, self._write)
+        bus.add(self.hub)
+        self.joining = Joining(self.tape, self.hub, self.board, self.ledger, wall)
         self.writes: list[int] = []
         self._sinks: dict[int, FakeSink] = {}
 
@@ -160,4 +175,6 @@ class Fan:
 
     def publish(self, *topics: tuple[str, str]) -> None:
         """One message on each of these topics, in one pass."""
-        self.hub.publish([[Event(*topic, data=b'{"n":1}', received_ms=START_MS, price="1.50") for topic in topics]])
+        self.sequencer.publish(
+            [[Event(*topic, data=b'{"n":1}', received_ms=START_MS, price="1.50") for topic in topics]]
+        )

@@ -33,14 +33,21 @@ from hypothesis.stateful import (
 from trio.testing import MockClock
 
 from connectors.base import Event, State, StateChange
-from daemon.fanout import hub, joining
-from daemon.fanout.hub import Hub, Item, Pace
+from daemon.fanout import hub
+from daemon.fanout.hub import Hub
+from daemon.fanout.joining import Joining
+from daemon.fanout.subscriber import State as Place
 from daemon.fanout.subscriber import Subscriber
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
+from daemon.ingest.inbox import Item
+from daemon.publish import sequencer
+from daemon.publish.bus import Bus
+from daemon.publish.sequencer import Passes, Sequencer
 from daemon.sessions import stream
 from daemon.sessions.stream import ClientStream
 from daemon.tape import cursor
+from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Entry, Tape, Topic
 from protocol.channels import Catalogue, Channel
 from protocol.messages import (
@@ -309,8 +316,11 @@ class Reader:
 class Client:
     """One connection: the real session state, subscriber and stream over a socket with little room."""
 
-    def __init__(self, hub_: Hub, reader: Reader, transport: trio.SocketStream, fd: int, room: float) -> None:
+    def __init__(
+        self, hub_: Hub, joining: Joining, reader: Reader, transport: trio.SocketStream, fd: int, room: float
+    ) -> None:
         self.hub = hub_
+        self.joining = joining
         self.reader = reader
         self.room = room
         self.stream = ClientStream(transport)
@@ -339,7 +349,7 @@ class Client:
         return taken
 
     def step(self) -> None:
-        """One turn of `ClientSession._catch_up`: flush what is pending, then take the next from the tape."""
+        """One step of `Hub.catch_up`: flush what is pending, then take the next from the tape."""
         if not self.catching_up or not self.room:
             return
         if self.stream.fd < 0:
@@ -350,7 +360,8 @@ class Client:
             self._flushing = False
         if self._in_flight or self.stream.pending:
             return
-        if not self.hub.advance(self.subscriber) and not self.stream.pending:
+        self.hub.advance(self.subscriber)
+        if self.subscriber.state is not Place.BEHIND:
             self.catching_up = False
 
     @property
@@ -376,7 +387,7 @@ class Client:
         raise AssertionError("never caught up")
 
     def command(self, message: Subscribe | Unsubscribe, timestamp: str) -> Iterator[Join | Leave]:
-        """Do what `ClientSession` does with a command's effects. What took effect is yielded before it is done."""
+        """Do what a session does with a command's effects. What took effect is yielded before it is done."""
         raw: str | bytes = msgspec.msgpack.encode(message)
         if self.reader.format is not Format.MSGPACK:
             raw = msgspec.json.encode(message).decode()
@@ -386,10 +397,10 @@ class Client:
                     self.subscriber.say(reply)
                 case Join():
                     yield effect
-                    joining.join(self.hub, self.subscriber, self.session, effect, timestamp)
+                    self.joining.join(self.subscriber, self.session, effect)
                 case Leave():
                     yield effect
-                    joining.leave(self.hub, self.subscriber, self.session, effect, timestamp)
+                    self.joining.leave(self.subscriber, self.session, effect)
                 case Close():
                     raise AssertionError(effect)
 
@@ -459,8 +470,12 @@ class FanOut(RuleBasedStateMachine):
         self.clock.jump(1000 - trio.current_time() % 1000)
         wall = WallClock(lambda: START_MS * 1_000_000)
         self.tape = MeasuredTape(max_entries, max_bytes, self.log)
-        self.hub = Hub(self.tape, Board(CATALOGUE, START_MS), CATALOGUE, wall, Pace(256, 0.5, 0.005), self._write)
-        self.hub.publish([[self._event(topic, pad) for topic, pad in published]])
+        ledger, board, bus = Ledger(), Board(CATALOGUE, START_MS), Bus()
+        self.sequencer = Sequencer(self.tape, board, ledger, wall, bus, Passes())
+        self.hub = Hub(self.tape, ledger, wall, self._write)
+        bus.add(self.hub)
+        self.joining = Joining(self.tape, self.hub, board, ledger, wall)
+        self.sequencer.publish([[self._event(topic, pad) for topic, pad in published]])
         for arrival in first:
             self.connect(arrival)
 
@@ -480,7 +495,7 @@ class FanOut(RuleBasedStateMachine):
         reader = Reader(arrival.format, self.log)
         reader.prompt = not arrival.tls
         reader.notice = max((line.number for line in self.log.lines if line.topic is None), default=0)
-        client = Client(self.hub, reader, self.transport, fd, arrival.room)
+        client = Client(self.hub, self.joining, reader, self.transport, fd, arrival.room)
         if not arrival.tls:
             self.by_fd[fd] = client
         self.open.append(client)
@@ -538,7 +553,7 @@ class FanOut(RuleBasedStateMachine):
                 if self.states[channel] != (state, reason):
                     self.states[channel] = (state, reason)
                     self.log.add(None, 0)
-        self.hub.publish(items)
+        self.sequencer.publish(items)
         if notice:
             self._notice()
         assert self.tape.head == self.log.head
@@ -547,7 +562,7 @@ class FanOut(RuleBasedStateMachine):
     def publish_one_by_one(self, topic: Topic, count: int, several: list[float | None]) -> None:
         self._make_room(several)
         for _ in range(count):
-            self.hub.publish([[self._event(topic, 0)]])
+            self.sequencer.publish([[self._event(topic, 0)]])
 
     def _event(self, topic: Topic, pad: int) -> Event:
         number = self._number()
@@ -558,7 +573,8 @@ class FanOut(RuleBasedStateMachine):
     def _notice(self) -> None:
         number = self._number()
         self.log.add(None, number)
-        assert self.hub.broadcast_test(str(number)) == len(self.open)
+        self.sequencer.broadcast_test(str(number))
+        assert self.hub.statistics().subscribers == len(self.open)
 
     @rule(seconds=st.sampled_from((0.001, 0.01, 0.05, 0.11, 0.95, 1.0, 2.5)), several=several_rooms)
     def wait(self, seconds: float, several: list[float | None]) -> None:
@@ -674,9 +690,11 @@ class FanOut(RuleBasedStateMachine):
     def nobody_is_forgotten(self) -> None:
         """Whoever has something to come is served by the passes or by a catch-up task, never by both or neither."""
         for client in self.open:
-            behind = client.subscriber.cursor is not None
+            behind = client.subscriber.state is Place.BEHIND
+            assert behind or client.subscriber.state is Place.CAUGHT_UP
+            assert behind == (client.subscriber.cursor is not None)
             assert behind or not client.stream.pending
-            assert client.catching_up or not behind
+            assert client.catching_up == behind
             assert behind == (client.subscriber.group is None)
 
     @invariant()
@@ -713,7 +731,8 @@ async def test_every_client_gets_what_the_contract_promises(
     monkeypatch.setattr(stream, "_TLS_RECORD_BYTES", 300)
     monkeypatch.setattr(cursor, "SCAN_AT_MOST", 4)
     monkeypatch.setattr(cursor, "CHUNK_ENTRIES", 3)
-    monkeypatch.setattr(hub, "_WRITE_BYTES", 1500)
+    monkeypatch.setattr(hub, "_CHUNK_BYTES", 1500)
+    monkeypatch.setattr(sequencer, "_HAND_OVER_BYTES", 1500)
     near, far = socket.socketpair()
     with far:
         async with trio.SocketStream(trio.socket.from_stdlib_socket(near)) as transport:

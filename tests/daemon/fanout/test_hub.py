@@ -7,10 +7,13 @@ import pytest
 import trio
 
 from connectors.base import Event, StateChange
-from daemon.fanout.hub import Hub, Item, Pace
+from daemon.fanout.subscriber import State
+from daemon.ingest.inbox import Item
+from daemon.publish.bus import Appended, Bus
+from daemon.publish.sequencer import Passes, Sequencer
 from daemon.tape.tape import STATUS
 from protocol.messages import Error, Format, Lagged, Pong, PriceUpdate, Status, Test
-from tests.daemon.fanout.sink import CATALOGUE, START_MS, Fan
+from tests.daemon.fanout.sink import START_MS, Fan
 
 A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
 
@@ -22,8 +25,8 @@ def fan() -> Fan:
 
 def test_an_event_becomes_the_contracts_message(fan: Fan) -> None:
     event = Event(*A, data=b'{"p": 1.10}', received_ms=5, price="42150.50", exchange_ms=4, cached=True)
-    fan.hub.publish([[event, event]])
-    [payload] = fan.hub.latest("a")
+    fan.sequencer.publish([[event, event]])
+    [payload] = fan.tape.payloads("a")
     assert payload == (
         b'{"type":"price_update","connector_id":"a","exchange":"binance","instrument":"X/U","price":42150.50,'
         b'"timestamp":"2025-12-08T16:30:45.123Z","seq":2,"prev_seq":1,"exchange_ms":4,"received_ms":5,"cached":true,'
@@ -33,8 +36,8 @@ def test_an_event_becomes_the_contracts_message(fan: Fan) -> None:
 
 
 def test_what_an_event_does_not_have_is_absent(fan: Fan) -> None:
-    fan.hub.publish([[Event("a", "", data=b"[]", received_ms=5)]])
-    [payload] = fan.hub.latest("a")
+    fan.sequencer.publish([[Event("a", "", data=b"[]", received_ms=5)]])
+    [payload] = fan.tape.payloads("a")
     assert not json.loads(payload).keys() & {"instrument", "price", "exchange_ms", "cached"}
 
 
@@ -50,9 +53,9 @@ def test_an_event_that_cannot_be_told_is_refused_and_the_others_go_out(fan: Fan,
     client = fan.connect()
     client.subscribe("a")
     good = Event(*A, data=b"{}", received_ms=5, price="1")
-    fan.hub.publish([[event, good]])
+    fan.sequencer.publish([[event, good]])
     assert client.seqs() == [1]
-    assert (fan.hub.statistics().refused, fan.hub.statistics().events) == (1, 1)
+    assert (fan.sequencer.refused, fan.sequencer.events) == (1, 1)
 
 
 def test_a_body_without_a_messagepack_form_ends_nobodys_service(fan: Fan) -> None:
@@ -60,7 +63,7 @@ def test_a_body_without_a_messagepack_form_ends_nobodys_service(fan: Fan) -> Non
     packs.subscribe("a")
     reads.subscribe("a")
     packs.messages()
-    fan.hub.publish([[Event(*A, data=b'{"n":1e999}', received_ms=5)]])
+    fan.sequencer.publish([[Event(*A, data=b'{"n":1e999}', received_ms=5)]])
     fan.publish(A)
     assert [type(message) for message in packs.messages()] == [Error, PriceUpdate]
     assert reads.seqs() == [1, 2]
@@ -75,7 +78,7 @@ def test_a_pass_is_one_write_for_each_client_that_is_concerned(fan: Fan) -> None
     assert sorted(fan.writes) == [one.sink.fd, other.sink.fd]
     assert one.seqs() == other.seqs() == [1, 2, 3]
     assert stranger.seqs() == []
-    assert fan.hub.statistics().deliveries == 6
+    assert fan.hub.counts.deliveries == 6
 
 
 def test_clients_with_the_same_topics_and_format_are_one_group(fan: Fan) -> None:
@@ -111,7 +114,7 @@ def test_a_full_socket_costs_its_client_nothing_but_time(fan: Fan, room: int) ->
     slow.catch_up()
     assert slow.seqs() == quick.seqs() == [1, 2, 3, 4]
     assert fan.hub.statistics().behind == 0
-    assert fan.hub.statistics().deliveries == 8
+    assert fan.hub.counts.deliveries == 8
     fan.publish(A)
     assert slow.seqs() == quick.seqs() == [6]
 
@@ -127,7 +130,7 @@ def test_a_client_that_the_tape_overtakes_is_told_how_much_it_missed() -> None:
     lagged, *others = client.messages()
     assert lagged == Lagged(timestamp="2025-12-08T16:30:45.123Z", missed=3, from_seq=1, to_seq=6)
     assert [message.seq for message in others if isinstance(message, PriceUpdate)] == [4, 5]
-    assert fan.hub.statistics().lagged == 1
+    assert fan.hub.counts.lagged == 1
 
 
 def test_a_tape_that_turned_over_without_loss_for_a_client_is_no_lag() -> None:
@@ -140,7 +143,7 @@ def test_a_tape_that_turned_over_without_loss_for_a_client_is_no_lag() -> None:
     fan.publish(B, B, B)
     client.catch_up()
     assert [type(message) for message in client.messages()] == [PriceUpdate]
-    assert fan.hub.statistics().lagged == 0
+    assert fan.hub.counts.lagged == 0
 
 
 def test_whoever_has_no_descriptor_is_served_by_its_own_task(fan: Fan) -> None:
@@ -164,7 +167,7 @@ def test_a_client_that_comes_with_something_pending_is_behind_from_the_start(fan
     client.sink.pending.append(b"\x81\x02{}")
     fan.hub.attach(client.subscriber)
     assert client.woken == 1
-    fan.hub.broadcast_test("hello")
+    fan.sequencer.broadcast_test("hello")
     assert fan.writes == []
     client.sink.pending.clear()
     client.catch_up()
@@ -174,7 +177,8 @@ def test_a_client_that_comes_with_something_pending_is_behind_from_the_start(fan
 def test_a_notice_goes_to_everybody_and_counts_them(fan: Fan) -> None:
     clients = [fan.connect(), fan.connect(Format.MSGPACK), fan.connect()]
     clients[0].subscribe("a")
-    assert fan.hub.broadcast_test("hello") == 3
+    fan.sequencer.broadcast_test("hello")
+    assert fan.hub.statistics().subscribers == 3
     for client in clients:
         assert client.messages()[-1] == Test(timestamp="2025-12-08T16:30:45.123Z", message="hello")
 
@@ -186,7 +190,7 @@ def test_a_state_reaches_the_channels_subscribers_once(fan: Fan) -> None:
     client.messages()
     stranger.messages()
     change = StateChange("a", "down", "refused", 1.23456)
-    fan.hub.publish([change, change, StateChange("gone", "live")])
+    fan.sequencer.publish([change, change, StateChange("gone", "live")])
     expected = Status(
         timestamp="2025-12-08T16:30:45.123Z",
         connector_id="a",
@@ -202,35 +206,48 @@ def test_a_state_reaches_the_channels_subscribers_once(fan: Fan) -> None:
 
 def test_the_snapshot_route_has_a_channel_or_one_instrument_of_it(fan: Fan) -> None:
     fan.publish(A, A2, B, A)
-    fan.hub.publish([StateChange("a", "live")])
-    assert [json.loads(each)["seq"] for each in fan.hub.latest("a")] == [2, 4]
-    assert [json.loads(each)["seq"] for each in fan.hub.latest("a", "Y/U")] == [2]
-    assert fan.hub.latest("gone") == []
+    fan.sequencer.publish([StateChange("a", "live")])
+    assert [json.loads(each)["seq"] for each in fan.tape.payloads("a")] == [2, 4]
+    assert [json.loads(each)["seq"] for each in fan.tape.payloads("a", "Y/U")] == [2]
+    assert fan.tape.payloads("gone") == []
 
 
-async def passes_of(fan: Fan, pace: Pace, *items: Item) -> int:
-    """How many passes a hub takes for what is ready when it begins."""
-    hub = Hub(fan.tape, fan.board, CATALOGUE, fan.hub.clock, pace)
+class CountingFollower:
+    """A follower of the bus that counts how often something was handed over."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def follow(self, appended: Appended) -> None:
+        assert appended.entries[0].seq > appended.before
+        self.times += 1
+
+
+async def passes_of(fan: Fan, passes: Passes, *items: Item) -> int:
+    """How many passes a sequencer takes for what is ready when it begins."""
+    bus, follower = Bus(), CountingFollower()
+    bus.add(follower)
+    sequencer = Sequencer(fan.tape, fan.board, fan.ledger, fan.clock, bus, passes)
     send, receive = trio.open_memory_channel[Item](len(items))
     for item in items:
         send.send_nowait(item)
     send.close()
-    await hub.run(receive)
-    return hub.statistics().passes
+    await sequencer.run(receive)
+    return follower.times
 
 
 async def test_what_is_ready_goes_into_one_pass_up_to_a_bound(fan: Fan, autojump_clock: trio.testing.MockClock) -> None:
     one = [Event(*A, data=b"{}", received_ms=START_MS)]
-    assert await passes_of(fan, Pace(256, 0.5, 0.005), one, StateChange("a", "live"), one * 3) == 1
-    assert await passes_of(fan, Pace(2, 0.5, 0.005), one, one, one, one, one) == 3
-    assert await passes_of(fan, Pace(2, 0.5, 0.005), one * 5, one) == 2, "one send of a connector is never split"
+    assert await passes_of(fan, Passes(batch_events=256), one, StateChange("a", "live"), one * 3) == 1
+    assert await passes_of(fan, Passes(batch_events=2), one, one, one, one, one) == 3
+    assert await passes_of(fan, Passes(batch_events=2), one * 5, one) == 2, "one send of a connector is never split"
     assert fan.tape.head == 1 + 1 + 3 + 5 + 6
 
 
 async def test_the_rest_after_a_pass_has_a_bound(fan: Fan, autojump_clock: trio.testing.MockClock) -> None:
     one = [Event(*A, data=b"{}", received_ms=START_MS)]
     began_s = trio.current_time()
-    assert await passes_of(fan, Pace(1, 1e9, 0.25), one, one) == 2
+    assert await passes_of(fan, Passes(batch_events=1, rest_ratio=1e9, rest_max_ms=250), one, one) == 2
     assert trio.current_time() - began_s == pytest.approx(0.25), "nobody waits for the rest after the last pass"
 
 
@@ -247,6 +264,6 @@ def test_an_answer_that_is_torn_between_two_stretches_of_a_catch_up_stays_whole(
     client.subscriber.say(Pong(timestamp="2025-12-08T16:30:45.123Z", id=7))
     assert client.sink.pending
     client.sink.room = math.inf
-    assert fan.hub.advance(client.subscriber)
+    assert client.subscriber.state is State.BEHIND
     client.catch_up()
     assert [type(message) for message in client.messages()] == [Pong, PriceUpdate, PriceUpdate]

@@ -26,7 +26,7 @@ def answer(client: Client) -> tuple[Subscribed, list[int]]:
 @pytest.mark.parametrize("format", [Format.JSON, Format.MSGPACK])
 def test_the_answer_comes_first_then_the_states_then_the_snapshot(fan: Fan, format: Format) -> None:
     fan.publish(A, B, A2, A)
-    fan.hub.publish([StateChange("b", "down", "refused")])
+    fan.sequencer.publish([StateChange("b", "down", "refused")])
     client = fan.connect(format)
     client.subscribe("b", "a")
     told, *others = client.messages()
@@ -70,7 +70,7 @@ def test_nothing_follows_the_answer_to_unsubscribe(fan: Fan) -> None:
     fan.publish(A, B, A)
     client.unsubscribe("a")
     fan.publish(A)
-    fan.hub.publish([StateChange("a", "live")])
+    fan.sequencer.publish([StateChange("a", "live")])
     client.catch_up()
     messages = client.messages()
     [at] = [at for at, each in enumerate(messages) if isinstance(each, Unsubscribed)]

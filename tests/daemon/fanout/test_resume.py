@@ -110,10 +110,10 @@ class Resume(RuleBasedStateMachine):
         for topic in topics:
             number = max((number for _, number in self.sent.values()), default=0) + 1
             if topic == NOTICE:
-                self.fan.hub.broadcast_test(str(number))
+                self.fan.sequencer.broadcast_test(str(number))
             else:
                 body = f'{{"n":{number}}}'.encode()
-                self.fan.hub.publish([[Event(*topic, data=body, received_ms=START_MS, price=f"{number}.5")]])
+                self.fan.sequencer.publish([[Event(*topic, data=body, received_ms=START_MS, price=f"{number}.5")]])
             assert self.tape.head not in self.sent, "a position twice"
             assert self.tape.head > max(self.sent, default=0), "a position twice"
             self.sent[self.tape.head] = (topic, number)
@@ -330,7 +330,7 @@ def test_whoever_could_not_resume_is_in_the_ledger() -> None:
     fan.publish(B, A, A2, A, A, A, B, A, B)
     for epoch, seq in (("k3v", 1), ("k3v", 1), ("other", 1), ("k3v", 9)):
         fan.connect().subscribe("a", "b", since=Position(epoch, seq))
-    [gap] = [gap for gap in fan.hub.ledger.gaps(START_MS) if gap.cause == "resync"]
+    [gap] = [gap for gap in fan.ledger.gaps(START_MS) if gap.cause == "resync"]
     assert (gap.count, gap.messages, gap.channel, gap.start_ms) == (3, 8, "", START_MS)
 
 

@@ -184,7 +184,7 @@ async def test_a_websocket_client_gets_what_its_token_covers(headers: tuple[str,
 
 async def test_a_token_for_everything_gets_everything() -> None:
     async with open_door() as door, door.websocket(query=f"?token={BOT}") as client:
-        assert (await client.message())["channels"] == list(door.daemon.hub.catalogue.names)
+        assert (await client.message())["channels"] == list(door.daemon.board.catalogue.names)
 
 
 async def test_a_snapshot_and_an_event_stream_are_given_as_far_as_the_token_goes() -> None:

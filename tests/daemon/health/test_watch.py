@@ -10,10 +10,10 @@ from trio.testing import MockClock
 
 from connectors.backoff import Backoff
 from connectors.base import Context, Event, StateChange, VenueUnavailable
-from daemon.fanout.hub import Item
 from daemon.health.crosscheck import Terms
 from daemon.health.freshness import FIRST_S, SHORTEST_S
 from daemon.health.watch import LOOK_S, Watch
+from daemon.ingest.inbox import Item
 from daemon.ingest.supervisor import Intensity, Link, supervise
 from protocol.channels import Catalogue, Channel
 from protocol.messages import Data, Status
@@ -67,8 +67,16 @@ class Watched:
         self, nursery: trio.Nursery, *channels: Channel, unreadable: Callable[[], Mapping[str, int]] | None = None
     ) -> None:
         self.fan = Fan(max_entries=100_000)
-        self.fan.hub.catalogue = Catalogue(channels)
-        self.watch = Watch(self.fan.hub, TERMS, unreadable)
+        self.fan.board.catalogue = Catalogue(channels)
+        self.watch = Watch(
+            board=self.fan.board,
+            tape=self.fan.tape,
+            ledger=self.fan.ledger,
+            clock=self.fan.clock,
+            publish=self.fan.sequencer.publish,
+            terms=TERMS,
+            unreadable=unreadable,
+        )
         self.client: Client = self.fan.connect()
         self.client.subscribe("a", "b")
         self.client.messages()
@@ -77,12 +85,12 @@ class Watched:
         self.began_s = trio.current_time()
         self._nursery = nursery
         self.inbox, self._outbox = trio.open_memory_channel[Item](100)
-        nursery.start_soon(self.fan.hub.run, self._outbox)
+        nursery.start_soon(self.fan.sequencer.run, self._outbox)
         nursery.start_soon(self.watch.run)
         nursery.start_soon(self._read)
 
     def start(self, connector: Scripted) -> None:
-        link = Link(self.inbox, self.fan.hub.clock)
+        link = Link(self.inbox, self.fan.clock)
         backoff = Backoff(1.0, 1.0, 60.0, 100, 100.0, random=lambda: 1.0)
         self._nursery.start_soon(supervise, connector, link, backoff, Intensity(restarts=1000, within_s=1.0))
 
@@ -126,7 +134,7 @@ async def test_a_feed_that_goes_mute_is_told_at_once_and_heals_at_once(autojump_
         assert again[0] == pytest.approx(260, abs=TOLD_S)
         assert stale[1].reason == "no message for 2.0 s, where the longest pause of a minute is usually 0.2 s"
         assert watched.states("a") == ["live"], "the other one is undisturbed"
-        [gap] = watched.fan.hub.ledger.gaps(START_MS)
+        [gap] = watched.fan.ledger.gaps(START_MS)
         assert (gap.cause, gap.channel, gap.end_ms) == ("stale", "b", START_MS)
 
 
@@ -159,7 +167,7 @@ async def test_a_mute_connection_that_is_made_anew_is_told_once_per_turn(autojum
         ]
         assert "s since the attempt to connect" in watched.reasons("b")[4]
         assert watched.reasons("b")[-1] == ""
-        [gap] = [gap for gap in watched.fan.hub.ledger.gaps(START_MS) if gap.channel == "b"]
+        [gap] = [gap for gap in watched.fan.ledger.gaps(START_MS) if gap.channel == "b"]
         assert (gap.cause, gap.count) == ("outage", 2)
 
 
@@ -242,7 +250,7 @@ async def test_a_difference_of_two_venues_is_told_to_the_clients_of_both_and_not
             assert (first, last) == ("", "")
             assert remark.startswith("X/U: binance (a) and okx (b) are ")
         assert watched.data["b"] == pytest.approx(480, abs=3)
-        assert watched.fan.hub.ledger.gaps(START_MS) == []
+        assert watched.fan.ledger.gaps(START_MS) == []
 
 
 async def test_a_remark_and_a_silence_do_not_wipe_each_other_out(autojump_clock: MockClock) -> None:
@@ -308,7 +316,7 @@ async def test_unreadable_frames_are_in_the_ledger(autojump_clock: MockClock) ->
         await trio.sleep(2)
         counts["okx"] = 9
         await trio.sleep(2)
-        [gap] = watched.fan.hub.ledger.gaps(START_MS)
+        [gap] = watched.fan.ledger.gaps(START_MS)
         assert (gap.cause, gap.count, gap.channel) == ("unreadable", 9, "")
 
 
@@ -317,10 +325,10 @@ def test_what_the_hub_refuses_and_who_lags_is_in_the_ledger() -> None:
     client = fan.connect()
     client.subscribe("a")
     client.sink.room = 0
-    fan.hub.publish([[event("a", "NaN"), event("gone")]])
+    fan.sequencer.publish([[event("a", "NaN"), event("gone")]])
     fan.publish(("a", "X/U"), ("a", "Y/U"), ("a", "X/U"), ("a", "Y/U"), ("a", "X/U"), ("b", "X/U"))
     client.catch_up()
-    found = {(gap.cause, gap.channel): (gap.count, gap.messages) for gap in fan.hub.ledger.gaps(START_MS)}
+    found = {(gap.cause, gap.channel): (gap.count, gap.messages) for gap in fan.ledger.gaps(START_MS)}
     assert found == {("refused", "a"): (1, 0), ("refused", "gone"): (1, 0), ("lagged", ""): (1, 3)}
 
 

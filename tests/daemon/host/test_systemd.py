@@ -242,7 +242,7 @@ async def test_the_status_is_published_when_it_changes_once_a_second_at_most(
 ) -> None:
     gateway = Gateway()
     async with trio.open_nursery() as nursery:
-        await nursery.start(publish_status, notifier, gateway.hub)
+        await nursery.start(publish_status, notifier, lambda: len(gateway.sessions), gateway.board.states)
         await trio.testing.wait_all_tasks_blocked()
         assert manager.received == ["STATUS=serving 0 clients; 0 channels live; connecting: bitcoinprice, ethprice"]
         await trio.sleep(10.1)
@@ -258,4 +258,4 @@ async def test_the_status_is_published_when_it_changes_once_a_second_at_most(
 
 async def test_where_nobody_hears_the_status_none_is_made(autojump_clock: trio.testing.MockClock) -> None:
     with trio.fail_after(60):
-        await publish_status(Notifier(), Gateway().hub)
+        await publish_status(Notifier(), lambda: 0, Gateway().board.states)

@@ -10,8 +10,8 @@ import trio.testing
 
 from connectors.backoff import Backoff
 from connectors.base import ConnectorError, Context, Event, StateChange, VenueRefused, VenueUnavailable
-from daemon.fanout.hub import Item
 from daemon.host.clock import WallClock
+from daemon.ingest.inbox import Item
 from daemon.ingest.supervisor import Intensity, Link, supervise
 
 CALM = Intensity(restarts=1000, within_s=1.0)

@@ -57,10 +57,22 @@ class Watched:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.fleet = Fleet(gateway.inbox, gateway.hub.clock)
-        self.watch = Watch(gateway.hub, crosscheck_terms(parse("", {}, "a test")))
+        self.fleet = Fleet(gateway.inbox, gateway.clock)
+        self.watch = Watch(
+            board=gateway.board,
+            tape=gateway.tape,
+            ledger=gateway.ledger,
+            clock=gateway.clock,
+            publish=gateway.sequencer.publish,
+            terms=crosscheck_terms(parse("", {}, "a test")),
+        )
         self.metrics = Metrics(
             version="test",
+            board=gateway.board,
+            ledger=gateway.ledger,
+            tape=gateway.tape,
+            clock=gateway.clock,
+            sequencer=gateway.sequencer,
             hub=gateway.hub,
             sessions=gateway.sessions,
             front_door=gateway.door,
@@ -112,9 +124,9 @@ async def test_events_and_deliveries_are_counted_where_they_happen() -> None:
             await client.subscribe("bitcoinprice")
         before = here.scrape()
         for number in range(10):
-            here.gateway.hub.publish([[fresh(number)]])
-        here.gateway.hub.publish([[price(1, channel="ethprice")]])  # nobody takes it
-        here.gateway.hub.publish([[Event("nobody", "", b"{}", 1)]])
+            here.gateway.sequencer.publish([[fresh(number)]])
+        here.gateway.sequencer.publish([[price(1, channel="ethprice")]])  # nobody takes it
+        here.gateway.sequencer.publish([[Event("nobody", "", b"{}", 1)]])
         frames = 0
         for _ in range(10):
             frames += len(await one.payload()) + 4  # RFC 6455: 2 bytes, and 2 for a length of more than 125
@@ -140,8 +152,8 @@ async def test_events_and_deliveries_are_counted_where_they_happen() -> None:
 async def test_the_delay_is_counted_from_the_arrival_of_the_venues_bytes() -> None:
     async with watched() as here, await here.gateway.client() as client:
         await client.subscribe("bitcoinprice")
-        here.gateway.hub.publish([[fresh(1), fresh(2, age_s=1.2), fresh(3, age_s=3600, cached=True)]])
-        here.gateway.hub.publish([[fresh(4, age_s=-3600)]])  # the clock was set back
+        here.gateway.sequencer.publish([[fresh(1), fresh(2, age_s=1.2), fresh(3, age_s=3600, cached=True)]])
+        here.gateway.sequencer.publish([[fresh(4, age_s=-3600)]])  # the clock was set back
         scrape = here.scrape()
         assert scrape.value("tickerd_delivery_delay_seconds_count") == 3
         assert scrape.value("tickerd_delivery_delay_seconds_bucket", le="1.0") == 2
@@ -174,12 +186,12 @@ async def test_a_client_that_is_behind_and_one_that_lags_are_counted() -> None:
         await client.subscribe("bitcoinprice")
         before = here.scrape()
         refusing = True
-        here.gateway.hub.publish([[price()]])
+        here.gateway.sequencer.publish([[price()]])
         scrape = here.scrape()
         assert scrape.value("tickerd_clients_behind") == 1
         assert scrape.value("tickerd_deliveries_total") == before.value("tickerd_deliveries_total")
         assert scrape.value("tickerd_delivered_bytes_total") == before.value("tickerd_delivered_bytes_total")
-        here.gateway.hub.publish([[price(number) for number in range(here.gateway.tape.max_entries + 1)]])
+        here.gateway.sequencer.publish([[price(number) for number in range(here.gateway.tape.max_entries + 1)]])
         refusing = False
         await client.until("lagged")
         await here.until(0, "tickerd_clients_behind")
@@ -194,7 +206,7 @@ async def test_what_is_sent_at_intervals_is_delivered_too() -> None:
         await client.until("status")
         before = here.scrape().value("tickerd_deliveries_total")
         for number in (1, 2):  # the first is served alone, the second with its group
-            here.gateway.hub.publish([[price(number)]])
+            here.gateway.sequencer.publish([[price(number)]])
             await client.until("price_update")
             await here.until(before + number, "tickerd_deliveries_total")
 
@@ -268,10 +280,10 @@ async def test_refusals_are_counted_by_code() -> None:
 
 async def test_staleness_shows() -> None:
     async with watched() as here:
-        hub = here.gateway.hub
-        hub.board.expect("bitcoinprice", 30.0)
-        hub.publish([StateChange("bitcoinprice", "live"), [fresh(age_s=61)]])
-        hub.publish([Verdict("bitcoinprice", "freshness", "stale", "no data for 61 s")])
+        publish = here.gateway.sequencer.publish
+        here.gateway.board.expect("bitcoinprice", 30.0)
+        publish([StateChange("bitcoinprice", "live"), [fresh(age_s=61)]])
+        publish([Verdict("bitcoinprice", "freshness", "stale", "no data for 61 s")])
         scrape = here.scrape()
         states = {
             labels["state"]: scrape.value("tickerd_channel_state", **labels)
@@ -350,7 +362,7 @@ async def test_connectors_that_begin_anew_are_counted_by_cause() -> None:
 
 async def test_a_supervisor_need_not_count() -> None:
     async with watched() as here, trio.open_nursery() as nursery:
-        link = Link(here.gateway.inbox, here.gateway.hub.clock)
+        link = Link(here.gateway.inbox, here.gateway.clock)
         connector = _Failing(VenueClosed("went"))
         nursery.start_soon(supervise, connector, link, Backoff(0.001, 0.001, 1.0, 9, 1.0), Intensity(60, 300.0))
         with trio.fail_after(SOON_S):

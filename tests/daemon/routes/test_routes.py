@@ -58,14 +58,8 @@ class Daemon:
     tests: list[str] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
 
-    def broadcast_test(self, message: str) -> int:
-        self.tests.append(message)
-        return 3
-
-    def latest(self, channel: str, instrument: str | None = None) -> list[bytes]:
-        return [
-            message for (name, of), message in self.messages.items() if name == channel and instrument in (None, of)
-        ]
+    def payloads(self, channel: str, instrument: str = "*") -> list[bytes]:
+        return [message for (name, of), message in self.messages.items() if name == channel and instrument in ("*", of)]
 
     def states(self) -> Mapping[str, ChannelState]:
         return self.channel_states
@@ -75,7 +69,8 @@ class Daemon:
             server=ServerInfo("tickerd", "1.2.3"),
             catalogue=lambda: CATALOGUE,
             tape=self,
-            hub=self,
+            clients=lambda: 3,
+            broadcast=self.tests.append,
             board=self,
             ledger=self.ledger,
             accepting=lambda: self.accepting,

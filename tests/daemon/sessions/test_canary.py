@@ -12,9 +12,9 @@ import trio
 import trio.testing
 
 from daemon.config.settings import Server
-from daemon.fanout.counts import Turn
 from daemon.front.listening import tls_context
 from daemon.host.systemd import Notifier
+from daemon.ingest.inbox import Turn
 from daemon.sessions.canary import Canary
 from daemon.tape.tape import CANARY
 from tests.daemon.serving import SOON_S, Gateway, certificate, open_gateway
@@ -58,7 +58,7 @@ async def until_fed(manager: socket.socket) -> None:
 def knocking_at(gateway: Gateway, *listening: socket.socket) -> Canary:
     """A canary for this hub and door, that knocks at these sockets instead of the door's own."""
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in listening]
-    return Canary(gateway.hub, gateway.inbox, gateway.door, listeners)
+    return Canary(gateway.sequencer, gateway.hub, gateway.inbox, gateway.door, listeners)
 
 
 async def block(gateway: Gateway) -> trio.Event:
@@ -69,7 +69,7 @@ async def block(gateway: Gateway) -> trio.Event:
         waiting.set()
         await release.wait()
 
-    gateway.hub.room = room
+    gateway.sequencer.room = room
     await gateway.inbox.send([])
     await waiting.wait()
     return release
@@ -84,9 +84,9 @@ async def watched(
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     gateway.port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
-        await nursery.start(gateway.hub.run, gateway.outbox)
+        await nursery.start(gateway.sequencer.run, gateway.outbox)
         await nursery.start(gateway.door.run, listeners)
-        yield gateway, Canary(gateway.hub, gateway.inbox, gateway.door, [*listeners, *beside])
+        yield gateway, Canary(gateway.sequencer, gateway.hub, gateway.inbox, gateway.door, [*listeners, *beside])
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
@@ -98,10 +98,10 @@ async def test_all_is_well_where_messages_and_connections_get_through() -> None:
         newest = gateway.tape.newest(CANARY)
         assert newest is not None
         assert (newest.ordinal, newest.seq, newest.data) == (2, 2, False)
-        gateway.hub.broadcast_test("hello")
+        gateway.sequencer.broadcast_test("hello")
         assert (await client.message())["type"] == "test"
         statistics = gateway.hub.statistics()
-        assert (statistics.events, statistics.subscribers, statistics.groups) == (0, 1, 1)
+        assert (gateway.sequencer.events, statistics.subscribers, statistics.groups) == (0, 1, 1)
         assert gateway.door.statistics().clients_open == 1
 
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from daemon.fanout import joining
+from daemon.fanout.joining import Joining
 from daemon.sessions.client import ConnectedClient
 from daemon.sessions.sessions import SessionLimits
 from protocol.messages import Pong
@@ -119,7 +119,7 @@ async def test_a_client_that_goes_on_sending_still_learns_why(frame: bytes) -> N
 
 
 async def test_a_client_that_ignores_that_it_was_refused_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.sessions.sessions._LINGER_S", 0.1)
+    monkeypatch.setattr("daemon.sessions.websocket._LINGER_S", 0.1)
     async with open_gateway() as gateway, await gateway.client() as client:
         await client.send(b"\xff")
         assert (await client.closed()).code == 1007
@@ -134,7 +134,7 @@ async def test_no_message_follows_the_close_frame() -> None:
         await client.send(b"x", BINARY)
         assert (await client.closed()).code == 1003
         gateway.publish(price(1))
-        gateway.hub.broadcast_test("hello")
+        gateway.sequencer.broadcast_test("hello")
         await client.send(struct.pack("!H", 1003), CLOSE)
         with pytest.raises(Closed, match="behind 0 bytes"):
             await client.payload()
@@ -213,7 +213,7 @@ async def test_a_bug_in_one_session_is_logged_once_and_is_nobody_elses(
     async with open_gateway() as gateway, await gateway.client() as one, await gateway.client() as other:
         await other.subscribe("bitcoinprice")
         with monkeypatch.context() as patch:
-            patch.setattr(joining, "join", lambda *_: 1 / 0)
+            patch.setattr(Joining, "join", lambda *_: 1 / 0)
             await one.send(SUBSCRIBE)
             await one.ended()
         gateway.publish(price(1))
@@ -478,7 +478,7 @@ async def test_a_handshake_that_is_never_answered_ends_by_its_deadline(monkeypat
 
     async with open_gateway(limits=limits(handshake_s=0.1)) as gateway:
         with monkeypatch.context() as patch:
-            patch.setattr("daemon.sessions.sessions.wrap_server_stream", never)
+            patch.setattr("daemon.sessions.websocket.wrap_server_stream", never)
             stream = await gateway.dial()
             with pytest.raises(AssertionError, match="no answer to the handshake"):
                 await gateway.upgrade(stream)
@@ -500,7 +500,7 @@ async def test_messages_while_a_session_is_just_ending_harm_nobody(monkeypatch: 
         async def leave_after_messages(client: ConnectedClient) -> None:
             nonlocal broken
             broken = True
-            gateway.hub.broadcast_test("one of a pass")
+            gateway.sequencer.broadcast_test("one of a pass")
             client.subscriber.stream.fd = -1
             client.subscriber.say(Pong(timestamp="", id=1))
             broken = False

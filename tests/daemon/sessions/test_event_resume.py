@@ -14,7 +14,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from trio.testing import MockClock
 
 from connectors.base import State, StateChange
-from daemon.fanout import joining
 from daemon.front.event_request import judge
 from daemon.front.http import Request
 from daemon.tape import cursor
@@ -41,7 +40,7 @@ def open_stream(fan: Fan, last_id: str, query: str = "channels=*", *, tls: bool 
         if isinstance(effect, Reply):
             client.subscriber.say(effect.message)
         elif isinstance(effect, Join):
-            joining.join(fan.hub, client.subscriber, asked.state, effect, TIMESTAMP)
+            fan.joining.join(client.subscriber, asked.state, effect)
     return client
 
 
@@ -142,9 +141,9 @@ class Breaking(RuleBasedStateMachine):
     @rule(channel=st.sampled_from(("a", "b")), state=st.sampled_from(("live", "stale", "down")), notice=st.booleans())
     def say(self, channel: str, state: State, notice: bool) -> None:
         """What stands on the tape and is no data."""
-        self.fan.hub.publish([StateChange(channel, state)])
+        self.fan.sequencer.publish([StateChange(channel, state)])
         if notice:
-            self.fan.hub.broadcast_test("hello")
+            self.fan.sequencer.broadcast_test("hello")
 
     @rule(seconds=st.sampled_from((0.02, 0.11, 0.3)))
     def wait(self, seconds: float) -> None:
@@ -167,7 +166,7 @@ class Breaking(RuleBasedStateMachine):
         client.sink.room = room
         for _ in range(steps):
             if client.sink.fd < 0 or room:
-                client.sink.flush()
+                client.sink.flush_now()
             if not client.sink.pending:
                 self.fan.hub.advance(client.subscriber)
 
@@ -299,7 +298,7 @@ async def test_a_status_is_no_position_for_a_client_that_takes_data_at_an_interv
     fan.publish(A)
     client = open_stream(fan, "", "channels=a&interval_ms=1000")
     fan.publish(A)
-    fan.hub.publish([StateChange("a", "stale", "silence")])
+    fan.sequencer.publish([StateChange("a", "stale", "silence")])
     client.sink.post(client.subscriber.keep_alive(fan.tape))
     source = _received(client)
     assert source.messages[-1]["state"] == "stale"

@@ -148,7 +148,8 @@ async def test_prices_come_at_once_and_each_message_is_as_on_the_websocket() -> 
             )
             for _ in range(3):
                 assert await stream.message() == await websocket.message()
-            assert gateway.hub.broadcast_test("hello") == 2
+            gateway.sequencer.broadcast_test("hello")
+            assert gateway.hub.statistics().subscribers == 2
             assert (await stream.message())["message"] == "hello"
 
 
@@ -171,7 +172,7 @@ async def test_ids_are_positions_and_only_data_has_them() -> None:
         gateway.publish(price(1), price(2, channel="ethprice"))
         async with opened(gateway) as stream:
             gateway.publish(StateChange("bitcoinprice", "live"), price(3))
-            gateway.hub.broadcast_test("hello")
+            gateway.sequencer.broadcast_test("hello")
             await stream.until("test")
             ids = dict(zip([each["type"] for each in stream.source.messages], stream.source.ids, strict=True))
             assert ids == {
@@ -495,7 +496,7 @@ async def test_a_bug_in_one_stream_harms_nobody_else(
     async with open_gateway() as gateway, opened(gateway) as good:
         await good.until("status")
         with monkeypatch.context() as broken:
-            broken.setattr("daemon.fanout.joining.join", lambda *_: 1 / 0)
+            broken.setattr("daemon.fanout.joining.Joining.join", lambda *_: 1 / 0)
             async with opened(gateway) as stream:
                 await stream.ended()
         assert "ZeroDivisionError" in caplog.text

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from daemon.fanout import joining
+from daemon.fanout.joining import Joining
 from daemon.sessions.sessions import SessionLimits
 from daemon.sessions.stream import ClientStream
 from protocol.session import Limits
@@ -193,7 +193,7 @@ async def test_subscribes_that_ask_for_everything_cannot_be_piled_up() -> None:
 async def test_a_bug_of_ours_is_told_by_1011(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     async with open_gateway() as gateway, await gateway.client() as one:
         with monkeypatch.context() as patch:
-            patch.setattr(joining, "join", lambda *_: 1 / 0)
+            patch.setattr(Joining, "join", lambda *_: 1 / 0)
             await one.send(SUBSCRIBE)
             closed = await one.closed()
     assert (closed.code, closed.reason) == (1011, "the daemon failed; its log says why")

@@ -14,8 +14,8 @@ import trio.testing
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from daemon.sessions.loan import Loan
 from daemon.sessions.stream import ClientStream
+from daemon.sessions.websocket import UnclosedStream
 from protocol.frames import close_frame, text_frame
 from tests.daemon.serving import CLOSE, SOON_S, TEXT, Closed, HandMade, certificate
 
@@ -89,14 +89,14 @@ async def test_it_is_a_stream_as_trio_understands_it() -> None:
 
 async def test_a_loan_is_a_stream_too_that_closes_nothing() -> None:
     async with connected() as (stream, near):
-        loan = Loan(stream)
+        unclosed = UnclosedStream(stream)
         await near.send_all(b"ping")
-        assert await loan.receive_some() == b"ping"
-        await loan.wait_send_all_might_not_block()
-        await loan.send_all(b"pong")
+        assert await unclosed.receive_some() == b"ping"
+        await unclosed.wait_send_all_might_not_block()
+        await unclosed.send_all(b"pong")
         assert await exactly(near, 4) == b"pong"
-        await loan.aclose()
-        for used in (loan.receive_some, loan.wait_send_all_might_not_block, lambda: loan.send_all(b"x")):
+        await unclosed.aclose()
+        for used in (unclosed.receive_some, unclosed.wait_send_all_might_not_block, lambda: unclosed.send_all(b"x")):
             with pytest.raises(trio.ClosedResourceError), trio.testing.assert_checkpoints():
                 await used()
         await stream.send_all(b"still open")
@@ -413,7 +413,7 @@ async def test_nothing_follows_a_close_frame() -> None:
             stream.post(text_frame(b"before it"))
 
         stream.on_closing = closing
-        await Loan(stream).send_all(close_frame(1001, "bye"))
+        await UnclosedStream(stream).send_all(close_frame(1001, "bye"))
         stream.post(text_frame(b"behind it"))
         await stream.send_all(text_frame(b"behind it"))
         stream.last_words(close_frame(4001, "again"))

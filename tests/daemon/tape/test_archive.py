@@ -198,10 +198,10 @@ def test_positions_are_reserved_anew_when_half_of_them_are_used(tmp_path: Path) 
 async def test_the_hub_waits_for_positions_before_a_pass_and_not_in_it(tmp_path: Path, mock_clock: MockClock) -> None:
     archive = opened(tmp_path / "tape", block=40)
     fan = Fan(tape=archive.tape)
-    fan.hub.room = archive.room
+    fan.sequencer.room = archive.room
     inbox, outbox = trio.open_memory_channel[list[Event]](100)
     async with trio.open_nursery() as nursery:
-        await nursery.start(fan.hub.run, outbox)
+        await nursery.start(fan.sequencer.run, outbox)
         for _ in range(40):
             await inbox.send([Event(*A, data=b"1", received_ms=START_MS)])
             await wait_all_tasks_blocked()

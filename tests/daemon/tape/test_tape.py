@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.tape.tape import NOTICE, STATUS, Entry, OutOfPositions, Tape, Topic, Trail, selects
+from daemon.tape.tape import NOTICE, STATUS, Entry, OutOfPositions, Positions, Tape, Topic, selects
 from protocol.frames import text_frame
 from protocol.messages import DataMessage, Error, Format, PriceUpdate, decode_message, encode
 from protocol.session import ALL
@@ -117,15 +117,17 @@ def test_what_a_topic_had_at_a_position_is_known_though_it_has_left_the_ring(
             whole = all(seq >= tape.tail for seq in of_topic if seq > after)
             assert tape.whole(topic, after) == whole
             if not whole:
-                assert tape.ordinal_at(topic, after) == sum(seq <= after for seq in of_topic)
+                assert tape.count_at(topic, after) == sum(seq <= after for seq in of_topic)
 
 
-def test_what_a_topic_had_is_not_known_further_back_than_its_trail() -> None:
-    trail = Trail(10, 7)
-    trail.add(20, 8)
-    assert (trail.ordinal_at(9), trail.ordinal_at(10), trail.ordinal_at(20)) == (None, 7, 8)
-    trail.add(50, 12)  # 9 to 11 are not known
-    assert (trail.ordinal_at(20), trail.ordinal_at(49), trail.ordinal_at(50)) == (None, None, 12)
+def test_what_a_topic_had_is_not_known_further_back_than_its_known_positions() -> None:
+    known = Positions()
+    known.add(10, 7)
+    known.add(20, 8)
+    assert (known.count_at(9), known.count_at(10), known.count_at(20)) == (None, 7, 8)
+    known.add(50, 12)  # 9 to 11 are not known
+    assert (known.count_at(20), known.count_at(49), known.count_at(50)) == (None, None, 12)
+    assert known.before_next(20) == 11, "the next one that is known is the twelfth"
 
 
 def test_a_position_that_is_not_reserved_is_refused() -> None:

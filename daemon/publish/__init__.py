@@ -1,0 +1,1 @@
+"""From events to entries on the tape, and to whoever follows the tape."""

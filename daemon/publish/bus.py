@@ -1,0 +1,54 @@
+"""The bus: hands what the sequencer appended to the tape to everybody who follows the tape.
+
+In one process this is a synchronous call. Nothing can happen between the moment at which an entry stands on the tape
+and the moment at which the fan-out has it, and that is what makes joining, resuming and catching up exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from daemon.tape.tape import Entry
+
+
+class Appended:
+    """What the sequencer appended to the tape in one go: a whole pass, or a part of a long one.
+
+    Attributes:
+        before: the tape's head before the first of the entries.
+        entries: in order; there is at least one.
+        received_ms: for each entry, when the venue's bytes arrived here, ms since 1970; 0 where nothing arrived: the
+            repeat of a body, a status, a notice.
+    """
+
+    __slots__ = ("before", "entries", "received_ms")
+
+    def __init__(self, before: int, entries: Sequence[Entry], received_ms: Sequence[int]) -> None:
+        self.before = before
+        self.entries = entries
+        self.received_ms = received_ms
+
+
+class Follower(Protocol):
+    """Somebody who is handed every entry of the tape once, in order."""
+
+    def follow(self, appended: Appended) -> None:
+        """Take these entries. Sync; must not append to the tape, and must not raise."""
+        ...
+
+
+class Bus:
+    """The followers of one tape."""
+
+    def __init__(self) -> None:
+        self._followers: list[Follower] = []
+
+    def add(self, follower: Follower) -> None:
+        """Hand everything that is appended from now on to this follower, too."""
+        self._followers.append(follower)
+
+    def hand_over(self, appended: Appended) -> None:
+        """Hand the entries to each follower. No checkpoint."""
+        for follower in self._followers:
+            follower.follow(appended)

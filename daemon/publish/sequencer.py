@@ -1,0 +1,237 @@
+"""The sequencer: gives every event its place in the one order of all messages.
+
+One *pass* takes what the connectors have sent, gives each event the next `seq`, encodes it once, appends it to the tape
+and hands the new entries to the bus. The sequencer knows no clients. A pass has no checkpoint: nothing can change in
+the middle of it.
+
+Between two passes it *rests* in proportion to what the last one cost, the fan-out included. The first message after a
+pause leaves at once. Under load the batches grow by themselves, so the cost per delivery falls as the load rises, and
+whoever else needs the event loop (new clients, commands, health checks) gets a share of it that no load takes away.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Final
+
+import msgspec
+import trio
+from msgspec import UNSET, Meta, Raw
+
+from connectors.base import Event, StateChange
+from connectors.metric import Histogram
+from daemon.health.board import Board, Verdict, status
+from daemon.host.clock import WallClock
+from daemon.ingest.inbox import Item, Turn
+from daemon.publish.bus import Appended, Bus
+from daemon.tape.gaps import Ledger
+from daemon.tape.tape import NOTICE, STATUS, Entry, Tape, Topic
+from protocol.channels import WHOLE_MARKET, Catalogue, Channel
+from protocol.messages import DATA_TYPES, Test, encode, number
+
+_HAND_OVER_BYTES: Final = 64 * 1024
+"""A long pass is handed over in parts of this size: about what a socket takes at once, so that a burst leaves nobody
+behind who keeps up."""
+
+_BATCH_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""Bounds for how many events a pass takes."""
+
+_PASS_BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Bounds for how long a pass is at work, in seconds."""
+
+_REFUSED: Final = "messages of an unknown channel, or with a price that is no number"
+
+_REMOVED: Final = "taken out of the configuration"
+
+
+class Passes(msgspec.Struct, frozen=True):
+    """`[hub]`: how passes are sized and spaced.
+
+    Attributes:
+        batch_events: events taken into one pass at most (one send of a connector is never split).
+        rest_ratio: the rest after a pass, as a part of what the pass took.
+        rest_max_ms: the longest rest.
+        inbox_batches: sends of connectors that may wait for the sequencer; beyond this the connectors wait.
+    """
+
+    batch_events: Annotated[int, Meta(ge=1, le=65_536)] = 512
+    rest_ratio: Annotated[float, Meta(ge=0, le=10)] = 0.5
+    rest_max_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0
+    inbox_batches: Annotated[int, Meta(ge=1, le=65_536)] = 64
+
+
+class Sequencer:
+    """Appends to the tape; nobody else does. Owned by one task (`run`).
+
+    Attributes:
+        passes: how passes are spaced; a reload sets it.
+        events: events that went onto the tape.
+        refused: events of an unknown channel, or with a price that is no number.
+        batches: how many events, or changes of state, a pass took.
+        passes_s: how long a pass was at work.
+    """
+
+    def __init__(self, tape: Tape, board: Board, ledger: Ledger, clock: WallClock, bus: Bus, passes: Passes) -> None:
+        self.passes = passes
+        self.room: Callable[[], Awaitable[None]] | None = None
+        """Waits until the tape has positions for another pass; None where it always has."""
+        self.events = self.refused = 0
+        self.batches = Histogram(_BATCH_BOUNDS)
+        self.passes_s = Histogram(_PASS_BOUNDS_S)
+        self._tape = tape
+        self._board = board
+        self._ledger = ledger
+        self._clock = clock
+        self._bus = bus
+        self._before = 0
+        self._entries: list[Entry] = []
+        self._received_ms: list[int] = []
+        self._bytes = 0
+
+    async def run(
+        self, inbox: trio.MemoryReceiveChannel[Item], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Publish what the connectors send, until the memory channel ends or this is cancelled.
+
+        If cancelled, what it has taken out of the memory channel is on the tape and written.
+        """
+        task_status.started()
+        rested_s = -math.inf
+        async for item in inbox:
+            try:
+                if trio.current_time() < rested_s:
+                    await trio.sleep_until(rested_s)
+            except trio.Cancelled:
+                self.publish([item])
+                raise
+            batch = [item]
+            events = len(item) if isinstance(item, Sequence) else 1
+            while events < self.passes.batch_events:
+                try:
+                    item = inbox.receive_nowait()
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    break
+                batch.append(item)
+                events += len(item) if isinstance(item, Sequence) else 1
+            began_s = time.perf_counter()
+            self.publish(batch)
+            took_s = time.perf_counter() - began_s
+            self.batches.add(events)
+            self.passes_s.add(took_s)
+            rested_s = trio.current_time() + min(took_s * self.passes.rest_ratio, self.passes.rest_max_ms / 1000)
+            if self.room is not None:
+                await self.room()
+
+    def publish(self, batch: Sequence[Item | Verdict]) -> None:
+        """One pass: everything of the batch goes onto the tape, and from there to whoever follows it."""
+        now_ms = self._clock.now_ms()
+        timestamp = self._clock.iso(now_ms)
+        for item in batch:
+            if isinstance(item, StateChange | Verdict):
+                if (state := self._board.apply(item, now_ms)) is not None:
+                    self._ledger.channel(item.channel, self._board.state(item.channel), now_ms)
+                    payload = encode(status(item.channel, state, self._clock, timestamp))
+                    self._append((item.channel, STATUS), payload, 0)
+            elif isinstance(item, Turn):
+                self._hand_over()
+                item.act()
+            else:
+                for event in item:
+                    self._take(event, timestamp)
+                    if self._bytes >= _HAND_OVER_BYTES:
+                        self._hand_over()
+        self._hand_over()
+
+    def tell(self, topic: Topic, payload: bytes) -> None:
+        """Put a message that is no data on the tape, and hand it over at once."""
+        self._append(topic, payload, 0)
+        self._hand_over()
+
+    def broadcast_test(self, message: str) -> None:
+        """Send a `test` message to every client."""
+        self.tell(NOTICE, encode(Test(timestamp=self._clock.timestamp(), message=message)))
+
+    def adopt(self, catalogue: Catalogue) -> None:
+        """Exchange the catalogue, the board's channels, and what the tape shows of them. Sync.
+
+        A channel that is taken away is reported `down` once, and is silent from then on. To be called when the
+        connectors of all channels that change have ended and everything of theirs is published.
+        """
+        now_ms = self._clock.now_ms()
+        before = self._board.catalogue
+        removed = [channel.name for channel in before if channel.name not in catalogue]
+        self.publish([StateChange(name, "down", _REMOVED) for name in removed])
+        for name in removed:
+            self._ledger.close(name, now_ms)
+        changed = {channel.name for channel in catalogue if before.get(channel.name) != channel}
+        self._board.adopt(catalogue, changed, now_ms)
+        self._tape.forget(known_topics(catalogue))
+
+    def _take(self, event: Event, timestamp: str) -> None:
+        """An event becomes a message with its place on the tape.
+
+        One of an unknown channel, or with a price that is no number, is refused and counted: one connector's fault must
+        not end the fan-out of all.
+        """
+        topic, channel = (event.channel, event.instrument), self._board.catalogue.get(event.channel)
+        try:
+            place = self._tape.head + 1, self._tape.last_seq(topic)
+            payload = b"" if channel is None else message(event, channel, timestamp, *place)
+        except ValueError:
+            payload = b""
+        if not payload:
+            self.refused += 1
+            self._ledger.note("refused", event.channel, self._clock.now_ms(), reason=_REFUSED)
+            return
+        self.events += 1
+        self._board.saw(event)
+        self._append(topic, payload, 0 if event.cached else event.received_ms)
+
+    def _append(self, topic: Topic, payload: bytes, received_ms: int) -> None:
+        if not self._entries:
+            self._before = self._tape.head
+        self._entries.append(self._tape.append(topic, payload))
+        self._received_ms.append(received_ms)
+        self._bytes += len(payload)
+
+    def _hand_over(self) -> None:
+        """Everything that was appended since the last time goes to the bus."""
+        if self._entries:
+            appended = Appended(self._before, self._entries, self._received_ms)
+            self._entries, self._received_ms, self._bytes = [], [], 0
+            self._bus.hand_over(appended)
+
+
+def message(event: Event, channel: Channel, timestamp: str, seq: int, prev_seq: int) -> bytes:
+    """An event as the message that clients get, in JSON. `seq` is its place, `prev_seq` that of its topic's last one.
+
+    Raises:
+        ValueError: its price is no number.
+    """
+    return encode(
+        DATA_TYPES[channel.type](
+            connector_id=event.channel,
+            exchange=channel.exchange,
+            instrument=event.instrument or UNSET,
+            price=number(event.price) if event.price else UNSET,
+            timestamp=timestamp,
+            seq=seq,
+            prev_seq=prev_seq,
+            exchange_ms=UNSET if event.exchange_ms is None else event.exchange_ms,
+            received_ms=event.received_ms,
+            cached=event.cached,
+            data=Raw(event.data),
+        )
+    )
+
+
+def known_topics(catalogue: Catalogue) -> Callable[[Topic], bool]:
+    """Whether there is such a topic under this catalogue."""
+
+    def known(topic: Topic) -> bool:
+        channel = catalogue.get(topic[0])
+        return topic == NOTICE or (channel is not None and topic[1] in (*channel.instruments, WHOLE_MARKET, STATUS))
+
+    return known
