@@ -48,7 +48,7 @@ CONCRETE = re.compile(rf"connectors\.(venues|simulator\.simulator|{'|'.join(KIND
 COMPOSERS = ("daemon/app.py", "daemon/demo.py", "daemon/commands/demo.py", "daemon/__main__.py")
 """The only files of the daemon that know them."""
 
-MOST_LINES = 380
+MOST_LINES = 400
 """A file that is longer has two jobs."""
 
 TOP_LEVEL = {
@@ -280,7 +280,7 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
         (
             "daemon/hub.py",
             "from trio_websocket import ConnectionClosed",
-            "daemon/hub.py:1: only daemon/sess*.py, daemon/client*.py, daemon/*rehears*.py, "
+            "daemon/hub.py:1: only daemon/sessions/*.py, daemon/client*.py, daemon/*rehears*.py, "
             "connectors/push/feed.py, connectors/simulator/*.py import trio_websocket",
         ),
         (
@@ -344,7 +344,7 @@ def test_the_branch_beside_type_checking_counts_as_run() -> None:
 
 def test_a_file_at_the_limit_passes_and_one_line_more_does_not() -> None:
     sources = {"daemon/fits.py": "\n" * MOST_LINES, "daemon/long.py": "\n" * (MOST_LINES + 1)}
-    assert too_long(sources) == ["daemon/long.py:381: over 380 lines"]
+    assert too_long(sources) == ["daemon/long.py:401: over 400 lines"]
 
 
 def test_a_stranger_at_the_top_level_is_named() -> None:
