@@ -160,7 +160,6 @@ class Daemon:
             self.tape, self.ledger = archive.tape, archive.ledger
         bus = Bus()
         self.sequencer = Sequencer(self.tape, self.board, self.ledger, self.clock, bus, config.hub)
-        self.sequencer.room = None if archive is None else archive.room
         self.hub = Hub(self.tape, self.ledger, self.clock)
         bus.add(self.hub)
         self.watch = Watch(

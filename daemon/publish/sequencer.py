@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -75,8 +75,6 @@ class Sequencer:
 
     def __init__(self, tape: Tape, board: Board, ledger: Ledger, clock: WallClock, bus: Bus, passes: Passes) -> None:
         self.passes = passes
-        self.room: Callable[[], Awaitable[None]] | None = None
-        """Waits until the tape has positions for another pass; None where it always has."""
         self.events = self.refused = 0
         self.batches = Histogram(_BATCH_BOUNDS)
         self.passes_s = Histogram(_PASS_BOUNDS_S)
@@ -121,8 +119,6 @@ class Sequencer:
             self.batches.add(events)
             self.passes_s.add(took_s)
             rested_s = trio.current_time() + min(took_s * self.passes.rest_ratio, self.passes.rest_max_ms / 1000)
-            if self.room is not None:
-                await self.room()
 
     def publish(self, batch: Sequence[Item | Verdict]) -> None:
         """One pass: everything of the batch goes onto the tape, and from there to whoever follows it."""

@@ -113,7 +113,7 @@ class Tape:
         gone: nothing after this position has left the ring.
         broken_at: the position of the newest break, 0 where there is none. No message has it, and no topic's chain
             of `prev_seq` goes across: whoever had not come further does not know what it missed.
-        limit: positions beyond this one are refused; the archive moves it (`Archive.room`).
+        limit: positions beyond this one are refused; the archive moves it.
         size_bytes: frames held (the JSON ones; another format costs the same again while somebody uses it).
     """
 

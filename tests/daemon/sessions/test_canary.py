@@ -61,30 +61,38 @@ def knocking_at(gateway: Gateway, *listening: socket.socket) -> Canary:
     return Canary(gateway.sequencer, gateway.hub, gateway.inbox, gateway.door, listeners)
 
 
-async def block(gateway: Gateway) -> trio.Event:
-    """Have the hub wait between two passes, until the event is set."""
-    waiting, release = trio.Event(), trio.Event()
+class Blockable(Gateway):
+    """A gateway whose sequencer can be stopped between two passes."""
 
-    async def room() -> None:
-        waiting.set()
-        await release.wait()
+    passes = trio.CancelScope()
+    release = trio.Event()
 
-    gateway.sequencer.room = room
-    await gateway.inbox.send([])
-    await waiting.wait()
-    return release
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The sequencer's task."""
+        while True:
+            with trio.CancelScope() as self.passes:
+                task_status.started()
+                await self.sequencer.run(self.outbox)
+            task_status = trio.TASK_STATUS_IGNORED
+            await self.release.wait()
+
+    def block(self) -> trio.Event:
+        """Stop it until the event is set."""
+        self.release = trio.Event()
+        self.passes.cancel(reason="blocked")
+        return self.release
 
 
 @asynccontextmanager
 async def watched(
     *, tls: ssl.SSLContext | None = None, beside: Sequence[trio.SocketListener] = ()
-) -> AsyncIterator[tuple[Gateway, Canary]]:
+) -> AsyncIterator[tuple[Blockable, Canary]]:
     """A gateway, and a canary for its own door; it knocks at the listeners `beside` too."""
-    gateway = Gateway(tls=tls)
+    gateway = Blockable(tls=tls)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     gateway.port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
-        await nursery.start(gateway.sequencer.run, gateway.outbox)
+        await nursery.start(gateway.run)
         await nursery.start(gateway.door.run, listeners)
         yield gateway, Canary(gateway.sequencer, gateway.hub, gateway.inbox, gateway.door, [*listeners, *beside])
         nursery.cancel_scope.cancel(reason="the test is over")
@@ -132,7 +140,7 @@ async def test_a_hub_that_takes_messages_and_writes_nothing_is_found() -> None:
 
 async def test_a_hub_that_is_blocked_for_a_while_is_well_again_with_the_late_canary_on_the_tape() -> None:
     async with watched() as (gateway, canary):
-        release = await block(gateway)
+        release = gateway.block()
         assert "through the hub" in await canary.look(SHORT_S)
         release.set()
         assert await canary.look(SOON_S) == ""
@@ -234,7 +242,7 @@ async def test_the_watchdog_starves_while_the_hub_is_blocked_and_is_fed_when_it_
 ) -> None:
     caplog.set_level(logging.INFO, "daemon.sessions.canary")
     async with watched() as (gateway, canary), trio.open_nursery() as nursery:
-        release = await block(gateway)
+        release = gateway.block()
         await nursery.start(canary.run, notifier, 0.4)
         await trio.sleep(0.5)
         assert fed(manager) == 0
