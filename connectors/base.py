@@ -14,16 +14,41 @@ anything goes wrong it raises, and its supervisor waits and runs it again:
 
 Whatever a connector must remember across restarts (its schedule, a cached body, what the venue refused) lives in the
 object; whatever belongs to one attempt (sockets, timers) lives in `run`.
+
+What the configuration can say of a venue is a Struct of the venue's own (`VenueSettings`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Final, Literal, Protocol, TypeAlias, get_args
+from collections.abc import Iterator, Sequence
+from typing import Annotated, ClassVar, Final, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
+from msgspec import Meta
 
 from protocol.messages import State as State
+
+Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
+Bytes: TypeAlias = Annotated[int, Meta(ge=1024, le=2**40)]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
+Percent: TypeAlias = Annotated[float, Meta(gt=0, le=1000)]
+HttpUrl: TypeAlias = Annotated[str, Meta(extra={"url": "http"})]
+"""`http://` or `https://`; without user, query and fragment, which may hold secrets."""
+WebsocketUrl: TypeAlias = Annotated[str, Meta(extra={"url": "ws"})]
+"""The same with `ws://` or `wss://`."""
+
+
+class VenueSettings(msgspec.Struct, frozen=True):
+    """`[connectors.VENUE]`: what every venue can be told. A venue adds its own keys, each with a default.
+
+    The types say what a value may be; a secret has `extra={"secret": True}` in its `Meta`, and appears in no `repr`.
+    """
+
+    enabled: bool = True
+
+    def refused(self) -> Iterator[tuple[str, str]]:
+        """What the types cannot say: each key whose value is not allowed, and what is."""
+        yield from ()
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -28,9 +28,7 @@ import trio
 
 from connectors.base import Connector
 from connectors.push.feed import Feed
-from connectors.venues.binance.polls import build as build_binance
-from connectors.venues.coingecko.polls import build as build_coingecko
-from connectors.venues.okx.tickers import build as build_okx
+from connectors.venues.registry import VENUES
 from daemon.config.changes import changed_venues, fixed_keys
 from daemon.config.load import Config, ConfigError
 from daemon.fanout.hub import Hub
@@ -56,7 +54,6 @@ from daemon.sessions.websocket import WebSockets
 from daemon.tape.archive import Archive
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
-from protocol.channels import Channel
 from protocol.messages import ServerInfo
 
 _RETRY_SPREAD_S: Final = 10.0
@@ -219,7 +216,7 @@ class Daemon:
             archive=archive,
             inbox=self._inbox,
         )
-        self._crews = {venue: build(config) for venue, build in BUILDERS.items()}
+        self._crews = {venue: _connectors(venue, config) for venue in VENUES}
         self._reread = reread
         self._doorbell, self._rung = trio.open_memory_channel[None](1)
         self._reloading = trio.CancelScope()
@@ -299,7 +296,7 @@ class Daemon:
     def _prepare(self) -> tuple[Config, ssl.SSLContext | None, dict[str, list[Connector]]]:
         """All of a reload that may fail, and reads files. Raises: ConfigError, OSError."""
         config = self.config if self._reread is None else self._reread()
-        crews = {venue: BUILDERS[venue](config) for venue in changed_venues(self.config, config)}
+        crews = {venue: _connectors(venue, config) for venue in changed_venues(self.config, config)}
         return config, tls_context(config.server), crews
 
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
@@ -341,48 +338,8 @@ def _open_archive(config: Config) -> Archive:
     return archive
 
 
-def _binance(config: Config) -> list[Connector]:
-    settings = config.connectors.binance
-    return build_binance(
-        _of("binance", config),
-        base_url=settings.base_url,
-        levels=settings.levels,
-        timeout_s=settings.timeout_s,
-        user_agent=USER_AGENT,
-    )
-
-
-def _okx(config: Config) -> list[Connector]:
-    settings = config.connectors.okx
-    return build_okx(
-        _of("okx", config),
-        url=settings.url,
-        silence_s=settings.silence_s,
-        timeout_s=settings.timeout_s,
-        rotate_after_s=settings.rotate_after_s,
-        user_agent=USER_AGENT,
-    )
-
-
-def _coingecko(config: Config) -> list[Connector]:
-    settings = config.connectors.coingecko
-    return build_coingecko(
-        _of("coingecko", config),
-        base_url=settings.base_url,
-        api_key=settings.api_key,
-        plan=settings.plan,
-        timeout_s=settings.timeout_s,
-        user_agent=USER_AGENT,
-    )
-
-
-BUILDERS: Final[dict[str, Callable[[Config], list[Connector]]]] = {
-    "binance": _binance,
-    "okx": _okx,
-    "coingecko": _coingecko,
-}
-"""Per venue: makes the connectors that its configured channels need; none where it has no channel."""
-
-
-def _of(exchange: str, config: Config) -> list[Channel]:
-    return [channel for channel in config.channels if channel.exchange == exchange]
+def _connectors(name: str, config: Config) -> list[Connector]:
+    """What a venue's configured channels need; none where it has no channel."""
+    venue = VENUES[name]
+    channels = [channel for channel in config.channels if channel.exchange == name]
+    return venue.build(channels, config.connectors.of(venue), USER_AGENT)

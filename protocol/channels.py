@@ -22,12 +22,16 @@ WHOLE_MARKET: Final = ""
 _MOST_COMPARED_CHARS: Final = 64
 """Comparing names costs the product of their lengths, and a client chooses one of the two."""
 
-KINDS: Final[dict[str, dict[str, str]]] = {
-    "binance": {"prices": "price_update", "orderbook": "orderbook_update", "24hr": "ticker_update"},
-    "okx": {"ticker": "price_update"},
-    "coingecko": {"global": "market_update", "top": "top_update", "trending": "trending_update"},
+KINDS: Final = {
+    "prices": "price_update",
+    "orderbook": "orderbook_update",
+    "24hr": "ticker_update",
+    "ticker": "price_update",
+    "global": "market_update",
+    "top": "top_update",
+    "trending": "trending_update",
 }
-"""Per venue: what it can be asked for, and the type of the data messages that makes."""
+"""What a channel can be about, and the type of the data messages that makes."""
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +40,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: what clients subscribe to; `connector_id` on the wire.
         exchange: the venue, as the wire's `exchange` field names it.
-        kind: what the venue is asked for (`prices`, `orderbook`, `24hr`, `ticker`, `global`, `top`, `trending`).
+        kind: what the venue is asked for (`KINDS`).
         type: the tag of its data messages.
         instruments: `BASE/QUOTE` names; empty where the channel is about a whole market.
         cadence_s: seconds between two messages of a scheduled channel; None where the venue pushes.

@@ -27,6 +27,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
+from typing import Final
 
 import trio
 
@@ -58,6 +59,9 @@ PASS_FRAMES = 500
 """Most frames of one instrument in a pass; a simulator that cannot keep up stays responsive."""
 
 NO_SCENARIO = Scenario()
+
+SIMULATED: Final[dict[str, dict[str, str]]] = {"binance": {}, "okx": {}, "coingecko": {"plan": "unlimited"}}
+"""The venues that are simulated, at the real ones' paths; and what a daemon can be told that has them for itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -332,14 +336,4 @@ def _opens_websocket(request: Request) -> bool:
         and "upgrade" in headers.get("connection", "").lower()
         and headers.get("sec-websocket-version") == "13"
         and bool(headers.get("sec-websocket-key"))
-    )
-
-
-def simulator_config(host: str, port: int) -> str:
-    """The configuration (TOML) that points the daemon at a simulator listening there."""
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return (
-        f'[connectors.binance]\nbase_url = "http://{where}"\n\n'
-        f'[connectors.okx]\nurl = "ws://{where}{PUBLIC_PATH}"\n\n'
-        f'[connectors.coingecko]\nbase_url = "http://{where}/api/v3"\n'
     )

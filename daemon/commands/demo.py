@@ -10,14 +10,17 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
 
-from connectors.simulator.simulator import Simulator, simulator_config
+from connectors.simulator.simulator import SIMULATED, Simulator
+from connectors.venues.registry import VENUES
 from daemon.config.load import Config, parse
 from daemon.config.reader import ENVIRONMENT_PREFIX
 from daemon.config.settings import Server
+from daemon.config.venues import url_keys
 from daemon.front.listening import open_listeners
 
 HOST: Final = "127.0.0.1"
@@ -89,16 +92,34 @@ def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) 
     kept = {name: value for name, value in environ.items() if not name.upper().startswith(real)}
     config = parse(simulator_config(HOST, venues_port), kept, "the demo")
     replace = msgspec.structs.replace
-    coingecko = replace(config.connectors.coingecko, plan="unlimited")
+    told = {name: replace(config.connectors.of(VENUES[name]), **SIMULATED[name]) for name in SIMULATED}
     return replace(
         config,
         server=config.server if port is None else replace(config.server, port=port),
-        connectors=replace(config.connectors, coingecko=coingecko),
+        connectors=replace(config.connectors, **told),
         channels=tuple(
             channel if channel.cadence_s is None else replace(channel, cadence_s=CADENCE_S)
             for channel in config.channels
         ),
     )
+
+
+def simulator_config(host: str, port: int) -> str:
+    """The configuration (TOML) that points the daemon at a simulator listening there; it asks no real venue."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    tables = []
+    for name, venue in VENUES.items():
+        defaults = venue.settings()
+        lines = [f'{key} = "{_moved(getattr(defaults, key), where)}"' for key in url_keys(venue)]
+        lines = lines if name in SIMULATED else ["enabled = false"]
+        tables.append("\n".join([f"[connectors.{name}]", *lines, ""]))
+    return "\n".join(tables)
+
+
+def _moved(url: str, where: str) -> str:
+    """The same path without TLS at another host."""
+    parts = urlsplit(url)
+    return parts._replace(scheme=parts.scheme.removesuffix("s"), netloc=where).geturl()
 
 
 def introduction(server: Server, urls: Sequence[str]) -> str:

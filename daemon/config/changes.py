@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from connectors.venues.registry import VENUES
 from daemon.config.load import Config
 
 _FIXED: Final = (
@@ -22,13 +23,13 @@ _FIXED: Final = (
 
 def changed_venues(old: Config, new: Config) -> Iterator[str]:
     """The venues whose connectors have to be others: their settings or channels are not what they were."""
-    for venue in new.connectors.__struct_fields__:
+    for name, venue in VENUES.items():
         before, after = (
-            (getattr(config.connectors, venue), [each for each in config.channels if each.exchange == venue])
+            (config.connectors.of(venue), [channel for channel in config.channels if channel.exchange == name])
             for config in (old, new)
         )
         if before != after:
-            yield venue
+            yield name
 
 
 def fixed_keys(old: Config, new: Config) -> list[str]:

@@ -12,11 +12,12 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from connectors.venues.registry import VENUES, Venue
 from daemon.config.reader import Problems, dotted, shown
 from protocol.channels import KINDS, Channel
 
 ConnectorName: TypeAlias = Annotated[
-    str, Meta(pattern=rf"^({'|'.join(KINDS)})\Z", description=", ".join(map(shown, KINDS)))
+    str, Meta(pattern=rf"^({'|'.join(VENUES)})\Z", description=", ".join(map(shown, VENUES)))
 ]
 Instrument: TypeAlias = Annotated[
     str,
@@ -27,8 +28,6 @@ Instruments: TypeAlias = Annotated[
     Meta(min_length=1, max_length=1000, description="a list of 1 to 1000, each BASE/QUOTE, as BTC/USDT"),
 ]
 
-SCHEDULED: Final = frozenset({"binance", "coingecko"})
-"""Venues that are polled; the others push."""
 _NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
 
 
@@ -68,7 +67,7 @@ def channels(
         for name_of_key, seen, allowed in _refused(section):
             problems.value(f"{key}.{name_of_key}", seen, allowed)
         if section.connector is not None and not problems.concern(key):
-            yield _channel(name, section, section.connector, cadence_s)
+            yield _channel(name, section, VENUES[section.connector], cadence_s)
 
 
 def _merged(defaults: Mapping[str, ChannelSection], given: Mapping[str, ChannelSection]) -> dict[str, ChannelSection]:
@@ -86,28 +85,28 @@ def _merged(defaults: Mapping[str, ChannelSection], given: Mapping[str, ChannelS
     return merged
 
 
-def _kind(section: ChannelSection, connector: str) -> str | None:
+def _kind(section: ChannelSection, venue: Venue[Any]) -> str | None:
     """The kind that is asked for. A venue with only one need not be told."""
-    only = next(iter(KINDS[connector])) if len(KINDS[connector]) == 1 else None
+    only = venue.kinds[0] if len(venue.kinds) == 1 else None
     return only if section.kind is None else section.kind
 
 
 def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
     """Key, value seen and what is allowed, for all that the types cannot say."""
-    connector = section.connector
-    if connector is None:
-        yield "connector", "none", ", ".join(map(shown, KINDS))
+    if section.connector is None:
+        yield "connector", "none", ", ".join(map(shown, VENUES))
         return
-    if _kind(section, connector) not in KINDS[connector]:
+    venue = VENUES[section.connector]
+    if _kind(section, venue) not in venue.kinds:
         seen = "none" if section.kind is None else shown(section.kind)
-        yield "kind", seen, ", ".join(map(shown, KINDS[connector]))
-    if connector not in SCHEDULED and section.cadence_s is not None:
-        yield "cadence_s", shown(section.cadence_s), f"no such key, since {connector} pushes: it has no schedule"
+        yield "kind", seen, ", ".join(map(shown, venue.kinds))
+    if not venue.polled and section.cadence_s is not None:
+        yield "cadence_s", shown(section.cadence_s), f"no such key, since {venue.name} pushes: it has no schedule"
     one, several = section.instrument, section.instruments
-    if connector == "coingecko":
+    if venue.whole_market:
         for key, given in (("instrument", one), ("instruments", several)):
             if given is not None:
-                yield key, shown(given), "no such key, since coingecko's channels are about the whole market"
+                yield key, shown(given), f"no such key, since {venue.name}'s channels are about the whole market"
     elif one is None and several is None:
         yield "instrument", "none", "BASE/QUOTE, as BTC/USDT; or a list of them as `instruments`"
     elif one is not None and several is not None:
@@ -116,15 +115,15 @@ def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
         yield "instruments", shown(several), "each instrument once"
 
 
-def _channel(name: str, section: ChannelSection, connector: str, cadence_s: float) -> Channel:
-    kind = _kind(section, connector) or ""
+def _channel(name: str, section: ChannelSection, venue: Venue[Any], cadence_s: float) -> Channel:
+    kind = _kind(section, venue) or ""
     one = () if section.instrument is None else (section.instrument,)
     return Channel(
         name=name,
-        exchange=connector,
+        exchange=venue.name,
         kind=kind,
-        type=KINDS[connector][kind],
+        type=KINDS[kind],
         instruments=section.instruments or one,
-        cadence_s=(section.cadence_s or cadence_s) if connector in SCHEDULED else None,
+        cadence_s=(section.cadence_s or cadence_s) if venue.polled else None,
         stale_after_s=section.stale_after_s or None,
     )

@@ -10,13 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from daemon.config import venues
 from daemon.config.reader import Problems, dotted, parse_toml
 
 DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 """The variable by which systemd names the folder (systemd.exec, "Credentials")."""
 
-CREDENTIALS: Final = {"coingecko_api_key": ("connectors", "coingecko", "api_key")}
-"""By file name: the key whose value it holds."""
+CREDENTIALS: Final = venues.secrets()
+"""By file name, as `coingecko_api_key`: the key whose value it holds."""
 
 TABLES: Final = {"tokens": "tokens"}
 """By file name: the section whose tables it holds, as TOML, in the form of the configuration's own file."""

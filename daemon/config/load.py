@@ -12,16 +12,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
-from urllib.parse import urlsplit
+from typing import Final, TypeAlias
 
 import msgspec
 
-from daemon.config import credentials, tokens
+from connectors.venues.registry import VENUES
+from daemon.config import credentials, tokens, venues
 from daemon.config.channels import ChannelSection, channels
 from daemon.config.reader import Problems, overlay, parse_toml, read, shown
-from daemon.config.settings import CoinGecko, Connectors, CrossCheck, File, Limits, Log, Server, Supervisor, Tape
+from daemon.config.settings import CrossCheck, File, Limits, Log, Server, Supervisor, Tape
 from daemon.config.tokens import TokenSection
+from daemon.config.venues import Connectors
 from daemon.publish.sequencer import Passes
 from protocol.channels import Catalogue, Channel
 
@@ -41,9 +42,6 @@ recorded payloads are, what must be there to test with, and how long and from wh
 
 CADENCE_S: Final = 10.0
 """Of a scheduled channel that says nothing else."""
-
-COINGECKO_PRO_URL: Final = "https://pro-api.coingecko.com/api/v3"
-"""Paid keys are served here and only here; with one, the other root answers HTTP 400 (CoinGecko, authentication)."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,21 +128,13 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     for key, seen, allowed in _refused(file):
         problems.value(key, seen, allowed)
     wanted = tuple(channels(DEFAULT_CHANNELS, file.channels, CADENCE_S, problems))
-    served = tuple(channel for channel in wanted if getattr(file.connectors, channel.exchange).enabled)
+    served = tuple(channel for channel in wanted if file.connectors.of(VENUES[channel.exchange]).enabled)
     if not problems and not served:
         problems.plain("channels", "none is left to serve; allowed: at least one, with its connector enabled")
     if problems:
         raise ConfigError(problems.lines)
     sections = {name: getattr(file, name) for name in file.__struct_fields__}
-    return Config(**sections | {"channels": served, "connectors": _with_paid_root(file.connectors)})
-
-
-def _with_paid_root(connectors: Connectors) -> Connectors:
-    coingecko = connectors.coingecko
-    if coingecko.plan != "pro" or coingecko.base_url != CoinGecko().base_url:
-        return connectors
-    paid = msgspec.structs.replace(coingecko, base_url=COINGECKO_PRO_URL)
-    return msgspec.structs.replace(connectors, coingecko=paid)
+    return Config(**sections | {"channels": served})
 
 
 _Refusal: TypeAlias = tuple[str, str, str]
@@ -155,7 +145,7 @@ def _refused(file: File) -> Iterator[_Refusal]:
     """What types and ranges cannot say."""
     yield from _refused_server(file.server)
     yield from tokens.refused(file.tokens)
-    limits, supervisor, coingecko = file.limits, file.supervisor, file.connectors.coingecko
+    limits, supervisor = file.limits, file.supervisor
     if limits.silent_after_s <= limits.ping_every_s:
         more = f"more than limits.ping_every_s ({limits.ping_every_s})"
         yield "limits.silent_after_s", shown(limits.silent_after_s), more
@@ -164,16 +154,7 @@ def _refused(file: File) -> Iterator[_Refusal]:
         yield "supervisor.backoff_cap_s", shown(supervisor.backoff_cap_s), least
     if file.tape.path and ("\0" in file.tape.path or not os.path.isdir(os.path.dirname(file.tape.path) or ".")):
         yield "tape.path", shown(file.tape.path), "the path of a file in a folder that exists"
-    for venue in file.connectors.__struct_fields__:
-        section = getattr(file.connectors, venue)
-        if hasattr(section, "base_url"):
-            yield from _refused_url(f"connectors.{venue}.base_url", section.base_url, "http")
-        if hasattr(section, "url"):
-            yield from _refused_url(f"connectors.{venue}.url", section.url, "ws")
-    if coingecko.plan in ("demo", "pro") and not coingecko.api_key:
-        yield "connectors.coingecko.api_key", '""', f'the key of the plan "{coingecko.plan}"'
-    if coingecko.plan == "keyless" and coingecko.api_key:
-        yield "connectors.coingecko.plan", '"keyless"', '"demo" or "pro", since api_key is set'
+    yield from venues.refused(file.connectors)
 
 
 def _refused_server(server: Server) -> Iterator[_Refusal]:
@@ -205,21 +186,3 @@ def _is_listening_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _refused_url(key: str, url: str, scheme: Literal["http", "ws"]) -> Iterator[_Refusal]:
-    allowed = f"{scheme}:// or {scheme}s:// and a host, without user, query or fragment"
-    if re.search("[@?#]", url):
-        # What stands there may be a secret.
-        yield key, "a URL with user, query or fragment that is not shown", allowed
-        return
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not re.fullmatch(rf"{scheme}s?://[!-~]+", url) or not host or port == 0:
-        yield key, shown(url), allowed
-    elif scheme == "ws" and port == 8443 and f".{host}".endswith(".okx.com"):
-        # OKX announced on 2026-09-30 that this port stops accepting websockets on 2026-10-31.
-        yield key, shown(url), "OKX's address without a port; it closed port 8443 on 2026-10-31"

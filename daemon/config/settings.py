@@ -5,19 +5,16 @@ What types and ranges cannot say of a value is checked in `daemon.config.load`. 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from connectors.base import Bytes, Count, Percent, Seconds
 from daemon.config.channels import ChannelSection
 from daemon.config.tokens import TokenSection
+from daemon.config.venues import Connectors
 from daemon.publish.sequencer import Passes
-
-Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
-Bytes: TypeAlias = Annotated[int, Meta(ge=1024, le=2**40)]
-Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
-Percent: TypeAlias = Annotated[float, Meta(gt=0, le=1000)]
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -80,58 +77,6 @@ class Supervisor(msgspec.Struct, frozen=True):
     breaker_s: Seconds = 120.0
     restarts: Count = 60
     restarts_per_s: Seconds = 300.0
-
-
-class Binance(msgspec.Struct, frozen=True):
-    """`[connectors.binance]`."""
-
-    enabled: bool = True
-    base_url: str = "https://data-api.binance.vision"
-    levels: Annotated[int, Meta(ge=1, le=100)] = 20
-    timeout_s: Seconds = 15.0
-
-
-class Okx(msgspec.Struct, frozen=True):
-    """`[connectors.okx]`."""
-
-    enabled: bool = True
-    url: str = "wss://ws.okx.com/ws/v5/public"
-    silence_s: Seconds = 30.0
-    timeout_s: Seconds = 10.0
-    rotate_after_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
-
-
-class CoinGecko(msgspec.Struct, frozen=True):
-    """`[connectors.coingecko]`. `api_key` is a secret; with plan `pro`, `base_url` defaults to the paid root."""
-
-    enabled: bool = True
-    base_url: str = "https://api.coingecko.com/api/v3"
-    plan: Literal["keyless", "demo", "pro", "unlimited"] = "keyless"
-    # It travels as the value of an HTTP header.
-    api_key: Annotated[
-        str,
-        Meta(
-            pattern=r"^[!-~]{0,256}\Z",
-            description="up to 256 printable ASCII characters without spaces",
-            extra={"secret": True},
-        ),
-    ] = ""
-    timeout_s: Seconds = 15.0
-
-    def __repr__(self) -> str:
-        fields = (
-            f"{name}={'***' if name == 'api_key' and self.api_key else repr(getattr(self, name))}"
-            for name in self.__struct_fields__
-        )
-        return f"{type(self).__name__}({', '.join(fields)})"
-
-
-class Connectors(msgspec.Struct, frozen=True):
-    """`[connectors]`: one table per venue."""
-
-    binance: Binance = Binance()
-    okx: Okx = Okx()
-    coingecko: CoinGecko = CoinGecko()
 
 
 class CrossCheck(msgspec.Struct, frozen=True):

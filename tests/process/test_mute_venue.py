@@ -9,8 +9,9 @@ import httpx
 import trio
 from trio_websocket import WebSocketConnection, open_websocket_url
 
-from connectors.simulator.simulator import Simulator, simulator_config
+from connectors.simulator.simulator import Simulator
 from daemon.app import Daemon
+from daemon.commands.demo import simulator_config
 from daemon.config.load import parse
 
 STALE_AFTER_S = 1.5

@@ -63,8 +63,8 @@ def run(project: Path, *arguments: str) -> str:
 
 
 def test_it_passes_the_checks(project: Path) -> None:
-    new = ["connectors/example.py", "tests/connectors/test_example.py"]
-    changed = ["daemon/app.py", "daemon/config/settings.py", "protocol/channels.py"]
+    new = ["connectors/venues/example/tickers.py", "tests/connectors/venues/example/test_tickers.py"]
+    changed = ["connectors/venues/registry.py", "protocol/payloads.py"]
     run(project, "ruff", "format", "--no-cache", "--check", "--diff", *new, *changed)
     run(project, "ruff", "check", "--no-cache", *new, *changed)
     assert "no issues" in run(project, "mypy", *new, *changed)
@@ -80,7 +80,9 @@ def test_its_section_in_the_example_of_a_configuration_is_one_that_can_be_set(pr
 
 
 def test_its_own_tests_pass(project: Path) -> None:
-    assert " passed" in run(project, "pytest", "-q", "-p", "no:cacheprovider", "tests/connectors/test_example.py")
+    assert " passed" in run(
+        project, "pytest", "-q", "-p", "no:cacheprovider", "tests/connectors/venues/example/test_tickers.py"
+    )
 
 
 def answer(websocket: ServerConnection) -> None:

@@ -20,8 +20,11 @@ from connectors.base import (
     Connector,
     ConnectorError,
     Event,
+    HttpUrl,
     PayloadError,
+    Seconds,
     VenueRefused,
+    VenueSettings,
     VenueThrottled,
     VenueUnavailable,
 )
@@ -55,6 +58,14 @@ _BANNED_UNTIL = re.compile(r"banned until ([0-9]{13})\b")
 
 Milliseconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 UpdateId: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Binance(VenueSettings, frozen=True):
+    """`[connectors.binance]`. `base_url` is without `/api/v3`; `levels` are those of a book, on each side."""
+
+    base_url: HttpUrl = "https://data-api.binance.vision"
+    levels: Annotated[int, Meta(ge=1, le=100)] = 20
+    timeout_s: Seconds = 15.0
 
 
 class Ticker(msgspec.Struct, rename="camel", gc=False):
@@ -322,23 +333,14 @@ class BinancePoll:
         return normalise(answer.body, channel=name, instruments=self._instruments, received_ms=received_ms)
 
 
-def build(
-    channels: Sequence[Channel], *, base_url: str, levels: int, timeout_s: float, user_agent: str
-) -> list[Connector]:
+def build(channels: Sequence[Channel], settings: Binance, user_agent: str) -> list[Connector]:
     """One poller per channel, all of one host, their first polls spread over the first second.
-
-    Args:
-        channels: of this venue.
-        base_url: without `/api/v3`, such as `https://data-api.binance.vision`.
-        levels: levels of a book on each side.
-        timeout_s: longest time for one answer.
-        user_agent: `tickerd/VERSION`.
 
     Raises:
         ValueError: a channel has no cadence.
     """
-    host = Host(VENUE, base_url, timeout_s=timeout_s, user_agent=user_agent)
+    host = Host(VENUE, settings.base_url, timeout_s=settings.timeout_s, user_agent=user_agent)
     return [
-        Poller(channel, BinancePoll(channel, levels), host, delay_s=position / len(channels))
+        Poller(channel, BinancePoll(channel, settings.levels), host, delay_s=position / len(channels))
         for position, channel in enumerate(channels)
     ]

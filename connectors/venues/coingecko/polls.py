@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, Protocol, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 from msgspec import Meta, Raw
 
-from connectors.base import Connector, Event, PayloadError
+from connectors.base import Connector, Event, HttpUrl, PayloadError, Seconds, VenueSettings
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Outcome, Request, read, spliced
 from connectors.venues.coingecko.errors import VENUE, explain
@@ -29,7 +29,48 @@ from protocol.channels import Channel
 WAKE_SLACK_S: Final = 0.5
 """Ticks wake some milliseconds early or late, and that must not cost a whole cadence each time."""
 
-Seconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**43)]
+EpochSeconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**43)]
+
+ROOT: Final = "https://api.coingecko.com/api/v3"
+PAID_ROOT: Final = "https://pro-api.coingecko.com/api/v3"
+"""Paid keys are served here and only here; with one, the other root answers HTTP 400 (authentication)."""
+
+
+class CoinGecko(VenueSettings, frozen=True):
+    """`[connectors.coingecko]`. `api_key` is a secret, sent in a header, never in a query, which servers log."""
+
+    base_url: HttpUrl = ROOT
+    # The key does not tell its plan.
+    plan: Literal["keyless", "demo", "pro", "unlimited"] = "keyless"
+    # It travels as the value of an HTTP header.
+    api_key: Annotated[
+        str,
+        Meta(
+            pattern=r"^[!-~]{0,256}\Z",
+            description="up to 256 printable ASCII characters without spaces",
+            extra={"secret": True},
+        ),
+    ] = ""
+    timeout_s: Seconds = 15.0
+
+    @property
+    def root(self) -> str:
+        """What is asked: `base_url`, or with plan `pro` instead of its default the paid root."""
+        return PAID_ROOT if self.plan == "pro" and self.base_url == ROOT else self.base_url
+
+    def refused(self) -> Iterator[tuple[str, str]]:
+        """A plan without its key, and a key without its plan."""
+        if self.plan in ("demo", "pro") and not self.api_key:
+            yield "api_key", f'the key of the plan "{self.plan}"'
+        if self.plan == "keyless" and self.api_key:
+            yield "plan", '"demo" or "pro", since api_key is set'
+
+    def __repr__(self) -> str:
+        fields = (
+            f"{name}={'***' if name == 'api_key' and self.api_key else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(fields)})"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -87,7 +128,7 @@ class Market(msgspec.Struct):
     """
 
     total_market_cap: dict[str, Raw]
-    updated_at: Seconds | None = None
+    updated_at: EpochSeconds | None = None
 
 
 class Coin(msgspec.Struct):
@@ -238,39 +279,22 @@ class CoinGeckoPoll:
         return [msgspec.structs.replace(event, cached=True) for event in self._events]
 
 
-def build(
-    channels: Sequence[Channel],
-    *,
-    base_url: str,
-    api_key: str,
-    plan: str,
-    timeout_s: float,
-    user_agent: str,
-) -> list[Connector]:
+def build(channels: Sequence[Channel], settings: CoinGecko, user_agent: str) -> list[Connector]:
     """One poller per channel, all of one host, their first polls spread over the first second.
 
     Channels of one kind share the budget that the plan has for that kind.
 
-    Args:
-        channels: of this venue.
-        base_url: with `/api/v3`, such as `https://api.coingecko.com/api/v3`.
-        api_key: the key, or "". It is sent in a header, never in a query, which servers log.
-        plan: a name in `PLANS`. The key does not tell it.
-        timeout_s: longest time for one answer.
-        user_agent: `tickerd/VERSION`; libraries' default ones are answered 403.
-
     Raises:
-        ValueError: a channel has no cadence, or there is no such plan.
+        ValueError: a channel has no cadence.
     """
-    if plan not in PLANS:
-        raise ValueError(f"no CoinGecko plan is named {plan!r}; allowed: {', '.join(PLANS)}")
-    terms = PLANS[plan]
-    headers = {terms.key_header: api_key} if terms.key_header and api_key else {}
-    host = Host(VENUE, base_url, timeout_s=timeout_s, user_agent=user_agent, headers=headers)
+    plan, key = PLANS[settings.plan], settings.api_key
+    headers = {plan.key_header: key} if plan.key_header and key else {}
+    # Libraries' default agents are answered 403.
+    host = Host(VENUE, settings.root, timeout_s=settings.timeout_s, user_agent=user_agent, headers=headers)
     of_kind = Counter(channel.kind for channel in channels)
     connectors: list[Connector] = []
     for position, channel in enumerate(channels):
-        refresh_s = terms.refresh_s.get(channel.kind, 0.0) * of_kind[channel.kind]
-        poll = CoinGeckoPoll(channel, terms, refresh_s=refresh_s, secret=api_key)
+        refresh_s = plan.refresh_s.get(channel.kind, 0.0) * of_kind[channel.kind]
+        poll = CoinGeckoPoll(channel, plan, refresh_s=refresh_s, secret=key)
         connectors.append(Poller(channel, poll, host, delay_s=position / len(channels)))
     return connectors

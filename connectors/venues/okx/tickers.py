@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
-from connectors.base import Connector, Event, PayloadError
+from connectors.base import Connector, Event, PayloadError, Seconds, VenueSettings, WebsocketUrl
 from connectors.push.feed import Feed
 from connectors.push.venue import (
     Ack,
@@ -35,9 +35,6 @@ from connectors.push.venue import (
 )
 from protocol.channels import Channel
 from protocol.messages import number
-
-DEFAULT_URL: Final = "wss://ws.okx.com/ws/v5/public"
-"""Without a port: 8443, which old examples show, was closed on 2026-10-31."""
 
 RULES: Final = FeedRules(
     ping="ping",
@@ -60,6 +57,23 @@ _INST_ID: Final = re.compile(r"instId:([^\s,]+)")
 """In the text of an error that came without its `id`, as OKX's used to."""
 
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,15}")
+
+_CLOSED_PORT: Final = re.compile(r"wss?://([^/]*\.)?okx\.com:0*8443(/|\Z)", re.IGNORECASE)
+"""Which old examples show. OKX announced on 2026-09-30 that it stops accepting websockets on 2026-10-31."""
+
+
+class Okx(VenueSettings, frozen=True):
+    """`[connectors.okx]`. OKX sets no limit to the age of a connection, so none is replaced for its age by default."""
+
+    url: WebsocketUrl = "wss://ws.okx.com/ws/v5/public"
+    silence_s: Seconds = 30.0
+    timeout_s: Seconds = 10.0
+    rotate_after_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
+
+    def refused(self) -> Iterator[tuple[str, str]]:
+        """The port that is closed."""
+        if _CLOSED_PORT.match(self.url):
+            yield "url", "OKX's address without a port; it closed port 8443 on 2026-10-31"
 
 
 class _Ticker(msgspec.Struct, gc=False):
@@ -98,7 +112,7 @@ class _Topic(NamedTuple):
     id: str
 
 
-class Okx:
+class OkxTickers:
     """The venue, for all of its channels on one connection: a `FeedVenue`."""
 
     name: Final = "okx"
@@ -208,34 +222,24 @@ class Okx:
         return Refused(id_, f"refused by OKX: {subject}: {why}", retry=False)
 
 
-def build(
-    channels: Sequence[Channel],
-    *,
-    url: str = DEFAULT_URL,
-    silence_s: float,
-    timeout_s: float,
-    user_agent: str,
-    rotate_after_s: float = 0.0,
-) -> list[Connector]:
+def build(channels: Sequence[Channel], settings: Okx, user_agent: str) -> list[Connector]:
     """One connector for all of OKX's channels, on one connection; none without channels.
 
-    OKX has no limit for the age of a connection, so none is replaced for its age by default (0).
-
     Raises:
-        ValueError: `url` is no websocket URL.
+        ValueError: the URL is none of a websocket.
     """
     if not channels:
         return []
     return [
         Feed(
-            Okx(channels),
-            url,
+            OkxTickers(channels),
+            settings.url,
             user_agent=user_agent,
-            silence_s=silence_s,
+            silence_s=settings.silence_s,
             # One instrument's silence is judged by those who know what is usual of it (daemon/health/freshness.py).
             data_s=math.inf,
-            timeout_s=timeout_s,
-            rotate_after_s=rotate_after_s,
+            timeout_s=settings.timeout_s,
+            rotate_after_s=settings.rotate_after_s,
         )
     ]
 

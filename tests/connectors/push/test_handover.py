@@ -19,7 +19,7 @@ from connectors.push.intake import FeedStatistics
 from connectors.simulator.market import OKX, Market
 from connectors.simulator.simulator import Simulator
 from connectors.simulator.venues.okx import PUBLIC_PATH, TickerText
-from connectors.venues.okx.tickers import Okx
+from connectors.venues.okx.tickers import OkxTickers
 from protocol.channels import Channel
 from tests.connectors.push.scripted_venue import Hub, Script, Venue, Words
 
@@ -723,7 +723,7 @@ async def test_okx_over_sockets() -> None:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         await nursery.start(simulator.run, [listener])
         url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}{PUBLIC_PATH}"
-        feed = Feed(Okx(channels), url, user_agent="tickerd/test")
+        feed = Feed(OkxTickers(channels), url, user_agent="tickerd/test")
         nursery.start_soon(feed.run, sink)
         with trio.fail_after(10):
             await trio.sleep(0.5)

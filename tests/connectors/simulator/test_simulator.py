@@ -2,7 +2,6 @@
 
 import json
 import time
-import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from connectors.simulator.market import BINANCE, OKX, Market, padded, unpadded
 from connectors.simulator.request import Request, Response, json_response
 from connectors.simulator.server import serve_connection
-from connectors.simulator.simulator import Schedule, Simulator, simulator_config
+from connectors.simulator.simulator import Schedule, Simulator
 from connectors.simulator.venues.okx import Subscriptions
 from connectors.simulator.venues.okx_session import PENDING_BYTES, OkxSession
 
@@ -458,20 +457,3 @@ async def test_it_starts_at_once() -> None:
     async with running(Simulator()) as port, http(port) as client:
         assert (await client.get("/api/v3/ping")).json() == {}
         assert time.perf_counter() - begun < 1
-
-
-# Configuration
-
-
-@pytest.mark.parametrize(
-    ("host", "netloc"),
-    [("127.0.0.1", "127.0.0.1:81"), ("::1", "[::1]:81"), ("localhost", "localhost:81")],
-)
-def test_the_configuration_points_all_venues_at_it(host: str, netloc: str) -> None:
-    assert tomllib.loads(simulator_config(host, 81)) == {
-        "connectors": {
-            "binance": {"base_url": f"http://{netloc}"},
-            "okx": {"url": f"ws://{netloc}/ws/v5/public"},
-            "coingecko": {"base_url": f"http://{netloc}/api/v3"},
-        }
-    }

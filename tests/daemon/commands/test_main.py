@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from connectors.simulator.simulator import SIMULATED
+from connectors.venues.registry import BINANCE, COINGECKO, OKX
 from daemon import app
 from daemon.__main__ import main, version
 from daemon.commands import demo
@@ -245,14 +248,36 @@ def test_the_demo_asks_simulated_venues_and_ticks_fast() -> None:
         "TICKERD_SERVER__PORT": "9000",
     }
     config = demo.demo_config(1234, environ, None)
-    urls = (config.connectors.binance.base_url, config.connectors.okx.url, config.connectors.coingecko.base_url)
+    venues = config.connectors
+    urls = (venues.of(BINANCE).base_url, venues.of(OKX).url, venues.of(COINGECKO).base_url)
     assert all("//127.0.0.1:1234" in url for url in urls)
-    assert config.connectors.coingecko.plan == "unlimited"
+    assert venues.of(COINGECKO).plan == "unlimited"
     assert {channel.cadence_s for channel in config.channels} == {2.0, None}
     assert len(config.channels) == 8
     assert (config.limits.grace_s, config.server.port) == (1.0, 9000)
     assert demo.demo_config(1234, environ, 0).server.port == 0
     assert demo.demo_config(1234, {}, None).server.port == 8000
+
+
+@pytest.mark.parametrize(
+    ("host", "netloc"),
+    [("127.0.0.1", "127.0.0.1:81"), ("::1", "[::1]:81"), ("localhost", "localhost:81")],
+)
+def test_the_configuration_points_all_venues_at_the_simulator(host: str, netloc: str) -> None:
+    assert tomllib.loads(demo.simulator_config(host, 81)) == {
+        "connectors": {
+            "binance": {"base_url": f"http://{netloc}"},
+            "okx": {"url": f"ws://{netloc}/ws/v5/public"},
+            "coingecko": {"base_url": f"http://{netloc}/api/v3"},
+        }
+    }
+
+
+def test_a_venue_that_is_not_simulated_is_not_asked_in_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(SIMULATED, "okx")
+    config = demo.demo_config(1234, {}, None)
+    assert not config.connectors.of(OKX).enabled
+    assert {channel.exchange for channel in config.channels} == {"binance", "coingecko"}
 
 
 @pytest.mark.parametrize(
@@ -323,8 +348,8 @@ def test_simulate_prints_the_configuration_and_its_address_and_ends_in_order(num
     with tickerd("simulate") as process:
         url, printed = listening(process)
         config = parse(printed, {}, "printed")
-        assert config.connectors.binance.base_url == url
-        assert config.connectors.okx.url.startswith(url.replace("http", "ws"))
+        assert config.connectors.of(BINANCE).base_url == url
+        assert config.connectors.of(OKX).url.startswith(url.replace("http", "ws"))
         assert b"serverTime" in get(url, "/api/v3/time")
         assert end(process, number) == (0, "")
 
@@ -334,7 +359,7 @@ def test_simulate_writes_the_configuration_before_it_says_that_it_listens(tmp_pa
     file.write_text("of an earlier run")
     with tickerd("simulate", "--config-out", str(file), "--seed", "7", "--okx-rate", "50", "--stamp") as process:
         url, printed = listening(process)
-        assert load(file, {}).connectors.binance.base_url == url
+        assert load(file, {}).connectors.of(BINANCE).base_url == url
         assert printed == ""
         assert list(tmp_path.iterdir()) == [file]
         assert end(process, signal.SIGTERM) == (0, "")

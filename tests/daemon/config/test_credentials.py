@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.venues.registry import COINGECKO
 from daemon.config.load import Config, ConfigError, load
 
 SECRET = "CG-hush-hush"
@@ -30,25 +31,25 @@ def test_the_key_is_read_without_the_line_break_behind_it(tmp_path: Path, caplog
     (tmp_path / "coingecko_api_key").write_text(f"{SECRET}\n")
     with caplog.at_level(logging.DEBUG):
         read = config(tmp_path)
-    assert read.connectors.coingecko.api_key == SECRET
+    assert read.connectors.of(COINGECKO).api_key == SECRET
     assert SECRET not in repr(read) + caplog.text
 
 
 def test_it_wins_over_the_file_and_the_environment_wins_over_it(tmp_path: Path) -> None:
     (tmp_path / "coingecko_api_key").write_text(SECRET)
-    assert config(tmp_path, DEMO + "api_key = 'old'").connectors.coingecko.api_key == SECRET
-    assert config(tmp_path, **{VARIABLE: "other"}).connectors.coingecko.api_key == "other"
+    assert config(tmp_path, DEMO + "api_key = 'old'").connectors.of(COINGECKO).api_key == SECRET
+    assert config(tmp_path, **{VARIABLE: "other"}).connectors.of(COINGECKO).api_key == "other"
 
 
 def test_without_a_file_of_its_own_it_does_too(tmp_path: Path) -> None:
     (tmp_path / "coingecko_api_key").write_text(SECRET)
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "TICKERD_CONNECTORS__COINGECKO__PLAN": "demo"}
-    assert load(None, environ).connectors.coingecko.api_key == SECRET
+    assert load(None, environ).connectors.of(COINGECKO).api_key == SECRET
 
 
 def test_none_need_be_there(tmp_path: Path) -> None:
-    assert config(tmp_path, "").connectors.coingecko.api_key == ""
-    assert load(None, {"CREDENTIALS_DIRECTORY": str(tmp_path / "gone")}).connectors.coingecko.api_key == ""
+    assert config(tmp_path, "").connectors.of(COINGECKO).api_key == ""
+    assert load(None, {"CREDENTIALS_DIRECTORY": str(tmp_path / "gone")}).connectors.of(COINGECKO).api_key == ""
 
 
 def test_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from connectors.venues.registry import VENUES
 from daemon.config import reader
 from daemon.config.load import DEFAULT_CHANNELS, Config, ConfigError, load, parse
 from daemon.config.settings import File
@@ -48,7 +49,7 @@ def test_without_a_word_it_is_the_eight_channels_on_loopback_port_8000() -> None
         channel("ethprice", "okx", "ticker", "price_update", ("ETH/USDT",), None),
     )
     assert tuple(default.catalogue()) == default.channels
-    assert default.connectors.okx.url == "wss://ws.okx.com/ws/v5/public"
+    assert default.connectors.of(VENUES["okx"]).url == "wss://ws.okx.com/ws/v5/public"
 
 
 def channel(
@@ -174,7 +175,7 @@ def test_a_variable_says_what_the_key_in_the_file_says(variable: str, value: str
 
 def test_a_value_that_would_be_a_number_is_text_where_text_is_wanted() -> None:
     variables = {"TICKERD_CONNECTORS__COINGECKO__API_KEY": "12345", "TICKERD_CONNECTORS__COINGECKO__PLAN": "demo"}
-    assert config(**variables).connectors.coingecko.api_key == "12345"
+    assert config(**variables).connectors.of(VENUES["coingecko"]).api_key == "12345"
 
 
 def test_a_value_cannot_smuggle_in_other_keys() -> None:
@@ -390,7 +391,7 @@ SECRET = "CG-hush-hush"
 
 def test_the_api_key_is_read_and_never_shown() -> None:
     read = config(f"connectors.coingecko.plan = 'demo'\nconnectors.coingecko.api_key = '{SECRET}'")
-    assert read.connectors.coingecko.api_key == SECRET
+    assert read.connectors.of(VENUES["coingecko"]).api_key == SECRET
     assert SECRET not in repr(read)
     assert SECRET not in str(read)
     assert "api_key=***" in repr(read)
@@ -423,6 +424,6 @@ def test_nor_does_one_about_the_environment() -> None:
 
 def test_a_paid_plan_is_served_by_its_own_root() -> None:
     paid = "[connectors.coingecko]\nplan = 'pro'\napi_key = 'k'\n"
-    assert config(paid).connectors.coingecko.base_url == "https://pro-api.coingecko.com/api/v3"
+    assert config(paid).connectors.of(VENUES["coingecko"]).root == "https://pro-api.coingecko.com/api/v3"
     elsewhere = "base_url = 'http://127.0.0.1:9/api/v3'"
-    assert config(paid + elsewhere).connectors.coingecko.base_url == "http://127.0.0.1:9/api/v3"
+    assert config(paid + elsewhere).connectors.of(VENUES["coingecko"]).root == "http://127.0.0.1:9/api/v3"

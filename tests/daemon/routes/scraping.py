@@ -7,8 +7,9 @@ from pathlib import Path
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from connectors.simulator.simulator import Simulator, simulator_config
+from connectors.simulator.simulator import Simulator
 from daemon.app import Daemon
+from daemon.commands.demo import simulator_config
 from daemon.config.load import parse
 from daemon.host.clock import WallClock
 from daemon.tape.archive import Archive

@@ -460,13 +460,7 @@ async def test_an_unknown_instrument_is_reported_and_the_others_go_on(
 
 
 def test_each_channel_gets_a_connector_of_its_name() -> None:
-    made = polls.build(
-        [channel(name="x"), channel("orderbook", name="y")],
-        base_url="https://data-api.binance.vision",
-        levels=20,
-        timeout_s=8.0,
-        user_agent="tickerd/1",
-    )
+    made = polls.build([channel(name="x"), channel("orderbook", name="y")], polls.Binance(), "tickerd/1")
     assert [(connector.name, connector.channels) for connector in made] == [
         ("x", ("x",)),
         ("y", ("y",)),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 import trio
 from hypothesis import given
@@ -21,7 +22,16 @@ from connectors.base import (
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer
 from connectors.venues.coingecko import polls
-from connectors.venues.coingecko.polls import ENDPOINTS, PLANS, CoinGeckoPoll, market, top, trending
+from connectors.venues.coingecko.polls import (
+    ENDPOINTS,
+    PAID_ROOT,
+    PLANS,
+    CoinGecko,
+    CoinGeckoPoll,
+    market,
+    top,
+    trending,
+)
 from protocol.channels import KINDS, Channel
 
 NOW_MS = 1_765_211_445_000
@@ -44,7 +54,7 @@ def channel(kind: str = "global", cadence_s: float = 10.0) -> Channel:
         name=f"coingecko_{kind}",
         exchange="coingecko",
         kind=kind,
-        type=KINDS["coingecko"][kind],
+        type=KINDS[kind],
         cadence_s=cadence_s,
     )
 
@@ -161,7 +171,7 @@ def poll(kind: str = "global", plan: str = "unlimited", refresh_s: float | None 
     return CoinGeckoPoll(channel(kind), terms, refresh_s=spread_s, secret=SECRET)
 
 
-@pytest.mark.parametrize("kind", list(KINDS["coingecko"]))
+@pytest.mark.parametrize("kind", list(ENDPOINTS))
 def test_each_kind_asks_its_endpoint_and_reads_its_body(kind: str) -> None:
     asking = poll(kind)
     (request,) = asking.tick(0.0).requests
@@ -382,19 +392,13 @@ def test_the_key_goes_into_the_plans_header_only(plan: str, header: str, monkeyp
     build(plan, "global")
     ((host,),) = (hosts,)
     assert host["headers"] == ({header: SECRET} if header else {})
-    assert host["base_url"] == "https://api.coingecko.com/api/v3"
+    assert host["base_url"] == (PAID_ROOT if plan == "pro" else "https://api.coingecko.com/api/v3")
     assert host["user_agent"] == "tickerd/1.2.3"
 
 
 def build(plan: str, *kinds: str) -> list[Connector]:
-    return polls.build(
-        [channel(kind) for kind in kinds],
-        base_url="https://api.coingecko.com/api/v3",
-        api_key=SECRET,
-        plan=plan,
-        timeout_s=8.0,
-        user_agent="tickerd/1.2.3",
-    )
+    settings = msgspec.convert({"api_key": SECRET, "plan": plan}, CoinGecko)
+    return polls.build([channel(kind) for kind in kinds], settings, "tickerd/1.2.3")
 
 
 def test_each_channel_gets_a_connector_of_its_name() -> None:
@@ -414,6 +418,15 @@ def test_channels_of_one_kind_share_its_budget(monkeypatch: pytest.MonkeyPatch) 
     assert spread == [120.0, 120.0, 60.0]
 
 
-def test_a_plan_that_is_none_is_refused_with_those_that_are() -> None:
-    with pytest.raises(ValueError, match="'gold'; allowed: keyless, demo, pro, unlimited"):
+def test_a_plan_that_is_none_is_refused_and_there_are_no_others() -> None:
+    with pytest.raises(msgspec.ValidationError, match="'gold'"):
         build("gold", "global")
+    for plan in PLANS:
+        build(plan, "global")
+
+
+def test_a_paid_plan_is_served_by_its_own_root() -> None:
+    assert CoinGecko(plan="pro", api_key="k").root == "https://pro-api.coingecko.com/api/v3"
+    elsewhere = "http://127.0.0.1:9/api/v3"
+    assert CoinGecko(plan="pro", api_key="k", base_url=elsewhere).root == elsewhere
+    assert CoinGecko(plan="demo", api_key="k").root == CoinGecko().root == "https://api.coingecko.com/api/v3"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from connectors.base import Event, PayloadError
 from connectors.push.feed import Feed
 from connectors.push.venue import Ack, Control, Heartbeat, Ignored, Notice, Refused
-from connectors.venues.okx.tickers import Okx, build
+from connectors.venues.okx.tickers import Okx, OkxTickers, build
 from protocol.channels import Channel
 
 NOW = 1_765_211_445_122
@@ -21,7 +21,7 @@ def channel(name: str, *instruments: str) -> Channel:
     return Channel(name=name, exchange="okx", kind="ticker", type="price_update", instruments=instruments)
 
 
-VENUE = Okx([channel("bitcoinprice", "BTC/USDT"), channel("majors", "BTC/USDT", "ETH/USDT")])
+VENUE = OkxTickers([channel("bitcoinprice", "BTC/USDT"), channel("majors", "BTC/USDT", "ETH/USDT")])
 
 
 def ticker(inst_id: str = "BTC-USDT", **fields: str) -> str:
@@ -225,15 +225,15 @@ def test_each_instrument_is_asked_for_once_under_its_own_id() -> None:
 
 def test_one_connector_serves_all_channels() -> None:
     channels = [channel("bitcoinprice", "BTC/USDT"), channel("ethprice", "ETH/USDT")]
-    [connector] = build(channels, silence_s=30, timeout_s=10, user_agent="tickerd")
+    [connector] = build(channels, Okx(), "tickerd")
     assert (connector.name, connector.channels) == ("okx", ("bitcoinprice", "ethprice"))
     assert isinstance(connector, Feed)
     assert (connector.address.host_header, connector.address.resource) == ("ws.okx.com", "/ws/v5/public")
-    assert build([], silence_s=30, timeout_s=10, user_agent="tickerd") == []
+    assert build([], Okx(), "tickerd") == []
 
 
 def test_every_recorded_frame_is_an_event_or_a_named_control_frame(recorded: Path) -> None:
-    venue = Okx([channel("bitcoinprice", "BTC/USDT")])
+    venue = OkxTickers([channel("bitcoinprice", "BTC/USDT")])
     seen = 0
     for line in (recorded / "okx_ws_btcusdt_2022-05-13.jsonl").read_text().splitlines():
         text = json.loads(line)["frame"]
