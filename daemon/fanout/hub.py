@@ -38,6 +38,9 @@ from protocol.session import Selection
 _CHUNK_BYTES: Final = 64 * 1024
 """Frames joined for one write to a client that is behind: about what a socket takes at once."""
 
+_SHORT_BYTES: Final = 16 * 1024
+"""A stretch that reached the tape's head is made anew when the tape has grown since, unless it is longer than this."""
+
 _CHUNKS_KEPT: Final = 32
 """Joined stretches of the tape that are kept for the next client to come by, with their frames: 4 MiB at most."""
 
@@ -243,12 +246,11 @@ class Hub:
         """What comes next for a client that is behind; the same object for all who are at the same place."""
         key = (cursor.place, format)
         chunk = self._chunks.get(key)
-        if chunk is None:
+        if chunk is None or (chunk.reaches < self._tape.head and len(chunk.data) < _SHORT_BYTES):
             chunk = cursor.peek(self._tape, format, _CHUNK_BYTES)
-            if chunk.reaches < self._tape.head:  # at the head there may be more in a moment
-                if len(self._chunks) >= _CHUNKS_KEPT:
-                    del self._chunks[next(iter(self._chunks))]
-                self._chunks[key] = chunk
+            if len(self._chunks) >= _CHUNKS_KEPT:
+                del self._chunks[next(iter(self._chunks))]
+            self._chunks[key] = chunk
         return chunk
 
     def _write_chunk(self, subscriber: Subscriber, chunk: Chunk) -> int:

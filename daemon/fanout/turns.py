@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-SHARE_S: Final = 0.004
+SHARE_S: Final = 0.01
 """How long the clients that are behind may be at work in one turn of the event loop, all of them together."""
 
 _FIRST_GUESS_S: Final = 0.00005

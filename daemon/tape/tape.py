@@ -288,7 +288,7 @@ class Tape:
         self._left += 1
         self.size_bytes -= len(entry.text)
         self.gone = entry.seq
-        self.left(entry.topic, entry.seq, entry.ordinal)
+        self._positions[entry.topic].leave(entry.seq, entry.ordinal)
         oldest = self._ring[self._left % self.max_entries]
         self.tail = self.head + 1 if oldest is None else oldest.seq
         if len(self._segments) > 1 and self._segments[1][1] <= self._left:
