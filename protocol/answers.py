@@ -10,7 +10,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from protocol.messages import DATA_TYPES, Control, ServerInfo, State, Timestamp
+from protocol.kinds import MESSAGES
+from protocol.messages import Control, ServerInfo, State, Timestamp
 from protocol.payloads import SCHEMAS
 
 Cause: TypeAlias = Literal["outage", "stale", "resync", "restart", "lagged", "refused", "unreadable"]
@@ -25,22 +26,26 @@ Cause: TypeAlias = Literal["outage", "stale", "resync", "restart", "lagged", "re
 * `unreadable`: a venue's frames that are not what it documents.
 """
 
-_DATA: Final = Meta(
-    extra_json_schema={"anyOf": [{"$ref": f"{SCHEMAS}{struct.__name__}"} for struct in DATA_TYPES.values()]}
-)
+_DATA: Final = Meta(extra_json_schema={"anyOf": [{"$ref": f"{SCHEMAS}{message.__name__}"} for message in MESSAGES]})
 """One data message; the annotation of a field that has its bytes."""
 
 
 class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
     """One channel and how it does; `since` is ISO-8601, `age_s` the age of its last message.
 
-    `stale_after_s`: the silence that makes it `stale`, as things stand.
+    Attributes:
+        kind: what the venue is asked for.
+        type: the type of its data messages.
+        view: what a reader finds in them: `price`; `day` (a price, and the summary of 24 hours); `book` (`bids` and
+            `asks`); `market`, `top` or `trending` (figures of the whole market, or lists of coins).
+        stale_after_s: the silence that makes it `stale`, as things stand.
     """
 
     name: str
     source: str
     kind: str
     type: str
+    view: str = ""
     instruments: tuple[str, ...]
     cadence_s: float | None
     stale_after_s: float | None

@@ -15,23 +15,13 @@ from typing import Final
 import msgspec
 
 from protocol.grant import Grant
+from protocol.kinds import Kind
 
 WHOLE_MARKET: Final = ""
 """The instrument of a topic that is about a whole market rather than one pair."""
 
 _MOST_COMPARED_CHARS: Final = 64
 """Comparing names costs the product of their lengths, and a client chooses one of the two."""
-
-KINDS: Final = {
-    "prices": "price_update",
-    "orderbook": "orderbook_update",
-    "24hr": "ticker_update",
-    "ticker": "price_update",
-    "global": "market_update",
-    "top": "top_update",
-    "trending": "trending_update",
-}
-"""What a channel can be about, and the type of the data messages that makes."""
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +30,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: what clients subscribe to; `connector_id` on the wire.
         exchange: the venue, as the wire's `exchange` field names it.
-        kind: what the venue is asked for (`KINDS`).
-        type: the tag of its data messages.
+        kind: what the venue is asked for, and all that follows from it.
         instruments: `BASE/QUOTE` names; empty where the channel is about a whole market.
         cadence_s: seconds between two messages of a scheduled channel; None where the venue pushes.
         stale_after_s: seconds of silence after which it is stale; None where that follows from the cadence, or (where
@@ -50,8 +39,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     exchange: str
-    kind: str
-    type: str
+    kind: Kind
     instruments: tuple[str, ...] = ()
     cadence_s: float | None = None
     stale_after_s: float | None = None

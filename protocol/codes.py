@@ -31,6 +31,10 @@ class ErrorCode(enum.StrEnum):
     UNKNOWN_CHANNEL = "unknown_channel", "No channel has that name; the message names the nearest ones."
     UNKNOWN_INSTRUMENT = "unknown_instrument", "The channel has no such instrument."
     TOO_MANY_CHANNELS = "too_many_channels", "More channels than one command may name."
+    INTERVAL_REFUSED = (
+        "interval_refused",
+        "`interval_ms` for a channel whose messages all count; the message names what to take instead.",
+    )
     RATE_LIMITED = "rate_limited", "More commands than the allowed rate; this one was not carried out."
     NOT_FOUND = "not_found", "HTTP 404: nothing is at that path."
     METHOD_NOT_ALLOWED = "method_not_allowed", "HTTP 405: the path has other methods, which `Allow` names."

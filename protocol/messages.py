@@ -33,7 +33,7 @@ from protocol.commands import Position as Position
 from protocol.commands import Subscribe as Subscribe
 from protocol.commands import Unsubscribe as Unsubscribe
 from protocol.commands import decode_command as decode_command
-from protocol.payloads import BOOK, DAY_TICKER, DIGITS, GLOBAL_MARKET, NUMBER, PRICE, TOP_COINS, TRENDING
+from protocol.payloads import DIGITS, NUMBER
 
 State: TypeAlias = Literal["connecting", "live", "stale", "reconnecting", "down"]
 """A channel's state as clients see it: `live` only once data has arrived, never on an acknowledgement alone."""
@@ -79,49 +79,29 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_def
 class PriceUpdate(Data, frozen=True, kw_only=True, tag="price_update"):
     """The last price of one instrument."""
 
-    data: Annotated[Raw, PRICE]
-
 
 class TickerUpdate(Data, frozen=True, kw_only=True, tag="ticker_update"):
     """The 24 h summary of one instrument."""
-
-    data: Annotated[Raw, DAY_TICKER]
 
 
 class OrderbookUpdate(Data, frozen=True, kw_only=True, tag="orderbook_update"):
     """The best levels of one instrument's book, a full replacement each time."""
 
-    data: Annotated[Raw, BOOK]
-
 
 class MarketUpdate(Data, frozen=True, kw_only=True, tag="market_update"):
     """The global market."""
-
-    data: Annotated[Raw, GLOBAL_MARKET]
 
 
 class TopUpdate(Data, frozen=True, kw_only=True, tag="top_update"):
     """The largest coins."""
 
-    data: Annotated[Raw, TOP_COINS]
-
 
 class TrendingUpdate(Data, frozen=True, kw_only=True, tag="trending_update"):
     """What people search for."""
 
-    data: Annotated[Raw, TRENDING]
-
 
 DataMessage: TypeAlias = PriceUpdate | TickerUpdate | OrderbookUpdate | MarketUpdate | TopUpdate | TrendingUpdate
-
-DATA_TYPES: Final[dict[str, type[DataMessage]]] = {
-    "price_update": PriceUpdate,
-    "ticker_update": TickerUpdate,
-    "orderbook_update": OrderbookUpdate,
-    "market_update": MarketUpdate,
-    "top_update": TopUpdate,
-    "trending_update": TrendingUpdate,
-}
+"""All of them; which kinds of channel have them, and what their `data` holds, is in `protocol/kinds.py`."""
 
 
 # ---- control messages: server to client ----------------------------------------------------------

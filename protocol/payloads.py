@@ -2,10 +2,10 @@
 
 `data` is spliced into a message as bytes (`Raw`) and never read on its way; what is in it is said here, once. Two of
 these objects the daemon writes itself, `PriceData` and `BookData`. All others are the venue's own, and the venue's
-documentation names the rest of their fields. A venue that is added brings its ticker here, and into `PRICES`.
+documentation names the rest of their fields. A venue that is added brings its ticker here, and into `TICKERS`.
 
-The constants annotate the `Raw` fields of `protocol/messages.py`, so that a JSON Schema made from a message says what
-they hold. Nothing is checked by them when a message is decoded.
+Which messages hold which of them is in `protocol/kinds.py`. They are for JSON Schemas only: nothing is checked by them
+when a message is decoded.
 """
 
 from __future__ import annotations
@@ -94,23 +94,8 @@ class Trending(VenueObject):
     coins: list[dict[str, Any]]
 
 
-PRICES: Final = (PriceData, OkxTicker)
-"""What a `price_update` may hold: a venue's ticker each."""
-
-PAYLOADS: Final = (*PRICES, BookData, DayTicker, GlobalMarket, Coin, TopCoins, Trending)
-"""All of them."""
-
-
-def _held(*structs: type[msgspec.Struct]) -> Meta:
-    """The annotation of a field that holds one of these."""
-    references: list[dict[str, Any]] = [{"$ref": f"{SCHEMAS}{struct.__name__}"} for struct in structs]
-    return Meta(extra_json_schema=references[0] if len(references) == 1 else {"anyOf": references})
-
+TICKERS: Final = (OkxTicker,)
+"""A venue's ticker each."""
 
 NUMBER: Final = Meta(extra_json_schema={"type": "number"})
-PRICE: Final = _held(*PRICES)
-BOOK: Final = _held(BookData)
-DAY_TICKER: Final = _held(DayTicker)
-GLOBAL_MARKET: Final = _held(GlobalMarket)
-TOP_COINS: Final = _held(TopCoins)
-TRENDING: Final = _held(Trending)
+"""Annotates a `Raw` field that holds a number."""

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from protocol.codes import CloseCode, ErrorCode
+from protocol.kinds import held
 from protocol.messages import Data
 from protocol.payloads import DIGITS, SCHEMAS, VenueObject
 
@@ -37,6 +38,8 @@ def schemas(types: Iterable[type]) -> Object:
         found.setdefault(each.__name__, each)
     _, made = msgspec.json.schema_components(found.values(), ref_template=SCHEMAS + "{name}")
     for struct in found.values():
+        if issubclass(struct, Data):
+            made[struct.__name__]["properties"]["data"] = one_of(held(struct))
         if issubclass(struct, msgspec.Struct):
             _explain(made[struct.__name__], struct)
         if issubclass(struct, VenueObject):
@@ -52,6 +55,12 @@ def schemas(types: Iterable[type]) -> Object:
             "properties": packed,
         }
     return made
+
+
+def one_of(structs: Iterable[type[msgspec.Struct]]) -> Object:
+    """The schema of what is one of these."""
+    references: list[Object] = [{"$ref": f"{SCHEMAS}{struct.__name__}"} for struct in structs]
+    return references[0] if len(references) == 1 else {"anyOf": references}
 
 
 def _explain(schema: Object, struct: type[msgspec.Struct]) -> None:

@@ -46,7 +46,7 @@ EVERY_MESSAGE: Final = 0
 """The interval, in milliseconds, of a subscription that did not ask for one."""
 
 _MOST_NAMED: Final = 3
-"""How many unknown names are explained in one `error`: finding the nearest valid name costs time."""
+"""How many names are explained in one `error`: finding the nearest valid name costs time."""
 
 _MOST_NAME_CHARS: Final = 64
 """How much of an unknown name is shown to the one who sent it."""
@@ -231,6 +231,10 @@ class Session:
             without = [channel for channel in channels if channel.name not in joined]
             unknown = [each for each in dict.fromkeys(command.instruments) if offered and each not in offered]
             effects += _without_instruments(command, unknown, tuple(offered), without, timestamp)
+        if command.interval_ms is not None:
+            whole = [channel for channel in channels if channel.name in joined and not channel.kind.thinnable]
+            effects += _interval_refused(command, whole, self.catalogue, timestamp)
+            joined = {name: options for name, options in joined.items() if self.catalogue[name] not in whole}
         if joined or not effects:
             self._subscriptions.update(joined)
             selection = frozenset(topic for item in joined.items() for topic in _topics(*item))
@@ -329,6 +333,24 @@ def _without_instruments(
         return []
     names = tuple(channel.name for channel in without)
     return [_error(timestamp, ErrorCode.UNKNOWN_INSTRUMENT, "; ".join(reasons), command.id, names)]
+
+
+def _interval_refused(
+    command: Subscribe, whole: Sequence[Channel], catalogue: Catalogue, timestamp: str
+) -> list[Effect]:
+    """The error for channels of which an interval may leave nothing out, if there are any."""
+    if not whole:
+        return []
+    kinds = {(channel.exchange, channel.kind.instead) for channel in whole}
+    instead = [channel.name for channel in catalogue if (channel.exchange, channel.kind.name) in kinds]
+    names = tuple(channel.name for channel in whole)
+    reason = f"interval_ms: no message of {', '.join(names[:_MOST_NAMED])}"
+    if len(names) > _MOST_NAMED:
+        reason += f" and {len(names) - _MOST_NAMED} more"
+    reason += " may be left out; leave interval_ms out"
+    if instead:
+        reason += f", or subscribe to {', '.join(instead[:_MOST_NAMED])} instead"
+    return [_error(timestamp, ErrorCode.INTERVAL_REFUSED, reason, command.id, names)]
 
 
 def _unknown(kind: str, unknown: Sequence[str], valid: Sequence[str]) -> str:

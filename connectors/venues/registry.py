@@ -29,9 +29,8 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
         settings: what it can be told; made without arguments, the defaults.
         build: makes the connectors that these channels, all of this venue, need, of its settings and our user agent.
             None without channels. May read files. Raises ValueError where a channel or setting cannot be used.
-        kinds: what its channels can be about (`protocol.channels.KINDS`).
+        kinds: which kinds of channel it has (`protocol.kinds.KINDS`).
         polled: whether its channels have a cadence; else it pushes.
-        whole_market: whether its channels are about a whole market, and so have no instruments.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
     build: Callable[[Sequence[Channel], Settings, str], list[Connector]]
     kinds: tuple[str, ...]
     polled: bool = False
-    whole_market: bool = False
 
 
 BINANCE: Final = Venue(
@@ -59,7 +57,6 @@ COINGECKO: Final = Venue(
     build=coingecko.build,
     kinds=("global", "top", "trending"),
     polled=True,
-    whole_market=True,
 )
 
 VENUES: Final[dict[str, Venue[Any]]] = {venue.name: venue for venue in (BINANCE, OKX, COINGECKO)}

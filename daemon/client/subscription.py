@@ -308,7 +308,9 @@ class Subscription:
             self._coming.append((Resumed(away_s, away.restarted, tuple(away.lost)), ""))
 
     def _refused(self, error: Error) -> None:
-        """Raises: CommandRefused, but not where a channel alone lacks an instrument that another one has."""
+        """Raises: CommandRefused, but not where only some of all channels cannot be had as it was asked."""
+        if error.code is ErrorCode.INTERVAL_REFUSED and ALL in self._asked:
+            return
         by_channel = self._track.channels and error.id in self._restoring
         if by_channel and error.code is ErrorCode.UNKNOWN_INSTRUMENT and (ALL in self._asked or not error.channels):
             return

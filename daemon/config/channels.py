@@ -14,7 +14,8 @@ from msgspec import Meta
 
 from connectors.venues.registry import VENUES, Venue
 from daemon.config.reader import Problems, dotted, shown
-from protocol.channels import KINDS, Channel
+from protocol.channels import Channel
+from protocol.kinds import KINDS
 
 ConnectorName: TypeAlias = Annotated[
     str, Meta(pattern=rf"^({'|'.join(VENUES)})\Z", description=", ".join(map(shown, VENUES)))
@@ -97,16 +98,17 @@ def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
         yield "connector", "none", ", ".join(map(shown, VENUES))
         return
     venue = VENUES[section.connector]
-    if _kind(section, venue) not in venue.kinds:
+    kind = _kind(section, venue)
+    if kind not in venue.kinds:
         seen = "none" if section.kind is None else shown(section.kind)
         yield "kind", seen, ", ".join(map(shown, venue.kinds))
     if not venue.polled and section.cadence_s is not None:
         yield "cadence_s", shown(section.cadence_s), f"no such key, since {venue.name} pushes: it has no schedule"
     one, several = section.instrument, section.instruments
-    if venue.whole_market:
+    if kind in KINDS and KINDS[kind].whole_market:
         for key, given in (("instrument", one), ("instruments", several)):
             if given is not None:
-                yield key, shown(given), f"no such key, since {venue.name}'s channels are about the whole market"
+                yield key, shown(given), f"no such key, since a channel of kind {shown(kind)} is about the whole market"
     elif one is None and several is None:
         yield "instrument", "none", "BASE/QUOTE, as BTC/USDT; or a list of them as `instruments`"
     elif one is not None and several is not None:
@@ -116,13 +118,11 @@ def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
 
 
 def _channel(name: str, section: ChannelSection, venue: Venue[Any], cadence_s: float) -> Channel:
-    kind = _kind(section, venue) or ""
     one = () if section.instrument is None else (section.instrument,)
     return Channel(
         name=name,
         exchange=venue.name,
-        kind=kind,
-        type=KINDS[kind],
+        kind=KINDS[_kind(section, venue) or ""],
         instruments=section.instruments or one,
         cadence_s=(section.cadence_s or cadence_s) if venue.polled else None,
         stale_after_s=section.stale_after_s or None,

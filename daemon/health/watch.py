@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 import trio
@@ -25,6 +25,7 @@ from daemon.host.clock import WallClock
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Channel
+from protocol.kinds import View
 
 LOOK_S: Final = 0.25
 """Between two looks at every channel."""
@@ -175,14 +176,20 @@ def _quote(tape: Tape, channel: Channel, instrument: str, since_ms: float) -> Qu
     if entry is None:
         return None
     try:
-        if channel.type != "orderbook_update":
-            priced = _priced.decode(entry.payload)
-            quote = Quote(channel.name, channel.exchange, instrument, priced.price)
-            return quote if priced.received_ms >= since_ms else None
-        booked = _book.decode(entry.payload)
-        if booked.received_ms < since_ms or not booked.data.bids or not booked.data.asks:
-            return None
-        bid, ask = float(booked.data.bids[0][0]), float(booked.data.asks[0][0])
-        return Quote(channel.name, channel.exchange, instrument, bid=bid, ask=ask)
+        match channel.kind.view:
+            case View.PRICE | View.DAY:
+                priced = _priced.decode(entry.payload)
+                quote = Quote(channel.name, channel.exchange, instrument, priced.price)
+                return quote if priced.received_ms >= since_ms else None
+            case View.BOOK:
+                booked = _book.decode(entry.payload)
+                if booked.received_ms < since_ms or not booked.data.bids or not booked.data.asks:
+                    return None
+                bid, ask = float(booked.data.bids[0][0]), float(booked.data.asks[0][0])
+                return Quote(channel.name, channel.exchange, instrument, bid=bid, ask=ask)
+            case View.MARKET | View.TOP | View.TRENDING:
+                return None
+            case _:
+                assert_never(channel.kind.view)
     except (msgspec.DecodeError, ValueError):  # digits that a book's normaliser does not look at
         return None

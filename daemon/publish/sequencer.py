@@ -29,7 +29,7 @@ from daemon.publish.bus import Appended, Bus
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import NOTICE, STATUS, Entry, Tape, Topic
 from protocol.channels import WHOLE_MARKET, Catalogue, Channel
-from protocol.messages import DATA_TYPES, Test, encode, number
+from protocol.messages import Test, encode, number
 
 _HAND_OVER_BYTES: Final = 64 * 1024
 """A long pass is handed over in parts of this size: about what a socket takes at once, so that a burst leaves nobody
@@ -207,7 +207,7 @@ def message(event: Event, channel: Channel, timestamp: str, seq: int, prev_seq: 
         ValueError: its price is no number.
     """
     return encode(
-        DATA_TYPES[channel.type](
+        channel.kind.message(
             connector_id=event.channel,
             exchange=channel.exchange,
             instrument=event.instrument or UNSET,

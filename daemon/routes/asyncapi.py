@@ -20,11 +20,11 @@ from daemon.front.access import is_guarded
 from daemon.front.http import Request, Response
 from daemon.routes.gaps import MOST as MOST_GAPS
 from protocol.answers import ChannelList, GapList, Health, Readiness, Snapshot, TestRequest
-from protocol.channels import Catalogue
+from protocol.channels import Catalogue, Channel
 from protocol.codes import CloseCode
 from protocol.commands import LEAST_INTERVAL_MS, MOST_INTERVAL_MS
+from protocol.kinds import MESSAGES, PAYLOADS
 from protocol.messages import (
-    DATA_TYPES,
     Command,
     ControlMessage,
     Data,
@@ -39,7 +39,6 @@ from protocol.messages import (
     Unsubscribe,
     Unsubscribed,
 )
-from protocol.payloads import PAYLOADS
 from protocol.schemas import Object, docstring, schema_name, schemas
 
 Message: TypeAlias = type[msgspec.Struct]
@@ -51,13 +50,12 @@ ANSWERS: Final[dict[type[Command], tuple[Message, ...]]] = {
 }
 """What a command is answered with."""
 
-DATA: Final[tuple[Message, ...]] = tuple(DATA_TYPES.values())
 UNASKED: Final[tuple[Message, ...]] = tuple(
     struct for struct in get_args(ControlMessage) if struct not in (Subscribed, Unsubscribed, Pong, TestResponse)
 )
 """Control messages that the daemon sends of its own accord."""
 
-EVENTS: Final[tuple[Message, ...]] = (Subscribed, *DATA, *UNASKED)
+EVENTS: Final[tuple[Message, ...]] = (Subscribed, *MESSAGES, *UNASKED)
 """What an event stream is told: it subscribes by its query."""
 
 _INSTRUMENT: Final = {"instrument": {"type": "string", "description": "Only this one, such as `BTC/USDT`."}}
@@ -156,7 +154,7 @@ def describe(server: ServerInfo, catalogue: Catalogue, *, tokens: bool) -> Objec
     messages = {
         _key(struct, kind): _message(struct, kind, catalogue)
         for kind in spoken.values()
-        for struct in (*commands, *DATA, *UNASKED, *(each for answers in ANSWERS.values() for each in answers))
+        for struct in (*commands, *MESSAGES, *UNASKED, *(each for answers in ANSWERS.values() for each in answers))
     }
     messages |= {_key(body, _JSON): _message(body, _JSON, catalogue) for body in bodies}
     channels: Object = {}
@@ -179,7 +177,7 @@ def describe(server: ServerInfo, catalogue: Catalogue, *, tokens: bool) -> Objec
         "operations": operations,
         "components": {
             "messages": messages,
-            "schemas": schemas([*commands, *DATA, *get_args(ControlMessage), *bodies, *PAYLOADS, CloseCode]),
+            "schemas": schemas([*commands, *MESSAGES, *get_args(ControlMessage), *bodies, *PAYLOADS, CloseCode]),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer TOKEN`."},
                 "token": {
@@ -206,7 +204,7 @@ def _message(struct: Message, kind: str, catalogue: Catalogue) -> Object:
     if more:
         message["description"] = more
     if issubclass(struct, Data):
-        message["x-channels"] = [channel.name for channel in catalogue if DATA_TYPES[channel.type] is struct]
+        message["x-channels"] = [channel.name for channel in catalogue if struct in channel.kind.messages]
     examples = [{"payload": msgspec.to_builtins(each)} for each in _examples(catalogue) if isinstance(each, struct)]
     return {**message, "examples": examples} if examples else message
 
@@ -225,7 +223,9 @@ def _examples(catalogue: Catalogue) -> list[Command]:
 def _websocket(name: str, kind: str, catalogue: Catalogue) -> Object:
     """The websocket by one of its subprotocols. What can be subscribed to is in `x-channels`."""
     subprotocol = (Format.MSGPACK if kind == _MSGPACK else Format.JSON).value
-    structs = dict.fromkeys((*ANSWERS, *DATA, *UNASKED, *(each for answers in ANSWERS.values() for each in answers)))
+    structs = dict.fromkeys(
+        (*ANSWERS, *MESSAGES, *UNASKED, *(each for answers in ANSWERS.values() for each in answers))
+    )
     header = {"type": "string", "const": subprotocol}
     frames = "binary frames" if kind == _MSGPACK else "text frames; also what is spoken where none is offered"
     return {
@@ -241,8 +241,15 @@ def _websocket(name: str, kind: str, catalogue: Catalogue) -> Object:
                 "bindingVersion": "0.1.0",
             }
         },
-        "x-channels": [msgspec.to_builtins(channel) for channel in catalogue],
+        "x-channels": [_channel(channel) for channel in catalogue],
     }
+
+
+def _channel(channel: Channel) -> Object:
+    """What there is to subscribe to."""
+    kind = channel.kind
+    fields = {name: getattr(channel, name) for name in channel.__struct_fields__}
+    return {**fields, "kind": kind.name, "type": kind.tag, "view": kind.view}
 
 
 def _conversation(channel: str, kind: str) -> Object:
@@ -258,7 +265,7 @@ def _conversation(channel: str, kind: str) -> Object:
         }
         for command, answers in ANSWERS.items()
     }
-    told = {"data": (DATA, "What the venues say."), "control": (UNASKED, "What the daemon says of its own accord.")}
+    told = {"data": (MESSAGES, "What the venues say."), "control": (UNASKED, "What the daemon says of its own accord.")}
     for name, (structs, summary) in told.items():
         operations[f"{prefix}{name}"] = {
             "action": "send",

@@ -271,8 +271,9 @@ class PlainRoutes:
         return ChannelReport(
             name=channel.name,
             source=channel.exchange,
-            kind=channel.kind,
-            type=channel.type,
+            kind=channel.kind.name,
+            type=channel.kind.tag,
+            view=channel.kind.view,
             instruments=channel.instruments,
             cadence_s=channel.cadence_s,
             stale_after_s=state.stale_after_s,

@@ -35,6 +35,7 @@ from daemon.sessions.websocket import WebSockets
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
+from protocol.kinds import KINDS
 from protocol.messages import ServerInfo
 from protocol.session import Limits
 
@@ -42,8 +43,8 @@ SOON_S = 5.0
 """Longer than anything that a test waits for takes; a test that fails by it is red, not slow."""
 
 CHANNELS = (
-    Channel(name="bitcoinprice", exchange="okx", kind="ticker", type="price_update", instruments=("BTC/USDT",)),
-    Channel(name="ethprice", exchange="okx", kind="ticker", type="price_update", instruments=("ETH/USDT",)),
+    Channel(name="bitcoinprice", exchange="okx", kind=KINDS["ticker"], instruments=("BTC/USDT",)),
+    Channel(name="ethprice", exchange="okx", kind=KINDS["ticker"], instruments=("ETH/USDT",)),
 )
 
 LIMITS = SessionLimits(

@@ -23,7 +23,7 @@ from daemon.config.settings import Limits
 from protocol.answers import Cause
 from protocol.codes import CloseCode, ErrorCode
 from protocol.commands import Command
-from protocol.messages import DATA_TYPES
+from protocol.kinds import MESSAGES
 from tests.process.described import Description, Json
 
 PATH = Path(__file__).resolve().parent.parent.parent / "protocol" / "PROTOCOL.md"
@@ -230,7 +230,7 @@ def test_everything_that_is_said_has_its_word(description: Description) -> None:
     for cause in get_args(Cause):
         assert f"`{cause}`" in TEXT, cause
     types = {row[1].strip("`") for row in rows("channel")}
-    assert types == set(DATA_TYPES)
+    assert types == {message.__struct_config__.tag for message in MESSAGES}
 
 
 def test_a_difference_is_seen() -> None:

@@ -2,15 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.channels import KINDS, Catalogue, Channel, nearest
+from protocol.channels import Catalogue, Channel, nearest
 from protocol.grant import ANYONE, Grant
-from protocol.messages import DATA_TYPES
+from protocol.kinds import KINDS
 
-PRICES = Channel(
-    name="binance_prices", exchange="binance", kind="prices", type="price_update", instruments=("BTC/USDT", "ETH/USDT")
-)
-BOOK = Channel(name="binance_orderbook", exchange="binance", kind="orderbook", type="orderbook_update")
-GLOBAL = Channel(name="coingecko_global", exchange="coingecko", kind="global", type="market_update", cadence_s=10)
+PRICES = Channel(name="binance_prices", exchange="binance", kind=KINDS["prices"], instruments=("BTC/USDT", "ETH/USDT"))
+BOOK = Channel(name="binance_orderbook", exchange="binance", kind=KINDS["orderbook"])
+GLOBAL = Channel(name="coingecko_global", exchange="coingecko", kind=KINDS["global"], cadence_s=10)
 
 
 def test_catalogue_keeps_the_order_of_the_configuration() -> None:
@@ -64,10 +62,6 @@ def test_nearest_gives_at_most_so_many_valid_names(name: str, valid: list[str], 
     assert len(found) == len(set(found)) <= count
     assert set(found) <= set(valid)
     assert name not in valid or name in nearest(name, valid, len(valid))
-
-
-def test_every_kind_makes_a_type_of_message_that_there_is() -> None:
-    assert set(KINDS.values()) == set(DATA_TYPES)
 
 
 def test_a_grant_leaves_what_it_covers_and_names_what_it_withholds() -> None:

@@ -12,8 +12,8 @@ from msgspec import Raw
 from protocol.answers import Cause, ChannelList, GapList, Health, Readiness, Snapshot, TestRequest
 from protocol.codes import CloseCode, ErrorCode
 from protocol.commands import Command
+from protocol.kinds import MESSAGES, PAYLOADS
 from protocol.messages import (
-    DATA_TYPES,
     ControlMessage,
     DataMessage,
     Error,
@@ -26,11 +26,11 @@ from protocol.messages import (
     encode,
     encode_as,
 )
-from protocol.payloads import PAYLOADS, BookData, PriceData
+from protocol.payloads import BookData, PriceData
 from protocol.schemas import docstring, schema_name, schemas
 
 REPORTS = (Health, Readiness, ChannelList, Snapshot, GapList, TestRequest)
-MADE = schemas([*get_args(Command), *DATA_TYPES.values(), *get_args(ControlMessage), *REPORTS, *PAYLOADS, CloseCode])
+MADE = schemas([*get_args(Command), *MESSAGES, *get_args(ControlMessage), *REPORTS, *PAYLOADS, CloseCode])
 
 STAMP = "2025-12-08T16:30:45.123Z"
 BOOK = BookData("BTCUSDT", 7, Raw(b'[["1.0","2.0"]]'), Raw(b"[]"))

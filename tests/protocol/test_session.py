@@ -14,7 +14,8 @@ from wsproto.events import TextMessage
 from protocol.channels import Catalogue, Channel
 from protocol.codes import CloseCode, ErrorCode
 from protocol.grant import Grant
-from protocol.messages import Error, Format, Id, Pong, Position, encode_as
+from protocol.kinds import KINDS, Kind, TopicState, View
+from protocol.messages import Error, Format, Id, Pong, Position, PriceUpdate, encode_as
 from protocol.session import (
     ALL,
     EVERY_MESSAGE,
@@ -36,16 +37,13 @@ CATALOGUE = Catalogue(
         Channel(
             name="binance_prices",
             exchange="binance",
-            kind="prices",
-            type="price_update",
+            kind=KINDS["prices"],
             instruments=(*PAIRS, "DOGE/USDT"),
         ),
-        Channel(
-            name="binance_orderbook", exchange="binance", kind="orderbook", type="orderbook_update", instruments=PAIRS
-        ),
-        Channel(name="coingecko_global", exchange="coingecko", kind="global", type="market_update"),
-        Channel(name="bitcoinprice", exchange="okx", kind="ticker", type="price_update", instruments=("BTC/USDT",)),
-        Channel(name="ethprice", exchange="okx", kind="ticker", type="price_update", instruments=("ETH/USDT",)),
+        Channel(name="binance_orderbook", exchange="binance", kind=KINDS["orderbook"], instruments=PAIRS),
+        Channel(name="coingecko_global", exchange="coingecko", kind=KINDS["global"]),
+        Channel(name="bitcoinprice", exchange="okx", kind=KINDS["ticker"], instruments=("BTC/USDT",)),
+        Channel(name="ethprice", exchange="okx", kind=KINDS["ticker"], instruments=("ETH/USDT",)),
     ]
 )
 LIMITS = Limits(commands_per_s=50, commands_burst=100, channels_per_command=64, errors_in_a_row=20)
@@ -365,6 +363,59 @@ def test_a_wrong_kind_of_frame_closes() -> None:
         Close(CloseCode.UNSUPPORTED_DATA, "a text frame on the MessagePack protocol")
     ]
     assert client.send(msgspec.msgpack.encode({"type": "ping"})) == []
+
+
+# ---- what an interval may leave out ----------------------------------------------------------------------------------
+
+# No kind of this version has to come whole, so these are made up.
+EVERY = Kind(
+    name="made_up",
+    message=PriceUpdate,
+    payloads=(),
+    view=View.PRICE,
+    state=TopicState.EVERY,
+    instead="prices",
+)
+WHOLE = Catalogue(
+    [
+        *CATALOGUE,
+        *(Channel(name=f"whole{at}", exchange="binance", kind=EVERY, instruments=PAIRS) for at in range(1, 5)),
+        Channel(name="alone", exchange="okx", kind=EVERY, instruments=PAIRS),
+    ]
+)
+
+
+def test_an_interval_is_refused_where_every_message_counts_and_the_other_channels_take_effect() -> None:
+    client = Client(WHOLE)
+    refused, taken = client.subscribe("whole1", "ethprice", interval_ms=1000, id=3)
+    error = error_of(refused)
+    assert (error.code, error.id, error.channels) == (ErrorCode.INTERVAL_REFUSED, 3, ("whole1",))
+    reason = "no message of whole1 may be left out; leave interval_ms out, or subscribe to binance_prices instead"
+    assert error.message == f"interval_ms: {reason}"
+    assert taken == Join(("ethprice",), frozenset({("ethprice", ALL)}), 1000, snapshot=True, since=None, id=3)
+    assert set(client.session.subscriptions) == {"ethprice"}
+
+
+def test_without_an_interval_such_a_channel_is_one_like_any_other_and_a_refused_interval_changes_nothing() -> None:
+    client = Client(WHOLE)
+    [join] = client.subscribe("whole1", instruments=["BTC/USDT"])
+    assert isinstance(join, Join)
+    assert only_error(client.subscribe("whole1", interval_ms=50)).code is ErrorCode.INTERVAL_REFUSED
+    assert client.session.subscriptions == {"whole1": Subscription(("BTC/USDT",), EVERY_MESSAGE)}
+
+
+def test_what_to_take_instead_is_named_only_where_the_venue_has_it() -> None:
+    message = only_error(Client(WHOLE).subscribe("alone", interval_ms=50)).message
+    assert message == "interval_ms: no message of alone may be left out; leave interval_ms out"
+
+
+def test_all_channels_at_an_interval_are_all_that_an_interval_may_thin() -> None:
+    refused, taken = Client(WHOLE).subscribe("*", interval_ms=50)
+    error = error_of(refused)
+    assert error.channels == ("whole1", "whole2", "whole3", "whole4", "alone")
+    assert "of whole1, whole2, whole3 and 2 more may" in error.message
+    assert isinstance(taken, Join)
+    assert taken.channels == CATALOGUE.names
 
 
 # ---- limits ----------------------------------------------------------------------------------------------------------

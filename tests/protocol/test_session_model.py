@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec import UNSET, Raw
 
 from protocol.channels import Catalogue, Channel
+from protocol.kinds import KINDS
 from protocol.messages import Error, Format, Id, Pong
 from protocol.session import ALL, Close, Effect, Join, Leave, Limits, Reply, Session
 
@@ -21,16 +22,13 @@ CATALOGUE = Catalogue(
         Channel(
             name="binance_prices",
             exchange="binance",
-            kind="prices",
-            type="price_update",
+            kind=KINDS["prices"],
             instruments=(*PAIRS, "DOGE/USDT"),
         ),
-        Channel(
-            name="binance_orderbook", exchange="binance", kind="orderbook", type="orderbook_update", instruments=PAIRS
-        ),
-        Channel(name="coingecko_global", exchange="coingecko", kind="global", type="market_update"),
-        Channel(name="bitcoinprice", exchange="okx", kind="ticker", type="price_update", instruments=("BTC/USDT",)),
-        Channel(name="ethprice", exchange="okx", kind="ticker", type="price_update", instruments=("ETH/USDT",)),
+        Channel(name="binance_orderbook", exchange="binance", kind=KINDS["orderbook"], instruments=PAIRS),
+        Channel(name="coingecko_global", exchange="coingecko", kind=KINDS["global"]),
+        Channel(name="bitcoinprice", exchange="okx", kind=KINDS["ticker"], instruments=("BTC/USDT",)),
+        Channel(name="ethprice", exchange="okx", kind=KINDS["ticker"], instruments=("ETH/USDT",)),
     ]
 )
 

@@ -278,7 +278,7 @@ class BinancePoll:
         """
         self._aside_until_s = {name: until_s for name, until_s in self._aside_until_s.items() if now_s < until_s}
         asked = self._known()
-        size = 1 if self._channel.kind == "orderbook" else BATCH
+        size = 1 if self._channel.kind.name == "orderbook" else BATCH
         batches = [asked[start : start + size] for start in range(0, len(asked), size)]
         return Outcome(requests=[self._request(batch) for batch in batches])
 
@@ -313,7 +313,7 @@ class BinancePoll:
 
     def _request(self, batch: tuple[str, ...]) -> Request:
         symbols = [venue_symbol(instrument) for instrument in batch]
-        if self._channel.kind == "orderbook":
+        if self._channel.kind.name == "orderbook":
             params = {"symbol": symbols[0], "limit": str(self._levels)}
             return Request("/api/v3/depth", params, instruments=batch)
         # A JSON array without a space, or Binance answers -1100.
@@ -322,7 +322,7 @@ class BinancePoll:
 
     def _events(self, request: Request, answer: Answer) -> list[Event]:
         name, received_ms = self._channel.name, answer.received_ms
-        match self._channel.kind:
+        match self._channel.kind.name:
             case "orderbook":
                 (instrument,) = request.instruments
                 return book(answer.body, channel=name, instrument=instrument, received_ms=received_ms)

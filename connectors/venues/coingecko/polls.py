@@ -216,7 +216,7 @@ class CoinGeckoPoll:
     def __init__(self, channel: Channel, plan: Plan, *, refresh_s: float, secret: str = "") -> None:
         self.retry_s = plan.retry_s
         self._channel = channel.name
-        self._endpoint = ENDPOINTS[channel.kind]
+        self._endpoint = ENDPOINTS[channel.kind.name]
         self._refresh_s = refresh_s
         self._secret = secret
         self._events: list[Event] = []
@@ -291,10 +291,10 @@ def build(channels: Sequence[Channel], settings: CoinGecko, user_agent: str) -> 
     headers = {plan.key_header: key} if plan.key_header and key else {}
     # Libraries' default agents are answered 403.
     host = Host(VENUE, settings.root, timeout_s=settings.timeout_s, user_agent=user_agent, headers=headers)
-    of_kind = Counter(channel.kind for channel in channels)
+    of_kind = Counter(channel.kind.name for channel in channels)
     connectors: list[Connector] = []
     for position, channel in enumerate(channels):
-        refresh_s = plan.refresh_s.get(channel.kind, 0.0) * of_kind[channel.kind]
+        refresh_s = plan.refresh_s.get(channel.kind.name, 0.0) * of_kind[channel.kind.name]
         poll = CoinGeckoPoll(channel, plan, refresh_s=refresh_s, secret=key)
         connectors.append(Poller(channel, poll, host, delay_s=position / len(channels)))
     return connectors

@@ -13,6 +13,7 @@ from trio_websocket import ConnectionClosed, open_websocket_url
 from connectors.base import State
 from connectors.simulator.market import OKX, Market, unpadded
 from daemon.commands.rehearse.judge import Data, Entry, Told, Topic
+from protocol.kinds import VIEWS, View
 
 PUSHES: Final = 8_192
 """So many pushes of each instrument can be told apart: over twenty minutes of them."""
@@ -125,7 +126,7 @@ class Notebook:
         number = stamp = None
         topic = (message.connector_id, message.instrument)
         before = self.last.get(topic)
-        if message.type == "price_update":
+        if VIEWS.get(message.type) is View.PRICE:
             push = _push.decode(message.data)
             stamp = push.mono
             after = -1 if before is None or before.number is None else before.number

@@ -14,8 +14,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from daemon.client import Data, Gap, Lagged, Lost, OrderbookUpdate, Received, Reconnecting, Resumed, Status, Test
+from daemon.client import Data, Gap, Lagged, Lost, Received, Reconnecting, Resumed, Status, Test
 from daemon.commands.terminal.peer import clean
+from protocol.kinds import VIEWS, View
 
 STYLES: Final = {"live": "green", "stale": "yellow", "reconnecting": "yellow", "connecting": "dim", "down": "bold red"}
 """How a state is shown."""
@@ -174,7 +175,7 @@ def _shown(message: Data) -> str:
     """The price in the venue's own digits; of a book, the best bid and the best offer."""
     if not isinstance(message.price, UnsetType):
         return clean(bytes(message.price).decode(errors="replace"))
-    if isinstance(message, OrderbookUpdate):
+    if VIEWS.get(str(message.__struct_config__.tag)) is View.BOOK:
         try:
             book = msgspec.json.decode(message.data, type=_Book)
             best = (bytes(side[0][0]).decode().strip('"') if side else "-" for side in (book.bids, book.asks))

@@ -12,11 +12,11 @@ let offset_ms = 0;
 /** The daemon's time now, ms since 1970. */
 export const now = () => Date.now() + offset_ms;
 
-export const channels = new Map(); // name: {state, reason, retryAt, last, text, count}
+export const channels = new Map(); // name: {view, state, reason, retryAt, last, text, count}
 export const prices = new Map(); // key: {key, instrument, exchange, digits, value, change, at, series, ...}
 export const books = new Map(); // instrument: {bids, asks, at, channel}
 export const days = new Map(); // instrument: the 24 h ticker's object
-export const lists = {}; // market, top, trending: {text}, parsed when it is shown
+export const lists = {}; // view: {text}, parsed when it is shown
 export const counts = {messages: 0};
 const order = new Map(); // instrument: its place in the catalogue
 
@@ -44,8 +44,8 @@ export function channel(name) {
 
 /** Fold `GET /channels` in. */
 export function describe(reports) {
-  for (const {name, instruments} of reports) {
-    channel(name);
+  for (const {name, view, instruments} of reports) {
+    channel(name).view = view;
     for (const each of instruments) order.set(each, order.get(each) ?? order.size);
   }
 }
@@ -71,26 +71,24 @@ export function fold(message, text) {
   from.text = text;
   touched('channels');
   touched('raw');
-  switch (message.type) {
-    case 'price_update':
+  switch (from.view) {
+    case 'price':
       price(message, message.data.price ?? message.data.last, change(message.data));
       break;
-    case 'ticker_update':
+    case 'day':
       days.set(message.instrument, message.data);
       price(message, message.data.lastPrice, change(message.data));
       break;
-    case 'orderbook_update':
+    case 'book':
       if (!books.has(message.instrument)) touched('instruments');
       books.set(message.instrument, {...message.data, at: message.received_ms, channel: message.connector_id});
       touched('book');
       break;
-    case 'market_update':
-    case 'top_update':
-    case 'trending_update': {
-      const list = message.type.slice(0, -'_update'.length);
-      lists[list] = {text};
-      touched(list);
-    }
+    case 'market':
+    case 'top':
+    case 'trending':
+      lists[from.view] = {text};
+      touched(from.view);
   }
 }
 

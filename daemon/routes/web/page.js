@@ -9,7 +9,6 @@ import {renderBook, renderChannels, renderCompare, renderPrices} from '/live.js'
 import * as market from '/market.js';
 
 const REPLAY = 2000; // so many messages before the newest the charts begin
-const PRICED = ['price_update', 'ticker_update'];
 
 const views = {
   link: renderLink,
@@ -49,20 +48,28 @@ async function get(path) {
   return (await fetch(path, {headers})).json();
 }
 
+// The daemon may be gone: then the client waits for it, and asks for all channels.
+const reports = () => get('/channels').then(({channels}) => channels, () => []);
+
 market.watch(touch);
-// The daemon that sent this page may be gone already: then the client waits for it, and asks for all channels.
-const {channels} = await get('/channels').catch(() => ({channels: []}));
-market.describe(channels);
-const priced = channels.filter(({type}) => PRICED.includes(type)).map(({name}) => name);
+const first = await reports();
+market.describe(first);
+const priced = first.filter(({view}) => ['price', 'day'].includes(view)).map(({name}) => name);
 const known = new Set(priced); // subscribed once; who left one by hand is not brought back
 let began = false;
 
-/** A replay brings what is new enough; what has been silent for longer is in the snapshots. */
+/** A replay brings what is new enough; older ones are in the snapshots. */
 async function fillUp(seq) {
   for (const name of priced) {
     const {messages = []} = await get(`/snapshot/${encodeURIComponent(name)}`);
     for (const message of messages) if (message.seq <= seq) market.fold(message, JSON.stringify(message));
   }
+}
+
+/** Subscribe, once it is known what these show. */
+async function follow(names) {
+  if (names.some((name) => !market.channel(name).view)) market.describe(await reports());
+  client.subscribe(names);
 }
 
 const client = connect('/ws', {
@@ -83,8 +90,8 @@ const client = connect('/ws', {
       const {welcome} = now;
       market.setClock(welcome.timestamp);
       const others = welcome.channels.filter((name) => !known.has(name));
-      if (others.length) client.subscribe(others);
       for (const name of others) known.add(name);
+      if (others.length) follow(others);
       if (!began) fillUp(welcome.seq - REPLAY).catch(() => {}); // the daemon went: the connection says so
       began = true;
     }

@@ -21,6 +21,7 @@ from connectors.base import (
 from connectors.poll.poller import MAX_BODY_BYTES, Host, Poller
 from connectors.poll.venue import Answer, Outcome, Pause, Request
 from protocol.channels import Channel
+from protocol.kinds import KINDS
 
 START_MS = 1_765_211_445_000
 
@@ -108,7 +109,7 @@ class Venue:
 
 
 def channel(name: str = "c", cadence_s: float | None = 10.0) -> Channel:
-    return Channel(name=name, exchange="acme", kind="k", type="price_update", cadence_s=cadence_s)
+    return Channel(name=name, exchange="acme", kind=KINDS["prices"], cadence_s=cadence_s)
 
 
 async def answers_with(status: int, **headers: str) -> httpx.Response:

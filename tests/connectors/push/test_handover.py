@@ -21,6 +21,7 @@ from connectors.simulator.simulator import Simulator
 from connectors.simulator.venues.okx import PUBLIC_PATH, TickerText
 from connectors.venues.okx.tickers import OkxTickers
 from protocol.channels import Channel
+from protocol.kinds import KINDS
 from tests.connectors.push.scripted_venue import Hub, Script, Venue, Words
 
 EVERY_S = 0.1
@@ -715,7 +716,7 @@ async def test_okx_over_sockets() -> None:
                 enough.set()
 
     channels = [
-        Channel(name=name, exchange="okx", kind="ticker", type="price_update", instruments=(instrument,))
+        Channel(name=name, exchange="okx", kind=KINDS["ticker"], instruments=(instrument,))
         for name, instrument in (("bitcoinprice", "BTC/USDT"), ("ethprice", "ETH/USDT"))
     ]
     sink = Sink()

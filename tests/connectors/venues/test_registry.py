@@ -9,7 +9,8 @@ from connectors.venues.coingecko.polls import ENDPOINTS
 from connectors.venues.registry import COINGECKO, VENUES
 from daemon.config.settings import File
 from daemon.config.venues import secrets, url_keys
-from protocol.channels import KINDS, Channel
+from protocol.channels import Channel
+from protocol.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -34,9 +35,8 @@ def test_a_venue_makes_connectors_for_its_channels_and_none_without_any(name: st
         Channel(
             name=f"x{kind}",
             exchange=name,
-            kind=kind,
-            type=KINDS[kind],
-            instruments=() if venue.whole_market else ("BTC/USDT",),
+            kind=KINDS[kind],
+            instruments=() if KINDS[kind].whole_market else ("BTC/USDT",),
             cadence_s=10.0 if venue.polled else None,
         )
         for kind in venue.kinds

@@ -355,6 +355,25 @@ async def test_all_channels_are_resumed_by_name_and_one_may_lack_an_instrument()
         assert failure.message == "too fast"
 
 
+async def test_all_channels_at_an_interval_are_those_that_an_interval_may_thin() -> None:
+    async with _reading("*", interval_ms=1000) as (_, talk, reader):
+        [command] = await talk.commands()
+        await talk.say(type="error", code="interval_refused", message="x", id=command["id"], channels=["trades"])
+        await talk.subscribed({**command, "channels": ["bitcoinprice"]})
+        await talk.pong()
+        await talk.price(11, 3)
+        assert await reader.seqs(1) == [11]
+
+
+async def test_a_channel_that_has_to_come_whole_is_refused_at_an_interval() -> None:
+    async with _reading("trades", "bitcoinprice", interval_ms=1000) as (_, talk, reader):
+        [command] = await talk.commands()
+        await talk.say(type="error", code="interval_refused", message="x", id=command["id"], channels=["trades"])
+        failure = await reader.failure()
+        assert isinstance(failure, CommandRefused)
+        assert failure.channels == ("trades",)
+
+
 async def test_what_came_at_an_interval_is_not_resumed_but_begun_again_without_doubles() -> None:
     async with _reading("bitcoinprice", interval_ms=1000, snapshot=False) as (scripted, talk, reader):
         [command] = await talk.commands()

@@ -4,6 +4,7 @@ import pytest
 
 from daemon.config.load import DEFAULT_CHANNELS, Config, ConfigError, parse
 from protocol.channels import Channel
+from protocol.kinds import KINDS
 
 TEN = DEFAULT_CHANNELS["binance_prices"].instruments or ()
 
@@ -15,7 +16,8 @@ def config(text: str) -> Config:
 def channel(
     name: str, exchange: str, kind: str, type_: str, instruments: tuple[str, ...], cadence_s: float | None
 ) -> Channel:
-    return Channel(name=name, exchange=exchange, kind=kind, type=type_, instruments=instruments, cadence_s=cadence_s)
+    assert KINDS[kind].tag == type_
+    return Channel(name=name, exchange=exchange, kind=KINDS[kind], instruments=instruments, cadence_s=cadence_s)
 
 
 def test_users_add_channels() -> None:
@@ -42,7 +44,7 @@ def test_a_section_for_a_default_changes_only_what_it_names() -> None:
 def test_a_default_can_move_to_another_venue() -> None:
     text = "[channels.ethprice]\nconnector = 'binance'\nkind = 'prices'\ninstrument = 'ETH/USDT'"
     moved = config(text).catalogue()["ethprice"]
-    assert (moved.exchange, moved.kind, moved.cadence_s) == ("binance", "prices", 10.0)
+    assert (moved.exchange, moved.kind.name, moved.cadence_s) == ("binance", "prices", 10.0)
 
 
 def test_a_disabled_channel_is_gone_and_need_not_be_complete() -> None:

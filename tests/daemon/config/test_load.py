@@ -12,6 +12,7 @@ from daemon.config import reader
 from daemon.config.load import DEFAULT_CHANNELS, Config, ConfigError, load, parse
 from daemon.config.settings import File
 from protocol.channels import Channel
+from protocol.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "systemd" / "tickerd.toml"
@@ -55,7 +56,8 @@ def test_without_a_word_it_is_the_eight_channels_on_loopback_port_8000() -> None
 def channel(
     name: str, exchange: str, kind: str, type_: str, instruments: tuple[str, ...], cadence_s: float | None
 ) -> Channel:
-    return Channel(name=name, exchange=exchange, kind=kind, type=type_, instruments=instruments, cadence_s=cadence_s)
+    assert KINDS[kind].tag == type_
+    return Channel(name=name, exchange=exchange, kind=KINDS[kind], instruments=instruments, cadence_s=cadence_s)
 
 
 def test_the_limits_are_those_of_the_wire_contract() -> None:

@@ -17,14 +17,15 @@ from daemon.publish.sequencer import Passes, Sequencer
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
+from protocol.kinds import KINDS
 from protocol.messages import Data, Format, Message, Position, Subscribe, Unsubscribe, decode_message
 from protocol.session import Join, Leave, Limits, Session
 
 START_MS = 1_765_211_445_123
 CATALOGUE = Catalogue(
     [
-        Channel(name="a", exchange="binance", kind="prices", type="price_update", instruments=("X/U", "Y/U")),
-        Channel(name="b", exchange="okx", kind="ticker", type="price_update", instruments=("X/U",)),
+        Channel(name="a", exchange="binance", kind=KINDS["prices"], instruments=("X/U", "Y/U")),
+        Channel(name="b", exchange="okx", kind=KINDS["ticker"], instruments=("X/U",)),
     ]
 )
 

@@ -50,6 +50,7 @@ from daemon.tape import cursor
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Entry, Tape, Topic
 from protocol.channels import Catalogue, Channel
+from protocol.kinds import KINDS
 from protocol.messages import (
     Data,
     Error,
@@ -74,9 +75,9 @@ LITTLE: Final = 30
 
 CATALOGUE: Final = Catalogue(
     [
-        Channel(name="a", exchange="binance", kind="prices", type="price_update", instruments=("X/U", "Y/U")),
-        Channel(name="b", exchange="okx", kind="ticker", type="price_update", instruments=("X/U",)),
-        Channel(name="m", exchange="coingecko", kind="global", type="market_update", cadence_s=10.0),
+        Channel(name="a", exchange="binance", kind=KINDS["prices"], instruments=("X/U", "Y/U")),
+        Channel(name="b", exchange="okx", kind=KINDS["ticker"], instruments=("X/U",)),
+        Channel(name="m", exchange="coingecko", kind=KINDS["global"], cadence_s=10.0),
     ]
 )
 TOPICS: Final[tuple[Topic, ...]] = (("a", "X/U"), ("a", "Y/U"), ("b", "X/U"), ("m", ""))

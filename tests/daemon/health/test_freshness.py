@@ -9,14 +9,11 @@ from daemon.health.board import Seen
 from daemon.health.freshness import FIRST_S, LONGEST_S, ORDINARY_S, SHORTEST_S, UNKNOWN_S, Freshness, Pauses
 from daemon.health.watch import LOOK_S
 from protocol.channels import Channel
+from protocol.kinds import KINDS
 
-PUSHED = Channel(name="x", exchange="okx", kind="ticker", type="price_update", instruments=("X/U",))
-SCHEDULED = Channel(
-    name="x", exchange="coingecko", kind="global", type="market_update", instruments=("X/U",), cadence_s=10.0
-)
-CONFIGURED = Channel(
-    name="x", exchange="okx", kind="ticker", type="price_update", instruments=("X/U",), stale_after_s=100.0
-)
+PUSHED = Channel(name="x", exchange="okx", kind=KINDS["ticker"], instruments=("X/U",))
+SCHEDULED = Channel(name="x", exchange="coingecko", kind=KINDS["global"], instruments=("X/U",), cadence_s=10.0)
+CONFIGURED = Channel(name="x", exchange="okx", kind=KINDS["ticker"], instruments=("X/U",), stale_after_s=100.0)
 
 
 class Watched:

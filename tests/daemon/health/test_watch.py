@@ -16,16 +16,13 @@ from daemon.health.watch import LOOK_S, Watch
 from daemon.ingest.inbox import Item
 from daemon.ingest.supervisor import Intensity, Link, supervise
 from protocol.channels import Catalogue, Channel
+from protocol.kinds import KINDS
 from protocol.messages import Data, Status
 from tests.daemon.fanout.sink import START_MS, Client, Fan
 
-PUSHED = Channel(name="b", exchange="okx", kind="ticker", type="price_update", instruments=("X/U",))
-POLLED = Channel(
-    name="a", exchange="binance", kind="prices", type="price_update", instruments=("X/U", "Y/U"), cadence_s=10.0
-)
-BOOK = Channel(
-    name="a", exchange="binance", kind="orderbook", type="orderbook_update", instruments=("X/U",), cadence_s=10.0
-)
+PUSHED = Channel(name="b", exchange="okx", kind=KINDS["ticker"], instruments=("X/U",))
+POLLED = Channel(name="a", exchange="binance", kind=KINDS["prices"], instruments=("X/U", "Y/U"), cadence_s=10.0)
+BOOK = Channel(name="a", exchange="binance", kind=KINDS["orderbook"], instruments=("X/U",), cadence_s=10.0)
 TERMS = Terms(band_percent=1.0, for_s=30.0, frozen_s=60.0, frozen_percent=0.2)
 TOLD_S = LOOK_S + 0.2
 """By when a client has been told of what is there to be seen: well within the second that is promised."""
@@ -196,7 +193,6 @@ def pushed(channel: Channel) -> Channel:
         name=channel.name,
         exchange=channel.exchange,
         kind=channel.kind,
-        type=channel.type,
         instruments=channel.instruments,
     )
 

@@ -15,6 +15,7 @@ from daemon.routes.routes import ChannelState, PlainRoutes
 from daemon.tape.gaps import Ledger
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
+from protocol.kinds import KINDS
 from protocol.messages import ServerInfo
 
 NOW_MS = 1_765_211_445_123
@@ -24,12 +25,11 @@ CATALOGUE = Catalogue(
         Channel(
             name="binance_prices",
             exchange="binance",
-            kind="prices",
-            type="price_update",
+            kind=KINDS["prices"],
             instruments=("BTC/USDT", "ETH/USDT"),
             cadence_s=10.0,
         ),
-        Channel(name="coingecko_global", exchange="coingecko", kind="global", type="market_update", cadence_s=10.0),
+        Channel(name="coingecko_global", exchange="coingecko", kind=KINDS["global"], cadence_s=10.0),
     ]
 )
 
@@ -159,6 +159,7 @@ async def test_the_catalogue_tells_each_channels_state_and_age() -> None:
             "source": "binance",
             "kind": "prices",
             "type": "price_update",
+            "view": "price",
             "instruments": ["BTC/USDT", "ETH/USDT"],
             "cadence_s": 10.0,
             "stale_after_s": 25.0,
@@ -173,6 +174,7 @@ async def test_the_catalogue_tells_each_channels_state_and_age() -> None:
             "source": "coingecko",
             "kind": "global",
             "type": "market_update",
+            "view": "market",
             "instruments": [],
             "cadence_s": 10.0,
             "stale_after_s": None,

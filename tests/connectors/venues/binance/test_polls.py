@@ -26,6 +26,7 @@ from connectors.poll.venue import Answer, Request
 from connectors.venues.binance import polls
 from connectors.venues.binance.polls import BinancePoll, book, day, explain, prices, weight_pause
 from protocol.channels import Channel
+from protocol.kinds import KINDS
 
 NOW_MS = 1_765_211_445_000
 UNKNOWN = b'{"code":-1121,"msg":"Invalid symbol."}'
@@ -54,8 +55,7 @@ def channel(kind: str = "prices", *instruments: str, name: str = "c") -> Channel
     return Channel(
         name=name,
         exchange="binance",
-        kind=kind,
-        type="price_update",
+        kind=KINDS[kind],
         instruments=instruments or ("BTC/USDT", "ETH/USDT"),
         cadence_s=10.0,
     )

@@ -32,7 +32,8 @@ from connectors.venues.coingecko.polls import (
     top,
     trending,
 )
-from protocol.channels import KINDS, Channel
+from protocol.channels import Channel
+from protocol.kinds import KINDS
 
 NOW_MS = 1_765_211_445_000
 SECRET = "CG-abcdefghijklmnop"
@@ -53,8 +54,7 @@ def channel(kind: str = "global", cadence_s: float = 10.0) -> Channel:
     return Channel(
         name=f"coingecko_{kind}",
         exchange="coingecko",
-        kind=kind,
-        type=KINDS[kind],
+        kind=KINDS[kind],
         cadence_s=cadence_s,
     )
 

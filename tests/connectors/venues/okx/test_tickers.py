@@ -13,12 +13,13 @@ from connectors.push.feed import Feed
 from connectors.push.venue import Ack, Control, Heartbeat, Ignored, Notice, Refused
 from connectors.venues.okx.tickers import Okx, OkxTickers, build
 from protocol.channels import Channel
+from protocol.kinds import KINDS
 
 NOW = 1_765_211_445_122
 
 
 def channel(name: str, *instruments: str) -> Channel:
-    return Channel(name=name, exchange="okx", kind="ticker", type="price_update", instruments=instruments)
+    return Channel(name=name, exchange="okx", kind=KINDS["ticker"], instruments=instruments)
 
 
 VENUE = OkxTickers([channel("bitcoinprice", "BTC/USDT"), channel("majors", "BTC/USDT", "ETH/USDT")])

@@ -1,0 +1,130 @@
+"""The kinds of channel, one row each. Code that treats kinds differently asks the row, never the name.
+
+A channel is a venue and a *kind*: what that venue is asked for. The row says everything that others need to know of its
+messages: their Structs, what `data` holds, what a reader finds in them, what makes up the state of a topic, and whether
+an interval may leave some out. A new kind is a row here, its Struct in `protocol/messages.py`, what its `data` holds in
+`protocol/payloads.py`, and a venue that makes it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from protocol.messages import (
+    DataMessage,
+    MarketUpdate,
+    OrderbookUpdate,
+    PriceUpdate,
+    TickerUpdate,
+    TopUpdate,
+    TrendingUpdate,
+)
+from protocol.payloads import TICKERS, BookData, Coin, DayTicker, GlobalMarket, PriceData, TopCoins, Trending
+
+
+class TopicState(enum.Enum):
+    """What a client must have had of a topic to know how things stand there."""
+
+    NEWEST = "newest"
+    """The newest message: it says everything."""
+
+    EVERY = "every"
+    """Every message: each stands for itself, as a trade does."""
+
+    DELTA = "delta"
+    """The newest message of the row's `snapshot`, and every change since."""
+
+
+class View(enum.StrEnum):
+    """What a reader finds in a message: what a table, a page or a comparison of venues shows of it."""
+
+    PRICE = "price"
+    """`price`, of one instrument."""
+
+    DAY = "day"
+    """`price`, and in `data` the summary of 24 hours."""
+
+    BOOK = "book"
+    """In `data` the levels `bids` and `asks`, best first."""
+
+    MARKET = "market"
+    """In `data` figures of the whole market."""
+
+    TOP = "top"
+    """In `data` a list of coins by size."""
+
+    TRENDING = "trending"
+    """In `data` a list of coins that people look for."""
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of channel.
+
+    Attributes:
+        name: what a configuration and `GET /channels` call it.
+        message: what an event of such a channel becomes.
+        payloads: what `data` may hold; one for each way in which a venue says it.
+        view: what a reader finds in its messages.
+        whole_market: whether such a channel is one topic, about a whole market; else each instrument is a topic.
+        state: what makes up the state of a topic.
+        snapshot: for `TopicState.DELTA` the message that begins a topic anew, else None.
+        instead: the kind that whoever wants fewer messages takes instead, where an interval may leave none out.
+    """
+
+    name: str
+    message: type[DataMessage]
+    payloads: tuple[type[msgspec.Struct], ...]
+    view: View
+    whole_market: bool = False
+    state: TopicState = TopicState.NEWEST
+    snapshot: type[DataMessage] | None = None
+    instead: str = ""
+
+    @property
+    def tag(self) -> str:
+        """`type` on the wire of what an event becomes."""
+        return str(self.message.__struct_config__.tag)
+
+    @property
+    def messages(self) -> tuple[type[DataMessage], ...]:
+        """All Structs that its messages may be."""
+        return (self.message,) if self.snapshot is None else (self.message, self.snapshot)
+
+    @property
+    def thinnable(self) -> bool:
+        """Whether an interval may leave messages out: the newest one must say everything."""
+        return self.state is TopicState.NEWEST
+
+
+_ROWS: Final = (
+    Kind(name="prices", message=PriceUpdate, payloads=(PriceData,), view=View.PRICE),
+    Kind(name="ticker", message=PriceUpdate, payloads=TICKERS, view=View.PRICE),
+    Kind(name="24hr", message=TickerUpdate, payloads=(DayTicker,), view=View.DAY),
+    Kind(name="orderbook", message=OrderbookUpdate, payloads=(BookData,), view=View.BOOK),
+    Kind(name="global", message=MarketUpdate, payloads=(GlobalMarket,), view=View.MARKET, whole_market=True),
+    Kind(name="top", message=TopUpdate, payloads=(TopCoins,), view=View.TOP, whole_market=True),
+    Kind(name="trending", message=TrendingUpdate, payloads=(Trending,), view=View.TRENDING, whole_market=True),
+)
+
+KINDS: Final = {kind.name: kind for kind in _ROWS}
+"""All kinds, by name."""
+
+MESSAGES: Final = tuple(dict.fromkeys(message for kind in _ROWS for message in kind.messages))
+"""The Structs of all data messages."""
+
+PAYLOADS: Final[tuple[type[msgspec.Struct], ...]] = (
+    *dict.fromkeys(each for kind in _ROWS for each in kind.payloads),
+    Coin,
+)
+"""The Structs of all that `data` holds, those inside of others too."""
+
+VIEWS: Final = {str(message.__struct_config__.tag): kind.view for kind in _ROWS for message in kind.messages}
+"""What a reader finds in a message, by its `type`."""
+
+
+def held(message: type[msgspec.Struct]) -> tuple[type[msgspec.Struct], ...]:
+    """What `data` of such messages may hold."""
+    return tuple(dict.fromkeys(payload for kind in _ROWS if message in kind.messages for payload in kind.payloads))
