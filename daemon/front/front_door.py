@@ -20,6 +20,7 @@ import msgspec
 import trio
 
 from daemon.front import addresses, event_request, handshake
+from daemon.front.accepting import serve_connections
 from daemon.front.admission import Admission, full, unavailable
 from daemon.front.event_request import EventRequest
 from daemon.front.http import Conversation, Refused, Request, Response
@@ -190,13 +191,11 @@ class FrontDoor:
         It owns the listeners from here on. If cancelled, every connection is closed at once, whatever it was doing.
 
         Raises:
-            OSError: a listener failed for good. Running out of file descriptors is no such failure: trio tries again.
+            OSError: a listener failed for good. Running out of file descriptors is no such failure.
         """
         async with trio.open_nursery() as connections:
             with self._listening:
-                await trio.serve_listeners(
-                    self._barrier, listeners, handler_nursery=connections, task_status=task_status
-                )
+                await serve_connections(self._barrier, listeners, connections, task_status=task_status)
 
     async def _barrier(self, stream: trio.SocketStream) -> None:
         """Serve one connection, and let nothing out of here that would end the others."""

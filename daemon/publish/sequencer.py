@@ -35,6 +35,9 @@ _HAND_OVER_BYTES: Final = 64 * 1024
 """A long pass is handed over in parts of this size: about what a socket takes at once, so that a burst leaves nobody
 behind who keeps up."""
 
+_PASS_S: Final = 0.02
+"""A pass that has been at work so long takes nothing more: what is ready goes into the next one, after a rest."""
+
 _BATCH_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Bounds for how many events a pass takes."""
 
@@ -58,7 +61,7 @@ class Passes(msgspec.Struct, frozen=True):
 
     batch_events: Annotated[int, Meta(ge=1, le=65_536)] = 512
     rest_ratio: Annotated[float, Meta(ge=0, le=10)] = 0.5
-    rest_max_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0
+    rest_max_ms: Annotated[float, Meta(ge=0, le=1000)] = 100.0
     inbox_batches: Annotated[int, Meta(ge=1, le=65_536)] = 64
 
 
@@ -104,41 +107,59 @@ class Sequencer:
             except trio.Cancelled:
                 self.publish([item])
                 raise
-            batch = [item]
-            events = len(item) if isinstance(item, Sequence) else 1
-            while events < self.passes.batch_events:
-                try:
-                    item = inbox.receive_nowait()
-                except (trio.WouldBlock, trio.EndOfChannel):
-                    break
-                batch.append(item)
-                events += len(item) if isinstance(item, Sequence) else 1
             began_s = time.perf_counter()
-            self.publish(batch)
+            events = self._pass(item, inbox, began_s + _PASS_S)
             took_s = time.perf_counter() - began_s
             self.batches.add(events)
             self.passes_s.add(took_s)
             rested_s = trio.current_time() + min(took_s * self.passes.rest_ratio, self.passes.rest_max_ms / 1000)
+
+    def _pass(self, item: Item, inbox: trio.MemoryReceiveChannel[Item], until_s: float) -> int:
+        """Publish this and what else is ready, up to the bounds. Returns how many events that were.
+
+        The time is looked at where something has been handed over: the fan-out is what takes long.
+        """
+        now_ms = self._clock.now_ms()
+        timestamp = self._clock.iso(now_ms)
+        events = 0
+        while True:
+            handed_over = self._publish(item, now_ms, timestamp)
+            events += len(item) if isinstance(item, Sequence) else 1
+            if events >= self.passes.batch_events or (handed_over and time.perf_counter() >= until_s):
+                break
+            try:
+                item = inbox.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+        self._hand_over()
+        return events
 
     def publish(self, batch: Sequence[Item | Verdict]) -> None:
         """One pass: everything of the batch goes onto the tape, and from there to whoever follows it."""
         now_ms = self._clock.now_ms()
         timestamp = self._clock.iso(now_ms)
         for item in batch:
-            if isinstance(item, StateChange | Verdict):
-                if (state := self._board.apply(item, now_ms)) is not None:
-                    self._ledger.channel(item.channel, self._board.state(item.channel), now_ms)
-                    payload = encode(status(item.channel, state, self._clock, timestamp))
-                    self._append((item.channel, STATUS), payload, 0)
-            elif isinstance(item, Turn):
-                self._hand_over()
-                item.act()
-            else:
-                for event in item:
-                    self._take(event, timestamp)
-                    if self._bytes >= _HAND_OVER_BYTES:
-                        self._hand_over()
+            self._publish(item, now_ms, timestamp)
         self._hand_over()
+
+    def _publish(self, item: Item | Verdict, now_ms: int, timestamp: str) -> bool:
+        """Append an item. Returns whether something was handed over meanwhile; the rest is to be."""
+        handed_over = False
+        if isinstance(item, StateChange | Verdict):
+            if (state := self._board.apply(item, now_ms)) is not None:
+                self._ledger.channel(item.channel, self._board.state(item.channel), now_ms)
+                payload = encode(status(item.channel, state, self._clock, timestamp))
+                self._append((item.channel, STATUS), payload, 0)
+        elif isinstance(item, Turn):
+            self._hand_over()
+            item.act()
+        else:
+            for event in item:
+                self._take(event, timestamp)
+                if self._bytes >= _HAND_OVER_BYTES:
+                    self._hand_over()
+                    handed_over = True
+        return handed_over
 
     def tell(self, topic: Topic, payload: bytes) -> None:
         """Put a message that is no data on the tape, and hand it over at once."""

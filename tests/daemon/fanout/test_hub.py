@@ -267,3 +267,37 @@ def test_an_answer_that_is_torn_between_two_stretches_of_a_catch_up_stays_whole(
     assert client.subscriber.state is State.BEHIND
     client.catch_up()
     assert [type(message) for message in client.messages()] == [Pong, PriceUpdate, PriceUpdate]
+
+
+class SlowFollower:
+    """A follower whose every hand-over takes this long, by a clock of the test's own."""
+
+    def __init__(self, clock: list[float], takes_s: float) -> None:
+        self.clock = clock
+        self.takes_s = takes_s
+        self.times = 0
+
+    def follow(self, appended: Appended) -> None:
+        self.clock[0] += self.takes_s
+        self.times += 1
+
+
+async def test_a_pass_that_takes_long_takes_nothing_more_and_the_rest_grows_with_it(
+    fan: Fan, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much is ready, and whatever the fan-out costs: the event loop has its turns for everybody else."""
+    clock = [0.0]
+    monkeypatch.setattr("daemon.publish.sequencer.time.perf_counter", lambda: clock[0])
+    bus, follower = Bus(), SlowFollower(clock, 0.05)
+    bus.add(follower)
+    sequencer = Sequencer(fan.tape, fan.board, fan.ledger, fan.clock, bus, Passes())
+    send, receive = trio.open_memory_channel[Item](100)
+    large = [Event(*A, data=b'"%s"' % (b"x" * 70_000), received_ms=START_MS)]
+    for _ in range(4):
+        send.send_nowait(large)
+    send.close()
+    began_s = trio.current_time()
+    await sequencer.run(receive)
+    assert follower.times == 4
+    # One hand-over a pass, each with a rest of half of it behind it, but for the last.
+    assert trio.current_time() - began_s == pytest.approx(3 * 0.05 * Passes().rest_ratio)
