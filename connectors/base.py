@@ -145,6 +145,15 @@ class PayloadError(ConnectorError):
     cause: ClassVar[FailureCause] = "payload"
 
 
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The single errors of a group, which may hold groups; an error that is no group is its own only one."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from leaves(member)
+    else:
+        yield error
+
+
 class Context(Protocol):
     """What a connector may do to the world."""
 

@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -194,6 +194,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _rehearse(arguments: argparse.Namespace) -> int:
     import trio
 
+    from connectors.base import leaves
     from daemon.commands.rehearse import rehearse, report
     from daemon.commands.rehearse.judge import Verdict
     from daemon.commands.rehearse.pair import ProcessError
@@ -217,7 +218,7 @@ def _rehearse(arguments: argparse.Namespace) -> int:
     try:
         played = trio.run(partial(rehearse.rehearse, cases, terms, ended=ended))
     except BaseExceptionGroup as error:
-        failed = next((leaf for leaf in _leaves(error) if isinstance(leaf, ProcessError)), None)
+        failed = next((leaf for leaf in leaves(error) if isinstance(leaf, ProcessError)), None)
         if failed is None:
             raise
         raise _Failure(str(failed)) from None
@@ -267,13 +268,14 @@ def _until_stopped(start: Callable[[], Awaitable[int]], log: Log, hint: str) -> 
     """Log, run until stopped, and put into one line what shows only then: no such address, no use for a certificate."""
     import trio
 
+    from connectors.base import leaves
     from daemon.host import logs
 
     stop_logging = logs.setup(log.level, log.format)
     try:
         return trio.run(start)
     except (OSError, BaseExceptionGroup) as error:
-        match list(_leaves(error)):
+        match list(leaves(error)):
             case [KeyboardInterrupt() | _Failure() as ours]:
                 raise ours from None
             case [OSError() as cause]:
@@ -300,14 +302,6 @@ def _explained(error: OSError, hint: str) -> _Failure | None:
     if error.errno in _LISTENING_FAILED and error.filename is not None:
         return _Failure(f"cannot listen on {error.filename}: {error.strerror}; {hint}")
     return None
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 _COMMANDS: Final = {

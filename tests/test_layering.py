@@ -33,7 +33,7 @@ FENCED = {
         "daemon/sessions/*.py",
         "daemon/client*.py",
         "daemon/*rehears*.py",
-        "connectors/push/feed.py",
+        "connectors/push/connection.py",
         "connectors/simulator/*.py",
     ),
     "httpx": ("connectors/poll/poller.py",),
@@ -286,7 +286,7 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
             "daemon/hub.py",
             "from trio_websocket import ConnectionClosed",
             "daemon/hub.py:1: only daemon/sessions/*.py, daemon/client*.py, daemon/*rehears*.py, "
-            "connectors/push/feed.py, connectors/simulator/*.py import trio_websocket",
+            "connectors/push/connection.py, connectors/simulator/*.py import trio_websocket",
         ),
         (
             "daemon/hub.py",

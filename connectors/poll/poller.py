@@ -31,7 +31,7 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.poll.schedule import Gate, Schedule
-from connectors.poll.venue import Answer, Outcome, Poll, PollStatistics, Request, brief
+from connectors.poll.venue import Answer, Outcome, Poll, PollRequest, PollStatistics, brief
 from protocol.channels import Channel
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
@@ -192,7 +192,7 @@ class Poller:
         self._host.gate.check(now_s)
         outcome = self._poll.tick(now_s)
         self._counts.repeats += not outcome.requests
-        pending: list[Request] = []
+        pending: list[PollRequest] = []
         published = False
         malformed: PayloadError | None = None
         while True:
@@ -218,7 +218,7 @@ class Poller:
             raise malformed
         return published
 
-    async def _ask(self, client: httpx.AsyncClient, request: Request, context: Context) -> Answer:
+    async def _ask(self, client: httpx.AsyncClient, request: PollRequest, context: Context) -> Answer:
         """One GET, under one deadline for all of it.
 
         httpx's own timeouts run per read, so a body that comes byte by byte would pass them.

@@ -1,7 +1,7 @@
 """The seam between a venue's rules and the loop that polls it: what to ask, what was answered.
 
-A venue's part (`binance.py`, `coingecko.py`) implements `Poll` without I/O and without a clock; the
-`Poller` (`poller.py`) carries out what it says. Each turn ends in an `Outcome`:
+A venue's part implements `Poll` without I/O and without a clock; the `Poller` carries out what it says. Each turn ends
+in an `Outcome`:
 
     tick   ->  Outcome(events to publish, requests to make)
     answer ->  Outcome(events to publish, requests that follow from this answer, a pause)
@@ -35,7 +35,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 _MAX_AGE = re.compile(r"max-age=\"?([0-9]{1,9})\"?")
 
 
-class Request(msgspec.Struct, frozen=True):
+class PollRequest(msgspec.Struct, frozen=True):
     """One GET of the venue's host.
 
     Attributes:
@@ -112,7 +112,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """What follows from a tick or an answer. The requests are made in order, before any earlier ones."""
 
     events: list[Event] = []
-    requests: list[Request] = []
+    requests: list[PollRequest] = []
     pause: Pause | None = None
     budget: Budget | None = None
 
@@ -156,7 +156,7 @@ class Poll(Protocol):
         """
         ...
 
-    def answer(self, request: Request, answer: Answer) -> Outcome:
+    def answer(self, request: PollRequest, answer: Answer) -> Outcome:
         """The venue answered.
 
         Raises:

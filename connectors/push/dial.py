@@ -99,11 +99,11 @@ async def dial(address: Address, *, ssl_context: ssl.SSLContext | None, timeout_
 def _why(error: OSError) -> str:
     """The distinct reasons behind a failed attempt to connect: one per address family is usual."""
     # By number: trio puts the socket's address into the text.
-    reasons = (os.strerror(e.errno) if e.errno else str(e) for e in _leaves(error))
+    reasons = (os.strerror(e.errno) if e.errno else str(e) for e in _attempts(error))
     return ", ".join(dict.fromkeys(reasons))
 
 
-def _leaves(error: OSError) -> Iterator[OSError]:
+def _attempts(error: OSError) -> Iterator[OSError]:
     """The single failures behind trio's summary of them."""
     summary = error.__cause__
     if isinstance(summary, BaseExceptionGroup):

@@ -1,25 +1,26 @@
 """Make before break: a new connection takes over from one that is to end, and nobody notices.
 
 A connection is to end when the venue says so or when it has the age at which it is rotated. Then another one is opened
-beside it, and what both deliver becomes one sequence again in the `Overlap`. The old one is closed once the new one has
+beside it, and the `Merge` makes one sequence of what both deliver. The old one is closed once the new one has
 delivered every topic that the old one had. If the new one fails, the old one goes on and another is tried; if the old
 one dies, the new one goes on. Only when none is left does the run end, with the reason of the last.
 
-Tasks: one for each connection (`_run`), and the one that called `run`, which decides.
+Tasks: one for each connection (`_Attempt.run`), and the one that called `Handover.run`, which decides.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from math import inf
 from typing import Final, Protocol
 
 import trio
 
 from connectors.backoff import Backoff
-from connectors.base import ConnectorError, Context, Event, StateChange, VenueRefused, VenueTimeout, VenueUnavailable
+from connectors.base import ConnectorError, VenueRefused, VenueTimeout, VenueUnavailable
 from connectors.push.intake import FeedStatistics
+from connectors.push.merge import Merge, Side
 from connectors.push.overlap import Overlap, Topic
 from connectors.push.venue import FeedVenue
 
@@ -54,53 +55,32 @@ class Connection(Protocol):
         ...
 
 
-Connect = Callable[[Context, Callable[[str], None]], Connection]
-"""Makes a connection that publishes and reports through the context, and calls the function when its end is near."""
+Connect = Callable[[Side], Connection]
+"""Makes a connection that hands on what it has at this side."""
 
 
-class _Turn:
-    """One connection while it runs, and its way out: the `Context` that it is given."""
+class _Attempt:
+    """One connection while it runs."""
 
-    def __init__(self, handover: Handover, connect: Connect, *, beside_another: bool) -> None:
+    def __init__(self, connection: Connection, side: Side) -> None:
+        self.connection = connection
+        self.side = side
         self.began_s = trio.current_time()
-        self.scope = trio.CancelScope()
         self.ended = trio.Event()
         self.error: ConnectorError | None = None
-        self.notice = ""
-        self.stirred = trio.Event()
-        """There was a notice, or it has ended."""
-        self.withheld: dict[str, StateChange] | None = {} if beside_another else None
-        """What it would tell of channels, while it is not the one that tells."""
-        self._handover = handover
-        self.connection = connect(self, self._noticed)
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        await self._handover.publish(self, events)
-
-    async def report(self, change: StateChange) -> None:
-        if self.withheld is None:
-            await self._handover.context.report(change)
-        else:
-            self.withheld[change.channel] = change
-
-    def now_ms(self) -> int:
-        return self._handover.context.now_ms()
+        self._scope = trio.CancelScope()
 
     async def run(self) -> None:
-        with self.scope:
+        with self._scope:
             self.error = await self.connection.run()
             _log.debug("a connection has ended: %s", self.error)
         self.ended.set()
-        self.stirred.set()
+        self.side.noticed.set()
 
     async def close(self) -> None:
         """Bounded by what the connection takes to say goodbye."""
-        self.scope.cancel()
+        self._scope.cancel()
         await self.ended.wait()
-
-    def _noticed(self, reason: str) -> None:
-        self.notice = self.notice or reason
-        self.stirred.set()
 
 
 class Handover:
@@ -109,7 +89,7 @@ class Handover:
     def __init__(
         self,
         venue: FeedVenue,
-        context: Context,
+        merge: Merge,
         counts: FeedStatistics,
         connect: Connect,
         *,
@@ -120,77 +100,34 @@ class Handover:
 
         `set_aside` tells the channels of which the venue refuses at least a part.
         """
-        self.context = context
         self._venue = venue
+        self._merge = merge
         self._counts = counts
         self._connect = connect
         self._rotate_after_s = rotate_after_s or inf
         self._set_aside = set_aside
-        self._latest: dict[Topic, Event] = {}
-        self._overlap: Overlap | None = None
-        self._new: _Turn | None = None
-        """In `_overlap`: the one that takes over."""
         self._switched_s = -inf
-        self._lock = trio.Lock()
-        """Two connections publish one after the other, in the order in which their events were sifted."""
-        self._unpublished: list[Event] = []
-        """Sifted, but whoever published it was cancelled: it goes before all else."""
 
     async def run(self) -> ConnectorError:
         """Returns when no connection is left: why the last one ended."""
         async with trio.open_nursery() as nursery:
-            turn = self._begin(nursery, beside_another=False)
+            attempt = self._begin(nursery, Side(self._merge, speaks=True))
             while True:
-                with trio.move_on_at(turn.began_s + self._rotate_after_s):
-                    await turn.stirred.wait()
-                if turn.error is None:
-                    turn = await self._replace(nursery, turn)
-                if turn.error is not None:
-                    return turn.error
+                with trio.move_on_at(attempt.began_s + self._rotate_after_s):
+                    await attempt.side.noticed.wait()
+                if attempt.error is None:
+                    attempt = await self._replace(nursery, attempt)
+                if attempt.error is not None:
+                    return attempt.error
 
-    async def publish(self, turn: _Turn, events: Sequence[Event]) -> None:
-        """Publish what a connection delivered, unless another one has delivered it."""
-        try:
-            # Nearly always free, and publishing is a checkpoint in any case.
-            self._lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._lock.acquire()
-        try:
-            overlap = self._overlap
-            if overlap is None:
-                self._latest.update({(event.channel, event.instrument): event for event in events})
-                await self._put_out(events)
-            elif turn is self._new:
-                if turn.withheld:
-                    for event in events:
-                        turn.withheld.pop(event.channel, None)
-                await self._put_out(overlap.from_new(events, trio.current_time()))
-            else:
-                await self._put_out(overlap.from_old(events))
-        finally:
-            self._lock.release()
+    def _begin(self, nursery: trio.Nursery, side: Side) -> _Attempt:
+        attempt = _Attempt(self._connect(side), side)
+        nursery.start_soon(attempt.run)
+        return attempt
 
-    async def _put_out(self, events: Sequence[Event]) -> None:
-        """Publish what has been sifted; only with the lock."""
-        overlap = self._overlap
-        if overlap is not None:
-            self._counts.duplicates += overlap.dropped
-            overlap.dropped = 0
-            if overlap.is_over:
-                self._overlap = self._new = None
-        self._unpublished += events
-        if self._unpublished:
-            await self.context.publish(self._unpublished)
-            self._unpublished = []
-
-    def _begin(self, nursery: trio.Nursery, *, beside_another: bool) -> _Turn:
-        turn = _Turn(self, self._connect, beside_another=beside_another)
-        nursery.start_soon(turn.run)
-        return turn
-
-    async def _replace(self, nursery: trio.Nursery, old: _Turn) -> _Turn:
+    async def _replace(self, nursery: trio.Nursery, old: _Attempt) -> _Attempt:
         """Have another connection take over. Returns the one that goes on, or the old one if it ended before."""
-        why = old.notice or f"the connection is {self._rotate_after_s:g} s old"
+        why = old.side.notice or f"the connection is {self._rotate_after_s:g} s old"
         _log.info("%s: %s: another one is to take over", self._venue.name, why)
         tries = Backoff(base_s=1.0, cap_s=15.0, stable_after_s=3600.0, breaker_after=10, breaker_s=120.0)
         pause_s = max(0.0, self._switched_s + APART_S - trio.current_time())
@@ -200,22 +137,21 @@ class Handover:
             if old.error is not None:
                 return old
             tries.started(trio.current_time())
-            overlap = self._overlap = Overlap(self._latest, self._venue.order_key, self._overlap)
-            self._latest = overlap.latest
-            new = self._new = self._begin(nursery, beside_another=True)
+            side = Side(self._merge, speaks=False)
+            overlap = self._merge.begin(side)
+            new = self._begin(nursery, side)
             failure = await self._side_by_side(old, new, overlap)
             if failure is None:
                 await self._take_over(old, new, overlap)
                 return new
             await new.close()
-            async with self._lock:
-                await self._put_out(overlap.end(new_is_gone=True))
+            await self._merge.drop_new(overlap)
             refused = isinstance(failure, VenueRefused)
             pause_s = tries.next_delay_s(trio.current_time(), failure.retry_after_s, refused=refused)
             text = "%s: the connection that was to take over: %s; next try in %.1f s"
             _log.warning(text, self._venue.name, failure, pause_s)
 
-    async def _side_by_side(self, old: _Turn, new: _Turn, overlap: Overlap) -> ConnectorError | None:
+    async def _side_by_side(self, old: _Attempt, new: _Attempt, overlap: Overlap) -> ConnectorError | None:
         """Wait until the new one can go on alone, or has to. Returns why it cannot."""
         while True:
             if new.error is not None or old.error is not None:
@@ -226,10 +162,9 @@ class Handover:
             if trio.current_time() >= new.connection.opened_s + PATIENCE_S:
                 return self._lacking(new, overlap, missing)
             await trio.sleep(_LOOK_S)
-            async with self._lock:
-                await self._put_out(overlap.overdue(trio.current_time()))
+            await self._merge.release_overdue(overlap)
 
-    def _lacking(self, new: _Turn, overlap: Overlap, missing: Collection[Topic]) -> VenueUnavailable | None:
+    def _lacking(self, new: _Attempt, overlap: Overlap, missing: Collection[Topic]) -> VenueUnavailable | None:
         """What the new connection ought to have delivered by now; topics that are silent on both are no fault of it."""
         aside, title = self._set_aside(), self._venue.title
         lacking = [topic for topic in missing if topic in overlap.told_by_old and topic[0] not in aside]
@@ -240,24 +175,16 @@ class Handover:
             return VenueTimeout(f"{title} did not take all subscriptions in {PATIENCE_S:g} s")
         return None
 
-    async def _take_over(self, old: _Turn, new: _Turn, overlap: Overlap) -> None:
+    async def _take_over(self, old: _Attempt, new: _Attempt, overlap: Overlap) -> None:
         """The old connection has died or is closed now, and the new one goes on alone."""
-        error, began_s = old.error, new.began_s
+        error = old.error
         await old.close()
-        async with self._lock:
-            await self._put_out(overlap.end(new_is_gone=False))
-            if error is not None:
-                told = {channel for channel, _ in overlap.met}
-                for channel in self._venue.channels:
-                    if channel not in told:
-                        await self.context.report(StateChange(channel, "reconnecting", str(error)))
-            while new.withheld:
-                await self.context.report(new.withheld.popitem()[1])
-            new.withheld = None
+        lost = {} if error is None else dict.fromkeys(self._venue.channels, str(error))
+        await self._merge.drop_old(overlap, new.side, lost)
         self._switched_s = trio.current_time()
         if error is None:
             self._counts.switches += 1
-            took_s = self._switched_s - began_s
+            took_s = self._switched_s - new.began_s
             _log.info("%s: another connection has taken over, after %.1f s side by side", self._venue.name, took_s)
         else:
             _log.warning("%s: %s; the connection that was to take over goes on", self._venue.name, error)

@@ -1,26 +1,22 @@
-"""From a connection's payloads to published events, in order, and what is done about payloads that nobody can read.
-
-A batch is worked off without a pause until its events are published; `publish` waits while the hub
-is busy, and that is what slows the venue.
-"""
+"""From a connection's payloads to events, in order, and what is done about payloads that nobody can read. No I/O."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
-from connectors.base import Context, Event, PayloadError
+from connectors.base import Event, PayloadError
 from connectors.push.inlet import Batch
 from connectors.push.venue import Control, FeedVenue
 
 _log: Final = logging.getLogger(__name__)
 
 EVENTS_AT_ONCE: Final = 512
-"""Most events in one `publish`, give or take the last frame's."""
+"""Most events that are handed on at once, give or take the last frame's."""
 
 BAD_IN_A_ROW: Final = 10
 BAD_OF_100: Final = 50
@@ -69,32 +65,22 @@ class Faults:
 
 
 class Intake:
-    """What one connection delivers, on its way to the hub."""
+    """Reads what one connection delivers."""
 
-    def __init__(
-        self,
-        venue: FeedVenue,
-        context: Context,
-        counts: FeedStatistics,
-        *,
-        heed: Callable[[Control], Awaitable[None]],
-        heard: Callable[[set[str]], None],
-    ) -> None:
-        """Control messages go to `heed`, the names of channels that had events to `heard`."""
+    def __init__(self, venue: FeedVenue, counts: FeedStatistics) -> None:
+        """`counts` are kept here, as far as they are about frames."""
         self._venue = venue
-        self._context = context
         self._counts = counts
-        self._heed = heed
-        self._heard = heard
         self._faults = Faults()
         self._frames = 0
 
-    async def take(self, batch: Batch) -> bool:
-        """Publish what a batch says. Returns whether there was data in it. If cancelled, a part of it is lost.
+    def read(self, batch: Batch) -> Iterator[list[Event] | Control]:
+        """What a batch says, in order: lists of events, and control messages.
+
+        Where there was data but nothing became of it, the list is empty. The next piece is read when it is asked for.
 
         Raises:
-            PayloadError: too much of what comes cannot be read; what could be is published.
-            ConnectorError: whatever `heed` raises.
+            PayloadError: too much of what comes cannot be read; what could be has been handed out.
         """
         handle, received_ms, counts = self._venue.handle, batch.received_ms, self._counts
         events: list[Event] = []
@@ -108,7 +94,8 @@ class Intake:
                 said = handle(payload, received_ms)
             except PayloadError as error:
                 if self._too_many(number, error):
-                    await self._publish(events)
+                    if events:
+                        yield events
                     raise PayloadError(f"too much cannot be read; at last: {error}") from None
                 continue
             if isinstance(said, list):
@@ -117,20 +104,15 @@ class Intake:
                 if not said:
                     counts.empty += 1
                 elif len(events) >= EVENTS_AT_ONCE:
-                    await self._publish(events)
+                    yield events
                     events = []
             else:
-                await self._publish(events)
-                events = []
-                await self._heed(said)
-        await self._publish(events)
-        return had_data
-
-    async def _publish(self, events: list[Event]) -> None:
-        if events:
-            await self._context.publish(events)
-            self._counts.events += len(events)
-            self._heard({event.channel for event in events})
+                if events:
+                    yield events
+                    events = []
+                yield said
+        if had_data:
+            yield events
 
     def _too_many(self, frame: int, error: PayloadError) -> bool:
         counts = self._counts

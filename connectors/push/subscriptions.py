@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from connectors.base import StateChange
-from connectors.push.venue import Refused, Request
+from connectors.push.venue import SubscribeRefused, SubscribeRequest
 
 ANSWER_S: Final = 10.0
 """How long a venue may take to acknowledge or refuse."""
@@ -42,7 +42,7 @@ class SetAside(msgspec.Struct, frozen=True):
 class _Asked(msgspec.Struct):
     """One subscription: when to ask, since when an answer is awaited and until when, how often it failed."""
 
-    request: Request
+    request: SubscribeRequest
     ask_s: float
     asked_s: float = inf
     answer_by_s: float = inf
@@ -52,7 +52,7 @@ class _Asked(msgspec.Struct):
 class Due(NamedTuple):
     """What is to be done now."""
 
-    requests: list[Request]
+    requests: list[SubscribeRequest]
     changes: list[StateChange]
 
 
@@ -61,7 +61,7 @@ class Subscriptions:
 
     def __init__(
         self,
-        requests: Sequence[Request],
+        requests: Sequence[SubscribeRequest],
         set_aside: dict[str, SetAside],
         *,
         title: str,
@@ -130,7 +130,7 @@ class Subscriptions:
         if asked := self._asked.get(id_):
             asked.answer_by_s = inf
 
-    def refused(self, refusal: Refused, now_s: float) -> list[StateChange]:
+    def refused(self, refusal: SubscribeRefused, now_s: float) -> list[StateChange]:
         """The venue will not have this one, now or for good."""
         asked = self._asked.get(refusal.id)
         if asked is None:
@@ -176,7 +176,7 @@ class Subscriptions:
             if name not in self._mute and any(request.id not in self._set_aside for request in self._of(name))
         ]
 
-    def _of(self, name: str) -> list[Request]:
+    def _of(self, name: str) -> list[SubscribeRequest]:
         return [a.request for a in self._asked.values() if name in a.request.channels]
 
     def _about(self, name: str) -> str:

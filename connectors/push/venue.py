@@ -14,7 +14,7 @@ import msgspec
 from connectors.base import Event
 
 
-class Request(msgspec.Struct, frozen=True):
+class SubscribeRequest(msgspec.Struct, frozen=True):
     """One subscription, as it is asked for.
 
     Attributes:
@@ -30,13 +30,13 @@ class Request(msgspec.Struct, frozen=True):
     subject: str
 
 
-class Ack(msgspec.Struct, frozen=True):
+class SubscribeAck(msgspec.Struct, frozen=True):
     """The venue took a subscription. No sign of life: acknowledged subscriptions have stayed mute."""
 
     id: str
 
 
-class Refused(msgspec.Struct, frozen=True):
+class SubscribeRefused(msgspec.Struct, frozen=True):
     """The venue will not serve a subscription.
 
     Attributes:
@@ -50,7 +50,7 @@ class Refused(msgspec.Struct, frozen=True):
     retry: bool
 
 
-class Notice(msgspec.Struct, frozen=True):
+class ClosingNotice(msgspec.Struct, frozen=True):
     """The venue is about to close this connection: another one is to take over before."""
 
     reason: str
@@ -68,7 +68,7 @@ class Ignored(msgspec.Struct, frozen=True):
     what: str
 
 
-Control: TypeAlias = Ack | Refused | Notice | Heartbeat | Ignored
+Control: TypeAlias = SubscribeAck | SubscribeRefused | ClosingNotice | Heartbeat | Ignored
 
 
 class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +114,7 @@ class FeedVenue(Protocol):
         """Its rules for one connection."""
         ...
 
-    def subscribe_requests(self) -> Sequence[Request]:
+    def subscribe_requests(self) -> Sequence[SubscribeRequest]:
         """All there is to ask for; the same ids each time."""
         ...
 

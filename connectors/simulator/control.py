@@ -21,7 +21,7 @@ from connectors.simulator.faults.connections import OkxFaults
 from connectors.simulator.faults.faults import Disconnect, Fault
 from connectors.simulator.faults.orders import Clear, OrderError, Scenario, read_order
 from connectors.simulator.faults.table import FAULTS
-from connectors.simulator.request import Request, Response, json_response
+from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
 
 PATH: Final = "/control"
 FAULTS_PATH: Final = "/control/faults"
@@ -44,7 +44,7 @@ class Control:
         self._changed = trio.Event()
         board.exhausted = self.wake
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: VenueRequest) -> VenueResponse:
         """Answer a request for one of `PATHS`."""
         if not _is_loopback(request.peer):
             return json_response({"error": f"{request.path} is for this machine alone"}, 403)
@@ -94,7 +94,7 @@ class Control:
         for active in ended:
             self._okx.end(active, cleared=cleared)
 
-    def _ordered(self, body: bytes) -> Response:
+    def _ordered(self, body: bytes) -> VenueResponse:
         try:
             self.order(read_order(msgspec.json.decode(body)))
         except OrderError as error:
@@ -103,7 +103,7 @@ class Control:
             return json_response({"error": f"the body is not JSON: {error}"}, 400)
         return self._status()
 
-    def _status(self) -> Response:
+    def _status(self) -> VenueResponse:
         active = self._board.listed(trio.current_time())
         return json_response({"active": active, "acted": self._board.totals()})
 

@@ -1,9 +1,9 @@
 """The three venues, simulated: one port that speaks Binance's, OKX's and CoinGecko's wire formats.
 
-It serves the demo, the tests and load measurements. Values come from `connectors.simulator.market`, or from a
-`connectors.simulator.venues.recording`; answers are made by pure functions (`simulated_binance`,
-`simulated_coingecko`, `simulated_okx`). What they say passes through the faults that are on: ordered
-over HTTP (`POST /control`), by a scenario, or by `Simulator.order`; see `connectors.simulator.faults.faults`.
+It serves the demo, the tests and load measurements. Values come from `connectors.simulator.venues.market`, or from a
+`connectors.simulator.venues.recording`; answers are made by pure functions (`connectors.simulator.venues`).
+What they say passes through the faults that are on: ordered over HTTP (`POST /control`), by a scenario, or by
+`Simulator.order`; see `connectors.simulator.faults.faults`.
 
 What is sent when:
 
@@ -39,16 +39,16 @@ from connectors.simulator.faults.answers import FaultyAnswers
 from connectors.simulator.faults.connections import OkxFaults
 from connectors.simulator.faults.faults import Fault, Venue
 from connectors.simulator.faults.orders import Clear, Scenario
-from connectors.simulator.market import OKX, Market
-from connectors.simulator.request import Request, Response, json_response
-from connectors.simulator.server import UpgradedStream, serve_connection
+from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
+from connectors.simulator.http.server import UpgradedStream, serve_connection
 from connectors.simulator.venues.binance import PATHS as BINANCE_PATHS
 from connectors.simulator.venues.binance import SimulatedBinance
 from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, RequestWeight
 from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S, SimulatedCoinGecko
 from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
+from connectors.simulator.venues.market import OKX, Market
 from connectors.simulator.venues.okx import PATHS as OKX_PATHS
-from connectors.simulator.venues.okx import PUBLIC_PATH, SimulatedOkx, Subscriptions
+from connectors.simulator.venues.okx import PUBLIC_PATH, OkxSubscriptions, SimulatedOkx
 from connectors.simulator.venues.okx_session import OkxSession
 from connectors.simulator.venues.recording import Recording
 from protocol.frames import text_frame
@@ -66,7 +66,7 @@ SIMULATED: Final[dict[str, dict[str, str]]] = {"binance": {}, "okx": {}, "coinge
 logger = logging.getLogger(__name__)
 
 
-class Schedule:
+class PushSchedule:
     """When the pushes of one instrument are due: the n-th at `start + n / rate`, without drift."""
 
     def __init__(self, start: float, rate: float) -> None:
@@ -129,7 +129,7 @@ class Simulator:
     ) -> None:
         if not 0 < okx_rate < float("inf"):
             raise ValueError(f"okx_rate is {okx_rate}; it must be over 0")
-        self.fault: Callable[[Request], Response | None] | None = None
+        self.fault: Callable[[VenueRequest], VenueResponse | None] | None = None
         self.mute_okx = False
         self.okx_frames_sent = 0
         self.okx_frames_missed = 0
@@ -149,7 +149,7 @@ class Simulator:
         self._okx_faults = OkxFaults(self._board, self._sessions, known)
         self._control = Control(self._board, self._okx_faults, lambda: self._connections)
         self._scenario = scenario
-        self._schedules: dict[str, Schedule] = {}
+        self._schedules: dict[str, PushSchedule] = {}
         self._subscribed = trio.Event()
         binance = SimulatedBinance(self._market, clock, self._step).answer
         coingecko = SimulatedCoinGecko(
@@ -159,7 +159,7 @@ class Simulator:
         if recording is not None:
             binance, coingecko, okx = recording.binance, recording.coingecko, recording.okx
         weigh = partial(RequestWeight(clock, weight_limit).guard, serve=binance)
-        self._routes: dict[str, tuple[Venue | None, Callable[[Request], Response]]] = {
+        self._routes: dict[str, tuple[Venue | None, Callable[[VenueRequest], VenueResponse]]] = {
             # CoinGecko's says more, but the path is Binance's as well, and nobody reads it.
             "/api/v3/ping": (None, lambda request: json_response({})),
             **dict.fromkeys(BINANCE_PATHS, ("binance", weigh)),
@@ -198,7 +198,7 @@ class Simulator:
         for session in self._sessions:
             session.notice()
 
-    def answer(self, request: Request) -> Response | None:
+    def answer(self, request: VenueRequest) -> VenueResponse | None:
         """The answer to any request, or `None` where it opens an OKX websocket."""
         if request.path in CONTROL_PATHS:
             return self._control.answer(request)
@@ -241,7 +241,7 @@ class Simulator:
         number = self._connections
         self._connections += 1
         conn_id = format(zlib.crc32(b"%d" % number), "08x")
-        subscriptions = Subscriptions(conn_id, self._okx_faults)
+        subscriptions = OkxSubscriptions(conn_id, self._okx_faults)
         session = OkxSession(subscriptions, self._begin, number=number, wire=stream.wire, reply=self._okx_faults.reply)
         self._sessions.add(session)
         self._okx_faults.admit(session)
@@ -258,7 +258,7 @@ class Simulator:
         for instrument in instruments:
             schedule = self._schedules.get(instrument)
             if schedule is None:
-                self._schedules[instrument] = Schedule(now, self._okx_rate)
+                self._schedules[instrument] = PushSchedule(now, self._okx_rate)
                 continue
             if self._subscribers(instrument) == [session]:
                 schedule.take(now, sys.maxsize)  # Nobody was there for them.
@@ -328,7 +328,7 @@ class Simulator:
                     self._push(self._subscribers(frame.instrument), frame.instrument, [frame.payload])
 
 
-def _opens_websocket(request: Request) -> bool:
+def _opens_websocket(request: VenueRequest) -> bool:
     """Whether a handshake is complete (RFC 6455 section 4.2.1)."""
     headers = request.headers
     return (

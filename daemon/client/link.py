@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Iterator
 from typing import Final, NoReturn, cast, get_args
 
 import h11
@@ -24,7 +23,7 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
-from connectors.base import VenueUnavailable
+from connectors.base import VenueUnavailable, leaves
 from connectors.push.dial import Address, dial
 from daemon.client.events import ClientError, NotUnderstood, ServerRefused, ServerUnavailable
 from protocol.codes import CloseCode
@@ -240,7 +239,7 @@ class Link:
                 # At once: a courteous end has been tried.
                 await trio.aclose_forcefully(self._stream)
         except* (ClientError, VenueUnavailable, Disconnected, HandshakeError, ConnectionClosed, *_BROKEN) as group:
-            causes = list(_leaves(group))
+            causes = list(leaves(group))
         if not started:
             raise self._explained(causes)
         self._over.set()
@@ -341,12 +340,3 @@ def _weight(cause: BaseException) -> int:
     if isinstance(cause, _BROKEN):
         return 1
     return 2 if isinstance(cause, ClientError | VenueUnavailable | Disconnected) else 3
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The single errors of a group."""
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions:
-            yield from _leaves(member)
-    else:
-        yield error

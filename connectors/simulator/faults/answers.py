@@ -40,8 +40,8 @@ from connectors.simulator.faults.faults import (
     Venue,
     WrongTypes,
 )
-from connectors.simulator.request import Delivery, Request, Response, json_response
-from connectors.simulator.venues.binance import Refused, requested_symbols
+from connectors.simulator.http.request import Delivery, VenueRequest, VenueResponse, json_response
+from connectors.simulator.venues.binance import BadParameters, requested_symbols
 from connectors.simulator.venues.binance_weight import BAN_S, error
 
 TLS_ALERT: Final = bytes([21, 3, 3, 0, 2, 2, 40])
@@ -70,7 +70,9 @@ class FaultyAnswers:
         self._clock = clock
         self._asked: Counter[str] = Counter()
 
-    def answer(self, venue: Venue, request: Request, serve: Callable[[Request], Response]) -> Response:
+    def answer(
+        self, venue: Venue, request: VenueRequest, serve: Callable[[VenueRequest], VenueResponse]
+    ) -> VenueResponse:
         """A venue's answer, with its faults. `serve` is the venue without any."""
         acting = self._acting(venue, request)
         for one in acting:
@@ -94,7 +96,7 @@ class FaultyAnswers:
                 response = _delivered(one.fault, response)
         return response
 
-    def handshake(self, request: Request) -> Response | None:
+    def handshake(self, request: VenueRequest) -> VenueResponse | None:
         """What answers an opening of OKX's websocket; None lets it open."""
         for one in self._acting("okx", request):
             if isinstance(one.fault, Refuse | HttpStatus | TlsFailure):
@@ -111,7 +113,7 @@ class FaultyAnswers:
                 delay_s += one.fault.delay_s
         return delay_s
 
-    def _acting(self, venue: Venue, request: Request) -> list[ActiveFault]:
+    def _acting(self, venue: Venue, request: VenueRequest) -> list[ActiveFault]:
         """The faults that act on this request."""
         active = self._board.of(venue)
         if not active:
@@ -120,7 +122,9 @@ class FaultyAnswers:
         about = (request.path, self._asked[request.path])
         return [one for one in active if _path(one.fault) in (None, request.path) and one.chooses(*about)]
 
-    def _instead(self, fault: Instead, request: Request, serve: Callable[[Request], Response]) -> Response | None:
+    def _instead(
+        self, fault: Instead, request: VenueRequest, serve: Callable[[VenueRequest], VenueResponse]
+    ) -> VenueResponse | None:
         """What is sent in an answer's place; None where the fault has nothing to say to this request."""
         match fault:
             case Refuse() | HttpStatus() | TlsFailure():
@@ -130,18 +134,18 @@ class FaultyAnswers:
             case ErrorBody():
                 return json_response({"status": {"error_code": 429, "error_message": _RATE_LIMIT}})
             case NotModified():
-                return Response(304, b"", (("etag", request.headers.get("if-none-match", 'W/"0"')),))
+                return VenueResponse(304, b"", (("etag", request.headers.get("if-none-match", 'W/"0"')),))
             case Delisted(instrument=instrument):
                 return _without_instrument(instrument.replace("/", ""), request, serve)
             case _:
                 assert_never(fault)
 
-    def _refusal(self, fault: Refuse | HttpStatus | TlsFailure) -> Response:
+    def _refusal(self, fault: Refuse | HttpStatus | TlsFailure) -> VenueResponse:
         match fault:
             case Refuse():
-                return Response(200, delivery=Delivery(reset_after=0))
+                return VenueResponse(200, delivery=Delivery(reset_after=0))
             case TlsFailure():
-                return Response(200, delivery=Delivery(raw=TLS_ALERT))
+                return VenueResponse(200, delivery=Delivery(raw=TLS_ALERT))
             case HttpStatus(venue=venue, status=status, retry_after_s=retry_after_s):
                 response = _refused(venue, status, int((self._clock() + (retry_after_s or BAN_S)) * 1000))
                 if retry_after_s is None:
@@ -150,7 +154,9 @@ class FaultyAnswers:
             case _:
                 assert_never(fault)
 
-    def _changed(self, one: ActiveFault, fault: BodyChange, request: Request, response: Response) -> Response:
+    def _changed(
+        self, one: ActiveFault, fault: BodyChange, request: VenueRequest, response: VenueResponse
+    ) -> VenueResponse:
         """The answer with another body, and without the right one's tag."""
         body = response.body
         random = one.random(request.path, self._asked[request.path])
@@ -197,16 +203,18 @@ def _path(fault: Fault) -> str | None:
             return None
 
 
-def _without_condition(request: Request) -> Request:
+def _without_condition(request: VenueRequest) -> VenueRequest:
     headers = {name: value for name, value in request.headers.items() if name != "if-none-match"}
     return msgspec.structs.replace(request, headers=headers)
 
 
-def _without_instrument(symbol: str, request: Request, serve: Callable[[Request], Response]) -> Response | None:
+def _without_instrument(
+    symbol: str, request: VenueRequest, serve: Callable[[VenueRequest], VenueResponse]
+) -> VenueResponse | None:
     """Binance without one of its symbols: -1121 where it is asked for by name, else it is left out."""
     try:
         asked = requested_symbols(request)
-    except Refused:
+    except BadParameters:
         return None
     if asked is not None:
         return error(-1121, "Invalid symbol.") if symbol in asked else None
@@ -219,9 +227,9 @@ def _without_instrument(symbol: str, request: Request, serve: Callable[[Request]
     return msgspec.structs.replace(response, body=msgspec.json.encode(whole))
 
 
-def _refused(venue: Venue, status: int, until_ms: int) -> Response:
+def _refused(venue: Venue, status: int, until_ms: int) -> VenueResponse:
     """The venue's words for a status; `until_ms` is when a ban ends."""
-    html = Response(status, HTML, (("content-type", "text/html"),))
+    html = VenueResponse(status, HTML, (("content-type", "text/html"),))
     match venue, status:
         case _, 403:
             return html
@@ -248,7 +256,7 @@ def _refused(venue: Venue, status: int, until_ms: int) -> Response:
             return html
 
 
-def _delivered(fault: DeliveryChange, response: Response) -> Response:
+def _delivered(fault: DeliveryChange, response: VenueResponse) -> VenueResponse:
     """The answer, to be delivered otherwise."""
     headers = dict(response.headers)
     how = response.delivery

@@ -1,4 +1,4 @@
-"""What faults do to the simulated OKX's connections: close, freeze, mute, delist. Tickers are in `simulated_frames`."""
+"""What faults do to the simulated OKX's connections: close, freeze, mute, delist. Tickers are in `frames`."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@ As an order (`POST /control` of the simulator, or a step of a scenario file) a f
 `{"fault": "silence", "venue": "okx", "pongs": true, "for_s": 5}`. A class's name in small letters is the fault's name,
 the first line of its docstring describes it to people, its annotations say what is allowed
 (`connectors.simulator.faults.orders` checks it), and `venues` where it exists. What a daemon is to do about it is in
-`connectors.simulator.faults.table`; how it acts, in `connectors.simulator.faults.connections`, `simulated_frames` and
-`simulated_answers`.
+`connectors.simulator.faults.table`; how it acts, in `connections`, `frames` and `answers` beside it.
 
     Fault               acts once, at once
     └── Lasting         until `for_s` has passed, it has acted `times` times, or it is cleared

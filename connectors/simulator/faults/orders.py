@@ -31,9 +31,9 @@ from msgspec import NODEFAULT, inspect
 
 from connectors.simulator.faults import faults
 from connectors.simulator.faults.faults import VENUES, Fault, Venue
-from connectors.simulator.market import BINANCE, OKX
 from connectors.simulator.venues.binance import PATHS as BINANCE_PATHS
 from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
+from connectors.simulator.venues.market import BINANCE, OKX
 
 MAX_STEPS: Final = 10_000
 _SHOWN_CHARACTERS: Final = 80

@@ -1,1 +1,1 @@
-"""The simulated venues, one file each."""
+"""The simulated venues, and the market that they show."""

@@ -1,4 +1,4 @@
-"""Binance Spot's public REST interface, simulated: `Request` in, `Response` out.
+"""Binance Spot's public REST interface, simulated: `VenueRequest` in, `VenueResponse` out.
 
 Source of every rule: Binance's `binance-spot-api-docs` (rest-api.md, errors.md, CHANGELOG.md),
 state of July 2026. The legal form of `symbols` and the text of its refusal are as observed by
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from connectors.simulator.market import BINANCE, Listing, Market, Quote, padded
-from connectors.simulator.request import Request, Response, json_response
+from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
 from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, error
+from connectors.simulator.venues.market import BINANCE, Listing, Market, Quote, padded
 
 DEPTH_LIMIT = 5_000
 DAY_MS = 86_400_000
@@ -86,7 +86,7 @@ class _Full(msgspec.Struct, rename="camel"):
     count: int
 
 
-class Refused(Exception):
+class BadParameters(Exception):
     """A request that Binance answers with HTTP 400 and an error body."""
 
     def __init__(self, code: int, message: str) -> None:
@@ -94,23 +94,23 @@ class Refused(Exception):
         self.response = error(code, message)
 
 
-def requested_symbols(request: Request) -> list[str] | None:
+def requested_symbols(request: VenueRequest) -> list[str] | None:
     """The symbols that `symbol` or `symbols` name, or `None` where neither was sent.
 
     Raises:
-        Refused: The parameters are malformed (-1100), contradict each other (-1128) or repeat a
+        BadParameters: The parameters are malformed (-1100), contradict each other (-1128) or repeat a
             symbol (-1151).
     """
     query = request.query
     single, several = request.parameter("symbol"), request.parameter("symbols")
     if "symbol" in query and "symbols" in query:
-        raise Refused(-1128, "Combination of optional parameters invalid.")
+        raise BadParameters(-1128, "Combination of optional parameters invalid.")
     if "symbols" in query:
         if len(query["symbols"]) > 1 or not _SYMBOLS.fullmatch(several or ""):
             raise _illegal("symbols")
         symbols = msgspec.json.decode(several or "[]", type=list[str])
         if len(set(symbols)) < len(symbols):
-            raise Refused(-1151, "Symbol is present multiple times in the list.")
+            raise BadParameters(-1151, "Symbol is present multiple times in the list.")
         return symbols or None
     if single is None:
         return None
@@ -119,8 +119,8 @@ def requested_symbols(request: Request) -> list[str] | None:
     return [single]
 
 
-def _illegal(name: str) -> Refused:
-    return Refused(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{_LEGAL[name]}'.")
+def _illegal(name: str) -> BadParameters:
+    return BadParameters(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{_LEGAL[name]}'.")
 
 
 class SimulatedBinance:
@@ -137,14 +137,14 @@ class SimulatedBinance:
         self._clock = clock
         self._step = step
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: VenueRequest) -> VenueResponse:
         """Answer one GET of a path in `PATHS`."""
         try:
             return json_response(self._body(request))
-        except Refused as refused:
+        except BadParameters as refused:
             return refused.response
 
-    def _body(self, request: Request) -> object:
+    def _body(self, request: VenueRequest) -> object:
         units = request.headers.get("x-mbx-time-unit", "").upper()
         now = int(self._clock() * 1000) * (1000 if units == "MICROSECOND" else 1)
         day = DAY_MS * (1000 if units == "MICROSECOND" else 1)
@@ -152,7 +152,7 @@ class SimulatedBinance:
             case "ticker/24hr":
                 kind = request.parameter("type") or "FULL"
                 if kind not in ("FULL", "MINI"):
-                    raise Refused(-1139, "Invalid ticker type.")
+                    raise BadParameters(-1139, "Invalid ticker type.")
                 make = self._full if kind == "FULL" else self._mini
                 return self._each(request, lambda listing, quote: make(listing, quote, now, day))
             case "ticker/price":
@@ -166,20 +166,20 @@ class SimulatedBinance:
             case _:
                 return {"serverTime": now}
 
-    def _each(self, request: Request, make: Callable[[Listing, Quote], object]) -> object:
+    def _each(self, request: VenueRequest, make: Callable[[Listing, Quote], object]) -> object:
         """One object for `symbol`, a list of them for `symbols` or for everything."""
         step = self._step()
         rows = [make(listing, self._market.quote(listing, step)) for listing in self._listings(request)]
         return rows[0] if "symbol" in request.query else rows
 
-    def _listings(self, request: Request) -> Iterable[Listing]:
+    def _listings(self, request: VenueRequest) -> Iterable[Listing]:
         symbols = requested_symbols(request)
         if symbols is None:
             if "symbol" in request.query:
                 raise _missing("symbol")
             return BINANCE.values()
         if any(symbol not in BINANCE for symbol in symbols):
-            raise Refused(-1121, "Invalid symbol.")
+            raise BadParameters(-1121, "Invalid symbol.")
         return [BINANCE[symbol] for symbol in symbols]
 
     def _full(self, listing: Listing, quote: Quote, now: int, day: int) -> _Full:
@@ -242,7 +242,7 @@ class SimulatedBinance:
             "askQty": padded(quote.ask_size, listing.size_digits),
         }
 
-    def _depth(self, request: Request) -> object:
+    def _depth(self, request: VenueRequest) -> object:
         """`{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[...]}`."""
         if requested_symbols(request) is None or "symbols" in request.query:
             raise _missing("symbol")
@@ -251,7 +251,7 @@ class SimulatedBinance:
         if not re.fullmatch(r"[0-9]{1,20}", limit):
             raise _illegal("limit")
         if int(limit) == 0:
-            raise Refused(-1130, "Data sent for parameter 'limit' is not valid.")
+            raise BadParameters(-1130, "Data sent for parameter 'limit' is not valid.")
         step = self._step()
         book = self._market.book(listing, step, min(int(limit), DEPTH_LIMIT))
 
@@ -265,7 +265,7 @@ class SimulatedBinance:
             "asks": texts(book.asks),
         }
 
-    def _exchange_info(self, request: Request, now: int) -> object:
+    def _exchange_info(self, request: VenueRequest, now: int) -> object:
         return {
             "timezone": "UTC",
             "serverTime": now,
@@ -288,8 +288,8 @@ class SimulatedBinance:
         }
 
 
-def _missing(name: str) -> Refused:
-    return Refused(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+def _missing(name: str) -> BadParameters:
+    return BadParameters(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
 
 
 def _symbol_info(listing: Listing) -> dict[str, object]:

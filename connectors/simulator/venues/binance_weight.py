@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from connectors.simulator.request import Request, Response, json_response
+from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
 
 WEIGHT_LIMIT = 6_000
 """REQUEST_WEIGHT per minute and address, since 2023-08-25."""
@@ -18,12 +18,12 @@ BAN_S = 120
 """Binance's bans scale from 2 minutes to 3 days; the simulated ones stay at the shortest."""
 
 
-def error(code: int, message: str, status: int = 400) -> Response:
+def error(code: int, message: str, status: int = 400) -> VenueResponse:
     """Binance's error body: `{"code":-1121,"msg":"Invalid symbol."}`."""
     return json_response({"code": code, "msg": message}, status)
 
 
-def weight(request: Request) -> int:
+def weight(request: VenueRequest) -> int:
     """What a call costs, by path and parameters, whether or not it succeeds."""
     query = request.query
     named = 1 if "symbol" in query else request.query.get("symbols", [""])[0].count(",") + 1
@@ -57,7 +57,7 @@ class RequestWeight:
         self._refusals: dict[str, int] = {}
         self._banned_until_s: dict[str, float] = {}
 
-    def guard(self, request: Request, serve: Callable[[Request], Response]) -> Response:
+    def guard(self, request: VenueRequest, serve: Callable[[VenueRequest], VenueResponse]) -> VenueResponse:
         """Charge the request, then let `serve` answer it, or refuse it.
 
         Every answer says how much weight is used.
@@ -88,7 +88,7 @@ class RequestWeight:
             response = serve(request)
         return response.with_headers(("x-mbx-used-weight", str(used)), ("x-mbx-used-weight-1m", str(used)))
 
-    def _ban(self, peer: str, now: float) -> Response:
+    def _ban(self, peer: str, now: float) -> VenueResponse:
         until = self._banned_until_s[peer]
         text = (
             f"Way too much request weight used; IP banned until {int(until * 1000)}. "

@@ -1,4 +1,4 @@
-"""CoinGecko's v3 interface, simulated: `Request` in, `Response` out.
+"""CoinGecko's v3 interface, simulated: `VenueRequest` in, `VenueResponse` out.
 
 Source of every rule: CoinGecko's OpenAPI description (`coingecko-api-oas`), its reference and
 its page on errors and rate limits, state of June 2026; the texts of errors, the cache headers and
@@ -16,8 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from connectors.simulator.market import MILLION, Market
-from connectors.simulator.request import JSON, Request, Response, json_response
+from connectors.simulator.http.request import JSON, VenueRequest, VenueResponse, json_response
 from connectors.simulator.venues.coins import (
     COIN_CURRENCIES,
     IMAGES,
@@ -27,6 +26,7 @@ from connectors.simulator.venues.coins import (
     coin_rows,
     rate,
 )
+from connectors.simulator.venues.market import MILLION, Market
 
 PATHS = frozenset({"/api/v3/global", "/api/v3/coins/markets", "/api/v3/search/trending"})
 """Paths that are CoinGecko's alone."""
@@ -51,7 +51,7 @@ _CATEGORIES = (
 )
 
 
-def cached(request: Request, body: bytes, max_age_s: int, age_s: int) -> Response:
+def cached(request: VenueRequest, body: bytes, max_age_s: int, age_s: int) -> VenueResponse:
     """A 200 with the cache headers of CoinGecko's edge, or a 304 where the client has this body.
 
     The entity tag is weak (RFC 9110 section 8.8.1), as the edge's are.
@@ -65,8 +65,8 @@ def cached(request: Request, body: bytes, max_age_s: int, age_s: int) -> Respons
     )
     held = {part.strip() for part in request.headers.get("if-none-match", "").split(",")}
     if tag in held or "*" in held:
-        return Response(304, b"", headers)
-    return Response(200, body, (JSON, *headers))
+        return VenueResponse(304, b"", headers)
+    return VenueResponse(200, body, (JSON, *headers))
 
 
 class SimulatedCoinGecko:
@@ -98,7 +98,7 @@ class SimulatedCoinGecko:
         self._slow_period_s = slow_period_s
         self._bodies: dict[tuple[str, ...], tuple[int, bytes]] = {}
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: VenueRequest) -> VenueResponse:
         """Answer one GET of a path in `PATHS`."""
         if not request.headers.get("user-agent"):
             status = {"error_code": 403, "error_message": NO_USER_AGENT}
@@ -113,11 +113,11 @@ class SimulatedCoinGecko:
 
     def _kept(
         self,
-        request: Request,
+        request: VenueRequest,
         key: tuple[str, ...],
         period_s: int,
         make: Callable[[int, float], object],
-    ) -> Response:
+    ) -> VenueResponse:
         """The body of the present cache period, made once by `make(step, epoch_s)`."""
         elapsed = self._elapsed()
         period = int(elapsed // period_s)
@@ -131,7 +131,7 @@ class SimulatedCoinGecko:
             self._bodies[key] = held
         return cached(request, held[1], period_s, int(elapsed - period * period_s))
 
-    def _coins_markets(self, request: Request) -> Response:
+    def _coins_markets(self, request: VenueRequest) -> VenueResponse:
         currency = request.parameter("vs_currency")
         if currency is None:
             return json_response({"error": "Missing parameter vs_currency"}, 422)

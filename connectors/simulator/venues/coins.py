@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from connectors.simulator.market import BINANCE, MILLION, Market
+from connectors.simulator.venues.market import BINANCE, MILLION, Market
 
 IMAGES = "https://coin-images.coingecko.com"
 _MARKET_BASES = frozenset(listing.base for listing in BINANCE.values())

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import msgspec
 
-from connectors.simulator.market import OKX, Listing, Market, Quote, unpadded
-from connectors.simulator.request import Request, Response, json_response
+from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
+from connectors.simulator.venues.market import OKX, Listing, Market, Quote, unpadded
 
 PUBLIC_PATH = "/ws/v5/public"
 PATHS = frozenset({"/api/v5/public/instruments", "/api/v5/market/ticker", "/api/v5/public/time"})
@@ -55,7 +55,7 @@ class _Control(msgspec.Struct, omit_defaults=True):
     msg: str | None = None
 
 
-class Subscriptions:
+class OkxSubscriptions:
     """One OKX connection's requests and what it is subscribed to. `receive(text) -> replies`.
 
     Every argument of a request is acknowledged by itself; subscribing again is acknowledged again.
@@ -174,7 +174,7 @@ class SimulatedOkx:
         self._step = step
         self.tickers = {symbol: TickerText(listing) for symbol, listing in OKX.items()}
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: VenueRequest) -> VenueResponse:
         """Answer one GET of a path in `PATHS`."""
         now_ms = int(self._clock() * 1000)
         match request.path:
@@ -193,7 +193,7 @@ class SimulatedOkx:
                 return self._instruments(request)
 
     @staticmethod
-    def _instruments(request: Request) -> Response:
+    def _instruments(request: VenueRequest) -> VenueResponse:
         kind, symbol = request.parameter("instType"), request.parameter("instId")
         if kind is None:
             return _failure("50014", "Parameter instType can not be empty.", 400)
@@ -207,15 +207,15 @@ class SimulatedOkx:
         return _data([_instrument(listing) for listing in listings])
 
 
-def _data(rows: list[object]) -> Response:
+def _data(rows: list[object]) -> VenueResponse:
     return json_response({"code": "0", "msg": "", "data": rows})
 
 
-def _failure(code: str, text: str, status: int) -> Response:
+def _failure(code: str, text: str, status: int) -> VenueResponse:
     return json_response({"code": code, "data": [], "msg": text}, status)
 
 
-def _unknown_instrument() -> Response:
+def _unknown_instrument() -> VenueResponse:
     """OKX says this with HTTP 200; only `code` tells."""
     text = "Instrument ID, Instrument ID code or Spread ID doesn't exist."
     return _failure("51001", text, 200)

@@ -1,4 +1,4 @@
-"""One OKX websocket session of the simulator: the I/O around `simulated_okx.Subscriptions`.
+"""One OKX websocket session of the simulator: the I/O around `OkxSubscriptions`.
 
 A session has three tasks: one reads the client's requests, one writes what is pending, one watches
 the 30 s of silence after which OKX hangs up and waits for an order to close. Frames of pushed data
@@ -15,9 +15,9 @@ from typing import Final
 import trio
 import trio_websocket
 
-from connectors.simulator.server import UpgradedStream
-from connectors.simulator.venues.okx import IDLE_CODE, IDLE_REASON, IDLE_S, MAX_REQUEST_BYTES, Subscriptions
-from connectors.simulator.wire import Wire
+from connectors.simulator.http.server import UpgradedStream
+from connectors.simulator.http.wire import Wire
+from connectors.simulator.venues.okx import IDLE_CODE, IDLE_REASON, IDLE_S, MAX_REQUEST_BYTES, OkxSubscriptions
 from protocol.frames import text_frame
 
 PENDING_BYTES: Final = 1 << 20
@@ -45,7 +45,7 @@ class OkxSession:
 
     def __init__(
         self,
-        subscriptions: Subscriptions,
+        subscriptions: OkxSubscriptions,
         subscribed: Callable[[OkxSession, list[str]], None],
         *,
         number: int = 0,

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import msgspec
 
-from connectors.simulator.request import Request, Response, json_response
-from connectors.simulator.venues.binance import Refused, requested_symbols
+from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
+from connectors.simulator.venues.binance import BadParameters, requested_symbols
 from connectors.simulator.venues.binance_weight import error
 from connectors.simulator.venues.coingecko import cached
 
@@ -146,11 +146,11 @@ class Recording:
                 bodies[key] = _checked(path, kind, what)
         return Recording(frames, loop_s, tickers, depths, bodies)
 
-    def binance(self, request: Request) -> Response:
+    def binance(self, request: VenueRequest) -> VenueResponse:
         """Answer a GET of one of Binance's paths; what was not recorded does not exist there."""
         try:
             symbols = requested_symbols(request)
-        except Refused as refused:
+        except BadParameters as refused:
             return refused.response
         match request.path.removeprefix("/api/v3/"):
             case "ticker/24hr":
@@ -165,7 +165,7 @@ class Recording:
                     body = body if known.issuperset(symbols) else None
             case _:
                 return _not_recorded(request)
-        return error(-1121, "Invalid symbol.") if body is None else Response(200, body)
+        return error(-1121, "Invalid symbol.") if body is None else VenueResponse(200, body)
 
     def _tickers(self, symbols: Sequence[str] | None, *, alone: bool) -> bytes | None:
         """The body recorded for exactly these symbols, else one joined from recorded rows."""
@@ -180,7 +180,7 @@ class Recording:
         rows = [self._rows[symbol][1] for symbol in symbols if symbol in self._rows]
         return b"[" + b",".join(rows) + b"]" if len(rows) == len(symbols) else None
 
-    def coingecko(self, request: Request) -> Response:
+    def coingecko(self, request: VenueRequest) -> VenueResponse:
         """Answer a GET of one of CoinGecko's paths."""
         match request.path:
             case "/api/v3/global":
@@ -191,17 +191,17 @@ class Recording:
                 currency = request.parameter("vs_currency")
                 if currency is None:
                     missing = b'{"error":"Missing parameter vs_currency"}'
-                    return Response(422, self._bodies.get("markets_422", missing))
+                    return VenueResponse(422, self._bodies.get("markets_422", missing))
                 name = "markets" if currency == "usd" else f"markets/{currency}"
                 if name not in self._bodies:
                     return json_response({"error": "invalid vs_currency"}, 400)
                 return cached(request, self._bodies[name], _MARKETS_MAX_AGE_S, 0)
 
-    def okx(self, request: Request) -> Response:
+    def okx(self, request: VenueRequest) -> VenueResponse:
         """Answer a GET of one of OKX's REST paths."""
         body = self._bodies.get("instruments")
         if request.path == "/api/v5/public/instruments" and body is not None:
-            return Response(200, body)
+            return VenueResponse(200, body)
         return _not_recorded(request)
 
 
@@ -236,7 +236,7 @@ _BODIES: tuple[tuple[str, str, type, str], ...] = (
 )
 
 
-def _not_recorded(request: Request) -> Response:
+def _not_recorded(request: VenueRequest) -> VenueResponse:
     return json_response({"error": f"{request.path} is not part of the recording"}, 404)
 
 

@@ -29,7 +29,7 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.poll.poller import Host, Poller
-from connectors.poll.venue import Answer, Budget, Outcome, Pause, Request, brief, read, spliced
+from connectors.poll.venue import Answer, Budget, Outcome, Pause, PollRequest, brief, read, spliced
 from protocol.channels import Channel
 from protocol.messages import number
 from protocol.payloads import BookData, PriceData
@@ -282,7 +282,7 @@ class BinancePoll:
         batches = [asked[start : start + size] for start in range(0, len(asked), size)]
         return Outcome(requests=[self._request(batch) for batch in batches])
 
-    def answer(self, request: Request, answer: Answer) -> Outcome:
+    def answer(self, request: PollRequest, answer: Answer) -> Outcome:
         """Events; or the halves of a batch that holds an unknown symbol. Raises: see `Poll`."""
         pause = weight_pause(answer)
         if 200 <= answer.status < 300:
@@ -311,16 +311,16 @@ class BinancePoll:
             raise VenueRefused(f"unknown to {VENUE}: {', '.join(names) or 'no instruments'}")
         return known
 
-    def _request(self, batch: tuple[str, ...]) -> Request:
+    def _request(self, batch: tuple[str, ...]) -> PollRequest:
         symbols = [venue_symbol(instrument) for instrument in batch]
         if self._channel.kind.name == "orderbook":
             params = {"symbol": symbols[0], "limit": str(self._levels)}
-            return Request("/api/v3/depth", params, instruments=batch)
+            return PollRequest("/api/v3/depth", params, instruments=batch)
         # A JSON array without a space, or Binance answers -1100.
         params = {"symbols": msgspec.json.encode(symbols).decode()}
-        return Request("/api/v3/ticker/24hr", params, instruments=batch)
+        return PollRequest("/api/v3/ticker/24hr", params, instruments=batch)
 
-    def _events(self, request: Request, answer: Answer) -> list[Event]:
+    def _events(self, request: PollRequest, answer: Answer) -> list[Event]:
         name, received_ms = self._channel.name, answer.received_ms
         match self._channel.kind.name:
             case "orderbook":

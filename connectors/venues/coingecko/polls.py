@@ -22,7 +22,7 @@ from msgspec import Meta, Raw
 
 from connectors.base import Connector, Event, HttpUrl, PayloadError, Seconds, VenueSettings
 from connectors.poll.poller import Host, Poller
-from connectors.poll.venue import Answer, Outcome, Request, read, spliced
+from connectors.poll.venue import Answer, Outcome, PollRequest, read, spliced
 from connectors.venues.coingecko.errors import VENUE, explain
 from protocol.channels import Channel
 
@@ -183,20 +183,20 @@ def trending(body: bytes, *, channel: str, received_ms: int) -> list[Event]:
 class Endpoint(msgspec.Struct, frozen=True):
     """What a channel kind asks, and how the answer becomes events."""
 
-    request: Request
+    request: PollRequest
     normalise: Normaliser
 
 
 ENDPOINTS: Final = {
-    "global": Endpoint(Request("/global"), market),
+    "global": Endpoint(PollRequest("/global"), market),
     "top": Endpoint(
-        Request(
+        PollRequest(
             "/coins/markets",
             {"vs_currency": "usd", "order": "market_cap_desc", "per_page": "100", "page": "1"},
         ),
         top,
     ),
-    "trending": Endpoint(Request("/search/trending"), trending),
+    "trending": Endpoint(PollRequest("/search/trending"), trending),
 }
 
 
@@ -241,10 +241,10 @@ class CoinGeckoPoll:
         request = self._endpoint.request
         if self._events and self._etag:
             headers = {"If-None-Match": self._etag}
-            request = Request(request.path, request.params, headers)
+            request = PollRequest(request.path, request.params, headers)
         return Outcome(requests=[request])
 
-    def answer(self, request: Request, answer: Answer) -> Outcome:
+    def answer(self, request: PollRequest, answer: Answer) -> Outcome:
         """One event, fresh or (304) confirmed. Raises: see `Poll`."""
         if answer.status == 304 and self._events:
             self._fresh(answer)

@@ -24,14 +24,14 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from connectors.base import Connector, Event, PayloadError, Seconds, VenueSettings, WebsocketUrl
 from connectors.push.feed import Feed
 from connectors.push.venue import (
-    Ack,
+    ClosingNotice,
     Control,
     FeedRules,
     Heartbeat,
     Ignored,
-    Notice,
-    Refused,
-    Request,
+    SubscribeAck,
+    SubscribeRefused,
+    SubscribeRequest,
 )
 from protocol.channels import Channel
 from protocol.messages import number
@@ -135,10 +135,10 @@ class OkxTickers:
             b'{"arg":' + msgspec.json.encode(_arg(inst_id)): topic for inst_id, topic in self._topics.items()
         }
 
-    def subscribe_requests(self) -> list[Request]:
+    def subscribe_requests(self) -> list[SubscribeRequest]:
         """One per instrument, for an error names its request by `id` alone (32 letters and digits)."""
         return [
-            Request(
+            SubscribeRequest(
                 topic.id,
                 msgspec.json.encode({"id": topic.id, "op": "subscribe", "args": [_arg(inst_id)]}).decode(),
                 topic.channels,
@@ -200,26 +200,26 @@ class OkxTickers:
     def _control(self, frame: _Frame) -> Control:
         topic = self._topics.get(frame.arg.instId) if frame.arg else None
         if frame.event == "subscribe":
-            return Ack(frame.id or (topic.id if topic else ""))
+            return SubscribeAck(frame.id or (topic.id if topic else ""))
         code = str(frame.code)
         if frame.event == "notice" and code == _CLOSING:
-            return Notice("OKX is about to close the connection for a service upgrade")
+            return ClosingNotice("OKX is about to close the connection for a service upgrade")
         if frame.event == "error":
             return self._error(frame, code)
         return Ignored(f"the event {_clean(frame.event)} {_clean(code)}".rstrip())
 
-    def _error(self, frame: _Frame, code: str) -> Refused:
+    def _error(self, frame: _Frame, code: str) -> SubscribeRefused:
         id_ = frame.id or ""
         found = _INST_ID.search(frame.msg)
         if not id_ and found and found[1] in self._topics:
             id_ = self._topics[found[1]].id
         subject = self._subjects.get(id_, "a request")
         if code == _UNKNOWN:
-            return Refused(id_, f"unknown to OKX: {subject}", retry=False)
+            return SubscribeRefused(id_, f"unknown to OKX: {subject}", retry=False)
         why = f"{_clean(code)} {_clean(frame.msg)}".strip()
         if code in _RETRY:
-            return Refused(id_, f"OKX cannot serve {subject} now: {why}", retry=True)
-        return Refused(id_, f"refused by OKX: {subject}: {why}", retry=False)
+            return SubscribeRefused(id_, f"OKX cannot serve {subject} now: {why}", retry=True)
+        return SubscribeRefused(id_, f"refused by OKX: {subject}: {why}", retry=False)
 
 
 def build(channels: Sequence[Channel], settings: Okx, user_agent: str) -> list[Connector]:

@@ -11,7 +11,7 @@ import trio
 from trio_websocket import ConnectionClosed, open_websocket_url
 
 from connectors.base import State
-from connectors.simulator.market import OKX, Market, unpadded
+from connectors.simulator.venues.market import OKX, Market, unpadded
 from daemon.commands.rehearse.judge import Data, Entry, Told, Topic
 from protocol.kinds import VIEWS, View
 

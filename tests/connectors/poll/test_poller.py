@@ -19,7 +19,7 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.poll.poller import MAX_BODY_BYTES, Host, Poller
-from connectors.poll.venue import Answer, Outcome, Pause, Request
+from connectors.poll.venue import Answer, Outcome, Pause, PollRequest
 from protocol.channels import Channel
 from protocol.kinds import KINDS
 
@@ -66,9 +66,9 @@ class Plain:
         self.pause: Pause | None = None
 
     def tick(self, now_s: float) -> Outcome:
-        return Outcome(requests=[Request(path) for path in self.paths])
+        return Outcome(requests=[PollRequest(path) for path in self.paths])
 
-    def answer(self, request: Request, answer: Answer) -> Outcome:
+    def answer(self, request: PollRequest, answer: Answer) -> Outcome:
         if answer.status == 429:
             raise VenueUnavailable("asked for a pause", retry_after_s=answer.retry_after_s)
         if answer.status != 200:
@@ -138,7 +138,7 @@ async def test_a_request_says_who_asks_and_carries_the_key_in_a_header(
 ) -> None:
     class Asking(Plain):
         def tick(self, now_s: float) -> Outcome:
-            return Outcome(requests=[Request("/x", {"symbols": '["A","B"]'}, {"If-None-Match": "e"})])
+            return Outcome(requests=[PollRequest("/x", {"symbols": '["A","B"]'}, {"If-None-Match": "e"})])
 
     venue = Venue()
     with trio.move_on_after(1):
@@ -271,9 +271,9 @@ async def test_a_budget_that_runs_out_within_a_tick_stops_the_requests_that_are_
 
 async def test_follow_up_requests_come_before_the_others(autojump_clock: MockClock) -> None:
     class Halving(Plain):
-        def answer(self, request: Request, answer: Answer) -> Outcome:
+        def answer(self, request: PollRequest, answer: Answer) -> Outcome:
             if request.path == "/ab":
-                return Outcome(requests=[Request("/a"), Request("/b")])
+                return Outcome(requests=[PollRequest("/a"), PollRequest("/b")])
             return super().answer(request, answer)
 
     venue = Venue()
@@ -413,7 +413,7 @@ async def test_a_bug_in_a_venues_part_comes_out_as_it_is_and_the_schedule_goes_o
     autojump_clock: MockClock,
 ) -> None:
     class Buggy(Plain):
-        def answer(self, request: Request, answer: Answer) -> Outcome:
+        def answer(self, request: PollRequest, answer: Answer) -> Outcome:
             raise KeyError("oops")
 
     venue = Venue()

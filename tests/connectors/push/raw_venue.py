@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from connectors.simulator.faults.orders import read_order
-from connectors.simulator.server import serve_connection
+from connectors.simulator.http.server import serve_connection
 from connectors.simulator.simulator import Simulator
 
 HANDSHAKE = (

@@ -12,7 +12,16 @@ from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, w
 
 from connectors.base import Event, PayloadError, StateChange
 from connectors.push.dial import Address
-from connectors.push.venue import Ack, Control, FeedRules, Heartbeat, Ignored, Notice, Refused, Request
+from connectors.push.venue import (
+    ClosingNotice,
+    Control,
+    FeedRules,
+    Heartbeat,
+    Ignored,
+    SubscribeAck,
+    SubscribeRefused,
+    SubscribeRequest,
+)
 
 Script = Callable[[WebSocketConnection], Awaitable[None]]
 
@@ -35,8 +44,8 @@ class Words:
         self.channels = tuple(f"{instrument}price" for instrument in instruments)
         self._instruments = instruments
 
-    def subscribe_requests(self) -> list[Request]:
-        return [Request(name, f"give {name}", (f"{name}price",), name.upper()) for name in self._instruments]
+    def subscribe_requests(self) -> list[SubscribeRequest]:
+        return [SubscribeRequest(name, f"give {name}", (f"{name}price",), name.upper()) for name in self._instruments]
 
     def order_key(self, event: Event) -> int | None:
         return event.exchange_ms
@@ -44,13 +53,13 @@ class Words:
     def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:
         match payload.decode(errors="replace").split():
             case ["ok", id_]:
-                return Ack(id_)
+                return SubscribeAck(id_)
             case ["no", id_]:
-                return Refused(id_, f"unknown to Words: {id_.upper()}", retry=False)
+                return SubscribeRefused(id_, f"unknown to Words: {id_.upper()}", retry=False)
             case ["later", id_]:
-                return Refused(id_, "Words is busy", retry=True)
+                return SubscribeRefused(id_, "Words is busy", retry=True)
             case ["bye"]:
-                return Notice("Words is about to close")
+                return ClosingNotice("Words is about to close")
             case ["pong"]:
                 return Heartbeat()
             case ["ping"]:

@@ -28,7 +28,7 @@ from connectors.base import (
     VenueRefused,
     VenueUnavailable,
 )
-from connectors.push import feed as feed_module
+from connectors.push import connection
 from connectors.push.dial import Address
 from connectors.push.feed import Feed
 from connectors.push.inlet import BATCHES
@@ -60,13 +60,13 @@ def in_memory(monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery) -> Callabl
     def install(script: Script) -> Venue:
         venue = Venue(script)
         venue.nursery = nursery
-        monkeypatch.setattr(feed_module, "dial", venue.dial)
+        monkeypatch.setattr(connection, "dial", venue.dial)
         return venue
 
     return install
 
 
-class TestConversation:
+class TestSession:
     """In memory: hours pass in no time."""
 
     async def test_data_is_published_in_order_until_the_venue_hangs_up(
@@ -312,7 +312,7 @@ class TestConversation:
                     await far.send_all(text_frame(b"a %d" % sent))
                     sent += 1
 
-        monkeypatch.setattr(feed_module, "dial", dial)
+        monkeypatch.setattr(connection, "dial", dial)
         hub.open = trio.Event()
         nursery.start_soon(blast)
         nursery.start_soon(make_feed("a").run, hub)
@@ -332,7 +332,7 @@ class TestConversation:
         async def dial(address: Address, **_: object) -> trio.abc.Stream:
             return near
 
-        monkeypatch.setattr(feed_module, "dial", dial)
+        monkeypatch.setattr(connection, "dial", dial)
 
         async def shake_hands() -> None:
             async with trio.open_nursery() as reader:
@@ -360,7 +360,7 @@ class TestConversation:
             await trio.sleep(25)
             return await venue.dial(address)
 
-        monkeypatch.setattr(feed_module, "dial", slow_dial)
+        monkeypatch.setattr(connection, "dial", slow_dial)
         await failure_of(make_feed("a"), hub)
         assert trio.current_time() == pytest.approx(25 + 1 + 30, abs=1)
         assert hub.changes == []
@@ -584,6 +584,6 @@ def test_a_bad_address_is_known_at_construction() -> None:
     with pytest.raises(ValueError, match="must begin with ws:// or wss://"):
         make_feed("a", url="http://venue/")
     feed = make_feed("a", url="wss://venue/")
-    assert feed.ssl_context is not None
+    assert feed.target.ssl_context is not None
     assert (feed.name, feed.channels, feed.data_s) == ("words", ("aprice",), 30)
     assert inf > feed.silence_s

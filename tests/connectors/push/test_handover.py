@@ -10,14 +10,15 @@ import trio
 from trio.testing import MockClock
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from connectors.base import ConnectorError, Context, Event, StateChange, VenueUnavailable
-from connectors.push import feed as feed_module
+from connectors.base import ConnectorError, Event, StateChange, VenueUnavailable
+from connectors.push import connection
 from connectors.push.dial import Address
 from connectors.push.feed import Feed
 from connectors.push.handover import APART_S, PATIENCE_S, Handover
 from connectors.push.intake import FeedStatistics
-from connectors.simulator.market import OKX, Market
+from connectors.push.merge import Merge, Side
 from connectors.simulator.simulator import Simulator
+from connectors.simulator.venues.market import OKX, Market
 from connectors.simulator.venues.okx import PUBLIC_PATH, TickerText
 from connectors.venues.okx.tickers import OkxTickers
 from protocol.channels import Channel
@@ -109,7 +110,7 @@ def in_memory(monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery) -> Callabl
     def install(script: Script) -> Venue:
         venue = Venue(script)
         venue.nursery = nursery
-        monkeypatch.setattr(feed_module, "dial", venue.dial)
+        monkeypatch.setattr(connection, "dial", venue.dial)
         return venue
 
     return install
@@ -135,7 +136,7 @@ def dial_with(venue: Venue, monkeypatch: pytest.MonkeyPatch, before: Callable[[i
         await before(len(times) - 1)
         return await venue.dial(address)
 
-    monkeypatch.setattr(feed_module, "dial", dial)
+    monkeypatch.setattr(connection, "dial", dial)
     return times
 
 
@@ -619,9 +620,8 @@ class TestRotation:
 class Fake:
     """A connection that is played by hand."""
 
-    def __init__(self, context: Context, noticed: Callable[[str], None]) -> None:
-        self.context = context
-        self.noticed = noticed
+    def __init__(self, side: Side) -> None:
+        self.side = side
         self.opened_s = trio.current_time()
         self.is_settled = True
         self.broken = trio.Event()
@@ -636,7 +636,7 @@ class Fake:
 
     async def _publish(self) -> None:
         async for events in self._delivered:
-            await self.context.publish(events)
+            await self.side.publish(events)
 
     def deliver(self, *ticks: int) -> None:
         self.deliveries.send_nowait(
@@ -668,16 +668,18 @@ class TestDeathWhilePublishing:
     ) -> None:
         fakes: list[Fake] = []
 
-        def connect(context: Context, noticed: Callable[[str], None]) -> Fake:
-            fakes.append(Fake(context, noticed))
+        def connect(side: Side) -> Fake:
+            fakes.append(Fake(side))
             return fakes[-1]
 
-        handover = Handover(Words("a"), hub, FeedStatistics(), connect, rotate_after_s=0, set_aside=set)
+        words, counts = Words("a"), FeedStatistics()
+        merge = Merge(hub, words.order_key, counts)
+        handover = Handover(words, merge, counts, connect, rotate_after_s=0, set_aside=set)
         nursery.start_soon(handover.run)
         await trio.sleep(1)
         fakes[0].deliver(0, 1)
         await trio.sleep(0.01)
-        fakes[0].noticed("soon")
+        fakes[0].side.announce_end("soon")
         await trio.sleep(0.01)
         it, other = fakes if dying == "old" else reversed(fakes)
         hub.open = trio.Event()

@@ -4,16 +4,16 @@ from math import inf
 
 from connectors.base import StateChange
 from connectors.push.subscriptions import SetAside, Subscriptions
-from connectors.push.venue import Refused, Request
+from connectors.push.venue import SubscribeRefused, SubscribeRequest
 
-BTC = Request("a", "subscribe BTC", ("btc", "majors"), "BTC/USDT")
-ETH = Request("b", "subscribe ETH", ("majors",), "ETH/USDT")
-NOPE = Request("c", "subscribe NOPE", ("nope",), "NOPE/USDT")
+BTC = SubscribeRequest("a", "subscribe BTC", ("btc", "majors"), "BTC/USDT")
+ETH = SubscribeRequest("b", "subscribe ETH", ("majors",), "ETH/USDT")
+NOPE = SubscribeRequest("c", "subscribe NOPE", ("nope",), "NOPE/USDT")
 UNKNOWN = "unknown to Venue: NOPE/USDT"
 
 
 def ledger(
-    *requests: Request, aside: dict[str, SetAside] | None = None, now_s: float = 0.0, per_hour: int = 480
+    *requests: SubscribeRequest, aside: dict[str, SetAside] | None = None, now_s: float = 0.0, per_hour: int = 480
 ) -> Subscriptions:
     return Subscriptions(
         requests,
@@ -58,9 +58,9 @@ def test_they_are_settled_when_nothing_is_awaited_but_data() -> None:
     subscriptions.due(0)
     assert not subscriptions.are_settled
     subscriptions.acknowledged("a")
-    subscriptions.refused(Refused("c", UNKNOWN, retry=False), 1)
+    subscriptions.refused(SubscribeRefused("c", UNKNOWN, retry=False), 1)
     assert not subscriptions.are_settled
-    subscriptions.refused(Refused("b", "busy", retry=True), 1)
+    subscriptions.refused(SubscribeRefused("b", "busy", retry=True), 1)
     assert not subscriptions.are_settled
     asked(subscriptions, 16)
     subscriptions.acknowledged("b")
@@ -102,9 +102,9 @@ def test_an_unknown_instrument_is_set_aside_for_an_hour_across_connections() -> 
     subscriptions = ledger(BTC, NOPE, aside=aside)
     subscriptions.due(0)
     down = StateChange("nope", "down", f"{UNKNOWN} (set aside, asked again in 1 h)", 3600)
-    assert subscriptions.refused(Refused("c", UNKNOWN, retry=False), 1) == [down]
+    assert subscriptions.refused(SubscribeRefused("c", UNKNOWN, retry=False), 1) == [down]
     assert subscriptions.retry_after_s(1) is None
-    assert subscriptions.refused(Refused("x", "whose?", retry=False), 1) == []
+    assert subscriptions.refused(SubscribeRefused("x", "whose?", retry=False), 1) == []
 
     later = ledger(BTC, NOPE, aside=aside, now_s=601)
     told = StateChange("nope", "down", f"{UNKNOWN} (set aside, asked again in 50 min)", 3000)
@@ -119,9 +119,9 @@ def test_an_unknown_instrument_is_set_aside_for_an_hour_across_connections() -> 
 def test_all_set_aside_is_known_with_the_time_of_the_next_try() -> None:
     subscriptions = ledger(BTC, NOPE)
     subscriptions.due(0)
-    subscriptions.refused(Refused("a", "no", retry=False), 1)
+    subscriptions.refused(SubscribeRefused("a", "no", retry=False), 1)
     assert subscriptions.retry_after_s(1) is None
-    subscriptions.refused(Refused("c", UNKNOWN, retry=False), 2)
+    subscriptions.refused(SubscribeRefused("c", UNKNOWN, retry=False), 2)
     assert subscriptions.retry_after_s(2) == 3599
     assert ledger().retry_after_s(0) is None
 
@@ -129,9 +129,9 @@ def test_all_set_aside_is_known_with_the_time_of_the_next_try() -> None:
 def test_a_channel_is_down_only_when_all_of_it_is_refused() -> None:
     subscriptions = ledger(BTC, ETH)
     subscriptions.due(0)
-    [partly] = subscriptions.refused(Refused("b", "no ETH", retry=False), 1)
+    [partly] = subscriptions.refused(SubscribeRefused("b", "no ETH", retry=False), 1)
     assert (partly.channel, partly.state) == ("majors", "stale")
-    changes = subscriptions.refused(Refused("a", "no BTC", retry=False), 2)
+    changes = subscriptions.refused(SubscribeRefused("a", "no BTC", retry=False), 2)
     assert [(change.channel, change.state) for change in changes] == [("btc", "down"), ("majors", "down")]
     assert changes[1].reason == "no BTC, no ETH (set aside, asked again in 1 h)"
 
@@ -139,7 +139,7 @@ def test_a_channel_is_down_only_when_all_of_it_is_refused() -> None:
 def test_what_may_work_later_is_asked_for_later() -> None:
     subscriptions = ledger(NOPE)
     subscriptions.due(0)
-    busy = Refused("c", "Venue cannot serve NOPE/USDT now", retry=True)
+    busy = SubscribeRefused("c", "Venue cannot serve NOPE/USDT now", retry=True)
     assert subscriptions.refused(busy, 1) == [StateChange("nope", "stale", busy.reason, 15)]
     assert asked(subscriptions, 15.9) == []
     assert asked(subscriptions, 16) == ["c"]

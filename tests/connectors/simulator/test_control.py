@@ -8,8 +8,8 @@ import trio.testing
 
 from connectors.simulator.faults.orders import read_scenario
 from connectors.simulator.faults.table import FAULTS, Case
-from connectors.simulator.request import Request
-from connectors.simulator.server import BODY_BYTES
+from connectors.simulator.http.request import VenueRequest
+from connectors.simulator.http.server import BODY_BYTES
 from connectors.simulator.simulator import Simulator
 from tests.connectors.push.raw_venue import HANDSHAKE, RawOkx, http, in_memory, on_a_port, order
 
@@ -90,7 +90,7 @@ async def test_the_catalogue_methods_and_sizes() -> None:
     ("peer", "status"), [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("10.0.0.1", 403), ("?", 403)]
 )
 async def test_only_loopback_may_order(peer: str, status: int) -> None:
-    answer = Simulator().answer(Request("GET", "/control", peer=peer))
+    answer = Simulator().answer(VenueRequest("GET", "/control", peer=peer))
 
     assert answer is not None
     assert answer.status == status
@@ -170,7 +170,7 @@ async def test_a_scenario_happens_at_its_times(autojump_clock: trio.testing.Mock
         nursery.start_soon(watch)
         for second in range(0, 60, 5):
             await trio.sleep(second + 2 - trio.current_time())
-            answer = simulator.answer(Request("GET", "/api/v3/time"))
+            answer = simulator.answer(VenueRequest("GET", "/api/v3/time"))
             assert answer is not None
             assert answer.status == (500 if 30 <= second < 50 else 200), second
 

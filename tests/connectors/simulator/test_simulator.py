@@ -14,11 +14,11 @@ import trio_websocket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.simulator.market import BINANCE, OKX, Market, padded, unpadded
-from connectors.simulator.request import Request, Response, json_response
-from connectors.simulator.server import serve_connection
-from connectors.simulator.simulator import Schedule, Simulator
-from connectors.simulator.venues.okx import Subscriptions
+from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
+from connectors.simulator.http.server import serve_connection
+from connectors.simulator.simulator import PushSchedule, Simulator
+from connectors.simulator.venues.market import BINANCE, OKX, Market, padded, unpadded
+from connectors.simulator.venues.okx import OkxSubscriptions
 from connectors.simulator.venues.okx_session import PENDING_BYTES, OkxSession
 
 
@@ -199,7 +199,7 @@ async def test_a_silent_connection_is_closed_after_30_s_and_a_ping_puts_it_off(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     client, server = trio.testing.memory_stream_pair()
-    session = OkxSession(Subscriptions("0badcafe", {"BTC-USDT"}), lambda session, new: None)
+    session = OkxSession(OkxSubscriptions("0badcafe", {"BTC-USDT"}), lambda session, new: None)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_connection, server, "-", lambda request: None, session.run)
@@ -272,7 +272,7 @@ async def test_high_rates_are_kept() -> None:
     st.floats(0, 10**6),
 )
 def test_a_schedule_yields_each_number_once_and_never_drifts(rate: float, waits: list[float], start: float) -> None:
-    schedule = Schedule(start, rate)
+    schedule = PushSchedule(start, rate)
     taken: list[int] = []
     now = start
     for wait in waits:
@@ -285,7 +285,7 @@ def test_a_schedule_yields_each_number_once_and_never_drifts(rate: float, waits:
 
 
 def test_a_schedule_that_is_late_catches_up_in_portions() -> None:
-    schedule = Schedule(0.0, 10.0)
+    schedule = PushSchedule(0.0, 10.0)
 
     assert schedule.take(1.0, most=8) == range(8)
     assert schedule.take(1.0, most=8) == range(8, 11)
@@ -350,17 +350,17 @@ async def test_rest_values_follow_the_clock_alone() -> None:
     "scripted",
     [
         json_response({"code": -1003, "msg": "Too many requests queued."}, 429),
-        Response(418, b'{"code":-1003}', (("retry-after", "120"),)),
-        Response(451, b'{"code":0,"msg":"Service unavailable from a restricted location"}'),
-        Response(503, b"<html>"),
-        Response(200, b"\xff\x00 garbage", ()),
+        VenueResponse(418, b'{"code":-1003}', (("retry-after", "120"),)),
+        VenueResponse(451, b'{"code":0,"msg":"Service unavailable from a restricted location"}'),
+        VenueResponse(503, b"<html>"),
+        VenueResponse(200, b"\xff\x00 garbage", ()),
     ],
 )
-async def test_a_fault_takes_an_answers_place(scripted: Response) -> None:
+async def test_a_fault_takes_an_answers_place(scripted: VenueResponse) -> None:
     simulator = Simulator()
-    seen: list[Request] = []
+    seen: list[VenueRequest] = []
 
-    def fault(request: Request) -> Response | None:
+    def fault(request: VenueRequest) -> VenueResponse | None:
         seen.append(request)
         return scripted if request.path == "/api/v3/depth" else None
 
@@ -380,7 +380,7 @@ async def test_a_fault_takes_an_answers_place(scripted: Response) -> None:
 
 async def test_a_fault_refuses_a_websocket() -> None:
     simulator = Simulator()
-    simulator.fault = lambda request: Response(451, b"no")
+    simulator.fault = lambda request: VenueResponse(451, b"no")
     async with running(simulator) as port, await trio.open_tcp_stream("127.0.0.1", port) as client:
         await client.send_all(HANDSHAKE)
         answer = await client.receive_some()
@@ -436,7 +436,7 @@ async def test_the_upgrade_notice_reaches_every_session() -> None:
 async def test_a_connection_that_fails_harms_no_other() -> None:
     simulator = Simulator()
 
-    def fault(request: Request) -> Response | None:
+    def fault(request: VenueRequest) -> VenueResponse | None:
         raise RuntimeError("a test's mistake")
 
     async with running(simulator) as port:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.simulator.market import BINANCE, Market
-from connectors.simulator.request import Request, Response
+from connectors.simulator.http.request import VenueRequest, VenueResponse
 from connectors.simulator.venues.binance import PATHS, SimulatedBinance
 from connectors.simulator.venues.binance_weight import REFUSALS_BEFORE_BAN, RequestWeight, weight
+from connectors.simulator.venues.market import BINANCE, Market
 
 Json: TypeAlias = Any
 """Whatever JSON decodes to."""
@@ -22,12 +22,12 @@ NOW = 1_800_000_000.5
 DECIMALS = re.compile(r"-?\d+\.\d{8}")
 
 
-def request(target: str, **headers: str) -> Request:
+def request(target: str, **headers: str) -> VenueRequest:
     path, _, query = target.partition("?")
-    return Request("GET", f"/api/v3/{path}?{quote(query, safe='=&')}", headers)
+    return VenueRequest("GET", f"/api/v3/{path}?{quote(query, safe='=&')}", headers)
 
 
-def answer(target: str, **headers: str) -> Response:
+def answer(target: str, **headers: str) -> VenueResponse:
     venue = SimulatedBinance(Market(1), lambda: NOW, lambda: 40)
     return venue.answer(request(target, **headers))
 
@@ -166,7 +166,7 @@ def test_texts_of_refusals() -> None:
 @given(st.text(max_size=60), st.sampled_from(["symbol", "symbols", "limit", "type"]), st.sampled_from(sorted(PATHS)))
 def test_no_parameter_is_answered_but_by_200_or_400(text: str, name: str, path: str) -> None:
     venue = SimulatedBinance(Market(1), lambda: NOW, lambda: 0)
-    response = venue.answer(Request("GET", f"{path}?{name}={quote(text)}"))
+    response = venue.answer(VenueRequest("GET", f"{path}?{name}={quote(text)}"))
 
     assert response.status in (200, 400)
     json.loads(response.body)
@@ -238,8 +238,8 @@ def test_used_weight_grows_is_counted_by_address_and_starts_anew_each_minute() -
     guard = RequestWeight(lambda: now).guard
 
     def used(target: str, peer: str = "10.0.0.1") -> str:
-        asked = Request("GET", f"/api/v3/{target}", peer=peer)
-        return dict(guard(asked, lambda request: Response(400)).headers)["x-mbx-used-weight-1m"]
+        asked = VenueRequest("GET", f"/api/v3/{target}", peer=peer)
+        return dict(guard(asked, lambda request: VenueResponse(400)).headers)["x-mbx-used-weight-1m"]
 
     assert [used("time"), used("depth"), used("time")] == ["1", "6", "7"]
     assert used("time", "10.0.0.2") == "1"
@@ -251,8 +251,8 @@ def test_over_the_limit_is_429_and_going_on_is_a_ban() -> None:
     now = 615.0
     guard = RequestWeight(lambda: now, limit=3).guard
 
-    def ask(peer: str = "10.0.0.1") -> Response:
-        return guard(Request("GET", "/api/v3/time", peer=peer), lambda request: Response(200))
+    def ask(peer: str = "10.0.0.1") -> VenueResponse:
+        return guard(VenueRequest("GET", "/api/v3/time", peer=peer), lambda request: VenueResponse(200))
 
     assert [ask().status for _ in range(3)] == [200] * 3
     refused = ask()

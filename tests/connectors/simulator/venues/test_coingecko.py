@@ -5,10 +5,10 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from connectors.simulator.market import Market
-from connectors.simulator.request import Request, Response
+from connectors.simulator.http.request import VenueRequest, VenueResponse
 from connectors.simulator.venues.coingecko import SimulatedCoinGecko
 from connectors.simulator.venues.coins import COINS, RATES
+from connectors.simulator.venues.market import Market
 
 Json: TypeAlias = Any
 """Whatever JSON decodes to."""
@@ -26,8 +26,8 @@ class Venue:
             Market(seed), lambda: EPOCH + self.elapsed, lambda: self.elapsed, lambda after: int(after * 5)
         )
 
-    def get(self, target: str, **headers: str) -> Response:
-        return self._venue.answer(Request("GET", f"/api/v3/{target}", {"user-agent": "x", **headers}))
+    def get(self, target: str, **headers: str) -> VenueResponse:
+        return self._venue.answer(VenueRequest("GET", f"/api/v3/{target}", {"user-agent": "x", **headers}))
 
     def body(self, target: str) -> Json:
         response = self.get(target)

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.simulator.market import OKX, Market
-from connectors.simulator.request import Request, Response
-from connectors.simulator.venues.okx import SimulatedOkx, Subscriptions, TickerText
+from connectors.simulator.http.request import VenueRequest, VenueResponse
+from connectors.simulator.venues.market import OKX, Market
+from connectors.simulator.venues.okx import OkxSubscriptions, SimulatedOkx, TickerText
 
 Json: TypeAlias = Any
 """Whatever JSON decodes to."""
 
 
-def get(target: str) -> Response:
+def get(target: str) -> VenueResponse:
     venue = SimulatedOkx(Market(1), lambda: 1_800_000_000.25, lambda: 40)
-    return venue.answer(Request("GET", f"/api/v5/{target}"))
+    return venue.answer(VenueRequest("GET", f"/api/v5/{target}"))
 
 
 def data(target: str) -> Json:
@@ -79,7 +79,7 @@ def test_errors_are_in_the_code(target: str, status: int, code: str) -> None:
     assert (response.status, json.loads(response.body)["code"]) == (status, code)
 
 
-def receive(subscriptions: Subscriptions, message: str | bytes) -> list[Any]:
+def receive(subscriptions: OkxSubscriptions, message: str | bytes) -> list[Any]:
     return [json.loads(reply) for reply in subscriptions.receive(message)]
 
 
@@ -89,7 +89,7 @@ def command(op: str, *args: tuple[str, str], **more: object) -> str:
 
 
 def test_one_acknowledgement_per_argument_in_the_documented_form() -> None:
-    one = Subscriptions("a4d3ae55", {"BTC-USDT", "ETH-USDT"})
+    one = OkxSubscriptions("a4d3ae55", {"BTC-USDT", "ETH-USDT"})
     arg = {"channel": "tickers", "instId": "BTC-USDT"}
     ack = {"event": "subscribe", "connId": "a4d3ae55", "arg": arg}
 
@@ -104,7 +104,7 @@ def test_one_acknowledgement_per_argument_in_the_documented_form() -> None:
 
 
 def test_errors_carry_no_arg() -> None:
-    one = Subscriptions("5e1f2fe5", {"BTC-USDT"})
+    one = OkxSubscriptions("5e1f2fe5", {"BTC-USDT"})
 
     assert receive(one, command("subscribe", ("books", "BTC-USDT"), id="ob1")) == [
         {
@@ -133,7 +133,7 @@ def test_errors_carry_no_arg() -> None:
     ],
 )
 def test_a_malformed_request_is_60012_with_its_id(message: str | bytes, echoed: str | None) -> None:
-    (error,) = receive(Subscriptions("5e1f2fe5", {"BTC-USDT"}), message)
+    (error,) = receive(OkxSubscriptions("5e1f2fe5", {"BTC-USDT"}), message)
 
     assert (error["event"], error["code"], error.get("id")) == ("error", "60012", echoed)
     assert error["msg"].startswith("Invalid request: ")
@@ -141,7 +141,7 @@ def test_a_malformed_request_is_60012_with_its_id(message: str | bytes, echoed: 
 
 @given(st.text() | st.binary())
 def test_nothing_that_a_client_sends_raises(message: str | bytes) -> None:
-    one = Subscriptions("5e1f2fe5", {"BTC-USDT"})
+    one = OkxSubscriptions("5e1f2fe5", {"BTC-USDT"})
 
     for reply in one.receive(message):
         if reply != b"pong":
@@ -149,4 +149,4 @@ def test_nothing_that_a_client_sends_raises(message: str | bytes) -> None:
 
 
 def test_ping_is_text_not_json() -> None:
-    assert Subscriptions("5e1f2fe5", set()).receive("ping") == [b"pong"]
+    assert OkxSubscriptions("5e1f2fe5", set()).receive("ping") == [b"pong"]

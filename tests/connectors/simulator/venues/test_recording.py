@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio_websocket
 
-from connectors.simulator.request import Request, Response
+from connectors.simulator.http.request import VenueRequest, VenueResponse
 from connectors.simulator.simulator import Simulator
 from connectors.simulator.venues.recording import Recording, RecordingError
 
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def binance(recording: Recording, target: str) -> bytes:
-    return recording.binance(Request("GET", "/api/v3/" + target)).body
+    return recording.binance(VenueRequest("GET", "/api/v3/" + target)).body
 
 
 def test_tickers_are_served_byte_for_byte_by_what_was_asked(folder: Path) -> None:
@@ -84,7 +84,7 @@ def test_tickers_are_served_byte_for_byte_by_what_was_asked(folder: Path) -> Non
     ],
 )
 def test_what_was_not_recorded_is_an_invalid_symbol(folder: Path, target: str) -> None:
-    response = Recording.load(folder).binance(Request("GET", "/api/v3/" + target))
+    response = Recording.load(folder).binance(VenueRequest("GET", "/api/v3/" + target))
 
     assert response.status == 400
     assert json.loads(response.body) == {"code": -1121, "msg": "Invalid symbol."}
@@ -97,10 +97,10 @@ def test_other_bodies(folder: Path) -> None:
     assert binance(recording, "exchangeInfo").startswith(b'{"symbols"')
     assert binance(recording, "exchangeInfo?symbol=BTCUSDT").startswith(b'{"symbols"')
     assert b"-1100" in binance(recording, "depth?symbol=btcusdt")
-    assert recording.binance(Request("GET", "/api/v3/time")).status == 404
+    assert recording.binance(VenueRequest("GET", "/api/v3/time")).status == 404
 
-    def coingecko(target: str, **headers: str) -> Response:
-        return recording.coingecko(Request("GET", "/api/v3/" + target, headers))
+    def coingecko(target: str, **headers: str) -> VenueResponse:
+        return recording.coingecko(VenueRequest("GET", "/api/v3/" + target, headers))
 
     assert coingecko("global").body == b'{"data":{"markets":1}}'
     assert coingecko("search/trending").body == b'{"coins":[]}'
@@ -115,8 +115,8 @@ def test_other_bodies(folder: Path) -> None:
     assert missing.status == 422
     assert json.loads(missing.body) == {"error": "Missing parameter vs_currency"}
 
-    assert recording.okx(Request("GET", "/api/v5/public/instruments?instType=SPOT")).status == 200
-    assert recording.okx(Request("GET", "/api/v5/public/time")).status == 404
+    assert recording.okx(VenueRequest("GET", "/api/v5/public/instruments?instType=SPOT")).status == 200
+    assert recording.okx(VenueRequest("GET", "/api/v5/public/time")).status == 404
 
 
 def test_the_capture_keeps_pace_order_and_bytes(folder: Path) -> None:
@@ -228,7 +228,7 @@ async def test_the_recorded_traffic_is_served_untouched(recorded: Path, nursery:
     assert pair == (recorded / name).read_bytes()
     book = binance(recording, "depth?symbol=BTCUSDT&limit=20")
     assert book == (recorded / "binance_rest_depth_BTCUSDT.json").read_bytes()
-    markets = recording.coingecko(Request("GET", "/api/v3/coins/markets?vs_currency=usd"))
+    markets = recording.coingecko(VenueRequest("GET", "/api/v3/coins/markets?vs_currency=usd"))
     assert [coin["id"] for coin in msgspec.json.decode(markets.body)] == ["bitcoin"]
 
     with trio.fail_after(8):

@@ -22,7 +22,7 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.poll.poller import Host, Poller
-from connectors.poll.venue import Answer, Request
+from connectors.poll.venue import Answer, PollRequest
 from connectors.venues.binance import polls
 from connectors.venues.binance.polls import BinancePoll, book, day, explain, prices, weight_pause
 from protocol.channels import Channel
@@ -342,7 +342,7 @@ def test_a_book_is_asked_for_per_instrument() -> None:
 
 def settle(poll: BinancePoll, unknown: set[str], now_s: float) -> tuple[list[str], int]:
     """One tick against a venue without the `unknown`: who got an event, in how many requests."""
-    pending: list[Request] = list(poll.tick(now_s).requests)
+    pending: list[PollRequest] = list(poll.tick(now_s).requests)
     served: list[str] = []
     count = 0
     while pending:

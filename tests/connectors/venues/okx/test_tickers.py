@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from connectors.base import Event, PayloadError
 from connectors.push.feed import Feed
-from connectors.push.venue import Ack, Control, Heartbeat, Ignored, Notice, Refused
+from connectors.push.venue import ClosingNotice, Control, Heartbeat, Ignored, SubscribeAck, SubscribeRefused
 from connectors.venues.okx.tickers import Okx, OkxTickers, build
 from protocol.channels import Channel
 from protocol.kinds import KINDS
@@ -96,32 +96,35 @@ def test_a_ticker_without_a_time_is_an_event_without_one() -> None:
     [
         ("pong", Heartbeat()),
         ("ping", Heartbeat(answer="pong")),
-        ('{"id":"tickers1","event":"subscribe","arg":{"channel":"tickers","instId":"ETH-USDT"}}', Ack("tickers1")),
-        ('{"event":"subscribe","arg":{"channel":"tickers","instId":"ETH-USDT"}}', Ack("tickers1")),
+        (
+            '{"id":"tickers1","event":"subscribe","arg":{"channel":"tickers","instId":"ETH-USDT"}}',
+            SubscribeAck("tickers1"),
+        ),
+        ('{"event":"subscribe","arg":{"channel":"tickers","instId":"ETH-USDT"}}', SubscribeAck("tickers1")),
         (
             '{"id":"tickers1","event":"error","code":"60018","msg":"Subscribe failed, wrong URL or '
             'channel:tickers,instId:ETH-USDT doesn\'t exist.","connId":"5e1f2fe5"}',
-            Refused("tickers1", "unknown to OKX: ETH/USDT", retry=False),
+            SubscribeRefused("tickers1", "unknown to OKX: ETH/USDT", retry=False),
         ),
         (
             '{"event":"error","msg":"channel:tickers,instId:ETH-USDT doesn\'t exist","code":"60018"}',
-            Refused("tickers1", "unknown to OKX: ETH/USDT", retry=False),
+            SubscribeRefused("tickers1", "unknown to OKX: ETH/USDT", retry=False),
         ),
         (
             '{"id":"tickers0","event":"error","code":"60014","msg":"Requests too frequent"}',
-            Refused("tickers0", "OKX cannot serve BTC/USDT now: 60014 Requests too frequent", retry=True),
+            SubscribeRefused("tickers0", "OKX cannot serve BTC/USDT now: 60014 Requests too frequent", retry=True),
         ),
         (
             '{"id":"tickers0","event":"error","code":"64007","msg":"Operation failed\\u0007"}',
-            Refused("tickers0", "OKX cannot serve BTC/USDT now: 64007 Operation failed", retry=True),
+            SubscribeRefused("tickers0", "OKX cannot serve BTC/USDT now: 64007 Operation failed", retry=True),
         ),
         (
             '{"event":"error","code":"60012","msg":"Invalid request"}',
-            Refused("", "refused by OKX: a request: 60012 Invalid request", retry=False),
+            SubscribeRefused("", "refused by OKX: a request: 60012 Invalid request", retry=False),
         ),
         (
             '{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade."}',
-            Notice("OKX is about to close the connection for a service upgrade"),
+            ClosingNotice("OKX is about to close the connection for a service upgrade"),
         ),
         ('{"event":"notice","code":"64999","msg":"?"}', Ignored("the event notice 64999")),
         ('{"event":"unsubscribe","arg":{"channel":"tickers","instId":"ETH-USDT"}}', Ignored("the event unsubscribe")),
@@ -229,7 +232,7 @@ def test_one_connector_serves_all_channels() -> None:
     [connector] = build(channels, Okx(), "tickerd")
     assert (connector.name, connector.channels) == ("okx", ("bitcoinprice", "ethprice"))
     assert isinstance(connector, Feed)
-    assert (connector.address.host_header, connector.address.resource) == ("ws.okx.com", "/ws/v5/public")
+    assert (connector.target.address.host_header, connector.target.address.resource) == ("ws.okx.com", "/ws/v5/public")
     assert build([], Okx(), "tickerd") == []
 
 
@@ -248,7 +251,7 @@ def test_every_recorded_frame_is_an_event_or_a_named_control_frame(recorded: Pat
             assert event.data.decode() in text
             assert json.loads(event.data) == sent
         elif "event" in frame:
-            assert isinstance(said, Ack)
+            assert isinstance(said, SubscribeAck)
         else:
             assert said == Ignored(f"a frame of the channel {frame['arg']['channel']}")
     assert seen == 25

@@ -1,6 +1,6 @@
 """One HTTP request to a simulated venue, and its answer, as plain values.
 
-A simulated venue is a function from `Request` to `Response`. Nothing here reads or writes a socket,
+A simulated venue is a function from `VenueRequest` to `VenueResponse`. Nothing here reads or writes a socket,
 so an answer can be looked at, changed or replaced before it is written.
 """
 
@@ -14,7 +14,7 @@ import msgspec
 JSON = ("content-type", "application/json;charset=UTF-8")
 
 
-class Request(msgspec.Struct, frozen=True):
+class VenueRequest(msgspec.Struct, frozen=True):
     """A request's head.
 
     Attributes:
@@ -66,7 +66,7 @@ class Delivery(msgspec.Struct, frozen=True):
     raw: bytes | None = None
 
 
-class Response(msgspec.Struct, frozen=True):
+class VenueResponse(msgspec.Struct, frozen=True):
     """An answer. `Content-Length` and `Connection` are the server's and not in `headers`."""
 
     status: int
@@ -74,11 +74,11 @@ class Response(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = (JSON,)
     delivery: Delivery = Delivery()
 
-    def with_headers(self, *headers: tuple[str, str]) -> Response:
+    def with_headers(self, *headers: tuple[str, str]) -> VenueResponse:
         """The same answer with more headers."""
         return msgspec.structs.replace(self, headers=(*self.headers, *headers))
 
 
-def json_response(value: object, status: int = 200) -> Response:
+def json_response(value: object, status: int = 200) -> VenueResponse:
     """`value` as a JSON body."""
-    return Response(status, msgspec.json.encode(value))
+    return VenueResponse(status, msgspec.json.encode(value))

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from connectors.simulator.request import Delivery
+from connectors.simulator.http.request import Delivery
 
 BLOCK_BYTES: Final = 64 * 1024
 SLICE_S: Final = 0.05

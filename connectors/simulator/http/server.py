@@ -12,8 +12,8 @@ from http import HTTPStatus
 import h11
 import trio
 
-from connectors.simulator.request import Delivery, Request, Response, json_response
-from connectors.simulator.wire import Wire, deliver
+from connectors.simulator.http.request import Delivery, VenueRequest, VenueResponse, json_response
+from connectors.simulator.http.wire import Wire, deliver
 
 HEAD_BYTES = 16 * 1024
 BODY_BYTES = 64 * 1024
@@ -24,7 +24,7 @@ KEEP_S = 75.0
 """An idle kept-alive connection is closed after this."""
 _RECEIVE_BYTES = 16 * 1024
 
-Answer = Callable[[Request], Response | None]
+Answer = Callable[[VenueRequest], VenueResponse | None]
 """Answers a request; `None` accepts it as the opening of a websocket."""
 
 
@@ -95,7 +95,7 @@ async def serve_connection(
 
     Args:
         stream: The accepted connection; closed on return.
-        peer: The client's address, for `Request.peer`.
+        peer: The client's address, for `VenueRequest.peer`.
         answer: Called for each request.
         serve_websocket: Takes over after `answer` returned `None`.
         with_body: The paths whose requests may have a body; on others none is read, and one ends the connection.
@@ -140,7 +140,7 @@ async def _serve_request(
             await _write(wire, stream, json_response({"error": str(error)}, status), close=True)
         return False
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
-    response = answer(Request(head.method.decode("ascii"), target, headers, peer, body))
+    response = answer(VenueRequest(head.method.decode("ascii"), target, headers, peer, body))
     if response is None:
         upgraded = UpgradedStream(stream, _head_bytes(head), bytes(wire.trailing_data[0]))
         await serve_websocket(upgraded)
@@ -192,7 +192,7 @@ async def _read_body(wire: h11.Connection, stream: trio.abc.Stream) -> bytes | N
     return None
 
 
-async def _write(wire: h11.Connection, stream: trio.abc.Stream, response: Response, *, close: bool) -> None:
+async def _write(wire: h11.Connection, stream: trio.abc.Stream, response: VenueResponse, *, close: bool) -> None:
     """Write an answer: head and body in one piece, or as its `delivery` says."""
     how = response.delivery
     headers = [(name, value) for name, value in response.headers]

@@ -1,10 +1,10 @@
 """What is said on one connection to a venue: subscriptions, heartbeats, data, and what follows from each.
 
-It neither opens the connection nor knows the websocket: it is given batches of payloads and a function
-that sends a text. Two tasks run it:
+It neither opens the connection nor knows the websocket: it is given batches of payloads and a function that sends a
+text. What it has for the daemon goes to its `Side`. Two tasks run it:
 
     speak     sends all that is sent: subscriptions, heartbeats; and notices silence
-    listen    has the `Intake` work off batches of payloads
+    listen    reads batches of payloads, and publishes their events
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Final, NoReturn, assert_never
 
 import trio
 
-from connectors.base import Context, VenueRefused
+from connectors.base import Event, VenueRefused
 from connectors.push.inlet import Batch
 from connectors.push.intake import FeedStatistics, Intake
+from connectors.push.merge import Side
 from connectors.push.pulse import Patience, Pulse
 from connectors.push.subscriptions import SetAside, Subscriptions
-from connectors.push.venue import Ack, Control, FeedVenue, Heartbeat, Ignored, Notice, Refused
+from connectors.push.venue import ClosingNotice, Control, FeedVenue, Heartbeat, Ignored, SubscribeAck, SubscribeRefused
 
 _log: Final = logging.getLogger(__name__)
 
@@ -28,31 +29,27 @@ _LONG_S: Final = 1.0
 """A hub that is busy for so long delays what is owed to us by as much."""
 
 
-class Conversation:
+class FeedSession:
     """One connection's, from before it is opened to its end."""
 
     def __init__(
         self,
         venue: FeedVenue,
-        context: Context,
+        side: Side,
         counts: FeedStatistics,
         set_aside: dict[str, SetAside],
+        patience: Patience,
         *,
         silence_s: float,
         data_s: float,
-        noticed: Callable[[str], None],
     ) -> None:
-        """The connection is about to be opened.
-
-        `noticed` is called with the reason when the venue announces the connection's end; for the other arguments see
-        `Feed`.
-        """
+        """The connection is about to be opened. For the arguments see `Feed`."""
         self._began_s = now_s = trio.current_time()
         self._venue = venue
-        self._context = context
+        self._side = side
         self._counts = counts
         self._set_aside = set_aside
-        self._noticed = noticed
+        self._patience = patience
         self._subscriptions = Subscriptions(
             venue.subscribe_requests(),
             set_aside,
@@ -61,8 +58,8 @@ class Conversation:
             requests_per_hour=venue.rules.requests_per_hour,
             now_s=now_s,
         )
-        self._intake = Intake(venue, context, counts, heed=self._heed, heard=self._heard)
-        self._pulse = Pulse(venue.title, venue.rules, silence_s=silence_s, now_s=now_s)
+        self._intake = Intake(venue, counts)
+        self._pulse = Pulse(venue.title, venue.rules, silence_s=patience.silence_s(silence_s), now_s=now_s)
         self._wakes, self._woken = trio.open_memory_channel[str](16)
         """Wakes `speak`: a text to send, or "" where only the deadlines have changed."""
 
@@ -71,9 +68,9 @@ class Conversation:
         """Whether every subscription is acknowledged or set aside."""
         return self._subscriptions.are_settled
 
-    def inform(self, patience: Patience) -> None:
+    def end(self) -> None:
         """It is over: what that says about how long the next one may be silent."""
-        patience.ended(talks=self._pulse.talks, silent=self._pulse.is_silent)
+        self._patience.ended(talks=self._pulse.talks, silent=self._pulse.is_silent)
 
     async def prepare(self) -> None:
         """Before connecting: tell what cannot come up.
@@ -83,12 +80,13 @@ class Conversation:
         """
         now_s = trio.current_time()
         for change in self._subscriptions.opening(now_s):
-            await self._context.report(change)
+            await self._side.report(change)
         self._stop_if_all_refused(now_s)
 
     def begin(self) -> None:
         """The connection is open: what the venue owes us, it owes from now on."""
         now_s = trio.current_time()
+        self._counts.connections += 1
         self._pulse.open(now_s)
         self._subscriptions.excuse(now_s - self._began_s)
 
@@ -126,7 +124,13 @@ class Conversation:
         async for batch in batches:
             since_s = trio.current_time()
             self._pulse.work()
-            had_data = await self._intake.take(batch)
+            had_data = False
+            for said in self._intake.read(batch):
+                if isinstance(said, list):
+                    had_data = True
+                    await self._publish(said)
+                else:
+                    await self._heed(said)
             now_s = trio.current_time()
             self._pulse.rest(now_s, had_data=had_data)
             if now_s - since_s >= _LONG_S:
@@ -142,25 +146,29 @@ class Conversation:
             _log.warning(
                 "%s: %s: %s", self._venue.name, change.channel, change.reason, extra={"channel": change.channel}
             )
-            await self._context.report(change)
+            await self._side.report(change)
 
-    def _heard(self, channels: set[str]) -> None:
-        self._subscriptions.heard(channels, trio.current_time())
+    async def _publish(self, events: list[Event]) -> None:
+        """Waits while the hub is busy, and that is what slows the venue."""
+        if events:
+            await self._side.publish(events)
+            self._counts.events += len(events)
+            self._subscriptions.heard({event.channel for event in events}, trio.current_time())
 
     async def _heed(self, control: Control) -> None:
         """Raises: VenueRefused where nothing is left to hear."""
         match control:
-            case Ack():
+            case SubscribeAck():
                 self._subscriptions.acknowledged(control.id)
-            case Refused():
+            case SubscribeRefused():
                 now_s = trio.current_time()
                 _log.warning("%s: %s", self._venue.name, control.reason)
                 for change in self._subscriptions.refused(control, now_s):
-                    await self._context.report(change)
+                    await self._side.report(change)
                 self._stop_if_all_refused(now_s)
                 self._wake("")
-            case Notice():
-                self._noticed(control.reason)
+            case ClosingNotice():
+                self._side.announce_end(control.reason)
             case Heartbeat():
                 self._pulse.answers = True
                 self._wake(control.answer)

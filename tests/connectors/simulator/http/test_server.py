@@ -6,8 +6,8 @@ import pytest
 import trio
 import trio.testing
 
-from connectors.simulator.request import Request, Response
-from connectors.simulator.server import HEAD_BYTES, HEAD_S, KEEP_S, UpgradedStream, serve_connection
+from connectors.simulator.http.request import VenueRequest, VenueResponse
+from connectors.simulator.http.server import HEAD_BYTES, HEAD_S, KEEP_S, UpgradedStream, serve_connection
 
 Client = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 GET = b"GET /a?b=1 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -26,8 +26,8 @@ def connect(nursery: trio.Nursery) -> Callable[[], Client]:
         nursery.start_soon(serve_connection, server, "10.0.0.1", echo, unexpected)
         return client
 
-    def echo(request: Request) -> Response:
-        return Response(200, f"{request.peer} {request.method} {request.target}".encode())
+    def echo(request: VenueRequest) -> VenueResponse:
+        return VenueResponse(200, f"{request.peer} {request.method} {request.target}".encode())
 
     return opened
 
@@ -95,7 +95,7 @@ async def test_a_connection_that_says_nothing_is_closed(
 
 async def test_a_304_has_no_body(nursery: trio.Nursery) -> None:
     client, server = trio.testing.memory_stream_pair()
-    unchanged = Response(304, b"", (("etag", 'W/"1"'),))
+    unchanged = VenueResponse(304, b"", (("etag", 'W/"1"'),))
     nursery.start_soon(serve_connection, server, "-", lambda request: unchanged, unexpected)
     await client.send_all(GET)
     answer = bytes(await client.receive_some())
@@ -112,7 +112,7 @@ async def test_a_client_that_is_gone_is_no_error() -> None:
     await client.send_all(GET)
     await client.aclose()
 
-    await serve_connection(server, "-", lambda request: Response(200, b"x"), unexpected)
+    await serve_connection(server, "-", lambda request: VenueResponse(200, b"x"), unexpected)
 
 
 async def test_an_upgrade_replays_the_head_and_holds_back_what_follows() -> None:

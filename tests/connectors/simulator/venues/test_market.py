@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.simulator.market import (
+from connectors.simulator.venues.market import (
     BINANCE,
     BOOK_LEVELS,
     LONG_BRIDGE,
