@@ -26,6 +26,7 @@ from typing import Annotated, ClassVar, Final, Literal, Protocol, TypeAlias, get
 import msgspec
 from msgspec import Meta
 
+from connectors.metric import Samples
 from protocol.messages import State as State
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
@@ -185,6 +186,14 @@ class Connector(Protocol):
     def channels(self) -> tuple[str, ...]:
         """The channels that fall silent when this connector does."""
         ...
+
+    @property
+    def unreadable(self) -> int:
+        """How many frames of the venue were left out since the start, because they are not what it documents."""
+        return 0
+
+    def measure(self, samples: Samples) -> None:
+        """Add what it has counted, under its name in the label `connector`."""
 
     async def run(self, context: Context) -> None:
         """Serve the channels until cancelled.

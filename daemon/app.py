@@ -27,7 +27,6 @@ from typing import Final
 import trio
 
 from connectors.base import Connector
-from connectors.push.feed import Feed
 from connectors.venues.registry import VENUES
 from daemon.config.changes import changed_venues, fixed_keys
 from daemon.config.load import Config, ConfigError
@@ -159,6 +158,8 @@ class Daemon:
         self.sequencer = Sequencer(self.tape, self.board, self.ledger, self.clock, bus, config.hub)
         self.hub = Hub(self.tape, self.ledger, self.clock)
         bus.add(self.hub)
+        self._inbox, self._outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
+        self.fleet = Fleet(self._inbox, self.clock)
         self.watch = Watch(
             board=self.board,
             tape=self.tape,
@@ -166,10 +167,11 @@ class Daemon:
             clock=self.clock,
             publish=self.sequencer.publish,
             terms=crosscheck_terms(config),
-            unreadable=self._unreadable,
+            unreadable=self.fleet.unreadable,
         )
-        self._inbox, self._outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
         server = ServerInfo("tickerd", metadata.version("tickerd"))
+        metrics = Metrics(server.version)
+        admission = Admission(admission_terms(config))
         self.sessions = Sessions(
             tape=self.tape,
             hub=self.hub,
@@ -187,35 +189,32 @@ class Daemon:
             broadcast=self.sequencer.broadcast_test,
             board=self.board,
             ledger=self.ledger,
-            accepting=lambda: self.front_door.accepting,
+            accepting=lambda: admission.accepting,
             clock=self.clock,
-            needs_token=lambda: bool(self.front_door.admission.terms.tokens),
-            metrics=lambda request: self.metrics.answer(request),
+            needs_token=lambda: bool(admission.terms.tokens),
+            metrics=metrics.answer,
         )
         self.front_door = FrontDoor(
-            admission=Admission(admission_terms(config)),
+            admission=admission,
             tls=tls_context(config.server),
             routes=routes,
             upgrade=WebSockets(self.sessions).serve,
             clock=self.clock,
             events=EventStreams(self.sessions),
         )
-        self.fleet = Fleet(self._inbox, self.clock)
-        self.metrics = Metrics(
-            version=server.version,
-            board=self.board,
-            ledger=self.ledger,
-            tape=self.tape,
-            clock=self.clock,
-            sequencer=self.sequencer,
-            hub=self.hub,
-            sessions=self.sessions,
-            front_door=self.front_door,
-            fleet=self.fleet,
-            watch=self.watch,
-            archive=archive,
-            inbox=self._inbox,
+        metrics.include(
+            lambda samples: self.board.measure(samples, self.clock.now_ms()),
+            self.fleet.measure,
+            self.sequencer.measure,
+            self.hub.measure,
+            self.tape.measure,
+            self.sessions.counts.measure,
+            self.front_door.measure,
+            lambda samples: self.ledger.measure(samples, self.clock.now_ms()),
+            self.watch.measure,
         )
+        if archive is not None:
+            metrics.include(archive.measure)
         self._crews = {venue: _connectors(venue, config) for venue in VENUES}
         self._reread = reread
         self._doorbell, self._rung = trio.open_memory_channel[None](1)
@@ -241,11 +240,6 @@ class Daemon:
         if self.notifier.watchdog_s is not None:
             canary = Canary(self.sequencer, self.hub, self._inbox, self.front_door, listeners)
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
-
-    def _unreadable(self) -> dict[str, int]:
-        """By connector: how many of its venue's frames could not be read."""
-        feeds = [connector for connector in self.fleet.connectors if isinstance(connector, Feed)]
-        return {feed.name: feed.statistics().unreadable for feed in feeds}
 
     def _warn_if_exposed(self) -> None:
         config = self.config

@@ -30,6 +30,7 @@ from connectors.base import (
     VenueTimeout,
     VenueUnavailable,
 )
+from connectors.metric import Samples
 from connectors.poll.schedule import Gate, Schedule
 from connectors.poll.venue import Answer, Outcome, Poll, PollRequest, PollStatistics, brief
 from protocol.channels import Channel
@@ -137,6 +138,34 @@ class Poller:
     def statistics(self) -> PollStatistics:
         """The counts; the histogram goes on being filled."""
         return msgspec.structs.replace(self._counts, closed_s=self._host.gate.closed_s(trio.current_time()))
+
+    @property
+    def unreadable(self) -> int:
+        """None: a body that is not what the venue documents is a failure."""
+        return 0
+
+    def measure(self, samples: Samples) -> None:
+        """Add the counts, and what the venue says of its budget."""
+        polled, name = self.statistics(), [self.name]
+        requests = samples.counter("tickerd_poll_requests", "Requests to the venue.", "connector")
+        requests.add_metric(name, polled.requests)
+        repeats = samples.counter(
+            "tickerd_poll_repeats", "Ticks at which the last body was good for once more.", "connector"
+        )
+        repeats.add_metric(name, polled.repeats)
+        answered = "From a request to its answer's last byte."
+        samples.histogram("tickerd_poll_answer_seconds", answered, polled.answers_s, connector=self.name)
+        used = samples.gauge(
+            "tickerd_poll_budget_used", "What the venue says we have used up of its limit.", "connector"
+        )
+        limit = samples.gauge("tickerd_poll_budget_limit", "That limit, in the venue's own unit.", "connector")
+        if polled.budget is not None:
+            used.add_metric(name, polled.budget.used)
+            limit.add_metric(name, polled.budget.limit)
+        closed = samples.gauge(
+            "tickerd_poll_closed_seconds", "How much longer the venue must be left alone.", "connector"
+        )
+        closed.add_metric(name, polled.closed_s)
 
     async def run(self, context: Context) -> None:
         """Poll until cancelled, which leaves nothing behind but a connection closed half-way.

@@ -16,11 +16,12 @@ is known beforehand. Neither tries again after a failure: the supervisor does.
 from __future__ import annotations
 
 import ssl
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import msgspec
 
 from connectors.base import Context
+from connectors.metric import Samples
 from connectors.push.connection import Spacing, Target, VenueConnection
 from connectors.push.dial import parse_address
 from connectors.push.handover import Handover
@@ -30,6 +31,17 @@ from connectors.push.pulse import Patience
 from connectors.push.session import FeedSession
 from connectors.push.subscriptions import SetAside
 from connectors.push.venue import FeedVenue
+
+_COUNTED: Final = {
+    "connections": "Opening handshakes with the venue that succeeded.",
+    "frames": "Messages of any kind that the venue sent.",
+    "events": "Events that were made of them.",
+    "empty": "Data frames without an event, such as the ticker of a pair that has not traded yet.",
+    "ignored": "Well-formed frames that are of no interest.",
+    "unreadable": "Frames that are not what the venue documents; they are left out.",
+    "switches": "Connections that took over from one that was still there.",
+    "duplicates": "Events that another connection had delivered already.",
+}
 
 
 class Feed:
@@ -91,6 +103,17 @@ class Feed:
     def statistics(self) -> FeedStatistics:
         """A copy of the counts."""
         return msgspec.structs.replace(self.counts)
+
+    @property
+    def unreadable(self) -> int:
+        """Frames that are not what the venue documents."""
+        return self.counts.unreadable
+
+    def measure(self, samples: Samples) -> None:
+        """Add the counts."""
+        for field, text in _COUNTED.items():
+            family = samples.counter(f"tickerd_feed_{field}", text, "connector")
+            family.add_metric([self.name], getattr(self.counts, field))
 
     async def run(self, context: Context) -> NoReturn:
         """Connections that take over from one another, until one fails. If cancelled, all is closed within a moment.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from connectors.metric import Histogram
+from connectors.metric import Histogram, Samples
 
 
 class Counts:
@@ -36,3 +36,12 @@ class Counts:
         """What arrived then has been written to everybody. A clock that was set back makes no time less than none."""
         for arrived_ms, times in Counter(received_ms).items():
             self.delays_s.add(max(0, now_ms - arrived_ms) / 1000, times)
+
+    def measure(self, samples: Samples) -> None:
+        """Add all of them."""
+        samples.count("tickerd_passes", "How often the hub wrote to its clients.", self.passes)
+        samples.count("tickerd_deliveries", "Messages of the tape that clients' sockets took.", self.deliveries)
+        samples.count("tickerd_delivered_bytes", "The frames of these deliveries.", self.delivered_bytes)
+        samples.count("tickerd_lagged", "How often the tape's tail overtook a client.", self.lagged)
+        delay = "From a venue's bytes to the last socket of the clients that keep up, per event; no cached ones."
+        samples.histogram("tickerd_delivery_delay_seconds", delay, self.delays_s)

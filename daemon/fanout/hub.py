@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 import trio
 
+from connectors.metric import Samples
 from daemon.fanout.counts import Counts
 from daemon.fanout.intervals import Intervals
 from daemon.fanout.subscriber import Group, State, Subscriber
@@ -318,3 +319,9 @@ class Hub:
     def statistics(self) -> Statistics:
         """Who is here."""
         return Statistics(len(self._clients), len(self._behind), len(self._groups))
+
+    def measure(self, samples: Samples) -> None:
+        """Add what was delivered, and who is here."""
+        self.counts.measure(samples)
+        samples.value("tickerd_clients_behind", "Clients that are being brought to the tape's head.", len(self._behind))
+        samples.value("tickerd_groups", "Groups of clients that get the same bytes.", len(self._groups))

@@ -67,9 +67,11 @@ class Admission:
     Attributes:
         connections: how many connections are open, and from where.
         clients: how many websockets and event streams there are, and from where.
+        accepting: whether anybody may still come; False from the beginning of a stop.
     """
 
     def __init__(self, terms: Terms) -> None:
+        self.accepting = True
         self.connections = Census()
         self.clients = Census()
         self.terms = terms

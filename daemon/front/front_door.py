@@ -19,6 +19,7 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 import trio
 
+from connectors.metric import Samples
 from daemon.front import addresses, event_request, handshake
 from daemon.front.accepting import serve_connections
 from daemon.front.admission import Admission, full, unavailable
@@ -155,10 +156,11 @@ class FrontDoor:
     @property
     def accepting(self) -> bool:
         """Whether new clients may come: until `stop_accepting`."""
-        return not self._listening.cancel_called
+        return self.admission.accepting
 
     def stop_accepting(self) -> None:
         """Close the listeners. Requests that have begun are answered; who pauses between two is closed; no upgrades."""
+        self.admission.accepting = False
         self._listening.cancel(reason="the front door closes")
         for conversation in self._conversations:
             conversation.close_soon()
@@ -355,6 +357,21 @@ class FrontDoor:
         said = {"event": "refusal", "peer": http.client, "status": refused.status, "code": refused.code.value}
         _log.info("%s refused: %d %s", http.client, refused.status, refused.code.value, extra=said)
         await http.send(refused.response(self._clock.timestamp()), close=refused.status == 503)
+
+    def measure(self, samples: Samples) -> None:
+        """Add who came, how many there may be, and what was refused."""
+        counts, limits = self.statistics(), self.admission.limits
+        samples.value("tickerd_clients_max", "How many clients are let in.", limits.clients)
+        samples.value("tickerd_accepting", "1 while clients are let in, 0 during a stop.", self.accepting)
+        samples.value("tickerd_connections", "Open connections of any kind.", counts.connections_open)
+        samples.value("tickerd_connections_max", "How many there may be.", limits.connections)
+        samples.count("tickerd_connections_accepted", "Connections since the start.", counts.accepted_count)
+        samples.count("tickerd_connections_broken", "Connections that broke or were too slow.", counts.broken_count)
+        samples.count("tickerd_requests", "HTTP requests, handshakes included.", counts.requests_count)
+        failed = "Requests and connections that failed by a bug."
+        samples.count("tickerd_request_failures", failed, counts.failed_count)
+        refusals = {code.value: self.refusals[code] for code in ErrorCode}
+        samples.counts("tickerd_refused", "Requests and connections that were refused.", "code", refusals)
 
 
 def _peer_of(stream: trio.SocketStream) -> str:

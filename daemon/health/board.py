@@ -21,12 +21,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET
 
 from connectors.base import Event, State, StateChange
+from connectors.metric import Samples
 from daemon.host.clock import WallClock
 from protocol.channels import Catalogue
 from protocol.messages import Status
@@ -188,6 +189,33 @@ class Board:
     def states(self) -> Mapping[str, ChannelState]:
         """Every channel's state, in the catalogue's order."""
         return {name: self.state(name) for name in self._states}
+
+    def measure(self, samples: Samples, now_ms: int) -> None:
+        """Add the state of each channel, and what it has delivered."""
+        state = samples.gauge("tickerd_channel_state", "1 for the state that clients are told.", "channel", "state")
+        connector = samples.gauge(
+            "tickerd_connector_state", "1 for what the connector itself reported last.", "channel", "state"
+        )
+        age = samples.gauge(
+            "tickerd_channel_age_seconds", "Since the newest data of the channel came from its venue.", "channel"
+        )
+        bound = samples.gauge(
+            "tickerd_channel_stale_after_seconds", "How long the channel may be silent just now.", "channel"
+        )
+        verdict = samples.gauge("tickerd_channel_verdict", "1 where that check has a remark.", "channel", "source")
+        events = samples.counter("tickerd_channel_events", "Events of the channel.", "channel")
+        fresh = samples.counter("tickerd_channel_fresh_events", "Of these, more than a body's mere repeat.", "channel")
+        for name, told in self.states().items():
+            samples.one_of(state, name, get_args(State), told.state)
+            samples.one_of(connector, name, get_args(State), self._connectors[name].state)
+            if told.last_event_ms is not None:
+                age.add_metric([name], max(0, now_ms - told.last_event_ms) / 1000)
+            if told.stale_after_s is not None:
+                bound.add_metric([name], told.stale_after_s)
+            for source in _SOURCES:
+                verdict.add_metric([name, source], source in self._verdicts[name])
+            events.add_metric([name], self._seen[name].events)
+            fresh.add_metric([name], self._seen[name].fresh)
 
 
 def _combined(connector: StateChange, verdicts: Mapping[Source, Verdict]) -> StateChange:

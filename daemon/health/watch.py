@@ -17,7 +17,7 @@ from typing import Final, assert_never
 import msgspec
 import trio
 
-from connectors.metric import Histogram
+from connectors.metric import Histogram, Samples
 from daemon.health.board import Board, Source, Verdict
 from daemon.health.crosscheck import CrossCheck, Quote, Terms
 from daemon.health.freshness import Freshness
@@ -161,6 +161,11 @@ class Watch:
             if new > 0:
                 reason = f"{name} sent frames that are not what it documents; they were left out"
                 self._ledger.note("unreadable", "", self._clock.now_ms(), count=new, reason=reason)
+
+    def measure(self, samples: Samples) -> None:
+        """Add how late the event loop is."""
+        lag = "How late the event loop wakes a task, measured several times a second."
+        samples.histogram("tickerd_event_loop_lag_seconds", lag, self.lag_s)
 
 
 def _change(board: Board, channel: str, source: Source, reason: str) -> Iterator[Verdict]:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 import trio
 
 from connectors.backoff import Backoff
-from connectors.base import Connector, FailureCause
+from connectors.base import FAILURE_CAUSES, Connector, FailureCause
+from connectors.metric import Samples
 from daemon.config.settings import Supervisor
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item
@@ -101,3 +102,22 @@ class Fleet:
                         )
         finally:
             crew.gone.set()
+
+    def measure(self, samples: Samples) -> None:
+        """Add how often connectors failed, and what each of them has counted."""
+        failures = samples.counter(
+            "tickerd_connector_failures", "How often a connector had to begin anew.", "connector", "cause"
+        )
+        for connector in self.connectors:
+            counted = self.failures(connector.name)
+            for cause in FAILURE_CAUSES:
+                failures.add_metric([connector.name, cause], counted[cause])
+            connector.measure(samples)
+        inbox = self._inbox.statistics()
+        waiting = "Sends of connectors that wait for the hub."
+        samples.value("tickerd_inbox_batches", waiting, inbox.current_buffer_used)
+        samples.value("tickerd_inbox_batches_max", "How many may wait.", inbox.max_buffer_size)
+
+    def unreadable(self) -> dict[str, int]:
+        """By connector: how many of its venue's frames could not be read."""
+        return {connector.name: connector.unreadable for connector in self.connectors}

@@ -21,7 +21,7 @@ import trio
 from msgspec import UNSET, Meta, Raw
 
 from connectors.base import Event, StateChange
-from connectors.metric import Histogram
+from connectors.metric import Histogram, Samples
 from daemon.health.board import Board, Verdict, status
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item, Turn
@@ -219,6 +219,14 @@ class Sequencer:
             appended = Appended(self._before, self._entries, self._received_ms)
             self._entries, self._received_ms, self._bytes = [], [], 0
             self._bus.hand_over(appended)
+
+    def measure(self, samples: Samples) -> None:
+        """Add what the passes took, and how long they were at work."""
+        samples.count("tickerd_events", "Events that went onto the tape.", self.events)
+        refused = "Events of no channel, or with a price that is no number."
+        samples.count("tickerd_events_refused", refused, self.refused)
+        samples.histogram("tickerd_batch_events", "Events that the hub took in one turn.", self.batches)
+        samples.histogram("tickerd_turn_seconds", "How long such a turn was at work.", self.passes_s)
 
 
 def message(event: Event, channel: Channel, timestamp: str, seq: int, prev_seq: int) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from connectors.metric import Samples
 from protocol.codes import CloseCode, ErrorCode
 from protocol.messages import Error, Format
 from protocol.session import Effect, Reply
@@ -50,3 +51,17 @@ class ClientCounts:
         """What a command came to."""
         if isinstance(effect, Reply) and isinstance(effect.message, Error):
             self.errors[effect.message.code] += 1
+
+    def measure(self, samples: Samples) -> None:
+        """Add all of them."""
+        clients = samples.gauge("tickerd_clients", "Clients that are connected, by what they speak.", "format")
+        entered = samples.counter("tickerd_sessions", "Clients that were welcomed.", "format")
+        for format in Format:
+            clients.add_metric([format.name.lower()], self.open[format])
+            entered.add_metric([format.name.lower()], self.entered[format])
+        samples.count("tickerd_handshakes_failed", "Opening handshakes that clients did not complete.", self.unopened)
+        closes = {str(code or "other"): self.closes[code] for code in CLOSE_CODES}
+        samples.counts("tickerd_closes", "Clients that are gone, by close code.", "code", closes)
+        samples.count("tickerd_commands", "Frames that clients sent.", self.commands)
+        errors = {code.value: self.errors[code] for code in ErrorCode}
+        samples.counts("tickerd_command_errors", "Commands that were answered with an error.", "code", errors)

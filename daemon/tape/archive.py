@@ -28,6 +28,7 @@ from typing import Final
 import msgspec
 import trio
 
+from connectors.metric import Samples
 from daemon.host.clock import WallClock
 from daemon.tape.database import ArchiveError as ArchiveError
 from daemon.tape.gaps import Gap, Ledger
@@ -252,3 +253,11 @@ class Archive:
                 self._gaps.pop(gap.id, None)
         if batch.all_gaps:
             self._forgotten = self.ledger.forgotten
+
+    def measure(self, samples: Samples) -> None:
+        """Add what was stored, and what was not."""
+        counts = self.statistics()
+        samples.count("tickerd_archive_stored", "Messages that were written to the tape's file.", counts.stored)
+        samples.count("tickerd_archive_unstored", "Messages that left the tape before that.", counts.unstored)
+        samples.count("tickerd_archive_failures", "Transactions that could not be carried out.", counts.failures)
+        samples.value("tickerd_archive_reserved_position", "The last seq that may be used.", counts.reserved)

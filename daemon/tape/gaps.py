@@ -23,6 +23,7 @@ from typing import Final, get_args
 
 import msgspec
 
+from connectors.metric import Samples
 from daemon.health.board import ChannelState
 from protocol.answers import Cause as Cause
 
@@ -199,3 +200,12 @@ class Ledger:
     def _end(self, gap: Gap, end_ms: int) -> None:
         gap.end_ms = max(gap.start_ms, end_ms)
         self._touch(gap, gap.end_ms)
+
+    def measure(self, samples: Samples, now_ms: int) -> None:
+        """Add how many gaps there were, and how many last."""
+        begun = {cause: self.begun[cause] for cause in CAUSES}
+        samples.counts("tickerd_gaps", "Gaps that the ledger has noted.", "cause", begun)
+        lasting = samples.gauge("tickerd_gaps_open", "Gaps that last.", "cause")
+        lasts = self.open(now_ms)
+        for cause in CAUSES:
+            lasting.add_metric([cause], lasts[cause])

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Final, TypeAlias
 
+from connectors.metric import Samples
 from protocol.codes import ErrorCode
 from protocol.frames import binary_frame, sse_event, text_frame
 from protocol.messages import Error, Format, MessageError, encode_as, to_msgpack
@@ -293,6 +294,14 @@ class Tape:
         self.tail = self.head + 1 if oldest is None else oldest.seq
         if len(self._segments) > 1 and self._segments[1][1] <= self._left:
             del self._segments[0]
+
+    def measure(self, samples: Samples) -> None:
+        """Add how full it is."""
+        samples.value("tickerd_tape_entries", "Messages on the tape.", len(self))
+        samples.value("tickerd_tape_entries_max", "How many it holds.", self.max_entries)
+        samples.value("tickerd_tape_bytes", "The size of these messages.", self.size_bytes)
+        samples.value("tickerd_tape_bytes_max", "How large they may be together.", self.max_bytes)
+        samples.value("tickerd_tape_position", "seq of the newest message.", self.head)
 
 
 class Positions:

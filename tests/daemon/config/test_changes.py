@@ -11,6 +11,7 @@ from daemon.config.settings import Supervisor
 from daemon.host.clock import WallClock
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.inbox import Item
+from tests.daemon.ingest.uncounted import Uncounted
 
 NOW_MS = 1_765_211_445_123
 PLAIN = parse("", {}, "a test")
@@ -43,7 +44,7 @@ def test_keys_that_take_a_restart_are_named() -> None:
     assert fixed_keys(PLAIN, other) == ["server.host", "server.port", "tape.entries"]
 
 
-class Counting:
+class Counting(Uncounted):
     """A connector that runs until it is ended."""
 
     channels = ("bitcoinprice",)

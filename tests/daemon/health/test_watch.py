@@ -19,6 +19,7 @@ from protocol.channels import Catalogue, Channel
 from protocol.kinds import KINDS
 from protocol.messages import Data, Status
 from tests.daemon.fanout.sink import START_MS, Client, Fan
+from tests.daemon.ingest.uncounted import Uncounted
 
 PUSHED = Channel(name="b", exchange="okx", kind=KINDS["ticker"], instruments=("X/U",))
 POLLED = Channel(name="a", exchange="binance", kind=KINDS["prices"], instruments=("X/U", "Y/U"), cadence_s=10.0)
@@ -43,7 +44,7 @@ async def ticking(context: Context, channel: str, every_s: float, seconds: float
         await trio.sleep(every_s)
 
 
-class Scripted:
+class Scripted(Uncounted):
     """A connector that does in each run what its script says, and then works until it is cancelled."""
 
     def __init__(self, channel: str, *script: Script, others: tuple[str, ...] = ()) -> None:

@@ -13,6 +13,7 @@ from connectors.base import ConnectorError, Context, Event, StateChange, VenueRe
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item
 from daemon.ingest.supervisor import Intensity, Link, supervise
+from tests.daemon.ingest.uncounted import Uncounted
 
 CALM = Intensity(restarts=1000, within_s=1.0)
 
@@ -21,7 +22,7 @@ def event(channel: str = "prices") -> Event:
     return Event(channel=channel, instrument="BTC/USDT", data=b"{}", received_ms=1)
 
 
-class Connector:
+class Connector(Uncounted):
     """Does in each run what its script says, and then works until it is cancelled."""
 
     def __init__(self, *script: Callable[[Context], Awaitable[None]], channels: Sequence[str] = ("prices",)) -> None:

@@ -37,6 +37,7 @@ from daemon.host.usage import process_usage
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.supervisor import Intensity, Link, supervise
 from daemon.routes.metrics import Metrics
+from tests.daemon.ingest.uncounted import Uncounted
 from tests.daemon.routes.scraping import Running, Scrape, running
 from tests.daemon.serving import (
     CLOSE,
@@ -66,20 +67,17 @@ class Watched:
             publish=gateway.sequencer.publish,
             terms=crosscheck_terms(parse("", {}, "a test")),
         )
-        self.metrics = Metrics(
-            version="test",
-            board=gateway.board,
-            ledger=gateway.ledger,
-            tape=gateway.tape,
-            clock=gateway.clock,
-            sequencer=gateway.sequencer,
-            hub=gateway.hub,
-            sessions=gateway.sessions,
-            front_door=gateway.door,
-            fleet=self.fleet,
-            watch=self.watch,
-            archive=None,
-            inbox=gateway.inbox,
+        self.metrics = Metrics("test")
+        self.metrics.include(
+            lambda samples: gateway.board.measure(samples, gateway.clock.now_ms()),
+            self.fleet.measure,
+            gateway.sequencer.measure,
+            gateway.hub.measure,
+            gateway.tape.measure,
+            gateway.sessions.counts.measure,
+            gateway.door.measure,
+            lambda samples: gateway.ledger.measure(samples, gateway.clock.now_ms()),
+            self.watch.measure,
         )
 
     def scrape(self) -> Scrape:
@@ -319,7 +317,7 @@ def odd() -> ConnectorError:
     return made
 
 
-class _Failing:
+class _Failing(Uncounted):
     """A connector that fails in one way after the other, and then runs."""
 
     name = "failing"
