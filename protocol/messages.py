@@ -156,9 +156,12 @@ class Unsubscribed(Control, frozen=True, kw_only=True, tag="unsubscribed"):
 
 
 class Status(Control, frozen=True, kw_only=True, tag="status"):
-    """A channel's connector: its state, since when (ISO-8601), why, and when it tries again."""
+    """How a channel does: its state, since when (ISO-8601), why, and when its connector tries again.
 
-    connector_id: str
+    It names the channel in `channel`: whoever looks for `connector_id` wants data, and takes `data` apart.
+    """
+
+    channel: str
     state: State
     since: Timestamp
     reason: str = ""

@@ -113,13 +113,13 @@ class Gap(msgspec.Struct, frozen=True):
     """Messages are missing that nobody announced: the contract is broken, or something in between lost them.
 
     Attributes:
-        connector_id: the channel.
+        channel: of which messages are missing.
         instrument: "" where the channel is about a whole market.
         after: `seq` of the last message before the gap.
         before: `seq` of the first message behind it, which follows.
     """
 
-    connector_id: str
+    channel: str
     instrument: str
     after: int
     before: int

@@ -270,7 +270,7 @@ class Subscription:
                 elif verdict:
                     self._coming.append((message, text))
             case Status():
-                if message.connector_id not in self._left:
+                if message.channel not in self._left:
                     self._coming.append((message, text))
             case Lagged():
                 self._track.lagged(message)

@@ -237,7 +237,7 @@ def status(channel: str, state: ChannelState, clock: WallClock, timestamp: str) 
     """A channel's state as clients are told it."""
     return Status(
         timestamp=timestamp,
-        connector_id=channel,
+        channel=channel,
         state=state.state,
         since=clock.iso(state.since_ms),
         reason=state.reason,

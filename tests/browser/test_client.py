@@ -169,7 +169,7 @@ def test_gaps_are_told_unless_they_were_announced_and_doubles_are_dropped(daemon
     daemon.price(31, 30)
     assert [message["seq"] for message in daemon.told("message")] == [11, 12, 20, 30, 31]
     gaps = [event for event in daemon.told("event") if event["type"] == "gap"]
-    assert [(gap["connector_id"], gap["after"], gap["before"]) for gap in gaps] == [("bitcoinprice", 12, 20)]
+    assert [(gap["channel"], gap["after"], gap["before"]) for gap in gaps] == [("bitcoinprice", 12, 20)]
     assert [event["missed"] for event in daemon.told("event") if event["type"] == "lagged"] == [9]
 
 
@@ -177,7 +177,7 @@ def test_what_is_unknown_is_ignored_and_what_is_left_stays_away(daemon: Scripted
     _begin(daemon, channels=["*"])
     daemon.welcome(10)
     daemon.say(type="a word of a later version", id=1)
-    daemon.say(type="status", connector_id="ethprice", state="stale", since="", reason="silent")
+    daemon.say(type="status", channel="ethprice", state="stale", since="", reason="silent")
     daemon.price(11, 1)
     daemon.page.evaluate("client.unsubscribe(['bitcoinprice'])")
     daemon.price(12, 11)

@@ -56,7 +56,7 @@ def test_a_token_for_some_channels_shows_those(browser: Browser, url: str) -> No
         look.wait_text("#link", "Connected")
         wait_prices(look, 10)
         look.wait_text("#log", "the token does not cover")
-        assert {message.get("connector_id", "binance") for message in look.messages()} == {
+        assert {message.get("connector_id", message.get("channel", "binance")) for message in look.messages()} == {
             "binance",
             "binance_prices",
             "binance_24hr",

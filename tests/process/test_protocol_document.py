@@ -93,7 +93,7 @@ def kind(value: Json) -> str:
 
 def same_subject(shown: Json, came: Json) -> bool:
     """Whether the one could be an example of the other."""
-    names = ("type", "connector_id", "instrument", "code")
+    names = ("type", "connector_id", "channel", "instrument", "code")
     return all(shown.get(name) == came.get(name) for name in names)
 
 

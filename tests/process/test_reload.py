@@ -82,11 +82,11 @@ def test_channels_come_and_go_and_clients_stay(tmp_path: Path) -> None:
         )
         line = reload(daemon, file, changed)
         assert line.endswith("venues that began anew: okx")
-        removed = until(client, type="status", connector_id="ethprice", state="down")
+        removed = until(client, type="status", channel="ethprice", state="down")
         assert removed["reason"] == "taken out of the configuration"
-        anew = until(client, type="status", connector_id="bitcoinprice", state="connecting")
+        anew = until(client, type="status", channel="bitcoinprice", state="connecting")
         assert anew["reason"] == "the configuration was changed"
-        until(client, type="status", connector_id="bitcoinprice", state="live")
+        until(client, type="status", channel="bitcoinprice", state="live")
         until(client, type="price_update", connector_id="bitcoinprice")
         now = states(daemon.port)
         assert "ethprice" not in now

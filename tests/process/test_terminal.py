@@ -156,7 +156,7 @@ def _scripted(*messages: dict[str, object], token: str = "", lasts_s: float = 60
 
 
 def _status(state: str = "live", reason: str = "") -> dict[str, object]:
-    return {"type": "status", "connector_id": "x", "state": state, "since": STAMP, "reason": reason}
+    return {"type": "status", "channel": "x", "state": state, "since": STAMP, "reason": reason}
 
 
 def test_the_table_shows_prices_that_move_and_ctrl_c_gives_the_terminal_back(demo_port: int) -> None:
@@ -198,7 +198,7 @@ def test_a_pipe_that_is_closed_while_nothing_comes_ends_it_too() -> None:
     with _scripted(_status()) as port:
         process = subprocess.Popen([*TICKERD, "watch", "--url", _url(port)], stdout=subprocess.PIPE)
         assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["connector_id"] == "x"
+        assert json.loads(process.stdout.readline())["channel"] == "x"
         process.stdout.close()
         assert process.wait(SOON_S) == 0
 

@@ -97,7 +97,7 @@ CONTROL: dict[type[ControlMessage], st.SearchStrategy[ControlMessage]] = {
     Status: st.builds(
         Status,
         **COMMON,
-        connector_id=TEXT,
+        channel=TEXT,
         state=st.sampled_from(get_args(State)),
         since=TEXT,
         reason=TEXT,
@@ -143,6 +143,15 @@ def price_update(price: str = "42150.50", body: str = '{"symbol":"BTCUSDT"}') ->
 
 def test_no_type_of_message_is_left_out_of_these_tests() -> None:
     assert set(CONTROL) | set(MESSAGES) == set(get_args(Message))
+
+
+def test_whoever_looks_for_a_connector_id_finds_data() -> None:
+    """The user's examples take `data` apart wherever `connector_id` is theirs, without another look at the type."""
+    for kind in get_args(Message):
+        fields = {field.name: field for field in msgspec.structs.fields(kind)}
+        assert ("connector_id" in fields) == issubclass(kind, Data), kind
+        assert "connector_id" not in fields or fields["data"].required, kind
+        assert fields["timestamp"].required, kind
 
 
 @given(SENT)

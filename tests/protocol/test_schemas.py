@@ -79,7 +79,7 @@ def test_no_schema_forbids_what_a_later_version_may_add() -> None:
 
 
 def test_what_is_written_is_as_the_schema_says() -> None:
-    status = Status(timestamp=STAMP, connector_id="binance_prices", state="live", since=STAMP)
+    status = Status(timestamp=STAMP, channel="binance_prices", state="live", since=STAMP)
     error = Error(timestamp=STAMP, code=ErrorCode.MALFORMED, message="not JSON", id=1.5)
     snapshot = Snapshot(timestamp=STAMP, channel="binance_prices", epoch="e", seq=2, messages=[Raw(encode(PRICE))])
     for struct in (PRICE, status, error, snapshot, Subscribe(["*"], id="x")):

@@ -161,6 +161,9 @@ class Listener:
         if heard.prev_seq >= 0:
             self.data(heard, payload)
             return
+        if heard.connector_id:
+            # Whoever looks for it takes `data` apart.
+            self.session.remarks.append(f"{heard.type} has a connector_id and is no data")
         self.counts[heard.type] = self.counts.get(heard.type, 0) + 1
         match heard.type:
             case "welcome":

@@ -36,6 +36,7 @@ class _Push(msgspec.Struct):
 class _Message(msgspec.Struct):
     type: str
     connector_id: str = ""
+    channel: str = ""
     instrument: str = ""
     seq: int = 0
     prev_seq: int | None = None
@@ -108,8 +109,9 @@ class Notebook:
     def note(self, text: str | bytes) -> None:
         """One message from the daemon."""
         message = _message.decode(text)
-        now_s, name = time.monotonic(), message.connector_id
+        now_s = time.monotonic()
         if message.type == "status":
+            name = message.channel
             told = Told(now_s, time.time() * 1000, name, message.state, message.reason or "", message.retry_in_s)
             self.states[name] = told
             self.entries.append(told)

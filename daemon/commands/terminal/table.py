@@ -65,7 +65,7 @@ class Sheet:
             case Data():
                 self._data(received, now_s)
             case Status():
-                self._states[received.connector_id] = received
+                self._states[received.channel] = received
             case Reconnecting():
                 self._away = (received, now_s)
             case Resumed():
@@ -150,7 +150,7 @@ def words(event: Lagged | Lost | Gap | Test | Reconnecting | Resumed) -> str:
             counted = f" ({missed} messages)" if missed else ""
             return clean(f"lost{counted} of {', '.join(event.channels)}: {event.reason}")
         case Gap():
-            return clean(f"gap: {event.connector_id} {event.instrument} between {event.after} and {event.before}")
+            return clean(f"gap: {event.channel} {event.instrument} between {event.after} and {event.before}")
         case Test():
             return clean(f"test: {event.message}")
         case Reconnecting():

@@ -30,7 +30,7 @@ const MOST_CHANNELS = 64; // in one command
  *   retry_in_s?: number, welcome?: object}) => void} [options.onState] this connection; `closed` is for good
  * @param {(event: object) => void} [options.onEvent] what else is said (`pong`, `error`, `lagged`...), `resumed`
  *   (`recovered`: nothing was lost; `lost`: channels that go on from their newest message; `restarted`; `away_ms`)
- *   and `gap` (not announced: `connector_id`, `instrument`, `after`, `before`)
+ *   and `gap` (not announced: `channel`, `instrument`, `after`, `before`)
  */
 export function connect(url, {channels = [], token, replay, onMessage, onStatus, onState, onEvent, ...rest} = {}) {
   const wanted = new Map(); // channel: its options
@@ -99,7 +99,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     const after = last.get(instrument);
     if (after >= seq) return;
     if (after < prev_seq && prev_seq > announced && !how.interval_ms) {
-      onEvent?.({type: 'gap', connector_id, instrument, after, before: seq});
+      onEvent?.({type: 'gap', channel: connector_id, instrument, after, before: seq});
     }
     last.set(instrument, since.seq = seq);
     onMessage?.(message, text);

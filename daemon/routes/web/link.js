@@ -36,7 +36,7 @@ export function event(what) {
   } else if (what.type === 'lagged') {
     notice = `This page could not keep up: ${what.missed} messages were left out.`;
   } else if (what.type === 'gap') {
-    notice = `A message of ${what.connector_id} is missing.`;
+    notice = `A message of ${what.channel} is missing.`;
   } else return;
   noticeAt = Date.now();
   touched('link');

@@ -57,8 +57,8 @@ export function ranked() {
 }
 
 /** Fold a `status` in. */
-export function status({connector_id, state, reason = '', retry_in_s}) {
-  Object.assign(channel(connector_id), {state, reason, retryAt: retry_in_s ? now() + retry_in_s * 1000 : 0});
+export function status({channel: name, state, reason = '', retry_in_s}) {
+  Object.assign(channel(name), {state, reason, retryAt: retry_in_s ? now() + retry_in_s * 1000 : 0});
   for (const each of ['channels', 'prices', 'compare', 'book']) touched(each);
 }
 

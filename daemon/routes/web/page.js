@@ -81,7 +81,7 @@ const client = connect('/ws', {
   onEvent: (what) => {
     if (what.type === 'resumed') for (const name of what.lost) market.broken(name);
     if (what.type === 'lagged') market.broken();
-    if (what.type === 'gap') market.broken(what.connector_id);
+    if (what.type === 'gap') market.broken(what.channel);
     event(what);
     log(what);
   },

@@ -73,7 +73,7 @@ async def test_messages_come_typed_in_order_and_as_the_daemon_sent_them() -> Non
         subscription = client.subscribe("bitcoinprice")
         status = await _next(subscription)
         assert isinstance(status, Status)
-        assert (status.connector_id, status.state) == ("bitcoinprice", "connecting")
+        assert (status.channel, status.state) == ("bitcoinprice", "connecting")
         gateway.publish(price(2), price(3))
         received = [await _next(subscription) for _ in range(3)]
         assert [_number(each) for each in received] == [1, 2, 3]

@@ -242,8 +242,8 @@ class Reader:
             case Lagged():
                 self._lagged(message)
             case Status():
-                assert message.connector_id in self.view
-                self.states[message.connector_id] = (message.state, message.reason)
+                assert message.channel in self.view
+                self.states[message.channel] = (message.state, message.reason)
             case Test():
                 assert int(message.message) > self.notice, "a notice twice, or out of order"
                 self.notice = int(message.message)

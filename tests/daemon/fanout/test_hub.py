@@ -193,7 +193,7 @@ def test_a_state_reaches_the_channels_subscribers_once(fan: Fan) -> None:
     fan.sequencer.publish([change, change, StateChange("gone", "live")])
     expected = Status(
         timestamp="2025-12-08T16:30:45.123Z",
-        connector_id="a",
+        channel="a",
         state="down",
         since="2025-12-08T16:30:45.123Z",
         reason="refused",

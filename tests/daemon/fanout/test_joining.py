@@ -33,7 +33,7 @@ def test_the_answer_comes_first_then_the_states_then_the_snapshot(fan: Fan, form
     assert told == Subscribed(
         timestamp="2025-12-08T16:30:45.123Z", channels=("b", "a"), id=1, epoch=fan.tape.epoch, seq=5
     )
-    assert [(each.connector_id, each.state) for each in others if isinstance(each, Status)] == [
+    assert [(each.channel, each.state) for each in others if isinstance(each, Status)] == [
         ("b", "down"),
         ("a", "connecting"),
     ]
@@ -75,7 +75,8 @@ def test_nothing_follows_the_answer_to_unsubscribe(fan: Fan) -> None:
     messages = client.messages()
     [at] = [at for at, each in enumerate(messages) if isinstance(each, Unsubscribed)]
     assert messages[at] == Unsubscribed(timestamp="2025-12-08T16:30:45.123Z", channels=("a",), id=1, epoch="k3v", seq=3)
-    assert [each.connector_id for each in messages[at:] if isinstance(each, PriceUpdate | Status)] == ["b"]
+    assert [each.channel for each in messages[at:] if isinstance(each, Status)] == []
+    assert [each.connector_id for each in messages[at:] if isinstance(each, PriceUpdate)] == ["b"]
 
 
 @pytest.mark.parametrize("after", range(6))

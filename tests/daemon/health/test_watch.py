@@ -102,10 +102,10 @@ class Watched:
             await trio.sleep(0.1)
 
     def states(self, channel: str) -> list[str]:
-        return [status.state for _, status in self.told if status.connector_id == channel]
+        return [status.state for _, status in self.told if status.channel == channel]
 
     def reasons(self, channel: str) -> list[str]:
-        return [status.reason for _, status in self.told if status.connector_id == channel]
+        return [status.reason for _, status in self.told if status.channel == channel]
 
 
 @asynccontextmanager
@@ -126,7 +126,7 @@ async def test_a_feed_that_goes_mute_is_told_at_once_and_heals_at_once(autojump_
         watched.start(Scripted("b", mute_for_a_while))
         watched.start(Scripted("a", lambda context: ticking(context, "a", 10)))
         await trio.sleep(300)
-        [live, stale, again] = [each for each in watched.told if each[1].connector_id == "b"]
+        [live, stale, again] = [each for each in watched.told if each[1].channel == "b"]
         assert (live[1].state, stale[1].state, again[1].state) == ("live", "stale", "live")
         assert stale[0] == pytest.approx(239.8 + SHORTEST_S, abs=TOLD_S)
         assert again[0] == pytest.approx(260, abs=TOLD_S)
@@ -214,7 +214,7 @@ async def test_what_a_budget_costs_is_still_told_after_a_silence(autojump_clock:
         assert states == ["live", "live", "stale", "live"]
         late = "no message for 25.0 s, where one is due every 10 s"
         assert watched.reasons("a") == ["", notice, f"{notice}; {late}", notice]
-        since = [status.since for _, status in watched.told if status.connector_id == "a"]
+        since = [status.since for _, status in watched.told if status.channel == "a"]
         assert since[0] == since[1], "another reason does not make a state younger"
 
 
@@ -261,7 +261,7 @@ async def test_a_remark_and_a_silence_do_not_wipe_each_other_out(autojump_clock:
         watched.start(Scripted("b", apart_then_mute))
         await trio.sleep(360)
         said = [
-            (status.state, status.reason.count("apart")) for _, status in watched.told if status.connector_id == "b"
+            (status.state, status.reason.count("apart")) for _, status in watched.told if status.channel == "b"
         ]
         assert said[:3] == [("live", 0), ("live", 1), ("stale", 1)]
         assert said[-1] == ("live", 1)

@@ -62,7 +62,7 @@ async def test_a_subscribe_is_answered_then_the_status_then_the_snapshot_then_wh
         assert (subscribed["type"], subscribed["id"], subscribed["channels"]) == ("subscribed", 1, ["bitcoinprice"])
         assert (subscribed["epoch"], subscribed["seq"]) == (gateway.tape.epoch, 4)
         status = await client.message()
-        assert (status["type"], status["connector_id"], status["state"]) == ("status", "bitcoinprice", "live")
+        assert (status["type"], status["channel"], status["state"]) == ("status", "bitcoinprice", "live")
         newest = await client.message()
         assert (newest["type"], newest["price"], newest["seq"]) == ("price_update", 2.5, 3)
         gateway.publish(price(3), price(10, channel="ethprice"), price(4))

@@ -15,7 +15,7 @@ STAMP = "2025-12-08T16:30:45.123Z"
 
 
 def _status(channel: str, state: State = "live", reason: str = "") -> Status:
-    return Status(timestamp=STAMP, connector_id=channel, state=state, since=STAMP, reason=reason)
+    return Status(timestamp=STAMP, channel=channel, state=state, since=STAMP, reason=reason)
 
 
 def _price(digits: str, instrument: str = "BTC/USDT", channel: str = "bitcoinprice", seq: int = 1) -> PriceUpdate:
