@@ -60,7 +60,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         instrument: `BASE/QUOTE`, or "" where the message is about a whole market.
         data: the JSON of the wire's `data` field: UTF-8, the venue's own bytes wherever possible.
         received_ms: when the venue's bytes were here, ms since 1970.
-        price: the venue's digits as a JSON number writes them, or "" where the type has no price.
+        price: the venue's digits as a JSON number writes them, or "" where there is none.
         exchange_ms: the venue's event time, ms since 1970, where it gives one.
         cached: whether this repeats a body that the venue has not refreshed.
         lifetime_s: of a body that is fresh, or that the venue has just confirmed: for how long its source's own cadence

@@ -17,6 +17,7 @@ are. The names of `protocol/commands.py` are handed on, `decode_command` and `Co
 from __future__ import annotations
 
 import re
+from decimal import Decimal, DecimalException
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -53,7 +54,8 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_def
         connector_id: the channel's name.
         exchange: the venue.
         instrument: `BASE/QUOTE`; absent where the message is about a whole market.
-        price: the venue's digits, spliced; absent where the type has no price.
+        price: the venue's digits, spliced; of an order book the middle of its best bid and best ask. Absent where the
+            message is about a whole market, and where a side of the book is empty.
         timestamp: when this daemon published it, ISO-8601, UTC, milliseconds.
         seq: position on the tape.
         prev_seq: `seq` of the message before it on the same topic, 0 for the first.
@@ -234,6 +236,8 @@ class MessageError(Exception):
 
 
 _JSON_NUMBER: Final = re.compile(DIGITS)
+_MOST_DIGITS: Final = 30
+"""Before or behind the point, of a price that is computed here."""
 
 _packer: Final = msgspec.msgpack.Encoder()
 _json_message: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
@@ -253,6 +257,21 @@ def number(digits: str) -> Raw:
     if _JSON_NUMBER.fullmatch(digits) is None:
         raise ValueError(f"not a JSON number: {digits[:40]!r}")
     return Raw(digits.encode())
+
+
+def middle(bid: str, ask: str) -> str:
+    """The price half way between a book's best bid and best ask, in JSON's digits.
+
+    Exact for prices of up to 27 digits, rounded beyond. "" where one of the two is no number, or so large or small that
+    the digits would go on for ever.
+    """
+    if _JSON_NUMBER.fullmatch(bid) is None or _JSON_NUMBER.fullmatch(ask) is None:
+        return ""
+    try:
+        half_way = (Decimal(bid) + Decimal(ask)) / 2
+    except DecimalException:  # an exponent beyond all bounds
+        return ""
+    return f"{half_way:f}" if -_MOST_DIGITS < half_way.adjusted() < _MOST_DIGITS else ""
 
 
 def encode_as(message: Message, format: Format) -> bytes:

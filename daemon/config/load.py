@@ -30,6 +30,9 @@ IGNORED_VARIABLES: Final = frozenset(
     {
         "TICKERD_TOKEN",
         "TICKERD_RECORDED",
+        "TICKERD_SEED",
+        "TICKERD_REQUIRE_SEED",
+        "TICKERD_REQUIRE_NODE",
         "TICKERD_REQUIRE_BROWSER",
         "TICKERD_REQUIRE_SYSTEMD",
         "TICKERD_REQUIRE_PROXIES",
@@ -38,7 +41,8 @@ IGNORED_VARIABLES: Final = frozenset(
     }
 )
 """Not settings of the daemon: the token with which the commands that talk to one are let in; and of its tests, where
-recorded payloads are, what must be there to test with, and how long and from where to search for failures."""
+recorded payloads and the user's text are, what must be there to test with, and how long and from where to search for
+failures."""
 
 CADENCE_S: Final = 10.0
 """Of a scheduled channel that says nothing else."""

@@ -35,6 +35,7 @@ from protocol.messages import (
     decode_message,
     encode,
     encode_as,
+    middle,
     number,
     to_msgpack,
 )
@@ -244,6 +245,42 @@ def test_a_number_is_what_json_says_it_is(digits: str) -> None:
         return
     assert bytes(raw).decode() == digits
     assert isinstance(json.loads(digits), int | float)
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "half_way"),
+    [
+        ("42150.10", "42150.21", "42150.155"),
+        ("1", "2", "1.5"),
+        ("0.00000001", "0.00000002", "0.000000015"),
+        ("-1.5", "1.5", "0.0"),
+        ("1e3", "1E+3", "1000"),
+        ("1e400", "1", ""),
+        ("1e-400", "1e-400", ""),
+        ("1e99999999999999999999", "1", ""),
+        ("9" * 5_000, "1", ""),
+        ("", "1", ""),
+        ("1", "NaN", ""),
+        ("1", "1_0", ""),
+    ],
+)
+def test_the_middle_is_exact_or_none(bid: str, ask: str, half_way: str) -> None:
+    assert middle(bid, ask) == half_way
+    if half_way:
+        number(half_way)
+
+
+DIGITS_OF_A_PRICE = st.decimals(min_value=0, max_value=10**12, places=8).map(str)
+
+
+@given(DIGITS_OF_A_PRICE | DIGITS, DIGITS_OF_A_PRICE | DIGITS)
+def test_a_middle_is_a_number_between(bid: str, ask: str) -> None:
+    half_way = middle(bid, ask)
+    if half_way:
+        number(half_way)
+        low, high = sorted((float(bid), float(ask)))
+        assert low - abs(low) * 1e-9 <= float(half_way) <= high + abs(high) * 1e-9
+        assert len(half_way) < 70
 
 
 @pytest.mark.parametrize(

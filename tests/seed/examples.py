@@ -3,11 +3,13 @@
 import os
 import re
 import threading
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, get_args
 
+import httpx
 import msgspec
 import pytest
 from msgspec import UNSET, Raw
@@ -49,8 +51,23 @@ COMMANDS: tuple[dict[str, Any], ...] = (
 )
 """What every connection says, so that the daemon answers with all that it has."""
 
-ANSWERED = ("welcome", "subscribed", "unsubscribed", "status", "pong", "error", "test")
-"""The control messages that a daemon can be made to send by these, and by `POST /ws/test`."""
+CHANNELS = (
+    "binance_prices",
+    "binance_orderbook",
+    "binance_24hr",
+    "coingecko_global",
+    "coingecko_top",
+    "coingecko_trending",
+    "bitcoinprice",
+    "ethprice",
+)
+"""The user's."""
+
+SENT = (
+    *("welcome", "subscribed", "unsubscribed", "status", "pong", "error", "test"),
+    *("price_update", "orderbook_update", "ticker_update", "market_update", "top_update", "trending_update"),
+)
+"""The types of message that these get out of a daemon, with `POST /ws/test`."""
 
 
 def javascript() -> dict[str, str]:
@@ -158,3 +175,38 @@ class Scripted:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join(5)
+
+
+def judge(found: Any, wanted: Sequence[str], named: Sequence[str]) -> None:
+    """Nothing went wrong, everything was met, and each example did what it is for."""
+    assert found["stray"] == []
+    assert found["reports"].keys() == javascript().keys()
+    for heading, report in found["reports"].items():
+        assert report["errors"] == [], heading
+        assert set(wanted) <= set(report["types"]), heading
+        assert set(named) <= set(report["channels"]), heading
+    counts = {heading: report["counts"] for heading, report in found["reports"].items()}
+    assert counts["Example 1: Real-Time Price Tracking"]["element price-BTC/USDT"] >= 1
+    assert counts["Example 2: Order Book Monitoring"]["table"] >= 2
+    assert counts["Example 3: Live Chart Updates"]["update"] >= 1
+    assert counts["Example 4: Multi-Exchange Comparison"]["table"] >= 1
+    assert counts["Message Validation"]["processMessage"] >= len(wanted)
+    assert counts["JavaScript Client"]["updateUI"] >= len(wanted)
+
+
+@contextmanager
+def posting(port: int) -> Iterator[None]:
+    """Somebody sends a test message to everybody, again and again."""
+    over = threading.Event()
+
+    def post() -> None:
+        while not over.wait(0.3):
+            httpx.post(f"http://localhost:{port}/ws/test", json={"message": "Hello, WebSocket!"})
+
+    thread = threading.Thread(target=post)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10)

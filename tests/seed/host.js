@@ -1,6 +1,6 @@
 /**
- * What an example of the user's text finds where it runs, and what is written down of it. The same for a page and for
- * Node: `prepare` is called with the globals that the example is to have.
+ * What an example of the user's text finds where it runs, and what is written down of it. `prepare` is called with the
+ * globals that the example is to have: in a page its window, in Node an object of its own.
  *
  * The example's own text is not touched. That its port 8000 is another one here is between it and its WebSocket; so is
  * that every connection subscribes to all there is, and says whatever else the daemon answers.
@@ -27,14 +27,16 @@ function prepare(globals, {Socket, port, commands}) {
     }
   };
 
-  globals.document = {
-    getElementById: (id) => {
-      count(`element ${id}`);
-      return {style: {}, textContent: '', getContext: () => ({})};
-    },
+  // A page has all of these; Node has none.
+  globals.window ??= {addEventListener() {}};
+  globals.requestAnimationFrame ??= (frame) => setTimeout(frame, 16);
+  globals.document ??= {getElementById: () => ({style: {}, getContext: () => ({})})};
+  const {document} = globals;
+  const find = document.getElementById;
+  document.getElementById = (id) => {
+    count(`element ${id}`);
+    return find.call(document, id);
   };
-  globals.window = {addEventListener: () => count('listener')};
-  globals.requestAnimationFrame = (frame) => setTimeout(frame, 16);
   globals.console = {
     log: (...what) => {
       count('log');
@@ -76,7 +78,16 @@ const CALLS = {
   '4. Error Resilience': "new WebSocketManager('ws://localhost:8000/ws').connect()",
 };
 
-/** Whether an example makes its own connection; the others use one that is there. */
-const connects = (code) => /\bws = new WebSocket\(/.test(code);
+/** Before an example: those that make no connection use one that is there. */
+function begin(globals, code) {
+  if (!/\bws = new WebSocket\(/.test(code)) globals.ws = new globals.WebSocket('ws://localhost:8000/ws');
+}
 
-globalThis.seed = {prepare, connects, CALLS};
+/** Behind it; `evaluate` runs a text where the example ran. */
+function call({opened}, heading, evaluate) {
+  const text = CALLS[heading];
+  if (text?.startsWith('new ')) evaluate(text);
+  else if (text) opened.addEventListener('open', () => evaluate(text));
+}
+
+globalThis.seed = {prepare, begin, call};

@@ -16,11 +16,10 @@ import {WebSocket as Shim} from './websocket.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 vm.runInThisContext(readFileSync(join(here, 'host.js'), 'utf8'), {filename: 'host.js'});
-const {prepare, connects, CALLS} = globalThis.seed;
+const {prepare, begin, call} = globalThis.seed;
 const Socket = globalThis.WebSocket ?? Shim;
 
 const {port, examples, commands, types, channels, modules, within_ms} = JSON.parse(readFileSync(process.argv[2], 'utf8'));
-const URL_OF_ALL = 'ws://localhost:8000/ws';
 const reports = {};
 const realms = {};
 const stray = [];
@@ -37,11 +36,9 @@ for (const [heading, code] of Object.entries(examples)) {
   reports[heading] = prepare(realm, {Socket, port, commands});
   vm.createContext(realm);
   try {
-    if (!connects(code)) realm.ws = new realm.WebSocket(URL_OF_ALL);
+    begin(realm, code);
     vm.runInContext(code, realm, {filename: `${heading}.js`});
-    const call = CALLS[heading];
-    if (call?.startsWith('new ')) vm.runInContext(call, realm);
-    else if (call) realm.opened.addEventListener('open', () => vm.runInContext(call, realm));
+    call(realm, heading, (text) => vm.runInContext(text, realm));
   } catch (error) {
     reports[heading].errors.push(error.stack);
   }
@@ -51,7 +48,7 @@ for (const [heading, code] of Object.entries(examples)) {
 const ours = console;
 for (const [heading, path] of Object.entries(modules)) {
   reports[heading] = prepare(globalThis, {Socket, port, commands});
-  globalThis.ws = new globalThis.WebSocket(URL_OF_ALL);
+  begin(globalThis, examples[heading]);
   await import(pathToFileURL(path)).catch((error) => reports[heading].errors.push(error.stack));
 }
 

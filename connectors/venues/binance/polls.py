@@ -31,7 +31,7 @@ from connectors.base import (
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Budget, Outcome, Pause, PollRequest, brief, read, spliced
 from protocol.channels import Channel
-from protocol.messages import number
+from protocol.messages import middle, number
 from protocol.payloads import BookData, PriceData
 
 VENUE: Final = "Binance"
@@ -173,11 +173,11 @@ def book(body: bytes, *, channel: str, instrument: str, received_ms: int) -> lis
         PayloadError: whatever is wrong with the body.
     """
     seen = read(body, Book)
-    for levels in (seen.bids, seen.asks):
-        read(bytes(levels), list[tuple[str, str]])
+    levels = [read(bytes(side), list[tuple[str, str]]) for side in (seen.bids, seen.asks)]
     bids, asks = Raw(spliced(seen.bids)), Raw(spliced(seen.asks))
     data = msgspec.json.encode(BookData(venue_symbol(instrument), seen.last_update_id, bids, asks))
-    return [Event(channel=channel, instrument=instrument, data=data, received_ms=received_ms)]
+    price = middle(levels[0][0][0], levels[1][0][0]) if all(levels) else ""
+    return [Event(channel=channel, instrument=instrument, data=data, received_ms=received_ms, price=price)]
 
 
 # ---- errors ----------------------------------------------------------------------------------------

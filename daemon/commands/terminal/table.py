@@ -173,8 +173,6 @@ def seconds(age_s: float) -> str:
 
 def _shown(message: Data) -> str:
     """The price in the venue's own digits; of a book, the best bid and the best offer."""
-    if not isinstance(message.price, UnsetType):
-        return clean(bytes(message.price).decode(errors="replace"))
     if VIEWS.get(str(message.__struct_config__.tag)) is View.BOOK:
         try:
             book = msgspec.json.decode(message.data, type=_Book)
@@ -182,7 +180,7 @@ def _shown(message: Data) -> str:
             return clean(" / ".join(best))
         except (msgspec.DecodeError, UnicodeError, IndexError):
             return ""
-    return ""
+    return "" if isinstance(message.price, UnsetType) else clean(bytes(message.price).decode(errors="replace"))
 
 
 def _change(before: str, after: str) -> tuple[str, str]:

@@ -260,9 +260,7 @@ async def test_a_remark_and_a_silence_do_not_wipe_each_other_out(autojump_clock:
         watched.start(Scripted("a", lambda context: ticking(context, "a", 10)))
         watched.start(Scripted("b", apart_then_mute))
         await trio.sleep(360)
-        said = [
-            (status.state, status.reason.count("apart")) for _, status in watched.told if status.channel == "b"
-        ]
+        said = [(status.state, status.reason.count("apart")) for _, status in watched.told if status.channel == "b"]
         assert said[:3] == [("live", 0), ("live", 1), ("stale", 1)]
         assert said[-1] == ("live", 1)
         # A channel that is stale is not held against the other one any longer.

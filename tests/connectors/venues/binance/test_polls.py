@@ -91,7 +91,25 @@ def test_the_day_is_spliced_as_it_is() -> None:
     assert event.exchange_ms == 1_499_869_899_040
 
 
-def test_a_book_gains_its_symbol_and_has_no_price_and_no_time() -> None:
+def test_a_book_gains_its_symbol_and_the_middle_as_its_price() -> None:
+    body = b'{"lastUpdateId":7,"bids":[["4.00000000","431.0"],["3.9","1"]],"asks":[["4.00000201","12.00"]]}'
+    (event,) = book(body, channel="b", instrument="BTC/USDT", received_ms=7)
+    assert event == Event(
+        channel="b",
+        instrument="BTC/USDT",
+        data=b'{"symbol":"BTCUSDT",' + body[1:],
+        received_ms=7,
+        price="4.000001005",
+    )
+
+
+@pytest.mark.parametrize("sides", [b'"bids":[["1","2"]],"asks":[["","2"]]', b'"bids":[["NaN","2"]],"asks":[["2","2"]]'])
+def test_a_book_without_a_middle_has_no_price(sides: bytes) -> None:
+    (event,) = book(b'{"lastUpdateId":7,' + sides + b"}", channel="b", instrument="BTC/USDT", received_ms=7)
+    assert event.price == ""
+
+
+def test_a_book_with_one_side_has_no_price_and_no_time() -> None:
     body = b'{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[]}'
     (event,) = book(body, channel="b", instrument="BTC/USDT", received_ms=7)
     assert event == Event(
