@@ -21,13 +21,15 @@ What the configuration can say of a venue is a Struct of the venue's own (`Venue
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, Final, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
 
-from connectors.metric import Samples
 from protocol.messages import State as State
+
+if TYPE_CHECKING:  # a client for Python loads this file, and no metrics
+    from connectors.metric import Samples
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1024, le=2**40)]

@@ -24,7 +24,7 @@ from daemon.commands.arguments import WRONG_USAGE, parser
 
 if TYPE_CHECKING:
     from daemon.config.load import Config
-    from daemon.config.settings import Log
+    from daemon.host.logs import LogSettings
 
 CLEAN: Final = 0
 FAILED: Final = 1
@@ -160,7 +160,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S
     from connectors.simulator.venues.recording import Recording, RecordingError
     from daemon.commands import demo
-    from daemon.config.settings import Log
+    from daemon.host.logs import LogSettings
 
     def ready(url: str, config: str) -> None:
         if arguments.config_out is None:
@@ -188,7 +188,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
         slow_period_s=arguments.cache_s or SLOW_PERIOD_S,
     )
     start = partial(demo.simulate, simulator, arguments.port, ready)
-    return _until_stopped(start, Log(), "choose another with --port")
+    return _until_stopped(start, LogSettings(), "choose another with --port")
 
 
 def _rehearse(arguments: argparse.Namespace) -> int:
@@ -264,7 +264,7 @@ def _write(path: Path, text: str) -> None:
         raise _Failure(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _until_stopped(start: Callable[[], Awaitable[int]], log: Log, hint: str) -> int:
+def _until_stopped(start: Callable[[], Awaitable[int]], log: LogSettings, hint: str) -> int:
     """Log, run until stopped, and put into one line what shows only then: no such address, no use for a certificate."""
     import trio
 

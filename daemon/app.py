@@ -34,8 +34,8 @@ from daemon.fanout.hub import Hub
 from daemon.front import access
 from daemon.front.admission import Admission
 from daemon.front.front_door import FrontDoor
+from daemon.front.limits import FILES_BESIDE_CLIENTS
 from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
-from daemon.front.terms import FILES_BESIDE_CLIENTS, admission_terms, crosscheck_terms, session_limits
 from daemon.health.board import Board
 from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
@@ -166,19 +166,19 @@ class Daemon:
             ledger=self.ledger,
             clock=self.clock,
             publish=self.sequencer.publish,
-            terms=crosscheck_terms(config),
+            tolerances=config.crosscheck,
             unreadable=self.fleet.unreadable,
         )
         server = ServerInfo("tickerd", metadata.version("tickerd"))
         metrics = Metrics(server.version)
-        admission = Admission(admission_terms(config))
+        admission = Admission(config.policy())
         self.sessions = Sessions(
             tape=self.tape,
             hub=self.hub,
             board=self.board,
             ledger=self.ledger,
             clock=self.clock,
-            limits=session_limits(config),
+            limits=config.limits,
             server=server,
         )
         routes = PlainRoutes(
@@ -191,7 +191,7 @@ class Daemon:
             ledger=self.ledger,
             accepting=lambda: admission.accepting,
             clock=self.clock,
-            needs_token=lambda: bool(admission.terms.tokens),
+            needs_token=lambda: bool(admission.policy.tokens),
             metrics=metrics.answer,
         )
         self.front_door = FrontDoor(
@@ -295,15 +295,15 @@ class Daemon:
 
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
         if config.crosscheck != self.config.crosscheck:
-            self.watch.compare(crosscheck_terms(config))
+            self.watch.compare(config.crosscheck)
         if config.channels != self.config.channels:
             self.sequencer.adopt(config.catalogue())
         self.config = config
         self.sequencer.passes = config.hub
-        terms = self.front_door.admission.terms = admission_terms(config)
+        policy = self.front_door.admission.policy = config.policy()
         self.front_door.tls = tls
-        self.sessions.change(session_limits(config))
-        self.sessions.revoke(partial(access.ending, terms.tokens))
+        self.sessions.change(config.limits)
+        self.sessions.revoke(partial(access.ending, policy.tokens))
         raise_descriptor_limit(config.limits.clients + FILES_BESIDE_CLIENTS)
         logging.getLogger().setLevel(config.log.level.upper())
         self._warn_if_exposed()

@@ -8,8 +8,8 @@ The rules it keeps are those of the wire contract, sections 3 and 4:
 
 * every command that can be carried out, wholly or in part, gives exactly one `Join`, `Leave` or `Reply` with a `Pong`;
 * what cannot be carried out gives a `Reply` with an `Error` that says what, the value seen and what is allowed;
-* `Limits.errors_in_a_row` frames in a row of which nothing could be carried out (refused by the command rate included)
-  give a `Close`, after which the session is deaf.
+* `CommandLimits.errors_in_a_row` frames in a row of which nothing could be carried out (refused by the command rate
+  included) give a `Close`, after which the session is deaf.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
-from typing import Final, TypeAlias, assert_never
+from typing import Annotated, Final, TypeAlias, assert_never
 
 import msgspec
+from msgspec import Meta
 
 from protocol.channels import Catalogue, Channel, nearest
 from protocol.codes import CloseCode, ErrorCode
@@ -55,8 +56,8 @@ Selection: TypeAlias = frozenset[tuple[str, str]]
 """Pairs of channel and instrument; the instrument `ALL` stands for all of the channel's topics."""
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one client may do; the defaults stand in the daemon's configuration.
+class CommandLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client may ask for.
 
     Attributes:
         commands_per_s: how many commands a client may send each second in the long run.
@@ -65,10 +66,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         errors_in_a_row: after how many fruitless frames the connection is closed.
     """
 
-    commands_per_s: float
-    commands_burst: int
-    channels_per_command: int
-    errors_in_a_row: int
+    commands_per_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 50.0
+    commands_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 100
+    channels_per_command: Annotated[int, Meta(ge=1, le=10_000_000)] = 64
+    errors_in_a_row: Annotated[int, Meta(ge=1, le=10_000_000)] = 20
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -135,7 +136,7 @@ class Session:
             subscribed.
     """
 
-    def __init__(self, catalogue: Catalogue, format: Format, limits: Limits, now_s: float) -> None:
+    def __init__(self, catalogue: Catalogue, format: Format, limits: CommandLimits, now_s: float) -> None:
         """`now_s` is on the same monotonic clock as that of `receive`."""
         self.catalogue = catalogue
         self._format = format

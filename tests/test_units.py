@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config.settings import Limits, Server
+from daemon.front.limits import Limits
+from daemon.front.listening import ServerSettings
 from tests.process.systemd_tool import systemd_tool
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,7 +90,9 @@ def test_the_daemon_itself_says_when_it_is_ready_and_that_it_is_alive(unit: Unit
 
 def test_the_port_of_the_socket_unit_is_that_of_the_configuration(port: Unit) -> None:
     addresses = port["Socket"]["ListenStream"]
-    assert addresses == [f"{f'[{host}]' if ':' in host else host}:{Server().port}" for host in Server().hosts]
+    assert addresses == [
+        f"{f'[{host}]' if ':' in host else host}:{ServerSettings().port}" for host in ServerSettings().hosts
+    ]
     assert "Accept" not in port["Socket"]
     assert port["Install"]["WantedBy"] == ["sockets.target"]
 

@@ -19,9 +19,8 @@ from connectors.simulator.simulator import SIMULATED, Simulator
 from connectors.venues.registry import VENUES
 from daemon.config.load import Config, parse
 from daemon.config.reader import ENVIRONMENT_PREFIX
-from daemon.config.settings import Server
 from daemon.config.venues import url_keys
-from daemon.front.listening import open_listeners
+from daemon.front.listening import ServerSettings, open_listeners
 
 HOST: Final = "127.0.0.1"
 """The venues are never offered to other machines."""
@@ -44,7 +43,7 @@ async def simulate(simulator: Simulator, port: int, ready: Callable[[str, str], 
     Raises:
         OSError: The port cannot be had; its `filename` names it.
     """
-    listeners = await open_listeners(Server(host=HOST, port=port))
+    listeners = await open_listeners(ServerSettings(host=HOST, port=port))
     chosen: int = listeners[0].socket.getsockname()[1]
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
@@ -122,7 +121,7 @@ def _moved(url: str, where: str) -> str:
     return parts._replace(scheme=parts.scheme.removesuffix("s"), netloc=where).geturl()
 
 
-def introduction(server: Server, urls: Sequence[str]) -> str:
+def introduction(server: ServerSettings, urls: Sequence[str]) -> str:
     """What the demo prints: where it listens, and one line to try."""
     ports = {url.rpartition(":")[2] for url in urls}
     both = server.host == "localhost" and len(ports) == 1

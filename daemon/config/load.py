@@ -1,8 +1,9 @@
 """The configuration: a TOML file and the environment make one frozen `Config`.
 
-The sections and their defaults stand in `daemon.config.settings`. A key of the file is `[section] key`; the environment
-writes the same as `TICKERD_SECTION__KEY` and wins. Units are in the names. All mistakes are found in one go, each with
-the key, the value seen and what is allowed. Secrets appear neither in errors nor in a `repr`.
+The components that keep to a section declare it; `daemon.config.settings` lists them. A key of the file is
+`[section] key`; the environment writes the same as `TICKERD_SECTION__KEY` and wins. Units are in the names. All
+mistakes are found in one go, each with the key, the value seen and what is allowed. Secrets appear neither in errors
+nor in a `repr`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,17 @@ from connectors.venues.registry import VENUES
 from daemon.config import credentials, tokens, venues
 from daemon.config.channels import ChannelSection, channels
 from daemon.config.reader import Problems, overlay, parse_toml, read, shown
-from daemon.config.settings import CrossCheck, File, Limits, Log, Server, Supervisor, Tape
+from daemon.config.settings import File
 from daemon.config.tokens import TokenSection
 from daemon.config.venues import Connectors
+from daemon.front import admission
+from daemon.front.limits import Limits
+from daemon.front.listening import ServerSettings
+from daemon.health.crosscheck import Tolerances
+from daemon.host.logs import LogSettings
+from daemon.ingest.fleet import RestartSettings
 from daemon.publish.sequencer import Passes
+from daemon.tape.tape import TapeSettings
 from protocol.channels import Catalogue, Channel
 
 IGNORED_VARIABLES: Final = frozenset(
@@ -51,20 +59,24 @@ CADENCE_S: Final = 10.0
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the daemon can be told, checked. `channels` are those that are served, in order."""
 
-    server: Server
+    server: ServerSettings
     limits: Limits
-    tape: Tape
+    tape: TapeSettings
     hub: Passes
-    supervisor: Supervisor
+    supervisor: RestartSettings
     connectors: Connectors
     channels: tuple[Channel, ...]
     tokens: dict[str, TokenSection]
-    crosscheck: CrossCheck
-    log: Log
+    crosscheck: Tolerances
+    log: LogSettings
 
     def catalogue(self) -> Catalogue:
         """The channels by name."""
         return Catalogue(self.channels)
+
+    def policy(self) -> admission.Policy:
+        """Who is let in, and how many."""
+        return admission.policy(self.server, self.limits, tokens.grants(self.tokens))
 
 
 _BASES: Final = ("BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "AVAX", "LINK", "DOT")
@@ -161,7 +173,7 @@ def _refused(file: File) -> Iterator[_Refusal]:
     yield from venues.refused(file.connectors)
 
 
-def _refused_server(server: Server) -> Iterator[_Refusal]:
+def _refused_server(server: ServerSettings) -> Iterator[_Refusal]:
     if not server.hosts or not all(map(_is_listening_address, server.hosts)):
         yield "server.host", shown(server.host), '"localhost", an IP address, or a list of them'
     if bool(server.certificate) != bool(server.key):

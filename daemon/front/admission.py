@@ -1,8 +1,8 @@
 """Who may come in, and how many at once.
 
 The front door asks here about every connection, every websocket handshake and every event stream. All that is decided
-here can change while the daemon runs (a reload sets `terms` anew): who is in stays, and who comes next is judged by the
-new terms.
+here can change while the daemon runs (a reload sets `policy` anew): who is in stays, and who comes next is judged by
+the new policy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import msgspec
 
 from daemon.front import access
 from daemon.front.census import Census, Network
-from daemon.front.http import HttpLimits, Refused, Request
+from daemon.front.http import Refused, Request
+from daemon.front.limits import FILES_BESIDE_CLIENTS, Limits
+from daemon.front.listening import ServerSettings
 from protocol.codes import ErrorCode
 from protocol.grant import Grant
 
@@ -28,41 +30,41 @@ _REFUSALS_AT_ONCE: Final = 64
 """So many connections over the limit are told why they are refused; those beyond are closed without a word."""
 
 
-class FrontDoorLimits(HttpLimits, frozen=True, kw_only=True):
-    """What one connection may cost (`HttpLimits`), and how many there may be.
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is let in, and how many.
 
     Attributes:
-        connections: open at once, of whatever kind.
+        limits: what one client may cost, and how many there may be.
+        connections: connections open at once, of whatever kind.
         connections_per_address: of those, from one address; loopback and trusted proxies are excepted.
-        clients: websockets and event streams at once.
-        clients_per_address: of those, from one address; loopback and trusted proxies are excepted.
-    """
-
-    connections: int
-    connections_per_address: int
-    clients: int
-    clients_per_address: int
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """On what terms clients are let in.
-
-    Attributes:
-        limits: what one connection may cost, and how many there may be.
         origins: whose pages are let in beside our own.
         trusted_proxies: addresses or networks that the limits per address are not meant for, beside loopback, and
             whose word is taken for who their clients are (`daemon.front.addresses`).
         tokens: what each token lets its bearer have; none: everybody may have everything.
     """
 
-    limits: FrontDoorLimits
+    limits: Limits
+    connections: int
+    connections_per_address: int
     origins: frozenset[str] = frozenset()
     trusted_proxies: tuple[str, ...] = ()
     tokens: tuple[Grant, ...] = ()
 
 
+def policy(server: ServerSettings, limits: Limits, tokens: tuple[Grant, ...]) -> Policy:
+    """The policy that follows from the configuration."""
+    return Policy(
+        limits=limits,
+        connections=limits.clients + FILES_BESIDE_CLIENTS // 2,
+        connections_per_address=limits.clients_per_address * 2,
+        origins=frozenset(server.origins),
+        trusted_proxies=server.trusted_proxies,
+        tokens=tokens,
+    )
+
+
 class Admission:
-    """The terms, and the count of who is in.
+    """The policy, and the count of who is in.
 
     Attributes:
         connections: how many connections are open, and from where.
@@ -70,27 +72,27 @@ class Admission:
         accepting: whether anybody may still come; False from the beginning of a stop.
     """
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, policy: Policy) -> None:
         self.accepting = True
         self.connections = Census()
         self.clients = Census()
-        self.terms = terms
+        self.policy = policy
 
     @property
-    def terms(self) -> Terms:
-        """On what terms whoever comes now is let in."""
-        return self._terms
+    def policy(self) -> Policy:
+        """What holds for whoever comes now."""
+        return self._policy
 
-    @terms.setter
-    def terms(self, terms: Terms) -> None:
-        self._terms = terms
-        exempt = tuple(ipaddress.ip_network(proxy, strict=False) for proxy in terms.trusted_proxies)
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        exempt = tuple(ipaddress.ip_network(proxy, strict=False) for proxy in policy.trusted_proxies)
         self.connections.exempt = self.clients.exempt = exempt
 
     @property
-    def limits(self) -> FrontDoorLimits:
+    def limits(self) -> Limits:
         """What one connection may cost, and how many there may be."""
-        return self._terms.limits
+        return self._policy.limits
 
     @property
     def proxies(self) -> tuple[Network, ...]:
@@ -107,23 +109,23 @@ class Admission:
 
     def over_limit(self, peer: str) -> str:
         """Which limit a connection, which is counted already, goes beyond; "" for none."""
-        limits = self.limits
-        if self.connections.total > limits.connections:
-            return f"all {limits.connections} connections are taken"
-        if self.connections.of(peer) > limits.connections_per_address:
-            return f"{peer} has {limits.connections_per_address} connections already, which is the limit"
+        policy = self._policy
+        if self.connections.total > policy.connections:
+            return f"all {policy.connections} connections are taken"
+        if self.connections.of(peer) > policy.connections_per_address:
+            return f"{peer} has {policy.connections_per_address} connections already, which is the limit"
         return ""
 
     @property
     def may_explain(self) -> bool:
         """Whether there is room to tell one more connection why it is refused."""
-        return self.connections.total <= self.limits.connections + _REFUSALS_AT_ONCE
+        return self.connections.total <= self._policy.connections + _REFUSALS_AT_ONCE
 
     def granted(self, request: Request) -> Request:
         """The request, with what it may have where that depends on a token. Raises: Refused, 401 or 400."""
         if not access.is_guarded(request.path):
             return request
-        return msgspec.structs.replace(request, grant=access.granted(request.presented, self._terms.tokens))
+        return msgspec.structs.replace(request, grant=access.granted(request.presented, self._policy.tokens))
 
     def check_room(self, peer: str) -> None:
         """Whether one more websocket or event stream may come. Raises: Refused, 503."""

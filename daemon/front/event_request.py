@@ -18,7 +18,7 @@ from protocol.codes import ErrorCode
 from protocol.commands import Format, Position, Subscribe, cut
 from protocol.grant import Grant
 from protocol.messages import Error
-from protocol.session import ALL, Effect, Join, Limits, Reply, Session
+from protocol.session import ALL, CommandLimits, Effect, Join, Reply, Session
 
 PATH: Final = "/events"
 
@@ -63,7 +63,7 @@ def check_method(request: Request) -> None:
         raise Refused(405, ErrorCode.METHOD_NOT_ALLOWED, seen, (("Allow", allowed),))
 
 
-def judge(request: Request, catalogue: Catalogue, limits: Limits, now_s: float, timestamp: str) -> EventRequest:
+def judge(request: Request, catalogue: Catalogue, limits: CommandLimits, now_s: float, timestamp: str) -> EventRequest:
     """What the client asks for.
 
     Args:

@@ -301,7 +301,7 @@ class FrontDoor:
                 http.client = request.peer
                 request = self.admission.granted(request)
                 if request.path == handshake.PATH:
-                    admitted = handshake.judge(request, self.admission.terms.origins)
+                    admitted = handshake.judge(request, self.admission.policy.origins)
                     self._check_room(request)
                     return admitted
                 if request.path == event_request.PATH and self._events is not None:
@@ -311,9 +311,9 @@ class FrontDoor:
                     await http.send_head(events.head)
                     return None
                 if request.method not in _SAFE:
-                    handshake.check_origin(request, self.admission.terms.origins)
+                    handshake.check_origin(request, self.admission.policy.origins)
                 response = await self._answer(request)
-                if sharing := handshake.sharing(request, self.admission.terms.origins):
+                if sharing := handshake.sharing(request, self.admission.policy.origins):
                     response = msgspec.structs.replace(response, headers=(*response.headers, *sharing))
             except Refused as refused:
                 await self._refuse(http, refused)
@@ -325,7 +325,7 @@ class FrontDoor:
     def _judge_events(self, request: Request, events: Events, http: Conversation) -> _Admitted:
         """Raises: Refused, where it is not let in."""
         event_request.check_method(request)
-        origins = self.admission.terms.origins
+        origins = self.admission.policy.origins
         handshake.check_origin(request, origins)
         self._check_room(request)
         asked = events.judge(request)
@@ -360,11 +360,11 @@ class FrontDoor:
 
     def measure(self, samples: Samples) -> None:
         """Add who came, how many there may be, and what was refused."""
-        counts, limits = self.statistics(), self.admission.limits
-        samples.value("tickerd_clients_max", "How many clients are let in.", limits.clients)
+        counts, policy = self.statistics(), self.admission.policy
+        samples.value("tickerd_clients_max", "How many clients are let in.", policy.limits.clients)
         samples.value("tickerd_accepting", "1 while clients are let in, 0 during a stop.", self.accepting)
         samples.value("tickerd_connections", "Open connections of any kind.", counts.connections_open)
-        samples.value("tickerd_connections_max", "How many there may be.", limits.connections)
+        samples.value("tickerd_connections_max", "How many there may be.", policy.connections)
         samples.count("tickerd_connections_accepted", "Connections since the start.", counts.accepted_count)
         samples.count("tickerd_connections_broken", "Connections that broke or were too slow.", counts.broken_count)
         samples.count("tickerd_requests", "HTTP requests, handshakes included.", counts.requests_count)

@@ -18,10 +18,10 @@ import urllib.parse
 from typing import Final
 
 import h11
-import msgspec
 import trio
 
 from daemon.front.bearer import taken_out
+from daemon.front.limits import Limits
 from daemon.front.request import Headers as Headers
 from daemon.front.request import Refused as Refused
 from daemon.front.request import Request as Request
@@ -51,25 +51,6 @@ _UNLESS_SAID: Final[Headers] = (
 )
 
 
-class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one connection may cost.
-
-    Attributes:
-        head_bytes: request line and headers together.
-        body_bytes: a request's body.
-        handshake_s: from the accepted connection to the end of its first request's head, the TLS handshake included;
-            for a later request from its first byte to the end of its head. The body has as long again.
-        keep_alive_s: without a byte between two requests.
-        write_s: until the peer has taken a response.
-    """
-
-    head_bytes: int
-    body_bytes: int
-    handshake_s: float
-    keep_alive_s: float
-    write_s: float
-
-
 class Conversation:
     """HTTP/1.1 with one client over any stream, as its server. One task only: it reads, answers, reads.
 
@@ -80,7 +61,7 @@ class Conversation:
     def __init__(
         self,
         stream: trio.abc.Stream,
-        limits: HttpLimits,
+        limits: Limits,
         clock: WallClock,
         *,
         peer: str,
@@ -148,7 +129,7 @@ class Conversation:
         If cancelled, half a response may have been sent: close the connection.
 
         Raises:
-            trio.TooSlowError: the client did not take it within `write_s`.
+            trio.TooSlowError: the client did not take it within `write_deadline_s`.
             trio.BrokenResourceError: the connection broke.
         """
         headers = self._headers(response.content_type, response.headers)
@@ -161,7 +142,7 @@ class Conversation:
         if not self._bodiless:
             sent += self._connection.send(h11.Data(data=response.body))
         sent += self._connection.send(h11.EndOfMessage())
-        with trio.fail_after(self._limits.write_s):
+        with trio.fail_after(self._limits.write_deadline_s):
             await self._stream.send_all(sent)
 
     def endless_head(self, content_type: str, headers: Headers = ()) -> bytes:
@@ -174,7 +155,7 @@ class Conversation:
 
     async def send_head(self, head: bytes) -> None:
         """Answer a `HEAD` with that head alone; the connection ends behind it. Raises: as `send`."""
-        with trio.fail_after(self._limits.write_s):
+        with trio.fail_after(self._limits.write_deadline_s):
             await self._stream.send_all(head)
 
     def _headers(self, content_type: str, headers: Headers) -> list[tuple[str, str]]:

@@ -10,11 +10,11 @@ import socket
 import ssl
 from collections.abc import MutableMapping, Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
 import trio
-
-from daemon.config.settings import Server
+from msgspec import Meta
 
 _TRIES: Final = 10
 """How often another free port is looked for that is free on every address."""
@@ -27,6 +27,28 @@ _PASSING: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _log: Final = logging.getLogger(__name__)
+
+
+class ServerSettings(msgspec.Struct, frozen=True):
+    """`[server]`: where to listen, and to whom."""
+
+    host: Annotated[str | tuple[str, ...], Meta(description='"localhost", an IP address, or a list of them')] = (
+        "localhost"
+    )
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    backlog: Annotated[int, Meta(ge=1, le=65535)] = 1024
+    certificate: str = ""
+    key: str = ""
+    origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses to listen on, each once; `localhost` is the loopback of IPv4 and of IPv6."""
+        given = (self.host,) if isinstance(self.host, str) else self.host
+        loopback = ("127.0.0.1", "::1")
+        each = (address for host in given for address in (loopback if host == "localhost" else (host,)))
+        return tuple(dict.fromkeys(each))
 
 
 class PassedSocketError(OSError):
@@ -85,7 +107,7 @@ def _name(constant: int) -> str:
     return getattr(constant, "name", str(constant))
 
 
-async def open_listeners(server: Server) -> list[trio.SocketListener]:
+async def open_listeners(server: ServerSettings) -> list[trio.SocketListener]:
     """Listen on every configured address, on the same port; port 0 picks one that is free on all of them.
 
     A machine without IPv6 has no `::1`: where the configuration says `localhost`, IPv4 alone is enough.
@@ -124,7 +146,7 @@ def base_urls(listeners: Sequence[trio.SocketListener], *, secure: bool) -> list
     return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port, *_ in names]
 
 
-def tls_context(server: Server) -> ssl.SSLContext | None:
+def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
     """The server's TLS, 1.2 and newer; None where no certificate is configured.
 
     Raises:

@@ -20,6 +20,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from connectors.base import Percent, Seconds
+
 _HEALED: Final = 0.9
 """A difference has to fall below this part of the band to be over: at its edge it would come and go."""
 
@@ -35,8 +37,8 @@ class Quote(msgspec.Struct, frozen=True):
     ask: float = 0.0
 
 
-class Terms(msgspec.Struct, frozen=True):
-    """What is let pass.
+class Tolerances(msgspec.Struct, frozen=True):
+    """`[crosscheck]`: what two venues may say of one instrument before it is remarked on.
 
     Attributes:
         band_percent: how far two venues may be apart.
@@ -45,10 +47,10 @@ class Terms(msgspec.Struct, frozen=True):
         frozen_percent: ... while the other venue's has moved by as much as this.
     """
 
-    band_percent: float
-    for_s: float
-    frozen_s: float
-    frozen_percent: float
+    band_percent: Percent = 1.0
+    for_s: Seconds = 30.0
+    frozen_s: Seconds = 60.0
+    frozen_percent: Percent = 0.2
 
 
 _Pair: TypeAlias = tuple[str, str, str]
@@ -79,8 +81,8 @@ class _Range:
 class CrossCheck:
     """All pairs of channels that say something about the same instrument on different venues."""
 
-    def __init__(self, terms: Terms) -> None:
-        self._terms = terms
+    def __init__(self, tolerances: Tolerances) -> None:
+        self._tolerances = tolerances
         self._apart_s: dict[_Pair, float] = {}
         self._reasons: dict[_Pair, str] = {}
         self._standing: dict[tuple[str, str], _Standing] = {}
@@ -132,31 +134,32 @@ class CrossCheck:
         self._standing = standing
 
     def _apart(self, pair: _Pair, one: Quote, other: Quote, now_s: float) -> str:
-        terms = self._terms
+        tolerances = self._tolerances
         percent = abs(one.price - other.price) / min(one.price, other.price) * 100
         told = self._reasons.get(pair, "")
-        if percent <= terms.band_percent * (_HEALED if told else 1.0):
+        if percent <= tolerances.band_percent * (_HEALED if told else 1.0):
             self._apart_s.pop(pair, None)
             self._reasons.pop(pair, None)
             return ""
         since_s = self._apart_s.setdefault(pair, now_s)
-        if not told and now_s - since_s >= terms.for_s:
+        if not told and now_s - since_s >= tolerances.for_s:
             told = self._reasons[pair] = (
                 f"{one.instrument}: {_named(one)} and {_named(other)} are {percent:.2f} % apart"
-                f" ({one.price:.10g} and {other.price:.10g}), over {terms.band_percent:g} % for {now_s - since_s:.0f} s"
+                f" ({one.price:.10g} and {other.price:.10g}),"
+                f" over {tolerances.band_percent:g} % for {now_s - since_s:.0f} s"
             )
         return told
 
     def _frozen(self, pair: _Pair, still: Quote, moving: Quote, now_s: float) -> str:
         """`still` has not moved, and how far `moving` went since then."""
-        standing, terms = self._standing[still.channel, still.instrument], self._terms
+        standing, tolerances = self._standing[still.channel, still.instrument], self._tolerances
         range_ = self._ranges.get(pair)
         if range_ is None or range_.since_s != standing.since_s:
             range_ = self._ranges[pair] = _Range(moving.price, standing.since_s)
         range_.low, range_.high = min(range_.low, moving.price), max(range_.high, moving.price)
         percent = (range_.high - range_.low) / range_.low * 100
         stood_s = now_s - standing.since_s
-        if not range_.reason and stood_s >= terms.frozen_s and percent >= terms.frozen_percent:
+        if not range_.reason and stood_s >= tolerances.frozen_s and percent >= tolerances.frozen_percent:
             range_.reason = (
                 f"{still.instrument}: {_named(still)} has stood at {still.price:.10g} for {stood_s:.0f} s"
                 f" while {_named(moving)} moved by {percent:.2f} %"

@@ -19,7 +19,7 @@ import trio
 
 from connectors.metric import Histogram, Samples
 from daemon.health.board import Board, Source, Verdict
-from daemon.health.crosscheck import CrossCheck, Quote, Terms
+from daemon.health.crosscheck import CrossCheck, Quote, Tolerances
 from daemon.health.freshness import Freshness
 from daemon.host.clock import WallClock
 from daemon.tape.gaps import Ledger
@@ -66,7 +66,7 @@ class Watch:
         ledger: Ledger,
         clock: WallClock,
         publish: Callable[[Sequence[Verdict]], None],
-        terms: Terms,
+        tolerances: Tolerances,
         unreadable: Callable[[], Mapping[str, int]] | None = None,
     ) -> None:
         """Set up.
@@ -77,7 +77,7 @@ class Watch:
             ledger: where unreadable frames are noted.
             clock: for the ledger.
             publish: tells clients of new verdicts.
-            terms: what two venues may say differently.
+            tolerances: what two venues may say differently.
             unreadable: by connector's name, how many of its venue's frames could not be read since the start.
         """
         self._board = board
@@ -85,7 +85,7 @@ class Watch:
         self._ledger = ledger
         self._clock = clock
         self._publish = publish
-        self._crosscheck = CrossCheck(terms)
+        self._crosscheck = CrossCheck(tolerances)
         self._contracts: dict[str, Freshness] = {}
         self._unreadable = unreadable
         self._counted: dict[str, int] = {}
@@ -93,9 +93,9 @@ class Watch:
         self.lag_s = Histogram()
         """How late the event loop woke this task: as late as it would any other whose time had come."""
 
-    def compare(self, terms: Terms) -> None:
-        """Hold venues against each other on other terms, and from the beginning."""
-        self._crosscheck = CrossCheck(terms)
+    def compare(self, tolerances: Tolerances) -> None:
+        """Hold venues against each other with other tolerances, and from the beginning."""
+        self._crosscheck = CrossCheck(tolerances)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look, until cancelled."""

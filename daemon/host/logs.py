@@ -21,6 +21,8 @@ from collections.abc import Callable
 from logging.handlers import QueueHandler
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from daemon.host.log_limit import WINDOW_S, LogLimit
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -43,6 +45,13 @@ _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F
     0x2029: "\\u2029",
 }
 """Whatever would end a line or steer a terminal: a record stays one line, whoever wrote its text."""
+
+
+class LogSettings(msgspec.Struct, frozen=True):
+    """`[log]`: the least that is written, and in which form; see `setup`."""
+
+    level: Level = "info"
+    format: Format = "auto"
 
 
 def setup(level: Level, format_: Format, *, fd: int = STDERR, queue_lines: int = QUEUE_LINES) -> Callable[[], None]:

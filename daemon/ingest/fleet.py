@@ -9,15 +9,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import trio
 
 from connectors.backoff import Backoff
-from connectors.base import FAILURE_CAUSES, Connector, FailureCause
+from connectors.base import FAILURE_CAUSES, Connector, Count, FailureCause, Seconds
 from connectors.metric import Samples
-from daemon.config.settings import Supervisor
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item
 from daemon.ingest.supervisor import Intensity, Link, supervise
+
+
+class RestartSettings(msgspec.Struct, frozen=True):
+    """`[supervisor]`: how a connector that failed is started again."""
+
+    backoff_base_s: Seconds = 1.0
+    backoff_cap_s: Seconds = 60.0
+    stable_after_s: Seconds = 60.0
+    breaker_after: Count = 10
+    breaker_s: Seconds = 120.0
+    restarts: Count = 60
+    restarts_per_s: Seconds = 300.0
 
 
 class _Crew:
@@ -58,7 +70,7 @@ class Fleet:
                 task_status.started()
                 await trio.sleep_forever()
 
-    def start(self, venue: str, connectors: Iterable[Connector], settings: Supervisor, *, why: str = "") -> None:
+    def start(self, venue: str, connectors: Iterable[Connector], settings: RestartSettings, *, why: str = "") -> None:
         """Start a venue's connectors; none of it may run already. `why` is what clients are told first.
 
         Raises:
@@ -82,7 +94,7 @@ class Fleet:
         """End all of them, soon; nothing can be started any more."""
         self._all.cancel(reason="the daemon is stopping")
 
-    async def _serve(self, crew: _Crew, settings: Supervisor, why: str) -> None:
+    async def _serve(self, crew: _Crew, settings: RestartSettings, why: str) -> None:
         intensity = Intensity(settings.restarts, settings.restarts_per_s)
         try:
             with crew.scope:

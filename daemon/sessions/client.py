@@ -10,40 +10,19 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import Final
 
-import msgspec
 import trio
 
 from daemon.fanout.hub import Hub
 from daemon.fanout.subscriber import State, Subscriber
+from daemon.front.limits import Limits
 from daemon.sessions.stream import ClientStream
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
 from protocol.grant import Grant
 from protocol.messages import Format, Goodbye
-from protocol.session import Limits
 
 _CLOSE_S: Final = 5.0
 """How long a peer may take over the closing handshake (RFC 6455 section 7.1.1 leaves it to us)."""
-
-
-class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session may take and cost; see `daemon.config.load` for the defaults.
-
-    Attributes:
-        message_bytes: the longest client message.
-        handshake_s: until the opening handshake must be done.
-        ping_every_s: how often the server pings.
-        silent_after_s: after how long without a single byte from the client it counts as dead.
-        write_deadline_s: how long a client's socket may take nothing at all.
-        commands: what one client may ask for.
-    """
-
-    message_bytes: int
-    handshake_s: float
-    ping_every_s: float
-    silent_after_s: float
-    write_deadline_s: float
-    commands: Limits
 
 
 class ConnectedClient(ABC):
@@ -90,7 +69,7 @@ class ConnectedClient(ABC):
         """What shows the client, and whatever stands between, that the connection is alive."""
 
     @abstractmethod
-    def verdict(self, now_s: float, limits: SessionLimits) -> tuple[CloseCode, str] | None:
+    def verdict(self, now_s: float, limits: Limits) -> tuple[CloseCode, str] | None:
         """Why this client is to be dropped; None where it may stay."""
 
     @abstractmethod
@@ -132,7 +111,7 @@ class ConnectedClient(ABC):
             self._gone = self._gone or trio.Event()
             await self._gone.wait()
 
-    def _slow(self, now_s: float, limits: SessionLimits) -> tuple[CloseCode, str] | None:
+    def _slow(self, now_s: float, limits: Limits) -> tuple[CloseCode, str] | None:
         """The verdict on a client that is behind and whose socket takes nothing."""
         if self.subscriber.state is not State.BEHIND or now_s - self.stream.last_progress_s <= limits.write_deadline_s:
             return None

@@ -24,7 +24,8 @@ from daemon.front import event_request
 from daemon.front.event_request import EventRequest
 from daemon.front.front_door import EventClient
 from daemon.front.http import Request
-from daemon.sessions.client import ConnectedClient, SessionLimits
+from daemon.front.limits import Limits
+from daemon.sessions.client import ConnectedClient
 from daemon.sessions.sessions import Sessions
 from daemon.sessions.stream import ClientStream
 from protocol.channels import Catalogue
@@ -98,7 +99,7 @@ class EventStream(ConnectedClient):
         """A comment, and perhaps a position."""
         return self.subscriber.keep_alive(self._tape)
 
-    def verdict(self, now_s: float, limits: SessionLimits) -> tuple[CloseCode, str] | None:
+    def verdict(self, now_s: float, limits: Limits) -> tuple[CloseCode, str] | None:
         """Nothing could be written for too long. It answers no ping: `_watch_acknowledgements` sees to the rest."""
         return self._slow(now_s, limits)
 
@@ -127,7 +128,7 @@ class EventStreams:
         """What the client asks for. Raises: Refused, where it cannot have it."""
         sessions = self._sessions
         now_s, timestamp = trio.current_time(), sessions.clock.timestamp()
-        return event_request.judge(request, sessions.catalogue, sessions.limits.commands, now_s, timestamp)
+        return event_request.judge(request, sessions.catalogue, sessions.limits, now_s, timestamp)
 
     async def serve(self, client: EventClient) -> None:
         """Serve one client until its connection ends. Whatever goes wrong is its own affair: this is the barrier.
@@ -161,7 +162,7 @@ class EventStreams:
         await stream.listen()
 
 
-def _watch_acknowledgements(client: EventClient, limits: SessionLimits) -> None:
+def _watch_acknowledgements(client: EventClient, limits: Limits) -> None:
     """Let the kernel find out that the peer is gone: it answers no ping, but it has to acknowledge what it is sent.
 
     TCP_USER_TIMEOUT also counts while a peer has no room. So it is longer than the write deadline, which says why.

@@ -15,10 +15,10 @@ import trio
 
 from daemon.fanout.hub import Hub
 from daemon.fanout.joining import Joining
+from daemon.front.limits import Limits
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.sessions.client import ConnectedClient
-from daemon.sessions.client import SessionLimits as SessionLimits
 from daemon.sessions.session_counts import ClientCounts
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
@@ -48,7 +48,7 @@ class Sessions:
         board: Board,
         ledger: Ledger,
         clock: WallClock,
-        limits: SessionLimits,
+        limits: Limits,
         server: ServerInfo,
     ) -> None:
         self.tape = tape
@@ -76,7 +76,7 @@ class Sessions:
     def __iter__(self) -> Iterator[ConnectedClient]:
         return iter(tuple(self._open))
 
-    def change(self, limits: SessionLimits) -> None:
+    def change(self, limits: Limits) -> None:
         """A reload: other limits for who comes from now on, and the hub's catalogue for the commands of everybody."""
         self.limits = limits
         for client in self:

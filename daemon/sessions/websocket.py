@@ -24,7 +24,8 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_st
 from daemon.fanout.subscriber import State
 from daemon.front.front_door import Upgrade
 from daemon.front.http import ALWAYS
-from daemon.sessions.client import ConnectedClient, SessionLimits
+from daemon.front.limits import Limits
+from daemon.sessions.client import ConnectedClient
 from daemon.sessions.sessions import Sessions
 from daemon.sessions.stream import ClientStream
 from protocol.channels import Catalogue
@@ -103,14 +104,14 @@ class WebSocketClient(ConnectedClient):
             nursery=nursery,
             ping_every_s=sessions.limits.ping_every_s,
         )
-        commands, now_s = sessions.limits.commands, trio.current_time()
+        commands, now_s = sessions.limits, trio.current_time()
         self.state = Session(sessions.catalogue.granted(upgrade.grant), upgrade.format, commands, now_s)
         self._joining = sessions.joining
         self._clock = sessions.clock
         self._counts = sessions.counts
         self.meter = self.stream.meter = FrameMeter(commands.commands_per_s, commands.commands_burst, now_s)
 
-    async def open(self, upgrade: Upgrade, limits: SessionLimits) -> WebSocketConnection:
+    async def open(self, upgrade: Upgrade, limits: Limits) -> WebSocketConnection:
         """Complete the handshake. Raises: trio.TooSlowError, ConnectionClosed, trio.BrokenResourceError."""
         with trio.fail_after(limits.handshake_s):
             stream = UnclosedStream(self.stream)
@@ -172,7 +173,7 @@ class WebSocketClient(ConnectedClient):
         self.meter.pinged()
         return ping_frame()
 
-    def verdict(self, now_s: float, limits: SessionLimits) -> tuple[CloseCode, str] | None:
+    def verdict(self, now_s: float, limits: Limits) -> tuple[CloseCode, str] | None:
         """Nothing could be written for too long, or nothing came, no pong either."""
         stream = self.stream
         # What its socket takes is proof of life too: the pong of a slow client waits behind what it reads.

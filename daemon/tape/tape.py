@@ -22,6 +22,9 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Final, TypeAlias
 
+import msgspec
+
+from connectors.base import Bytes, Count
 from connectors.metric import Samples
 from protocol.codes import ErrorCode
 from protocol.frames import binary_frame, sse_event, text_frame
@@ -45,6 +48,14 @@ LAST_POSITION: Final = 2**53 - 1
 
 _REMEMBERED: Final = 1024
 """Of so many messages per topic it is still known where they stood when they have left the ring."""
+
+
+class TapeSettings(msgspec.Struct, frozen=True):
+    """`[tape]`: how much history is kept, whichever bound is met first, and where; `path` "" is memory only."""
+
+    entries: Count = 100_000
+    bytes: Bytes = 67_108_864
+    path: str = ""
 
 
 class OutOfPositions(RuntimeError):

@@ -21,23 +21,23 @@ import trio.testing
 
 from connectors.base import Event, StateChange
 from daemon.fanout.hub import Hub
-from daemon.front.admission import Admission, FrontDoorLimits, Terms
+from daemon.front.admission import Admission, Policy
 from daemon.front.front_door import FrontDoor
 from daemon.front.http import Request, Response
+from daemon.front.limits import Limits
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item
 from daemon.publish.bus import Bus
 from daemon.publish.sequencer import Passes, Sequencer
 from daemon.sessions.event_stream import EventStreams
-from daemon.sessions.sessions import SessionLimits, Sessions
+from daemon.sessions.sessions import Sessions
 from daemon.sessions.websocket import WebSockets
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 from protocol.kinds import KINDS
 from protocol.messages import ServerInfo
-from protocol.session import Limits
 
 SOON_S = 5.0
 """Longer than anything that a test waits for takes; a test that fails by it is red, not slow."""
@@ -47,13 +47,21 @@ CHANNELS = (
     Channel(name="ethprice", exchange="okx", kind=KINDS["ticker"], instruments=("ETH/USDT",)),
 )
 
-LIMITS = SessionLimits(
+LIMITS = Limits(
     message_bytes=2048,
     handshake_s=SOON_S,
     ping_every_s=60.0,
     silent_after_s=60.0,
     write_deadline_s=60.0,
-    commands=Limits(commands_per_s=1.0, commands_burst=50, channels_per_command=8, errors_in_a_row=5),
+    commands_per_s=1.0,
+    commands_burst=50,
+    channels_per_command=8,
+    errors_in_a_row=5,
+    head_bytes=4096,
+    body_bytes=1024,
+    keep_alive_s=SOON_S,
+    clients=1000,
+    clients_per_address=1000,
 )
 
 TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 0x1, 0x2, 0x8, 0x9, 0xA, 0x0
@@ -189,6 +197,11 @@ class HandMade:
             await self.until("status")
 
 
+def policy(limits: Limits = LIMITS, **changes: Any) -> Policy:
+    """A policy with room for everybody, unless it is changed."""
+    return msgspec.structs.replace(Policy(limits=limits, connections=1000, connections_per_address=1000), **changes)
+
+
 class _Routes:
     async def answer(self, request: Request) -> Response:
         return Response(200, json.dumps(request.path).encode())
@@ -200,7 +213,7 @@ class Gateway:
     def __init__(
         self,
         *,
-        limits: SessionLimits = LIMITS,
+        limits: Limits = LIMITS,
         tls: ssl.SSLContext | None = None,
         write: Callable[[int, bytes], int] = os.write,
     ) -> None:
@@ -225,21 +238,8 @@ class Gateway:
         )
         self.inbox, self.outbox = trio.open_memory_channel[Item](16)
         self.door = FrontDoor(
-            admission=Admission(
-                Terms(
-                    FrontDoorLimits(
-                        head_bytes=4096,
-                        body_bytes=1024,
-                        handshake_s=SOON_S,
-                        keep_alive_s=SOON_S,
-                        write_s=SOON_S,
-                        connections=1000,
-                        connections_per_address=1000,
-                        clients=1000,
-                        clients_per_address=1000,
-                    )
-                )
-            ),
+            # A peer that takes no answer is not waited for as long as a client is.
+            admission=Admission(policy(msgspec.structs.replace(limits, write_deadline_s=SOON_S))),
             tls=tls,
             routes=_Routes(),
             upgrade=WebSockets(self.sessions).serve,
@@ -300,7 +300,7 @@ class Gateway:
 @asynccontextmanager
 async def open_gateway(
     *,
-    limits: SessionLimits = LIMITS,
+    limits: Limits = LIMITS,
     tls: ssl.SSLContext | None = None,
     trusting: ssl.SSLContext | None = None,
     write: Callable[[int, bytes], int] = os.write,

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 from websockets.sync.client import connect
 
-from daemon.config.settings import Limits
+from daemon.front.limits import Limits
 from protocol.answers import Cause
 from protocol.codes import CloseCode, ErrorCode
 from protocol.commands import Command

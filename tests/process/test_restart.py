@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from daemon.config.settings import Tape
+from daemon.tape.tape import TapeSettings
 from tests.process.running import Process, tickerd, wait_ready
 
 Message = dict[str, Any]
@@ -217,5 +217,5 @@ def test_five_minutes_at_the_default_rates_fit_on_the_tape(demo_port: int) -> No
         per_s = len(messages) / (channel["cadence_s"] or 0.1)
         count += per_s * 300
         size_bytes += len(answer) / len(messages) * per_s * 300
-    assert count < Tape().entries
-    assert size_bytes < Tape().bytes
+    assert count < TapeSettings().entries
+    assert size_bytes < TapeSettings().bytes

@@ -20,10 +20,10 @@ from protocol.session import (
     ALL,
     EVERY_MESSAGE,
     Close,
+    CommandLimits,
     Effect,
     Join,
     Leave,
-    Limits,
     Reply,
     Selection,
     Session,
@@ -46,14 +46,18 @@ CATALOGUE = Catalogue(
         Channel(name="ethprice", exchange="okx", kind=KINDS["ticker"], instruments=("ETH/USDT",)),
     ]
 )
-LIMITS = Limits(commands_per_s=50, commands_burst=100, channels_per_command=64, errors_in_a_row=20)
+LIMITS = CommandLimits(commands_per_s=50, commands_burst=100, channels_per_command=64, errors_in_a_row=20)
 
 
 class Client:
     """A session with a clock, and what its client would write."""
 
     def __init__(
-        self, catalogue: Catalogue = CATALOGUE, wire: Format = Format.JSON, limits: Limits = LIMITS, now_s: float = 5.0
+        self,
+        catalogue: Catalogue = CATALOGUE,
+        wire: Format = Format.JSON,
+        limits: CommandLimits = LIMITS,
+        now_s: float = 5.0,
     ) -> None:
         self.now_s = now_s
         self.session = Session(catalogue, wire, limits, now_s)
@@ -434,7 +438,9 @@ def test_a_burst_over_the_command_rate_is_refused_until_tokens_have_grown() -> N
 
 
 def test_what_is_refused_by_the_rate_changes_nothing() -> None:
-    client = Client(limits=Limits(commands_per_s=1, commands_burst=1, channels_per_command=64, errors_in_a_row=20))
+    client = Client(
+        limits=CommandLimits(commands_per_s=1, commands_burst=1, channels_per_command=64, errors_in_a_row=20)
+    )
     client.subscribe("ethprice")
     assert only_error(client.unsubscribe("ethprice")).code is ErrorCode.RATE_LIMITED
     assert only_error(client.subscribe("bitcoinprice")).code is ErrorCode.RATE_LIMITED
@@ -442,14 +448,18 @@ def test_what_is_refused_by_the_rate_changes_nothing() -> None:
 
 
 def test_garbage_counts_for_the_rate_and_is_told_so() -> None:
-    client = Client(limits=Limits(commands_per_s=1, commands_burst=1, channels_per_command=64, errors_in_a_row=20))
+    client = Client(
+        limits=CommandLimits(commands_per_s=1, commands_burst=1, channels_per_command=64, errors_in_a_row=20)
+    )
     assert only_error(client.send("garbage")).code is ErrorCode.MALFORMED
     error = only_error(client.send('{"type":"nope","id":4}'))
     assert (error.code, error.id) == (ErrorCode.RATE_LIMITED, 4)
 
 
 def test_tokens_do_not_grow_past_the_burst_nor_shrink_when_the_clock_steps_back() -> None:
-    client = Client(limits=Limits(commands_per_s=1, commands_burst=2, channels_per_command=64, errors_in_a_row=20))
+    client = Client(
+        limits=CommandLimits(commands_per_s=1, commands_burst=2, channels_per_command=64, errors_in_a_row=20)
+    )
     client.now_s += 1_000
     assert [len(client.ping()) for _ in range(2)] == [1, 1]
     client.now_s -= 500
@@ -482,7 +492,9 @@ def test_twenty_errors_in_a_row_close(fruitless: str) -> None:
 
 
 def test_a_command_that_took_effect_in_part_is_no_failure() -> None:
-    client = Client(limits=Limits(commands_per_s=50, commands_burst=100, channels_per_command=64, errors_in_a_row=2))
+    client = Client(
+        limits=CommandLimits(commands_per_s=50, commands_burst=100, channels_per_command=64, errors_in_a_row=2)
+    )
     for _ in range(10):
         assert len(client.subscribe("ethprice", "nope")) == 2
 

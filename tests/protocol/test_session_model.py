@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw
 from protocol.channels import Catalogue, Channel
 from protocol.kinds import KINDS
 from protocol.messages import Error, Format, Id, Pong
-from protocol.session import ALL, Close, Effect, Join, Leave, Limits, Reply, Session
+from protocol.session import ALL, Close, CommandLimits, Effect, Join, Leave, Reply, Session
 
 NOW = "2025-12-08T16:30:45.123Z"
 PAIRS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
@@ -32,7 +32,7 @@ CATALOGUE = Catalogue(
     ]
 )
 
-NAIVE = Limits(commands_per_s=2, commands_burst=8, channels_per_command=4, errors_in_a_row=6)
+NAIVE = CommandLimits(commands_per_s=2, commands_burst=8, channels_per_command=4, errors_in_a_row=6)
 OFFERED: dict[str, tuple[str, ...]] = {channel.name: channel.instruments for channel in CATALOGUE}
 GOOD_NAMES = st.lists(st.sampled_from([*OFFERED, ALL]), min_size=1, max_size=4)
 NAMES = GOOD_NAMES | GOOD_NAMES | st.lists(st.sampled_from([*OFFERED, "nope", "ethprise", ALL]), max_size=5)

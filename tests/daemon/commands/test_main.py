@@ -24,10 +24,10 @@ from daemon import app
 from daemon.__main__ import main, version
 from daemon.commands import demo
 from daemon.config.load import Config, load, parse
-from daemon.config.settings import Server
 from daemon.config.tokens import grants
 from daemon.front.access import granted
 from daemon.front.bearer import Presented
+from daemon.front.listening import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_S = 20
@@ -290,7 +290,7 @@ def test_a_venue_that_is_not_simulated_is_not_asked_in_the_demo(monkeypatch: pyt
     ],
 )
 def test_the_demo_names_the_address_of_the_seed(host: str, urls: list[str], websocket: str) -> None:
-    words = demo.introduction(Server(host=host), urls)
+    words = demo.introduction(ServerSettings(host=host), urls)
     assert f"websocket  {websocket}\n" in words
     assert demo.one_liner(websocket) in words
     assert "\n" not in demo.one_liner(websocket)

@@ -7,9 +7,8 @@ import trio.testing
 from connectors.base import StateChange
 from daemon.config.changes import changed_venues, fixed_keys
 from daemon.config.load import Config, parse
-from daemon.config.settings import Supervisor
 from daemon.host.clock import WallClock
-from daemon.ingest.fleet import Fleet
+from daemon.ingest.fleet import Fleet, RestartSettings
 from daemon.ingest.inbox import Item
 from tests.daemon.ingest.uncounted import Uncounted
 
@@ -63,7 +62,7 @@ class Counting(Uncounted):
 
 async def test_venues_are_ended_and_started_alone_and_all_at_the_stop() -> None:
     send, receive = trio.open_memory_channel[Item](100)
-    fleet, settings = Fleet(send, WallClock()), Supervisor()
+    fleet, settings = Fleet(send, WallClock()), RestartSettings()
     okx, binance, another = Counting("okx"), Counting("binance"), Counting("okx")
     async with trio.open_nursery() as nursery:
         await nursery.start(fleet.run)

@@ -19,7 +19,7 @@ from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 from protocol.kinds import KINDS
 from protocol.messages import Data, Format, Message, Position, Subscribe, Unsubscribe, decode_message
-from protocol.session import Join, Leave, Limits, Session
+from protocol.session import CommandLimits, Join, Leave, Session
 
 START_MS = 1_765_211_445_123
 CATALOGUE = Catalogue(
@@ -88,7 +88,7 @@ class Client:
         self.session = Session(
             CATALOGUE,
             format,
-            Limits(commands_per_s=1000, commands_burst=1000, channels_per_command=64, errors_in_a_row=20),
+            CommandLimits(commands_per_s=1000, commands_burst=1000, channels_per_command=64, errors_in_a_row=20),
             0.0,
         )
         sink.subscriber, sink.hub = self.subscriber, fan.hub

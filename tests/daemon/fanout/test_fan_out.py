@@ -66,7 +66,7 @@ from protocol.messages import (
     Unsubscribed,
     decode_message,
 )
-from protocol.session import EVERY_MESSAGE, Close, Join, Leave, Limits, Reply, Session, Subscription
+from protocol.session import EVERY_MESSAGE, Close, CommandLimits, Join, Leave, Reply, Session, Subscription
 
 START_MS: Final = 1_765_211_445_123
 ENDLESS: Final = math.inf
@@ -328,7 +328,7 @@ class Client:
         self.stream.fd = fd
         self.stream.on_blocked = lambda: hub_.blocked(self.subscriber)
         self.subscriber = Subscriber(reader.format, self.stream, self._wake)
-        limits = Limits(commands_per_s=1e9, commands_burst=10**9, channels_per_command=64, errors_in_a_row=10**9)
+        limits = CommandLimits(commands_per_s=1e9, commands_burst=10**9, channels_per_command=64, errors_in_a_row=10**9)
         self.session = Session(CATALOGUE, reader.format, limits, trio.current_time())
         self.catching_up = False
         self._flushing = False

@@ -15,7 +15,6 @@ from daemon.config.load import parse
 from daemon.config.tokens import written_hash
 from daemon.front import access
 from daemon.front.bearer import new_token
-from daemon.front.terms import admission_terms
 from tests.daemon.serving import SOON_S, HandMade, handshake
 
 PARTNER, BOT = new_token(), new_token()
@@ -96,8 +95,8 @@ class Door:
 
     def reload(self, tokens: str) -> None:
         """Other tokens, in the order in which the daemon brings a configuration into force."""
-        terms = self.daemon.front_door.admission.terms = admission_terms(parse(tokens, {}, "a test"))
-        self.daemon.sessions.revoke(partial(access.ending, terms.tokens))
+        policy = self.daemon.front_door.admission.policy = parse(tokens, {}, "a test").policy()
+        self.daemon.sessions.revoke(partial(access.ending, policy.tokens))
 
 
 @asynccontextmanager
@@ -281,7 +280,7 @@ async def test_who_was_let_in_before_and_comes_after_is_closed_too() -> None:
     """The handshake was judged under the old tokens; it is completed under the new ones."""
     async with open_door() as door:
         # As if the front door had judged it just before: it still knows the tokens, the sessions do not.
-        door.daemon.sessions.revoke(partial(access.ending, door.daemon.front_door.admission.terms.tokens[1:]))
+        door.daemon.sessions.revoke(partial(access.ending, door.daemon.front_door.admission.policy.tokens[1:]))
         async with door.websocket(query=f"?token={PARTNER}") as client:
             assert (await client.message())["type"] == "welcome"
             assert (await client.closed()).reason == "token partner was revoked"

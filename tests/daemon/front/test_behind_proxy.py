@@ -8,8 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from daemon.front.admission import Terms
-from tests.daemon.serving import SOON_S, Gateway, HandMade, handshake, open_gateway
+from tests.daemon.serving import SOON_S, Gateway, HandMade, handshake, open_gateway, policy
 
 HEAD_END = b"\r\n\r\n"
 
@@ -17,7 +16,7 @@ HEAD_END = b"\r\n\r\n"
 def trust(gateway: Gateway, *proxies: str, **limits: int) -> None:
     """From now on these are trusted proxies, and these are the limits."""
     changed = msgspec.structs.replace(gateway.door.admission.limits, **limits)
-    gateway.door.admission.terms = Terms(changed, trusted_proxies=proxies)
+    gateway.door.admission.policy = policy(changed, trusted_proxies=proxies)
 
 
 def forwarded(**headers: str) -> bytes:

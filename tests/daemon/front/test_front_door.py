@@ -24,24 +24,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio_websocket import ConnectionClosed, connect_websocket, wrap_server_stream
 
-from daemon.front.admission import Admission, FrontDoorLimits, Terms
+from daemon.front.admission import Admission, Policy
 from daemon.front.front_door import FrontDoor, Transport, Upgrade
 from daemon.front.http import Conversation, Refused, Request, Response
+from daemon.front.limits import Limits
 from daemon.host.clock import WallClock
 from protocol.codes import ErrorCode
 from protocol.messages import Error, Format, decode_message
 
-LIMITS = FrontDoorLimits(
+LIMITS = Limits(
     head_bytes=2048,
     body_bytes=64,
     handshake_s=5.0,
     keep_alive_s=5.0,
-    write_s=5.0,
-    connections=50,
-    connections_per_address=3,
+    write_deadline_s=5.0,
     clients=20,
     clients_per_address=2,
 )
+POLICY = Policy(limits=LIMITS, connections=50, connections_per_address=3)
 CLOCK = WallClock(lambda: 1_765_211_445_123_000_000)
 GET = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HANDSHAKE = (
@@ -190,12 +190,12 @@ class Door(msgspec.Struct):
 @asynccontextmanager
 async def open_door(
     *,
-    limits: FrontDoorLimits = LIMITS,
+    policy: Policy = POLICY,
     tls: ssl.SSLContext | None = None,
     upgrade: Callable[[Upgrade], Any] = echo,
 ) -> AsyncIterator[Door]:
     routes = FakeRoutes()
-    front = FrontDoor(admission=Admission(Terms(limits)), tls=tls, routes=routes, upgrade=upgrade, clock=CLOCK)
+    front = FrontDoor(admission=Admission(policy), tls=tls, routes=routes, upgrade=upgrade, clock=CLOCK)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -211,8 +211,12 @@ async def open_door(
     assert front.statistics().clients_open == 0
 
 
-def changed(**changes: Any) -> FrontDoorLimits:
-    return msgspec.structs.replace(LIMITS, **changes)
+def limited(**changes: Any) -> Policy:
+    return msgspec.structs.replace(POLICY, limits=msgspec.structs.replace(LIMITS, **changes))
+
+
+def connected(connections: int) -> Policy:
+    return msgspec.structs.replace(POLICY, connections=connections)
 
 
 # Plain requests.
@@ -289,7 +293,7 @@ async def test_what_is_refused_is_told_why_and_the_connection_ends(sent: bytes, 
 
 
 async def test_a_head_that_never_ends_is_refused_at_its_deadline() -> None:
-    async with open_door(limits=changed(handshake_s=0.1)) as door, door.client() as client:
+    async with open_door(policy=limited(handshake_s=0.1)) as door, door.client() as client:
         await client.send(GET[:-2])
         status, error = await client.refusal()
         assert (status, error.code) == (408, ErrorCode.TIMEOUT)
@@ -297,9 +301,9 @@ async def test_a_head_that_never_ends_is_refused_at_its_deadline() -> None:
 
 
 async def test_a_client_that_sends_nothing_and_one_that_pauses_are_closed() -> None:
-    async with open_door(limits=changed(handshake_s=0.1)) as door, door.client() as client:
+    async with open_door(policy=limited(handshake_s=0.1)) as door, door.client() as client:
         await client.ended()
-    async with open_door(limits=changed(keep_alive_s=0.1)) as door, door.client() as client:
+    async with open_door(policy=limited(keep_alive_s=0.1)) as door, door.client() as client:
         await client.greeted()
         await client.ended()
 
@@ -357,7 +361,7 @@ async def test_an_ipv4_client_of_an_ipv6_listener_is_known_by_its_ipv4_address()
     async def upgrade(upgrade: Upgrade) -> None:
         seen.append(upgrade.peer)
 
-    front = FrontDoor(admission=Admission(Terms(LIMITS)), tls=None, routes=FakeRoutes(), upgrade=upgrade, clock=CLOCK)
+    front = FrontDoor(admission=Admission(POLICY), tls=None, routes=FakeRoutes(), upgrade=upgrade, clock=CLOCK)
     both = trio.socket.socket(socket.AF_INET6)
     both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     await both.bind(("::ffff:127.0.0.1", 0))
@@ -478,7 +482,7 @@ async def test_a_failure_during_the_stop_is_logged_and_the_stop_goes_on(caplog: 
 
 
 async def test_no_more_clients_than_there_are_places() -> None:
-    async with open_door(limits=changed(clients=1)) as door, door.client() as first, door.client() as second:
+    async with open_door(policy=limited(clients=1)) as door, door.client() as first, door.client() as second:
         await first.send(HANDSHAKE)
         assert (await first.response())[0] == 101
         await second.send(HANDSHAKE)
@@ -494,7 +498,7 @@ async def test_no_more_clients_than_there_are_places() -> None:
 
 
 async def test_no_more_connections_than_there_are_places() -> None:
-    async with open_door(limits=changed(connections=2)) as door, door.client() as one:
+    async with open_door(policy=connected(2)) as door, door.client() as one:
         async with door.client() as two:
             await one.greeted()
             await two.greeted()
@@ -507,11 +511,11 @@ async def test_no_more_connections_than_there_are_places() -> None:
 
 async def test_loopback_may_have_more_clients_than_another_address() -> None:
     async with open_door() as door, AsyncExitStack() as clients:
-        for _ in range(LIMITS.connections_per_address + 2):
+        for _ in range(POLICY.connections_per_address + 2):
             client = await clients.enter_async_context(door.client())
             await client.send(HANDSHAKE)
             assert (await client.response())[0] == 101
-        assert door.front.statistics().clients_open == LIMITS.connections_per_address + 2
+        assert door.front.statistics().clients_open == POLICY.connections_per_address + 2
 
 
 @pytest.fixture
@@ -589,7 +593,7 @@ async def test_after_the_stop_what_has_begun_is_finished_and_nothing_begins() ->
 
 
 async def test_a_connection_that_was_accepted_just_before_the_stop_is_closed() -> None:
-    front = FrontDoor(admission=Admission(Terms(LIMITS)), tls=None, routes=FakeRoutes(), upgrade=echo, clock=CLOCK)
+    front = FrontDoor(admission=Admission(POLICY), tls=None, routes=FakeRoutes(), upgrade=echo, clock=CLOCK)
     front.stop_accepting()
     received, _ = await answers(b"", front)
     assert received == b""
@@ -613,7 +617,7 @@ async def test_answers_are_waited_for_and_clients_are_not() -> None:
 
 
 async def test_run_returns_when_the_last_connection_has_ended() -> None:
-    front = FrontDoor(admission=Admission(Terms(LIMITS)), tls=None, routes=FakeRoutes(), upgrade=echo, clock=CLOCK)
+    front = FrontDoor(admission=Admission(POLICY), tls=None, routes=FakeRoutes(), upgrade=echo, clock=CLOCK)
     returned = trio.Event()
 
     async def run(task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
@@ -680,7 +684,7 @@ async def test_tls_serves_requests_and_websockets(server_tls: ssl.SSLContext, cl
 
 
 async def test_over_the_limit_tls_is_not_even_begun(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
-    async with open_door(tls=server_tls, limits=changed(connections=1)) as door:
+    async with open_door(tls=server_tls, policy=connected(1)) as door:
         async with door.client() as one:
             await door.wait(lambda: door.front.statistics().connections_open == 1)
             async with door.client() as two:
@@ -696,7 +700,7 @@ async def test_over_the_limit_tls_is_not_even_begun(server_tls: ssl.SSLContext, 
 async def test_what_speaks_no_tls_is_closed_in_time(
     sent: bytes, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_door(tls=server_tls, limits=changed(handshake_s=0.3)) as door:
+    async with open_door(tls=server_tls, policy=limited(handshake_s=0.3)) as door:
         async with door.client() as client:
             await client.send(sent)
             with suppress(trio.BrokenResourceError):
@@ -714,7 +718,7 @@ async def test_what_speaks_no_tls_is_closed_in_time(
 async def answers(sent: bytes, front: FrontDoor | None = None) -> tuple[bytes, FrontDoor]:
     """All that the door says to these bytes and then the end."""
     front = front or FrontDoor(
-        admission=Admission(Terms(LIMITS)), tls=None, routes=FakeRoutes(), upgrade=no_upgrade, clock=CLOCK
+        admission=Admission(POLICY), tls=None, routes=FakeRoutes(), upgrade=no_upgrade, clock=CLOCK
     )
     client, server = trio.testing.memory_stream_pair()
     deadline = trio.current_time() + LIMITS.handshake_s

@@ -23,7 +23,7 @@ from protocol.channels import Catalogue
 from protocol.codes import ErrorCode
 from protocol.frame_meter import FrameMeter
 from protocol.messages import Error, Format, encode_as
-from protocol.session import Close, Effect, Join, Leave, Limits, Reply, Session
+from protocol.session import Close, CommandLimits, Effect, Join, Leave, Reply, Session
 from tests.daemon.serving import CHANNELS, client_frame, handshake
 from tests.process.running import Process, wait_ready
 
@@ -387,7 +387,7 @@ def test_damaged_handshakes_and_frames_are_answered_in_whole_frames(daemon: Daem
 
 # ---- against the session alone --------------------------------------------------------------------------------------
 
-LIMITS = Limits(commands_per_s=50, commands_burst=100, channels_per_command=8, errors_in_a_row=20)
+LIMITS = CommandLimits(commands_per_s=50, commands_burst=100, channels_per_command=8, errors_in_a_row=20)
 RAW = COMMAND | st.text(max_size=60) | st.builds(lambda raw: raw.decode(errors="ignore"), COMMAND)
 
 

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.front.bearer import Presented
-from daemon.front.http import Conversation, HttpLimits, Refused, Request, Response
+from daemon.front.http import Conversation, Refused, Request, Response
+from daemon.front.limits import Limits
 from daemon.host.clock import WallClock
 from protocol.codes import ErrorCode
 from protocol.messages import Error, Format, decode_message
 
-LIMITS = HttpLimits(head_bytes=512, body_bytes=64, handshake_s=10.0, keep_alive_s=60.0, write_s=30.0)
+LIMITS = Limits(head_bytes=512, body_bytes=64, handshake_s=10.0, keep_alive_s=60.0, write_deadline_s=30.0)
 CLOCK = WallClock(lambda: 1_765_211_445_123_000_000)
 GET = b"GET /channels HTTP/1.1\r\nHost: localhost\r\n\r\n"
 OK = Response(200, b'{"ok":true}')
@@ -24,7 +25,7 @@ OK = Response(200, b'{"ok":true}')
 Pair = tuple[Conversation, trio.abc.HalfCloseableStream]
 
 
-def conversation(*, limits: HttpLimits = LIMITS, lockstep: bool = False) -> Pair:
+def conversation(*, limits: Limits = LIMITS, lockstep: bool = False) -> Pair:
     """A server's conversation and the client's end of its stream."""
     pair = trio.testing.lockstep_stream_pair if lockstep else trio.testing.memory_stream_pair
     client, server = pair()
@@ -33,7 +34,7 @@ def conversation(*, limits: HttpLimits = LIMITS, lockstep: bool = False) -> Pair
     return http, client
 
 
-async def received(sent: bytes, *, limits: HttpLimits = LIMITS) -> Request:
+async def received(sent: bytes, *, limits: Limits = LIMITS) -> Request:
     """What a request's bytes come out as."""
     http, client = conversation(limits=limits)
     await client.send_all(sent)
@@ -358,7 +359,7 @@ async def test_a_client_that_does_not_take_its_answer_is_given_up(autojump_clock
         assert await http.receive() is not None
     with pytest.raises(trio.TooSlowError):
         await http.send(OK)
-    assert trio.current_time() == LIMITS.write_s
+    assert trio.current_time() == LIMITS.write_deadline_s
 
 
 async def test_close_soon_ends_a_pause_and_says_so_in_an_answer(autojump_clock: trio.testing.MockClock) -> None:

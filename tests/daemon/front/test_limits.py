@@ -9,10 +9,9 @@ import msgspec
 import pytest
 import trio
 
-from daemon.config import settings
 from daemon.front import admission
-from daemon.front.admission import Terms
-from tests.daemon.serving import SOON_S, Gateway, handshake, open_gateway
+from daemon.front.limits import Limits
+from tests.daemon.serving import SOON_S, Gateway, handshake, open_gateway, policy
 
 TESTS = Path(__file__).parents[1]
 
@@ -35,7 +34,7 @@ REACHED = {
 }
 
 
-@pytest.mark.parametrize("limit", settings.Limits.__struct_fields__)
+@pytest.mark.parametrize("limit", Limits.__struct_fields__)
 def test_each_limit_is_reached_by_a_test(limit: str) -> None:
     file, name = REACHED[limit]
     [path] = TESTS.rglob(file)
@@ -44,13 +43,13 @@ def test_each_limit_is_reached_by_a_test(limit: str) -> None:
 
 def restrict(gateway: Gateway, **limits: float) -> None:
     changed = msgspec.structs.replace(gateway.door.admission.limits, **limits)
-    gateway.door.admission.terms = Terms(changed)
+    gateway.door.admission.policy = policy(changed)
 
 
 async def test_who_does_not_take_his_answers_is_waited_for_so_long() -> None:
     """Thousands of requests, pipelined, and nothing is read: the daemon holds no answers for it."""
     async with open_gateway() as gateway:
-        restrict(gateway, write_s=0.2)
+        restrict(gateway, write_deadline_s=0.2)
         stream = await gateway.dial(receive_buffer=4096)
         with trio.fail_after(SOON_S), pytest.raises(trio.BrokenResourceError):
             await _ask_for_ever(stream)
@@ -64,7 +63,7 @@ async def test_over_the_limit_so_many_are_told_and_the_others_are_closed_without
 ) -> None:
     monkeypatch.setattr(admission, "_REFUSALS_AT_ONCE", 3)
     async with open_gateway() as gateway:
-        restrict(gateway, connections=2)
+        gateway.door.admission.policy = policy(connections=2)
         streams = []
         for count in range(1, 9):
             streams.append(await gateway.dial())

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from daemon.config.settings import Server
 from daemon.front import listening
 from daemon.front.listening import (
     PassedSocketError,
+    ServerSettings,
     base_urls,
     open_listeners,
     passed_listeners,
@@ -57,28 +57,28 @@ def _has_ipv6_loopback() -> bool:
 
 async def test_a_port_in_use_is_named_with_its_address(taken: int) -> None:
     with pytest.raises(OSError, match="in use") as caught:
-        await open_listeners(Server(port=taken))
+        await open_listeners(ServerSettings(port=taken))
     assert caught.value.errno == errno.EADDRINUSE
     assert caught.value.filename == f"127.0.0.1 port {taken}"
 
 
 async def test_a_failure_on_the_second_address_closes_the_first(taken: int) -> None:
     with pytest.raises(OSError, match="in use"):
-        await open_listeners(Server(host=("127.0.0.2", "127.0.0.1"), port=taken))
-    listeners = await open_listeners(Server(host="127.0.0.2", port=taken))
+        await open_listeners(ServerSettings(host=("127.0.0.2", "127.0.0.1"), port=taken))
+    listeners = await open_listeners(ServerSettings(host="127.0.0.2", port=taken))
     await _close(listeners)
 
 
 async def test_an_address_of_another_machine_is_named() -> None:
     with pytest.raises(OSError, match="assign") as caught:
-        await open_listeners(Server(host="192.0.2.1", port=0))
+        await open_listeners(ServerSettings(host="192.0.2.1", port=0))
     assert caught.value.errno == errno.EADDRNOTAVAIL
     assert caught.value.filename == "192.0.2.1 port 0"
 
 
 @pytest.mark.skipif(not _has_ipv6_loopback(), reason="this machine has no IPv6")
 async def test_port_0_is_one_port_on_both_families() -> None:
-    listeners = await open_listeners(Server(port=0))
+    listeners = await open_listeners(ServerSettings(port=0))
     ports = _ports(listeners)
     assert set(ports) == {"127.0.0.1", "::1"}
     [port] = set(ports.values())
@@ -100,7 +100,7 @@ async def test_another_port_is_picked_where_the_first_is_not_free_on_every_addre
         return await real(asked.pop() if port == 0 and asked else port, host=host, backlog=backlog)
 
     monkeypatch.setattr(trio, "open_tcp_listeners", first_gets_a_taken_port)
-    listeners = await open_listeners(Server(host=("127.0.0.2", "127.0.0.1"), port=0))
+    listeners = await open_listeners(ServerSettings(host=("127.0.0.2", "127.0.0.1"), port=0))
     assert asked == []
     [port] = set(_ports(listeners).values())
     assert port != taken
@@ -123,29 +123,29 @@ async def test_localhost_without_ipv6_is_ipv4_alone(
 
     monkeypatch.setattr(trio, "open_tcp_listeners", without_ipv6)
     with caplog.at_level(logging.INFO):
-        listeners = await open_listeners(Server(port=0))
+        listeners = await open_listeners(ServerSettings(port=0))
     assert set(_ports(listeners)) == {"127.0.0.1"}
     assert "::1 is not there; listening on IPv4 only" in caplog.messages
     await _close(listeners)
     with pytest.raises(OSError, match="no IPv6") as caught:  # asked for by name, it has to be there
-        await open_listeners(Server(host=("127.0.0.1", "::1"), port=0))
+        await open_listeners(ServerSettings(host=("127.0.0.1", "::1"), port=0))
     assert str(caught.value.filename).startswith("::1 port ")
 
 
 async def test_addresses_are_written_for_the_scheme() -> None:
-    listeners = await open_listeners(Server(host="127.0.0.1", port=0))
+    listeners = await open_listeners(ServerSettings(host="127.0.0.1", port=0))
     [url] = base_urls(listeners, secure=True)
     assert url.startswith("https://127.0.0.1:")
     await _close(listeners)
 
 
 def test_no_certificate_is_no_tls() -> None:
-    assert tls_context(Server()) is None
+    assert tls_context(ServerSettings()) is None
 
 
 def test_tls_is_1_2_and_newer_and_asks_clients_for_nothing(tmp_path: Path) -> None:
     pem, key = certificate(tmp_path)
-    context = tls_context(Server(certificate=str(pem), key=str(key)))
+    context = tls_context(ServerSettings(certificate=str(pem), key=str(key)))
     assert context is not None
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_NONE
@@ -170,7 +170,7 @@ def _handshake(server: ssl.SSLContext, pem: Path, newest: ssl.TLSVersion) -> str
 
 def test_a_client_that_speaks_only_an_older_tls_is_refused(tmp_path: Path) -> None:
     pem, key = certificate(tmp_path)
-    context = tls_context(Server(certificate=str(pem), key=str(key)))
+    context = tls_context(ServerSettings(certificate=str(pem), key=str(key)))
     assert context is not None
     assert _handshake(context, pem, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
     assert _handshake(context, pem, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
@@ -187,21 +187,21 @@ def test_a_client_that_speaks_only_an_older_tls_is_refused(tmp_path: Path) -> No
 def test_a_certificate_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     pem, key = certificate(tmp_path)
     with pytest.raises(FileNotFoundError):
-        tls_context(Server(certificate=str(tmp_path / "none.pem"), key=str(key)))
+        tls_context(ServerSettings(certificate=str(tmp_path / "none.pem"), key=str(key)))
     (tmp_path / "prose.pem").write_text("this is no certificate")
     with pytest.raises(ssl.SSLError):
-        tls_context(Server(certificate=str(tmp_path / "prose.pem"), key=str(key)))
+        tls_context(ServerSettings(certificate=str(tmp_path / "prose.pem"), key=str(key)))
     other = tmp_path / "other"
     other.mkdir()
     with pytest.raises(ssl.SSLError, match=r"(?i)mismatch"):
-        tls_context(Server(certificate=str(pem), key=str(certificate(other)[1])))
+        tls_context(ServerSettings(certificate=str(pem), key=str(certificate(other)[1])))
 
 
 def test_a_key_with_a_passphrase_is_an_error_and_no_question(tmp_path: Path) -> None:
     """OpenSSL would ask the terminal, and a daemon would wait for an answer for ever."""
     pem, key = certificate(tmp_path, passphrase="open sesame")
     with pytest.raises(ssl.SSLError):
-        tls_context(Server(certificate=str(pem), key=str(key)))
+        tls_context(ServerSettings(certificate=str(pem), key=str(key)))
 
 
 def test_the_descriptor_limit_is_raised_as_far_as_it_goes(
@@ -230,7 +230,7 @@ def test_every_try_for_a_port_failing_is_the_last_ones_error(monkeypatch: pytest
 
     monkeypatch.setattr(trio, "open_tcp_listeners", never)
     with pytest.raises(OSError, match="in use"):
-        trio.run(open_listeners, Server(port=0))
+        trio.run(open_listeners, ServerSettings(port=0))
     assert tries == listening._TRIES
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.health.crosscheck import CrossCheck, Quote, Terms
+from daemon.health.crosscheck import CrossCheck, Quote, Tolerances
 
-TERMS = Terms(band_percent=1.0, for_s=30.0, frozen_s=60.0, frozen_percent=0.2)
+TOLERANCES = Tolerances(band_percent=1.0, for_s=30.0, frozen_s=60.0, frozen_percent=0.2)
 
 
 def quotes(polled: float, pushed: float, instrument: str = "X/U") -> list[Quote]:
@@ -15,7 +15,7 @@ def quotes(polled: float, pushed: float, instrument: str = "X/U") -> list[Quote]
 
 @pytest.fixture
 def check() -> CrossCheck:
-    return CrossCheck(TERMS)
+    return CrossCheck(TOLERANCES)
 
 
 def test_two_venues_that_agree_are_left_alone(check: CrossCheck) -> None:
@@ -86,7 +86,7 @@ prices = st.one_of(st.just(0.0), st.floats(0.01, 1e6))
 
 @given(st.lists(st.tuples(prices, prices, prices, st.floats(0.0, 50.0)), max_size=40))
 def test_both_sides_are_told_the_same_and_nothing_is_kept(steps: list[tuple[float, float, float, float]]) -> None:
-    check, now_s = CrossCheck(TERMS), 0.0
+    check, now_s = CrossCheck(TOLERANCES), 0.0
     for one, other, third, seconds in steps:
         now_s += seconds
         seen = [*quotes(one, other), Quote("more", "coingecko", "X/U", third)]

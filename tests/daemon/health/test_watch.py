@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from connectors.backoff import Backoff
 from connectors.base import Context, Event, StateChange, VenueUnavailable
-from daemon.health.crosscheck import Terms
+from daemon.health.crosscheck import Tolerances
 from daemon.health.freshness import FIRST_S, SHORTEST_S
 from daemon.health.watch import LOOK_S, Watch
 from daemon.ingest.inbox import Item
@@ -24,7 +24,7 @@ from tests.daemon.ingest.uncounted import Uncounted
 PUSHED = Channel(name="b", exchange="okx", kind=KINDS["ticker"], instruments=("X/U",))
 POLLED = Channel(name="a", exchange="binance", kind=KINDS["prices"], instruments=("X/U", "Y/U"), cadence_s=10.0)
 BOOK = Channel(name="a", exchange="binance", kind=KINDS["orderbook"], instruments=("X/U",), cadence_s=10.0)
-TERMS = Terms(band_percent=1.0, for_s=30.0, frozen_s=60.0, frozen_percent=0.2)
+TOLERANCES = Tolerances(band_percent=1.0, for_s=30.0, frozen_s=60.0, frozen_percent=0.2)
 TOLD_S = LOOK_S + 0.2
 """By when a client has been told of what is there to be seen: well within the second that is promised."""
 
@@ -72,7 +72,7 @@ class Watched:
             ledger=self.fan.ledger,
             clock=self.fan.clock,
             publish=self.fan.sequencer.publish,
-            terms=TERMS,
+            tolerances=TOLERANCES,
             unreadable=unreadable,
         )
         self.client: Client = self.fan.connect()

@@ -27,14 +27,12 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.metric import Histogram
-from daemon.config.load import parse
-from daemon.config.settings import Supervisor
 from daemon.front.request import Request
-from daemon.front.terms import crosscheck_terms
 from daemon.health.board import Verdict
+from daemon.health.crosscheck import Tolerances
 from daemon.health.watch import Watch
 from daemon.host.usage import process_usage
-from daemon.ingest.fleet import Fleet
+from daemon.ingest.fleet import Fleet, RestartSettings
 from daemon.ingest.supervisor import Intensity, Link, supervise
 from daemon.routes.metrics import Metrics
 from tests.daemon.ingest.uncounted import Uncounted
@@ -65,7 +63,7 @@ class Watched:
             ledger=gateway.ledger,
             clock=gateway.clock,
             publish=gateway.sequencer.publish,
-            terms=crosscheck_terms(parse("", {}, "a test")),
+            tolerances=Tolerances(),
         )
         self.metrics = Metrics("test")
         self.metrics.include(
@@ -344,7 +342,7 @@ async def test_connectors_that_begin_anew_are_counted_by_cause() -> None:
             *(ExceptionGroup("", [VenueClosed("went")]), ValueError("a bug"), None),
         )
         await nursery.start(here.fleet.run)
-        settings = Supervisor(backoff_base_s=0.001, backoff_cap_s=0.001, breaker_after=100, breaker_s=0.001)
+        settings = RestartSettings(backoff_base_s=0.001, backoff_cap_s=0.001, breaker_after=100, breaker_s=0.001)
         here.fleet.start("venue", [connector], settings)
         with trio.fail_after(SOON_S):
             await connector.done.wait()

@@ -8,7 +8,8 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
-from daemon.front.http import Conversation, HttpLimits, Request, Response
+from daemon.front.http import Conversation, Request, Response
+from daemon.front.limits import Limits
 from daemon.host.clock import WallClock
 from daemon.routes.page import FILES, Page
 
@@ -74,7 +75,7 @@ def test_a_missing_file_is_named_at_the_start(tmp_path: Path) -> None:
 
 async def test_on_the_wire_a_304_has_no_length_and_no_body() -> None:
     ours, theirs = memory_stream_pair()
-    limits = HttpLimits(head_bytes=8192, body_bytes=1024, handshake_s=5, keep_alive_s=5, write_s=5)
+    limits = Limits(head_bytes=8192, body_bytes=1024, handshake_s=5, keep_alive_s=5, write_deadline_s=5)
     deadline = trio.current_time() + 5
     http = Conversation(ours, limits, WallClock(), peer="192.0.2.1", secure=False, head_deadline=deadline)
     etag = header(get("/"), "ETag")

@@ -11,8 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from daemon.config.settings import Server
-from daemon.front.listening import tls_context
+from daemon.front.listening import ServerSettings, tls_context
 from daemon.host.systemd import Notifier
 from daemon.ingest.inbox import Turn
 from daemon.sessions.canary import Canary
@@ -188,7 +187,7 @@ async def test_a_front_door_that_is_full_still_lets_in() -> None:
 
 async def test_a_front_door_that_speaks_tls_lets_in(tmp_path: Path) -> None:
     pem, key = certificate(tmp_path)
-    tls = tls_context(Server(certificate=str(pem), key=str(key)))
+    tls = tls_context(ServerSettings(certificate=str(pem), key=str(key)))
     async with watched(tls=tls) as (gateway, canary):
         assert await canary.look(SOON_S) == ""
         assert gateway.door.statistics().accepted_count == 1

@@ -14,10 +14,9 @@ import trio
 import trio.testing
 
 from daemon.fanout.joining import Joining
+from daemon.front.limits import Limits
 from daemon.sessions.client import ConnectedClient
-from daemon.sessions.sessions import SessionLimits
 from protocol.messages import Pong
-from protocol.session import Limits
 from tests.daemon.serving import (
     BINARY,
     CLOSE,
@@ -37,7 +36,7 @@ from tests.daemon.serving import (
 )
 
 
-def limits(**changes: object) -> SessionLimits:
+def limits(**changes: object) -> Limits:
     return msgspec.structs.replace(LIMITS, **changes)
 
 
@@ -167,8 +166,8 @@ async def test_garbage_in_a_row_is_closed_and_one_command_in_between_is_not() ->
 
 async def test_a_client_that_sends_and_does_not_read_is_no_longer_read() -> None:
     """Its replies are kept up to a bound, then its commands wait: it cannot make the daemon hold its answers."""
-    many = Limits(commands_per_s=1e6, commands_burst=1_000_000, channels_per_command=8, errors_in_a_row=1_000_000)
-    async with open_gateway(limits=limits(commands=many)) as gateway, await gateway.client(receive_buffer=4096) as bad:
+    many = limits(commands_per_s=1e6, commands_burst=1_000_000, channels_per_command=8, errors_in_a_row=1_000_000)
+    async with open_gateway(limits=many) as gateway, await gateway.client(receive_buffer=4096) as bad:
         command = client_frame(TEXT, b'{"type":"ping","data":"%s"}' % (b"x" * 1500))
         [session] = gateway.sessions
         sent = 0

@@ -19,12 +19,12 @@ from daemon.front.http import Request
 from daemon.tape import cursor
 from daemon.tape.tape import Topic
 from protocol.messages import Format
-from protocol.session import Join, Limits, Reply
+from protocol.session import CommandLimits, Join, Reply
 from tests.daemon.fanout.sink import CATALOGUE, Client, Fan
 from tests.daemon.sessions.event_source import EventSource, Message
 
 TIMESTAMP = "2025-12-08T16:30:45.123Z"
-LIMITS = Limits(commands_per_s=1, commands_burst=1, channels_per_command=64, errors_in_a_row=20)
+LIMITS = CommandLimits(commands_per_s=1, commands_burst=1, channels_per_command=64, errors_in_a_row=20)
 TOPICS: tuple[Topic, ...] = (("a", "X/U"), ("a", "Y/U"), ("b", "X/U"))
 A, A2, B = TOPICS
 

@@ -20,9 +20,8 @@ import trio
 import trio.testing
 
 from connectors.base import StateChange
-from daemon.front.admission import Terms
-from daemon.sessions.sessions import SessionLimits
-from tests.daemon.serving import LIMITS, SOON_S, Gateway, certificate, handshake, open_gateway, price
+from daemon.front.limits import Limits
+from tests.daemon.serving import LIMITS, SOON_S, Gateway, certificate, handshake, open_gateway, policy, price
 from tests.daemon.sessions.event_source import EventSource, Message
 
 CHANNELS = "/events?channels=bitcoinprice"
@@ -126,7 +125,7 @@ async def asked(gateway: Gateway, target: str, *headers: str, method: str = "GET
     return stream
 
 
-def limited(**changes: float) -> SessionLimits:
+def limited(**changes: float) -> Limits:
     return msgspec.structs.replace(LIMITS, **changes)
 
 
@@ -346,9 +345,9 @@ async def test_a_mistake_does_not_end_the_connection() -> None:
 
 async def test_clients_are_counted_together_with_those_of_the_websocket() -> None:
     async with open_gateway() as gateway:
-        terms = gateway.door.admission.terms
-        limits = msgspec.structs.replace(terms.limits, clients=2)
-        gateway.door.admission.terms = msgspec.structs.replace(terms, limits=limits)
+        before = gateway.door.admission.policy
+        limits = msgspec.structs.replace(before.limits, clients=2)
+        gateway.door.admission.policy = msgspec.structs.replace(before, limits=limits)
         async with opened(gateway), await gateway.client():
             async with await asked(gateway, CHANNELS) as third:
                 assert third.status == 503
@@ -370,7 +369,7 @@ async def test_pages_of_other_origins_are_let_in_only_where_they_are_listed() ->
             assert (refused.status, (await refused.error())["code"]) == (403, "forbidden")
         async with opened(gateway, CHANNELS, "Origin: http://localhost") as own:
             assert "access-control-allow-origin" not in own.headers
-        admission.terms = Terms(admission.limits, frozenset({"https://listed.example"}))
+        admission.policy = policy(admission.limits, origins=frozenset({"https://listed.example"}))
         async with opened(gateway, CHANNELS, "Origin: https://listed.example") as listed:
             assert listed.headers["access-control-allow-origin"] == "https://listed.example"
             assert listed.headers["vary"] == "Origin"

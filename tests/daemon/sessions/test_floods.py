@@ -13,9 +13,8 @@ import trio
 import trio.testing
 
 from daemon.fanout.joining import Joining
-from daemon.sessions.sessions import SessionLimits
+from daemon.front.limits import Limits
 from daemon.sessions.stream import ClientStream
-from protocol.session import Limits
 from tests.daemon.serving import (
     CONTINUATION,
     LIMITS,
@@ -49,7 +48,7 @@ FLOODS = {
 }
 
 
-def limits(**changes: object) -> SessionLimits:
+def limits(**changes: object) -> Limits:
     return msgspec.structs.replace(LIMITS, **changes)
 
 
@@ -147,9 +146,9 @@ async def test_the_answers_to_our_own_pings_are_never_too_many() -> None:
 
 async def test_a_flood_of_one_that_never_reads_piles_up_nothing() -> None:
     """Its pongs fill its socket; then it is not read any more, and at the latest the limit ends it."""
-    many = Limits(commands_per_s=1e6, commands_burst=1_000_000, channels_per_command=8, errors_in_a_row=5)
+    many = limits(commands_per_s=1e6, commands_burst=1_000_000, channels_per_command=8, errors_in_a_row=5)
     ping = client_frame(PING, b"x" * 125)
-    async with open_gateway(limits=limits(commands=many)) as gateway, await gateway.client(receive_buffer=4096) as bad:
+    async with open_gateway(limits=many) as gateway, await gateway.client(receive_buffer=4096) as bad:
         [session] = gateway.sessions
         sent = 0
         with trio.fail_after(SOON_S):
@@ -168,10 +167,10 @@ async def test_a_flood_of_one_that_never_reads_piles_up_nothing() -> None:
 
 async def test_subscribes_that_ask_for_everything_cannot_be_piled_up() -> None:
     """One command of 60 bytes is answered by a snapshot of 40 KB: what is not read bounds what is answered."""
-    many = Limits(commands_per_s=1e6, commands_burst=1_000_000, channels_per_command=8, errors_in_a_row=5)
+    many = limits(commands_per_s=1e6, commands_burst=1_000_000, channels_per_command=8, errors_in_a_row=5)
     all_of_it = client_frame(TEXT, b'{"type":"subscribe","channels":["*"],"snapshot":true}')
     async with (
-        open_gateway(limits=limits(commands=many)) as gateway,
+        open_gateway(limits=many) as gateway,
         await gateway.client() as good,
         await gateway.client(receive_buffer=4096) as bad,
     ):
