@@ -9,14 +9,29 @@ Two rules, both about being a good guest:
 
 A failure is "in a row" until an attempt has held for `stable_after_s`. A connector that delivers
 for a second and fails, again and again, therefore slows down like one that delivers nothing.
+
+A venue may ask for a longer wait (`Retry-After`). It gets what can be meant, and no more: neither a mistake nor malice
+may switch a channel off for years.
 """
 
 from __future__ import annotations
 
+import email.utils
+import math
 import random as _random
+import re
 from collections.abc import Callable
+from typing import Final
 
-_MOST_DOUBLINGS = 62
+LONGEST_WAIT_S: Final = 3 * 86_400.0
+"""The longest wait that any venue is granted: Binance's longest ban (rest-api.md, "IP Limits")."""
+
+LONGEST_ASKED_S: Final = 3_600.0
+"""The longest wait that a venue's `Retry-After` is granted, where the venue documents no longer one."""
+
+_SECONDS: Final = re.compile(r"0*([0-9]{1,12})")
+
+_MOST_DOUBLINGS: Final = 62
 """Beyond it the limit is the cap in any configuration, and the power would outgrow a float."""
 
 
@@ -79,7 +94,7 @@ class Backoff:
 
         Args:
             now_s: the same clock as for `started`.
-            retry_after_s: no attempt is to be made sooner; the wait is never shorter.
+            retry_after_s: no attempt is to be made sooner, but for `LONGEST_WAIT_S`, which no wait exceeds by this.
             refused: the venue will not serve us as we are, which opens the breaker at once.
         """
         if self._started_s is not None and now_s - self._started_s >= self._stable_after_s:
@@ -93,4 +108,26 @@ class Backoff:
         else:
             doublings = min(self._failures - 1, _MOST_DOUBLINGS)
             delay_s = self._random() * min(self._cap_s, self._base_s * 2.0**doublings)
-        return max(delay_s, retry_after_s or 0.0)
+        return max(delay_s, granted_s(retry_after_s) or 0.0)
+
+
+def granted_s(asked_s: float | None, longest_s: float = LONGEST_WAIT_S) -> float | None:
+    """What is granted of the wait that a venue asks for: from 0 to `longest_s`; None where it asks for none."""
+    if asked_s is None or math.isnan(asked_s):
+        return None
+    return min(max(asked_s, 0.0), longest_s)
+
+
+def retry_after_s(value: str, now_ms: int, longest_s: float = LONGEST_ASKED_S) -> float | None:
+    """`Retry-After` (RFC 9110 section 10.2.3) as seconds from now, as far as they are granted; None for nonsense.
+
+    `now_ms` is when it came, ms since 1970: the header may name a date.
+    """
+    value = value.strip()
+    if found := _SECONDS.fullmatch(value):
+        return granted_s(float(found[1]), longest_s)
+    try:
+        until_s = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return granted_s(until_s - now_ms / 1_000, longest_s)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import math
 
+from connectors.backoff import granted_s
 from connectors.base import VenueThrottled
-
-LONGEST_PAUSE_S = 3 * 86_400.0
-"""Binance's longest ban (rest-api.md, "IP Limits"). A venue that names more has sent nonsense."""
 
 
 class Schedule:
@@ -61,8 +59,8 @@ class Gate:
         self._reason = ""
 
     def close(self, now_s: float, seconds: float, reason: str) -> None:
-        """Let no call pass for so many seconds. A pause under way is never shortened."""
-        until_s = now_s + min(max(seconds, 0.0), LONGEST_PAUSE_S)
+        """Let no call pass for so many seconds, `LONGEST_WAIT_S` at most. A pause under way is never shortened."""
+        until_s = now_s + (granted_s(seconds) or 0.0)
         if until_s > self._until_s:
             self._until_s = until_s
             self._reason = reason

@@ -12,13 +12,13 @@ batch (an answer that makes two smaller requests) need nothing special from the 
 
 from __future__ import annotations
 
-import email.utils
 import re
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
 
+from connectors.backoff import LONGEST_ASKED_S, retry_after_s
 from connectors.base import Event, PayloadError
 from connectors.metric import Histogram
 
@@ -70,15 +70,12 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def retry_after_s(self) -> float | None:
-        """`Retry-After` (RFC 9110 section 10.2.3) as seconds from now; None if absent or nonsense."""
-        value = self.headers.get("retry-after", "").strip()
-        if _SECONDS.fullmatch(value):
-            return float(value)
-        try:
-            until = email.utils.parsedate_to_datetime(value)
-            return max(0.0, until.timestamp() - self.received_ms / 1_000)
-        except (ValueError, OverflowError):
-            return None
+        """`Retry-After` as seconds from now, an hour at most; None if absent or nonsense."""
+        return self.retry_after_up_to_s(LONGEST_ASKED_S)
+
+    def retry_after_up_to_s(self, longest_s: float) -> float | None:
+        """The same, where the venue documents that it may ask for so long."""
+        return retry_after_s(self.headers.get("retry-after", ""), self.received_ms, longest_s)
 
     @property
     def lifetime_s(self) -> float | None:

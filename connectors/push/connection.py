@@ -27,6 +27,7 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
+from connectors.backoff import retry_after_s
 from connectors.base import ConnectorError, VenueClosed, VenueRefused, VenueTimeout, VenueUnavailable, leaves
 from connectors.push.dial import Address, dial
 from connectors.push.inlet import MAX_MESSAGE_BYTES, Inlet
@@ -206,8 +207,8 @@ class VenueConnection:
         status = answer.status_code
         if status in (403, 451):
             return VenueRefused(f"{self._title} refuses to serve this address: HTTP {status}")
-        wait = next((v for k, v in answer.headers if k.lower() == b"retry-after"), b"")
+        wait = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"")
         return VenueUnavailable(
             f"{self._title} answered the opening handshake with HTTP {status}",
-            retry_after_s=float(wait) if wait.isdigit() and len(wait) < 7 else None,
+            retry_after_s=retry_after_s(wait.decode("latin-1"), self._now_ms()),
         )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.backoff import Backoff
+from connectors.backoff import LONGEST_WAIT_S, Backoff, retry_after_s
 
 draws = st.floats(0.0, 1.0, exclude_max=True)
 
@@ -46,7 +46,7 @@ def test_waits_never_shrink_while_failures_go_on_and_end_at_the_cap(draw: float)
 
 
 @given(
-    asked_s=st.floats(0.0, 1e6),
+    asked_s=st.floats(0.0, LONGEST_WAIT_S),
     draw=draws,
     refused=st.booleans(),
     earlier=st.integers(0, 20),
@@ -56,6 +56,22 @@ def test_a_wait_is_never_shorter_than_the_venue_asked(asked_s: float, draw: floa
     for _ in range(earlier):
         waits.next_delay_s(0.0)
     assert waits.next_delay_s(0.0, asked_s, refused=refused) >= asked_s
+
+
+@pytest.mark.parametrize("asked_s", [999_999_999.0, float("inf"), 1e300])
+def test_a_venue_that_asks_for_years_is_granted_its_longest_ban(asked_s: float) -> None:
+    assert backoff().next_delay_s(0.0, asked_s) == LONGEST_WAIT_S == 3 * 86_400
+
+
+@pytest.mark.parametrize("asked_s", [-5.0, float("-inf"), float("nan")])
+def test_a_wait_that_is_none_changes_nothing(asked_s: float) -> None:
+    assert backoff().next_delay_s(0.0, asked_s) == backoff().next_delay_s(0.0)
+
+
+@given(st.text() | st.text("0123456789-+., :GMTJanMonZ"), st.integers(0, 2**60), st.floats(0.0, 1e9))
+def test_whatever_retry_after_says_it_is_a_wait_within_the_bound_or_none(text: str, now_ms: int, most_s: float) -> None:
+    asked_s = retry_after_s(text, now_ms, most_s)
+    assert asked_s is None or 0.0 <= asked_s <= most_s
 
 
 def test_an_attempt_that_held_starts_the_row_anew() -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta, Raw
 
+from connectors.backoff import LONGEST_ASKED_S, LONGEST_WAIT_S, granted_s
 from connectors.base import (
     Connector,
     ConnectorError,
@@ -214,11 +215,13 @@ def explain(answer: Answer) -> ConnectorError:
 
 
 def _pause_s(answer: Answer, said: Refusal) -> float:
-    if (asked_s := answer.retry_after_s) is not None:
-        return asked_s
-    if until := _BANNED_UNTIL.search(said.msg):
-        return (int(until[1]) - answer.received_ms) / 1_000
-    return PAUSE_S.get(answer.status, PAUSE_S[429])
+    """What it asks for: up to the longest ban where it is one, else up to an hour."""
+    until = _BANNED_UNTIL.search(said.msg)
+    longest_s = LONGEST_WAIT_S if until or answer.status == 418 else LONGEST_ASKED_S
+    asked_s = answer.retry_after_up_to_s(longest_s)
+    if asked_s is None and until:
+        asked_s = granted_s((int(until[1]) - answer.received_ms) / 1_000)
+    return PAUSE_S.get(answer.status, PAUSE_S[429]) if asked_s is None else asked_s
 
 
 def weight_pause(answer: Answer) -> Pause | None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.backoff import LONGEST_WAIT_S
 from connectors.base import VenueUnavailable
-from connectors.poll.schedule import LONGEST_PAUSE_S, Gate, Schedule
+from connectors.poll.schedule import Gate, Schedule
 
 
 @given(
@@ -70,7 +71,7 @@ def test_a_pause_is_never_shortened_and_never_for_ever(pauses: list[tuple[float,
     until_s = 0.0
     for now_s, seconds in pauses:
         gate.close(now_s, seconds, "pause")
-        until_s = max(until_s, now_s + min(max(seconds, 0.0), LONGEST_PAUSE_S))
+        until_s = max(until_s, now_s + min(max(seconds, 0.0), LONGEST_WAIT_S))
     gate.check(until_s)
     if until_s > 0.0:
         with pytest.raises(VenueUnavailable):

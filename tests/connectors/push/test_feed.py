@@ -476,13 +476,14 @@ async def test_answers_to_the_opening_handshake(answer: bytes, kind: type[Connec
     assert (type(error), str(error)) == (kind, f"Words {why}")
 
 
-async def test_a_wait_that_the_venue_asks_for_is_passed_on(hub: Hub) -> None:
+@pytest.mark.parametrize(("asked", "granted_s"), [("17", 17), ("999999", 3600), ("soon", None), ("-1", None)])
+async def test_a_wait_that_the_venue_asks_for_is_passed_on(hub: Hub, asked: str, granted_s: float | None) -> None:
     async def reply(stream: trio.SocketStream) -> None:
         await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 429 X\r\nRetry-After: 17\r\nContent-Length: 0\r\n\r\n")
+        await stream.send_all(f"HTTP/1.1 429 X\r\nRetry-After: {asked}\r\nContent-Length: 0\r\n\r\n".encode())
 
     async with server(reply) as url:
-        assert (await failure_of(make_feed("a", url=url), hub)).retry_after_s == 17
+        assert (await failure_of(make_feed("a", url=url), hub)).retry_after_s == granted_s
 
 
 async def test_no_answer_at_all(hub: Hub) -> None:

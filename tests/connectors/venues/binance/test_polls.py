@@ -262,6 +262,13 @@ def test_recorded_books_keep_every_level(recorded: Path) -> None:
             300.0,
         ),
         (400, "", b'{"code":-1003,"msg":"Too many requests queued."}', 60.0),
+        # Nonsense is granted what can be meant: an hour, or the longest ban that is documented.
+        (429, "999999999", b"", 3_600.0),
+        (418, "999999999", b"", 3 * 86_400.0),
+        (418, "", b'{"code":-1003,"msg":"IP banned until 9999999999999."}', 3 * 86_400.0),
+        (418, "", b'{"code":-1003,"msg":"IP banned until 1000000000000."}', 1.0),
+        (429, "-999999999", b"", 60.0),
+        (429, "Fri, 31 Dec 9999 23:59:59 GMT", b"", 3_600.0),
     ],
 )
 def test_a_request_for_a_pause_is_kept(status: int, asked: str, body: bytes, seconds: float) -> None:

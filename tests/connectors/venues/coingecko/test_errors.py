@@ -84,6 +84,8 @@ def test_an_error_of_any_shape_is_one_sentence(
         (429, b"", "53", 53.0),
         (429, b"", "0", 10.0),
         (429, b"", "", 60.0),
+        (429, b"", "999999999", 3_600.0),
+        (429, b"", "-5", 60.0),
         (200, status_body(429, "You've exceeded the Rate Limit."), "", 60.0),
     ],
 )
@@ -92,6 +94,12 @@ def test_a_rate_limit_is_a_pause(status: int, body: bytes, asked: str, seconds: 
     assert isinstance(error, VenueUnavailable)
     assert error.retry_after_s == seconds
     assert str(error) == f"CoinGecko asked for a pause of {seconds:.0f} s (HTTP 429)"
+
+
+def test_trouble_that_names_years_is_an_hour() -> None:
+    error = explain(answer(b"", 503, retry_after="999999999"))
+    assert isinstance(error, VenueUnavailable)
+    assert error.retry_after_s == 3_600.0
 
 
 def test_trouble_with_a_time_is_a_pause() -> None:
