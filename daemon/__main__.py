@@ -103,7 +103,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _token(arguments: argparse.Namespace) -> int:
     from daemon.config.tokens import written_hash
-    from daemon.front.bearer import new_token
+    from daemon.front.tokens import new_token
 
     token = new_token()
     lines = [f"[tokens.{arguments.name}]", f'hash = "{written_hash(token)}"', 'channels = ["*"]']

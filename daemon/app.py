@@ -37,9 +37,10 @@ from daemon.front.front_door import FrontDoor
 from daemon.front.limits import FILES_BESIDE_CLIENTS
 from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
 from daemon.health.board import Board
+from daemon.health.status_line import publish_status
 from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
-from daemon.host.systemd import Notifier, publish_status
+from daemon.host.systemd import Notifier
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.inbox import Item, Turn
 from daemon.publish.bus import Bus
@@ -162,12 +163,11 @@ class Daemon:
         self.fleet = Fleet(self._inbox, self.clock)
         self.watch = Watch(
             board=self.board,
-            tape=self.tape,
-            ledger=self.ledger,
-            clock=self.clock,
+            newest=self.tape.payload,
             publish=self.sequencer.publish,
             tolerances=config.crosscheck,
             unreadable=self.fleet.unreadable,
+            note_unreadable=self._note_unreadable,
         )
         server = ServerInfo("tickerd", metadata.version("tickerd"))
         metrics = Metrics(server.version)
@@ -240,6 +240,10 @@ class Daemon:
         if self.notifier.watchdog_s is not None:
             canary = Canary(self.sequencer, self.hub, self._inbox, self.front_door, listeners)
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
+
+    def _note_unreadable(self, connector: str, count: int) -> None:
+        reason = f"{connector} sent frames that are not what it documents; they were left out"
+        self.ledger.note("unreadable", "", self.clock.now_ms(), count=count, reason=reason)
 
     def _warn_if_exposed(self) -> None:
         config = self.config

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from daemon.config.reader import dotted, shown
-from daemon.front.bearer import PREFIX, digest_of, redacted
+from daemon.front.tokens import PREFIX, digest_of, redacted
 from protocol.grant import ALL_CHANNELS, Grant
 
 _HASH: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")

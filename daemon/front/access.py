@@ -18,8 +18,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from daemon.front.bearer import Presented, digest_of
 from daemon.front.request import Headers, Refused
+from daemon.front.tokens import Presented, digest_of
 from protocol.codes import CloseCode, ErrorCode
 from protocol.grant import ANYONE, Grant
 

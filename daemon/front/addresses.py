@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from daemon.front.census import Network
+from daemon.front.address_counts import Network
 from daemon.front.request import Request
 
 FOR: Final = "x-forwarded-for"

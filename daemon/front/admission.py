@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from daemon.front import access
-from daemon.front.census import Census, Network
+from daemon.front.address_counts import AddressCounts, Network
 from daemon.front.http import Refused, Request
 from daemon.front.limits import FILES_BESIDE_CLIENTS, Limits
 from daemon.front.listening import ServerSettings
@@ -74,8 +74,8 @@ class Admission:
 
     def __init__(self, policy: Policy) -> None:
         self.accepting = True
-        self.connections = Census()
-        self.clients = Census()
+        self.connections = AddressCounts()
+        self.clients = AddressCounts()
         self.policy = policy
 
     @property

@@ -20,12 +20,12 @@ from typing import Final
 import h11
 import trio
 
-from daemon.front.bearer import taken_out
 from daemon.front.limits import Limits
 from daemon.front.request import Headers as Headers
 from daemon.front.request import Refused as Refused
 from daemon.front.request import Request as Request
 from daemon.front.request import Response as Response
+from daemon.front.tokens import taken_out
 from daemon.host.clock import WallClock
 from protocol.codes import ErrorCode
 

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from daemon.front.bearer import Presented, redacted
+from daemon.front.tokens import Presented, redacted
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE, Grant
 from protocol.messages import Error, encode

@@ -21,9 +21,6 @@ from connectors.metric import Histogram, Samples
 from daemon.health.board import Board, Source, Verdict
 from daemon.health.crosscheck import CrossCheck, Quote, Tolerances
 from daemon.health.freshness import Freshness
-from daemon.host.clock import WallClock
-from daemon.tape.gaps import Ledger
-from daemon.tape.tape import Tape
 from protocol.channels import Channel
 from protocol.kinds import View
 
@@ -62,28 +59,25 @@ class Watch:
         self,
         *,
         board: Board,
-        tape: Tape,
-        ledger: Ledger,
-        clock: WallClock,
+        newest: Callable[[str, str], bytes | None],
         publish: Callable[[Sequence[Verdict]], None],
         tolerances: Tolerances,
-        unreadable: Callable[[], Mapping[str, int]] | None = None,
+        unreadable: Callable[[], Mapping[str, int]],
+        note_unreadable: Callable[[str, int], None],
     ) -> None:
         """Set up.
 
         Args:
             board: what each channel has delivered, and what is held of it.
-            tape: where the newest messages stand.
-            ledger: where unreadable frames are noted.
-            clock: for the ledger.
+            newest: the newest message of a channel and an instrument, as JSON; None where there is none.
             publish: tells clients of new verdicts.
             tolerances: what two venues may say differently.
             unreadable: by connector's name, how many of its venue's frames could not be read since the start.
+            note_unreadable: told of a connector's name, and of how many more those are now.
         """
         self._board = board
-        self._tape = tape
-        self._ledger = ledger
-        self._clock = clock
+        self._newest = newest
+        self._note_unreadable = note_unreadable
         self._publish = publish
         self._crosscheck = CrossCheck(tolerances)
         self._contracts: dict[str, Freshness] = {}
@@ -148,19 +142,17 @@ class Watch:
                 # An instrument that stays away from its channel, or was there before a restart, has no say.
                 since_ms = state.last_event_ms - 1000 * (state.stale_after_s or 0.0)
                 for instrument in channel.instruments:
-                    quote = _quote(self._tape, channel, instrument, since_ms)
+                    payload = self._newest(channel.name, instrument)
+                    quote = None if payload is None else _quote(payload, channel, instrument, since_ms)
                     if quote is not None:
                         yield quote
 
     def _count_unreadable(self) -> None:
-        if self._unreadable is None:
-            return
         for name, count in self._unreadable().items():
             new = count - self._counted.get(name, 0)
             self._counted[name] = count
             if new > 0:
-                reason = f"{name} sent frames that are not what it documents; they were left out"
-                self._ledger.note("unreadable", "", self._clock.now_ms(), count=new, reason=reason)
+                self._note_unreadable(name, new)
 
     def measure(self, samples: Samples) -> None:
         """Add how late the event loop is."""
@@ -175,19 +167,16 @@ def _change(board: Board, channel: str, source: Source, reason: str) -> Iterator
         yield Verdict(channel, source, "stale" if reason and source == "freshness" else "live", reason)
 
 
-def _quote(tape: Tape, channel: Channel, instrument: str, since_ms: float) -> Quote | None:
-    """What the tape has last of an instrument; None where it has nothing, or nothing that can be compared."""
-    entry = tape.newest((channel.name, instrument))
-    if entry is None:
-        return None
+def _quote(payload: bytes, channel: Channel, instrument: str, since_ms: float) -> Quote | None:
+    """What a message says of an instrument; None where that is too old, or cannot be compared."""
     try:
         match channel.kind.view:
             case View.PRICE | View.DAY:
-                priced = _priced.decode(entry.payload)
+                priced = _priced.decode(payload)
                 quote = Quote(channel.name, channel.exchange, instrument, priced.price)
                 return quote if priced.received_ms >= since_ms else None
             case View.BOOK:
-                booked = _book.decode(entry.payload)
+                booked = _book.decode(payload)
                 if booked.received_ms < since_ms or not booked.data.bids or not booked.data.asks:
                     return None
                 bid, ask = float(booked.data.bids[0][0]), float(booked.data.asks[0][0])

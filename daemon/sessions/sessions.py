@@ -19,7 +19,7 @@ from daemon.front.limits import Limits
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.sessions.client import ConnectedClient
-from daemon.sessions.session_counts import ClientCounts
+from daemon.sessions.counts import ClientCounts
 from daemon.tape.gaps import Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final, get_args
+from typing import Final, Protocol, get_args
 
 import msgspec
 
+from connectors.base import State
 from connectors.metric import Samples
-from daemon.health.board import ChannelState
 from protocol.answers import Cause as Cause
 
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
@@ -60,6 +60,25 @@ class Gap(msgspec.Struct):
     reason: str = ""
 
 
+class Told(Protocol):
+    """What clients are told of a channel."""
+
+    @property
+    def state(self) -> State:
+        """The state."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why; "" where there is nothing to say."""
+        ...
+
+    @property
+    def last_event_ms(self) -> int | None:
+        """When its last data came, ms since 1970; None where none has come."""
+        ...
+
+
 class Ledger:
     """All gaps of this process, and of those before it whose entries were loaded."""
 
@@ -74,7 +93,7 @@ class Ledger:
         self.begun: Counter[Cause] = Counter()
         """How many gaps there were since the start of this process."""
 
-    def channel(self, name: str, state: ChannelState, now_ms: int) -> None:
+    def channel(self, name: str, state: Told, now_ms: int) -> None:
         """A channel's state, as clients see it, has changed.
 
         Whatever is not `live` is a gap, from the channel's last data on; only the first `connecting` is none, since

@@ -275,6 +275,11 @@ class Tape:
         }
         return [found[seq] for seq in sorted(found)]
 
+    def payload(self, channel: str, instrument: str) -> bytes | None:
+        """The newest message of that topic, as JSON; None where there is none."""
+        entry = self.newest((channel, instrument))
+        return None if entry is None else entry.payload
+
     def payloads(self, channel: str, instrument: str = ALL) -> list[bytes]:
         """The newest message of each topic of the channel, as JSON; with `instrument`, of that topic only."""
         return [entry.payload for entry in self.latest(frozenset({(channel, instrument)}))]

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from daemon.config.tokens import written_hash
-from daemon.front.bearer import new_token
+from daemon.front.tokens import new_token
 from tests.browser.looking import Look, looking
 from tests.process.running import tickerd, wait_ready
 

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from daemon.config.tokens import written_hash
-from daemon.front.bearer import new_token
+from daemon.front.tokens import new_token
 from tests.process.running import Process, tickerd, wait_ready
 
 KEY = "CG-2f6c8e1b9d"

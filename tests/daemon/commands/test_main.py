@@ -26,8 +26,8 @@ from daemon.commands import demo
 from daemon.config.load import Config, load, parse
 from daemon.config.tokens import grants
 from daemon.front.access import granted
-from daemon.front.bearer import Presented
 from daemon.front.listening import ServerSettings
+from daemon.front.tokens import Presented
 
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_S = 20

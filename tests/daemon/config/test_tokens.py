@@ -4,7 +4,7 @@ import pytest
 
 from daemon.config.load import Config, ConfigError, parse
 from daemon.config.tokens import grants, is_name, written_hash
-from daemon.front.bearer import digest_of, new_token
+from daemon.front.tokens import digest_of, new_token
 from protocol.grant import Grant
 
 TOKEN = new_token()

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.front.access import ending, exposure, granted, is_guarded
-from daemon.front.bearer import Presented, digest_of, new_token
 from daemon.front.request import Refused
+from daemon.front.tokens import Presented, digest_of, new_token
 from protocol.codes import CloseCode, ErrorCode
 from protocol.grant import ANYONE, Grant
 

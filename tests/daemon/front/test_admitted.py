@@ -14,7 +14,7 @@ from daemon.app import Daemon
 from daemon.config.load import parse
 from daemon.config.tokens import written_hash
 from daemon.front import access
-from daemon.front.bearer import new_token
+from daemon.front.tokens import new_token
 from tests.daemon.serving import SOON_S, HandMade, handshake
 
 PARTNER, BOT = new_token(), new_token()

@@ -10,9 +10,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.front.bearer import Presented
 from daemon.front.http import Conversation, Refused, Request, Response
 from daemon.front.limits import Limits
+from daemon.front.tokens import Presented
 from daemon.host.clock import WallClock
 from protocol.codes import ErrorCode
 from protocol.messages import Error, Format, decode_message

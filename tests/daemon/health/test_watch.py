@@ -68,12 +68,11 @@ class Watched:
         self.fan.board.catalogue = Catalogue(channels)
         self.watch = Watch(
             board=self.fan.board,
-            tape=self.fan.tape,
-            ledger=self.fan.ledger,
-            clock=self.fan.clock,
+            newest=self.fan.tape.payload,
             publish=self.fan.sequencer.publish,
             tolerances=TOLERANCES,
-            unreadable=unreadable,
+            unreadable=unreadable or dict,
+            note_unreadable=self._note_unreadable,
         )
         self.client: Client = self.fan.connect()
         self.client.subscribe("a", "b")
@@ -86,6 +85,9 @@ class Watched:
         nursery.start_soon(self.fan.sequencer.run, self._outbox)
         nursery.start_soon(self.watch.run)
         nursery.start_soon(self._read)
+
+    def _note_unreadable(self, connector: str, count: int) -> None:
+        self.fan.ledger.note("unreadable", "", START_MS, count=count, reason=connector)
 
     def start(self, connector: Scripted) -> None:
         link = Link(self.inbox, self.fan.clock)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from connectors.base import State, StateChange
 from daemon.health.board import ChannelState
-from daemon.host.systemd import Notifier, StatusLine, publish_status
+from daemon.health.status_line import StatusLine, publish_status
+from daemon.host.systemd import Notifier
 from tests.daemon.serving import Gateway
 
 

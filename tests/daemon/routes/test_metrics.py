@@ -59,10 +59,10 @@ class Watched:
         self.fleet = Fleet(gateway.inbox, gateway.clock)
         self.watch = Watch(
             board=gateway.board,
-            tape=gateway.tape,
-            ledger=gateway.ledger,
-            clock=gateway.clock,
+            newest=gateway.tape.payload,
             publish=gateway.sequencer.publish,
+            unreadable=dict,
+            note_unreadable=lambda connector, count: None,
             tolerances=Tolerances(),
         )
         self.metrics = Metrics("test")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.front.bearer import Presented, digest_of, new_token, redacted, taken_out
 from daemon.front.request import Refused, Request
+from daemon.front.tokens import Presented, digest_of, new_token, redacted, taken_out
 from protocol.codes import ErrorCode
 
 TOKEN = "tkd_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE"

@@ -17,7 +17,7 @@ _SUBSCRIBER_BITS: Final = 64
 """What one subscriber has whole of IPv6 (RFC 6177): counting single addresses would be no limit at all."""
 
 
-class Census:
+class AddressCounts:
     """A count in all, and one per address.
 
     Addresses behind which many clients stand, loopback and the given networks, are in the total only. An IPv6 address
