@@ -1,8 +1,8 @@
 """Who may import whom, what may come from outside, and what may lie where.
 
-`protocol` <- `connectors` <- `daemon` ("<-": is imported by). The rules are read off the source by
-`ast`, so an import inside a function counts like any other, and nothing is run. Each rule is shown
-on made-up sources to be able to fail.
+The folders stand on floors: a folder imports only from floors below its own. The imports are read off the source by
+`ast`, and nothing is run: one inside a function counts like any other, and so does one that only a type checker sees.
+Each rule is shown on made-up sources to be able to fail.
 """
 
 import ast
@@ -22,8 +22,34 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-LAYERS = ("protocol", "connectors", "daemon")
-"""Lowest first: a layer imports itself and what stands before it."""
+PACKAGES = ("protocol", "connectors", "daemon")
+
+FLOORS = {
+    "protocol": 1,
+    "daemon/host": 1,
+    "connectors": 2,
+    "connectors/poll": 3,
+    "connectors/push": 3,
+    "connectors/simulator": 3,
+    "connectors/venues": 4,
+    "daemon/tape": 5,
+    "daemon/ingest": 5,
+    "daemon/health": 5,
+    "daemon/front": 5,
+    "daemon/client": 5,
+    "daemon/publish": 6,
+    "daemon/routes": 6,
+    "daemon/fanout": 7,
+    "daemon/config": 7,
+    "daemon/sessions": 8,
+    "daemon/commands": 8,
+    "daemon/app.py": 9,
+    "daemon/__main__.py": 10,
+}
+"""On which floor a folder stands, with all that is in it; a file that is named by itself has its own."""
+
+MOST_LOOSE = 5
+"""So many files may lie in `daemon` or `connectors` itself, beside the folders."""
 
 PROTOCOL_THIRD_PARTY = {"msgspec"}
 """All that the lowest layer may import beside the standard library."""
@@ -49,9 +75,6 @@ VENUE = re.compile(r"connectors\.venues\.(?!registry\b)(\w+)")
 SIMULATOR = re.compile(r"connectors\.simulator\.simulator\b")
 SIMULATES = ("daemon/commands/demo.py", "daemon/__main__.py")
 """The only files of the daemon that know the simulator."""
-
-MOST_LINES = 400
-"""A file that is longer has two jobs."""
 
 TOP_LEVEL = {
     *("daemon", "connectors", "protocol", "tests", "systemd", "pyproject.toml", "README.md"),
@@ -124,18 +147,58 @@ def imports(path: str, source: str, modules: set[str]) -> Iterator[Import]:
             yield Import(path, from_.lineno, inner if inner in modules else base, for_types)
 
 
-def circles(found: list[Import], modules: set[str]) -> Iterator[str]:
-    """The first circle among our own modules, at the import that closes it."""
-    edges = {(module_name(i.path), i.target): i for i in found if i.target in modules and not i.for_types_only}
+def room_of(name: str) -> str:
+    """The longest name in `FLOORS` that a path, or a module with slashes for dots, begins with; "" where none does."""
+    rooms = [room for room in FLOORS if f"{name}/".startswith(f"{room}/") or f"{name}.py" == room]
+    return max(rooms, key=len, default="")
+
+
+def floor_breach(found: Import) -> str:
+    """What is wrong with an import of our own, by the floors; "" where nothing is."""
+    importer, imported = room_of(found.path), room_of(found.target.replace(".", "/"))
+    if importer == imported or not imported:
+        return ""
+    if not importer:
+        return f"{found.path} stands on no floor"
+    if FLOORS[imported] < FLOORS[importer]:
+        return ""
+    return f"{importer} (floor {FLOORS[importer]}) imports {found.target} (floor {FLOORS[imported]})"
+
+
+def folder_of(module: str, paths: set[str]) -> str:
+    """The folder that a module lies in, as a name with dots."""
+    return module if f"{module.replace('.', '/')}/__init__.py" in paths else module.rpartition(".")[0]
+
+
+def ring(edges: Mapping[tuple[str, str], Import], what: str) -> Iterator[str]:
+    """The first circle among these, at the import that closes it."""
     graph = TopologicalSorter[str]()
     for importer, imported in edges:
         graph.add(importer, imported)
     try:
         graph.prepare()
     except CycleError as error:
-        ring: list[str] = error.args[1]
+        names: list[str] = error.args[1]
         # graphlib lists the ring so that each is imported by its successor.
-        yield edges[ring[1], ring[0]].breach(f"import circle: {' <- '.join(ring)}")
+        yield edges[names[1], names[0]].breach(f"{what}: {' <- '.join(names)}")
+
+
+def circles(found: list[Import], modules: set[str], paths: set[str]) -> Iterator[str]:
+    """The first circle of files, and the first one of folders."""
+    ours = [i for i in found if i.target in modules]
+    yield from ring({(module_name(i.path), i.target): i for i in ours}, "import circle")
+    of_folders = {(folder_of(module_name(i.path), paths), folder_of(i.target, paths)): i for i in ours}
+    between = {(one, other): i for (one, other), i in of_folders.items() if one != other}
+    yield from ring(between, "circle of folders")
+
+
+def loose(sources: Sources) -> list[str]:
+    """The packages in which too many files lie beside the folders."""
+    return [
+        f"{package}: {len(files)} files lie loose, at most {MOST_LOOSE} may: {', '.join(files)}"
+        for package in ("daemon", "connectors")
+        if len(files := sorted(path for path in sources if re.fullmatch(rf"{package}/\w+\.py", path))) > MOST_LOOSE
+    ]
 
 
 def breaches(sources: Sources, declared: set[str]) -> list[str]:
@@ -148,9 +211,9 @@ def breaches(sources: Sources, declared: set[str]) -> list[str]:
     said: list[str] = []
     for i in found:
         layer = i.path.partition("/")[0]
-        if i.top in LAYERS:
-            if LAYERS.index(i.top) > LAYERS.index(layer):
-                said.append(i.breach(f"{layer} imports {i.target}"))
+        if i.top in PACKAGES:
+            if breach := floor_breach(i):
+                said.append(i.breach(breach))
             venue = VENUE.match(i.target)
             if venue and i.path != REGISTRY and not i.path.startswith(f"connectors/venues/{venue[1]}/"):
                 said.append(i.breach(f"only {REGISTRY} imports {i.target}"))
@@ -165,16 +228,7 @@ def breaches(sources: Sources, declared: set[str]) -> list[str]:
             said.append(i.breach(f"only {', '.join(FENCED[i.top])} import {i.top}"))
         if i.top.replace("_", "-") not in declared:
             said.append(i.breach(f"{i.top} is not declared in pyproject.toml"))
-    return said + list(circles(found, modules))
-
-
-def too_long(sources: Sources) -> list[str]:
-    """The files over the limit."""
-    return [
-        f"{path}:{lines}: over {MOST_LINES} lines"
-        for path, source in sources.items()
-        if (lines := source.count("\n")) > MOST_LINES
-    ]
+    return said + list(circles(found, modules, set(sources)))
 
 
 def strangers(paths: list[str]) -> list[str]:
@@ -203,8 +257,9 @@ def read_sources(*folders: str) -> dict[str, str]:
 
 
 def test_the_layers_hold() -> None:
-    sources = read_sources(*LAYERS)
-    assert {path.partition("/")[0] for path in sources} == set(LAYERS)
+    sources = read_sources(*PACKAGES)
+    assert {path.partition("/")[0] for path in sources} == set(PACKAGES)
+    assert {room_of(path) for path in sources if not path.endswith("__init__.py")} == set(FLOORS), "a floor is empty"
     declared = names(cast("list[str]", project()["dependencies"]))
     assert breaches(sources, declared) == []
 
@@ -217,13 +272,13 @@ def test_the_tests_import_nothing_undeclared() -> None:
         i.breach(f"{i.top} is not declared in pyproject.toml")
         for path, source in sources.items()
         for i in imports(path, source, set())
-        if i.top not in {*LAYERS, "tests", *sys.stdlib_module_names} and i.top.replace("_", "-") not in declared
+        if i.top not in {*PACKAGES, "tests", *sys.stdlib_module_names} and i.top.replace("_", "-") not in declared
     ]
     assert undeclared == []
 
 
-def test_no_file_is_too_long() -> None:
-    assert too_long(read_sources(*LAYERS)) == []
+def test_few_files_lie_loose() -> None:
+    assert loose(read_sources(*PACKAGES)) == []
 
 
 def test_the_lock_pins_every_direct_dependency_and_names_no_source() -> None:
@@ -261,21 +316,45 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
     ("path", "source", "expected"),
     [
         ("protocol/a.py", "import trio", "protocol/a.py:1: protocol imports trio"),
-        ("protocol/a.py", "\nimport daemon.hub", "protocol/a.py:2: protocol imports daemon.hub"),
+        (
+            "protocol/a.py",
+            "\nimport daemon.fanout.hub",
+            "protocol/a.py:2: protocol (floor 1) imports daemon.fanout.hub (floor 7)",
+        ),
         (
             "protocol/a.py",
             "def f():\n    from connectors import base\n",
-            "protocol/a.py:2: protocol imports connectors",
+            "protocol/a.py:2: protocol (floor 1) imports connectors (floor 2)",
         ),
         (
             "connectors/base.py",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from daemon.tape import Tape\n",
-            "connectors/base.py:3: connectors imports daemon.tape",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from daemon.tape.tape import Tape\n",
+            "connectors/base.py:3: connectors (floor 2) imports daemon.tape.tape (floor 5)",
         ),
         (
             "connectors/base.py",
-            "from ..daemon import tape",
-            "connectors/base.py:1: connectors imports daemon",
+            "from ..daemon.tape import tape",
+            "connectors/base.py:1: connectors (floor 2) imports daemon.tape (floor 5)",
+        ),
+        (
+            "daemon/health/watch.py",
+            "from daemon.tape.tape import Tape",
+            "daemon/health/watch.py:1: daemon/health (floor 5) imports daemon.tape.tape (floor 5)",
+        ),
+        (
+            "connectors/push/feed.py",
+            "import connectors.venues.registry",
+            "connectors/push/feed.py:1: connectors/push (floor 3) imports connectors.venues.registry (floor 4)",
+        ),
+        (
+            "daemon/sessions/client.py",
+            "import daemon.app",
+            "daemon/sessions/client.py:1: daemon/sessions (floor 8) imports daemon.app (floor 9)",
+        ),
+        (
+            "daemon/loose.py",
+            "import daemon.host.clock",
+            "daemon/loose.py:1: daemon/loose.py stands on no floor",
         ),
         (
             "connectors/venues/okx/tickers.py",
@@ -283,15 +362,15 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
             "connectors/venues/okx/tickers.py:2: only connectors/poll/poller.py import httpx",
         ),
         (
-            "daemon/hub.py",
+            "daemon/fanout/hub.py",
             "from trio_websocket import ConnectionClosed",
-            "daemon/hub.py:1: only daemon/sessions/*.py, daemon/client*.py, daemon/*rehears*.py, "
+            "daemon/fanout/hub.py:1: only daemon/sessions/*.py, daemon/client*.py, daemon/*rehears*.py, "
             "connectors/push/connection.py, connectors/simulator/*.py import trio_websocket",
         ),
         (
-            "daemon/hub.py",
+            "daemon/fanout/hub.py",
             "from connectors.venues.binance.polls import Binance",
-            f"daemon/hub.py:1: only {REGISTRY} imports connectors.venues.binance.polls",
+            f"daemon/fanout/hub.py:1: only {REGISTRY} imports connectors.venues.binance.polls",
         ),
         (
             "connectors/venues/okx/tickers.py",
@@ -299,14 +378,9 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
             f"connectors/venues/okx/tickers.py:1: only {REGISTRY} imports connectors.venues.binance.polls",
         ),
         (
-            "connectors/simulator/venues/okx.py",
-            "from connectors.venues.okx.tickers import RULES",
-            f"connectors/simulator/venues/okx.py:1: only {REGISTRY} imports connectors.venues.okx.tickers",
-        ),
-        (
-            "daemon/hub.py",
+            "daemon/fanout/hub.py",
             "from connectors.simulator.simulator import Simulator",
-            f"daemon/hub.py:1: only {' and '.join(SIMULATES)} import connectors.simulator.simulator",
+            f"daemon/fanout/hub.py:1: only {' and '.join(SIMULATES)} import connectors.simulator.simulator",
         ),
         (
             "daemon/host/logs.py",
@@ -325,10 +399,10 @@ def test_a_breach_is_named_with_its_line(path: str, source: str, expected: str) 
         ("protocol/a.py", "import json, msgspec.json\nfrom protocol import codes\n"),
         ("connectors/poll/poller.py", "import httpx, trio\nfrom protocol.messages import Price\n"),
         ("connectors/simulator/venues/okx.py", "from trio_websocket import serve_websocket\n"),
-        ("daemon/app.py", "from connectors.venues.registry import VENUES\nimport daemon.hub\n"),
+        ("daemon/app.py", "from connectors.venues.registry import VENUES\nimport daemon.fanout.hub\n"),
         (REGISTRY, "from connectors.venues.binance.polls import Binance\n"),
         ("connectors/venues/binance/polls.py", "from connectors.venues.binance import errors\n"),
-        ("daemon/hub.py", "from connectors.base import Event\nfrom . import tape\n"),
+        ("daemon/fanout/hub.py", "from connectors.base import Event\nfrom . import turns\n"),
     ],
 )
 def test_what_is_allowed_passes(path: str, source: str) -> None:
@@ -336,37 +410,62 @@ def test_what_is_allowed_passes(path: str, source: str) -> None:
 
 
 def test_a_venue_is_recognised_behind_a_from_import_of_its_package() -> None:
-    sources = {"daemon/hub.py": "from connectors.venues.okx import tickers", "connectors/venues/okx/tickers.py": ""}
-    only = f"daemon/hub.py:1: only {REGISTRY} imports connectors.venues.okx.tickers"
+    sources = {
+        "daemon/fanout/hub.py": "from connectors.venues.okx import tickers",
+        "connectors/venues/okx/tickers.py": "",
+    }
+    only = f"daemon/fanout/hub.py:1: only {REGISTRY} imports connectors.venues.okx.tickers"
     assert breaches(sources, DECLARED) == [only]
+
+
+def test_the_simulator_knows_no_venue_by_either_rule() -> None:
+    said = breaches({"connectors/simulator/venues/okx.py": "from connectors.venues.okx.tickers import RULES"}, DECLARED)
+    assert said == [
+        "connectors/simulator/venues/okx.py:1: connectors/simulator (floor 3) imports "
+        "connectors.venues.okx.tickers (floor 4)",
+        f"connectors/simulator/venues/okx.py:1: only {REGISTRY} imports connectors.venues.okx.tickers",
+    ]
 
 
 def test_a_circle_is_found_also_when_one_import_is_inside_a_function() -> None:
     sources = {
-        "daemon/a.py": "from daemon import b",
-        "daemon/b.py": "import daemon.c",
-        "daemon/c.py": "def late():\n    from daemon.a import x\n",
+        "daemon/host/a.py": "from daemon.host import b",
+        "daemon/host/b.py": "import daemon.host.c",
+        "daemon/host/c.py": "def late():\n    from daemon.host.a import x\n",
     }
     [said] = breaches(sources, DECLARED)
-    assert re.match(r"daemon/[abc]\.py:[12]: import circle: ", said)
-    assert all(module in said for module in ("daemon.a", "daemon.b", "daemon.c"))
+    assert re.match(r"daemon/host/[abc]\.py:[12]: import circle: ", said)
+    assert all(module in said for module in ("daemon.host.a", "daemon.host.b", "daemon.host.c"))
 
 
-def test_an_import_for_types_only_closes_no_circle() -> None:
-    types_only = "import typing\nif typing.TYPE_CHECKING:\n    import daemon.a\n"
-    sources = {"daemon/a.py": "import daemon.b", "daemon/b.py": types_only}
-    assert breaches(sources, DECLARED) == []
-
-
-def test_the_branch_beside_type_checking_counts_as_run() -> None:
-    ran = "import typing\nif typing.TYPE_CHECKING:\n    pass\nelse:\n    import daemon.a\n"
-    [said] = breaches({"daemon/a.py": "import daemon.b", "daemon/b.py": ran}, DECLARED)
+def test_an_import_for_types_only_closes_a_circle_too() -> None:
+    types_only = "import typing\nif typing.TYPE_CHECKING:\n    import daemon.host.a\n"
+    sources = {"daemon/host/a.py": "import daemon.host.b", "daemon/host/b.py": types_only}
+    [said] = breaches(sources, DECLARED)
     assert "import circle" in said
 
 
-def test_a_file_at_the_limit_passes_and_one_line_more_does_not() -> None:
-    sources = {"daemon/fits.py": "\n" * MOST_LINES, "daemon/long.py": "\n" * (MOST_LINES + 1)}
-    assert too_long(sources) == ["daemon/long.py:401: over 400 lines"]
+def test_a_circle_of_folders_is_found_though_no_file_is_in_one() -> None:
+    sources = {
+        "connectors/push/__init__.py": "",
+        "connectors/push/one/__init__.py": "",
+        "connectors/push/two/__init__.py": "",
+        "connectors/push/one/a.py": "import connectors.push.two.b",
+        "connectors/push/two/b.py": "",
+        "connectors/push/two/c.py": "import connectors.push.one.d",
+        "connectors/push/one/d.py": "",
+    }
+    [said] = breaches(sources, DECLARED)
+    assert "circle of folders: " in said
+    assert "connectors.push.one" in said
+    assert "connectors.push.two" in said
+
+
+def test_one_loose_file_too_many_is_named_with_the_others() -> None:
+    fits = {f"daemon/{name}.py": "" for name in "abcde"} | {"daemon/host/f.py": ""}
+    assert loose(fits) == []
+    [said] = loose({**fits, "daemon/f.py": ""})
+    assert said.startswith("daemon: 6 files lie loose, at most 5 may: daemon/a.py, ")
 
 
 def test_a_stranger_at_the_top_level_is_named() -> None:
