@@ -6,10 +6,18 @@ import fcntl
 import socket
 import struct
 import termios
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 PONG: Final = b"\x8a\x80\0\0\0\0"
 """RFC 6455 section 5.5.3: a pong may come unasked. Clients that are not parsed see no ping to answer."""
+
+
+PING: Final = b"\x89\x80\0\0\0\0"
+
+PONG_BYTE: Final = b"\x8a"
+"""What a server's pong begins with (section 5.5.3)."""
 
 
 class Client:
@@ -25,19 +33,24 @@ class Client:
         self.step = "connecting"
 
 
-def request(port: int) -> bytes:
-    """The opening handshake."""
-    return (
+def request(port: int, header: bytes = b"") -> bytes:
+    """The opening handshake. `header` are more lines of it."""
+    head = (
         f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    ).encode()
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    )
+    return head.encode() + header + b"\r\n"
 
 
-def subscription(channel: str) -> bytes:
-    """The frame that subscribes to one channel."""
-    body = b'{"type":"subscribe","channels":["%s"]}' % channel.encode()
-    # A mask of zeros leaves the payload as it is (section 5.3).
-    return struct.pack("!BB4x", 0x81, 0x80 | len(body)) + body
+def subscription(channel: str, epoch: str = "", since: int = 0) -> bytes:
+    """The frame that subscribes to one channel; with `epoch`, from that position of that tape on."""
+    command: dict[str, Any] = {"type": "subscribe", "channels": [channel]}
+    if epoch:
+        command["since"] = {"epoch": epoch, "seq": since}
+    body = msgspec.json.encode(command)
+    # A mask of zeros leaves the payload as it is (section 5.3); lengths as of section 5.2.
+    length = struct.pack("!B", 0x80 | len(body)) if len(body) < 126 else struct.pack("!BH", 0xFE, len(body))
+    return b"\x81" + length + bytes(4) + body
 
 
 def whole(data: bytes) -> bool:

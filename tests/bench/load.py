@@ -124,8 +124,9 @@ class Load:
 
     def _open(self, number: int) -> None:
         connection = socket.socket()
-        if number in self._stuck:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TINY_RECEIVE_BUFFER)
+        buffer_bytes = TINY_RECEIVE_BUFFER if number in self._stuck else self.options.receive_buffer
+        if buffer_bytes:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setblocking(False)
         client = Client(connection, sampled=number in self._sampled)
@@ -347,6 +348,7 @@ def main() -> None:
     parser.add_argument("--others-ms", type=float, default=10.0, help="how often the others are counted")
     parser.add_argument("--stuck", type=int, default=0, help="how many of them never read once they have subscribed")
     parser.add_argument("--channel", default="bitcoinprice")
+    parser.add_argument("--receive-buffer", type=int, default=0, help="SO_RCVBUF of each; 0 leaves it to the kernel")
     parser.add_argument("--raw", action="store_true", help="no handshakes: the server just writes")
     options = parser.parse_args()
     try:

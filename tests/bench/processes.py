@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from tests.bench.client import request
-from tests.bench.window import Ready, Window
+from tests.bench.window import Arrived, Drained, Noticed, Ready, Window
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_WITHIN_S: Final = 30.0
@@ -65,7 +65,10 @@ def rss_kib(pid: int) -> int:
 class Process:
     """One process; what it prints on standard error is kept for the case that it fails."""
 
-    def __init__(self, module: str, *arguments: object, core: int, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, module: str, *arguments: object, core: int, environ: Mapping[str, str] | None = None, nice: int = 0
+    ) -> None:
+        """`nice`: so many steps behind others that want the same core."""
         self.name = f"{module} {arguments[0]}" if module == "daemon" else module
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop(); it lives as long as the process
         self.process = subprocess.Popen(
@@ -77,6 +80,7 @@ class Process:
             env={**os.environ, **(environ or {})},
         )
         os.sched_setaffinity(self.process.pid, {core})
+        os.setpriority(os.PRIO_PROCESS, self.process.pid, nice)
         self._lines = queue.Queue[bytes]()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -147,9 +151,11 @@ class Process:
 
 
 @contextmanager
-def running(module: str, *arguments: object, core: int, environ: Mapping[str, str] | None = None) -> Iterator[Process]:
+def running(
+    module: str, *arguments: object, core: int, environ: Mapping[str, str] | None = None, nice: int = 0
+) -> Iterator[Process]:
     """A process that is certainly gone afterwards."""
-    process = Process(module, *arguments, core=core, environ=environ)
+    process = Process(module, *arguments, core=core, environ=environ, nice=nice)
     try:
         yield process
     finally:
@@ -165,14 +171,26 @@ class Served(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def daemon(cores: Cores, rate: float) -> Iterator[Served]:
-    """`tickerd run` against `tickerd simulate` at so many messages a second; on leaving, both are gone."""
+def daemon(
+    cores: Cores, rate: float, environ: Mapping[str, str] | None = None, steps: Path | None = None
+) -> Iterator[Served]:
+    """`tickerd run` against `tickerd simulate` at so many messages a second; on leaving, both are gone.
+
+    Args:
+        cores: who runs where.
+        rate: messages a second.
+        environ: settings beside `SETTINGS`.
+        steps: where the steps of the daemon's tasks are to be timed (`tests.observed`).
+    """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "venues.toml")
         simulate = ("simulate", "--okx-rate", rate, "--stamp", "--config-out", config)
         with running("daemon", *simulate, core=cores.others) as venues:
             venues.port()
-            with running("daemon", "run", "--config", config, core=cores.server, environ=SETTINGS) as server:
+            run: tuple[object, ...] = ("run", "--config", config)
+            module, arguments = ("daemon", run) if steps is None else ("tests.observed", ("steps", steps, *run))
+            settings = {**SETTINGS, **(environ or {})}
+            with running(module, *arguments, core=cores.server, environ=settings) as server:
                 served = Served(server.pid, server.port(), venues.pid)
                 _wait_live(served.port)
                 yield served
@@ -214,6 +232,56 @@ def load(cores: Cores, server: Served, clients: int, *options: object) -> Iterat
     arguments = ("--port", server.port, "--pid", server.pid, "--clients", clients, *options)
     with running("tests.bench.load", *arguments, core=cores.others) as process:
         yield Clients(process)
+
+
+class Crowd:
+    """A process of clients that come all at once (`tests.bench.newcomers`), as the measures speak to it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def arrive(self, count: int) -> Arrived:
+        """So many come, and are served."""
+        return self._process.ask(f"arrive {count}", Arrived)
+
+    def resume(self, count: int, since: int) -> Arrived:
+        """So many come, resume from that position, and are served."""
+        return self._process.ask(f"resume {count} {since}", Arrived)
+
+    def drain(self, seconds: float) -> Drained:
+        """All of them read for so long."""
+        return self._process.ask(f"drain {seconds}", Drained, seconds + 30)
+
+
+@contextmanager
+def crowd(cores: Cores, server: Served, *options: object) -> Iterator[Crowd]:
+    """Clients that are yet to come. `options` as on its command line."""
+    with running("tests.bench.newcomers", "--port", server.port, *options, core=cores.others) as process:
+        yield Crowd(process)
+
+
+class Bystanders:
+    """A process that looks what others notice (`tests.bench.bystander`), as the measures speak to it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def look(self) -> None:
+        """Begin anew."""
+        self._process.ask("look", Ready)
+
+    def tell(self) -> Noticed:
+        """What was noticed since then."""
+        return self._process.ask("tell", Noticed)
+
+
+@contextmanager
+def bystanders(cores: Cores, server: Served, *options: object) -> Iterator[Bystanders]:
+    """A few clients that are there already, and a health check. `options` as on its command line."""
+    with running("tests.bench.bystander", "--port", server.port, *options, core=cores.others) as process:
+        watching = Bystanders(process)
+        watching.look()
+        yield watching
 
 
 def head(port: int) -> int:

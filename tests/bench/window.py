@@ -76,6 +76,48 @@ class Ready(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class Arrived(msgspec.Struct, frozen=True):
+    """Newcomers: in seconds since the first of them began to connect, when each stage was reached by all of them.
+
+    Attributes:
+        welcomed_s: the last one had its welcome.
+        subscribed_s: the last one had its `subscribed`.
+        served_s: the last one had its first data message behind that.
+        median_s: half of them had that.
+        worst_s: the longest that one of them had to wait for that, since it began to connect.
+    """
+
+    welcomed_s: float
+    subscribed_s: float
+    served_s: float
+    median_s: float
+    worst_s: float
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """What newcomers were sent in some time: bytes in all, and at the one of them that was sent least."""
+
+    seconds: float
+    bytes: int
+    least_bytes: int
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """How long answers took, in seconds, and how often there was none."""
+
+    count: int = 0
+    median_s: float = 0.0
+    worst_s: float = 0.0
+    failures: int = 0
+
+
+class Noticed(msgspec.Struct, frozen=True):
+    """What bystanders noticed: of their websocket pings, and of health checks."""
+
+    pings: Waits
+    health: Waits
+
+
 def percentiles(delays_ns: list[int]) -> Delays:
     """The delays' percentiles, each the smallest delay that at least that share does not exceed."""
     if not delays_ns:

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from tests.soak.observed import COUNT
+from tests.observed import COUNT
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_S: Final = 30.0
@@ -135,7 +135,7 @@ class Daemon(Process):
     def __init__(self, folder: Path, venues_port: int) -> None:
         config, self._count = folder / "tickerd.toml", folder / "tasks"
         config.write_text(CONFIG.format(venues=venues_port), encoding="utf-8")
-        super().__init__(folder / "daemon.log", "tests.soak.observed", self._count, "run", "--config", config)
+        super().__init__(folder / "daemon.log", "tests.observed", "tasks", self._count, "run", "--config", config)
 
     def cost(self) -> Cost:
         """What it takes now. Raises: RuntimeError, where it has ended."""
