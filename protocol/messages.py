@@ -17,7 +17,7 @@ are. The names of `protocol/commands.py` are handed on, `decode_command` and `Co
 from __future__ import annotations
 
 import re
-from decimal import Decimal, DecimalException
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -235,9 +235,8 @@ class MessageError(Exception):
     """A server's bytes that are no message of this contract, or that MessagePack cannot say."""
 
 
-_JSON_NUMBER: Final = re.compile(DIGITS)
-_MOST_DIGITS: Final = 30
-"""Before or behind the point, of a price that is computed here."""
+is_number: Final = re.compile(DIGITS).fullmatch
+"""Whether text is a number as `number` takes it; a match, or None."""
 
 _packer: Final = msgspec.msgpack.Encoder()
 _json_message: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
@@ -252,9 +251,9 @@ def number(digits: str) -> Raw:
 
     Raises:
         ValueError: `digits` is not a number as JSON writes one (RFC 8259 section 6), such as "",
-            "NaN", ".5" or "+1".
+            "NaN", ".5" or "+1"; or it has more digits than readers take (see `DIGITS`), such as "1e400".
     """
-    if _JSON_NUMBER.fullmatch(digits) is None:
+    if is_number(digits) is None:
         raise ValueError(f"not a JSON number: {digits[:40]!r}")
     return Raw(digits.encode())
 
@@ -262,16 +261,13 @@ def number(digits: str) -> Raw:
 def middle(bid: str, ask: str) -> str:
     """The price half way between a book's best bid and best ask, in JSON's digits.
 
-    Exact for prices of up to 27 digits, rounded beyond. "" where one of the two is no number, or so large or small that
-    the digits would go on for ever.
+    Exact for prices of up to 27 digits, rounded beyond. "" where one of the two is no number, or the result has more
+    digits than `number` takes.
     """
-    if _JSON_NUMBER.fullmatch(bid) is None or _JSON_NUMBER.fullmatch(ask) is None:
+    if is_number(bid) is None or is_number(ask) is None:
         return ""
-    try:
-        half_way = (Decimal(bid) + Decimal(ask)) / 2
-    except DecimalException:  # an exponent beyond all bounds
-        return ""
-    return f"{half_way:f}" if -_MOST_DIGITS < half_way.adjusted() < _MOST_DIGITS else ""
+    half_way = f"{(Decimal(bid) + Decimal(ask)) / 2:f}"
+    return half_way if is_number(half_way) else ""
 
 
 def encode_as(message: Message, format: Format) -> bytes:

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Raw
 
-DIGITS: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-"""A number as JSON writes one (RFC 8259 section 6)."""
+DIGITS: Final = r"-?(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?"
+"""A number as JSON writes one (RFC 8259 section 6), and as every reader of JSON can take it: 30 digits before the point
+and behind it, two in the exponent. A 64-bit float holds its size."""
 
 SCHEMAS: Final = "#/components/schemas/"
 """Where a schema is found in the description that the daemon publishes."""

@@ -31,8 +31,9 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.metric import Samples
+from connectors.payload import brief
 from connectors.poll.schedule import Gate, Schedule
-from connectors.poll.venue import Answer, Outcome, Poll, PollRequest, PollStatistics, brief
+from connectors.poll.venue import Answer, Outcome, Poll, PollRequest, PollStatistics
 from protocol.channels import Channel
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024

@@ -14,23 +14,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
 from connectors.backoff import LONGEST_ASKED_S, retry_after_s
-from connectors.base import Event, PayloadError
+from connectors.base import Event
 from connectors.metric import Histogram
-
-T = TypeVar("T")
 
 LONGEST_LIFETIME_S = 3_600.0
 """Longest time that a body is repeated on a venue's word: a mistaken `max-age` ends sometime."""
 
-SPARE_DEPTH = 200
-"""How much deeper than the venue's body a later reader may already be when it comes to it."""
-
-_LONGEST_NUMBER = re.compile(rb"[0-9]{300}")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _MAX_AGE = re.compile(r"max-age=\"?([0-9]{1,9})\"?")
 
@@ -163,43 +157,3 @@ class Poll(Protocol):
                 requests before it passes this on.
         """
         ...
-
-
-def read(body: bytes, type_: type[T]) -> T:
-    """A venue's JSON as `type_`, whose `Raw` parts are then fit to be spliced into a message.
-
-    msgspec steps over a `Raw` part without looking into it, so the whole body is looked at first:
-    UTF-8 throughout, well formed, no number beyond what a 64-bit float can hold.
-
-    Raises:
-        PayloadError: it is anything else. Nothing else is raised, whatever the bytes.
-    """
-    try:
-        body.decode()
-        # Brackets around it leave later readers, which stand deeper in the stack, room to nest.
-        msgspec.json.decode(b"[" * SPARE_DEPTH + body + b"]" * SPARE_DEPTH)
-        value = msgspec.json.decode(body, type=type_)
-    except RecursionError:
-        raise PayloadError("the body is nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise PayloadError(f"not the body that is documented: {error}"[:200]) from error
-    if _LONGEST_NUMBER.search(body):
-        raise PayloadError("the body has a number of 300 digits")
-    return value
-
-
-def spliced(raw: msgspec.Raw | bytes) -> bytes:
-    """A part of a body that `read` has passed, as it was; but on one line, if it had several.
-
-    A line break inside a message is legal JSON, but would have to be escaped in server-sent events.
-    """
-    data = bytes(raw).strip()
-    if b"\n" in data or b"\r" in data:
-        return msgspec.json.format(data, indent=-1)
-    return data
-
-
-def brief(text: str) -> str:
-    """A venue's own words, as a part of one sentence: on one line, printable, and not too long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()).rstrip(". ")
-    return line if len(line) <= 160 else line[:159] + "…"

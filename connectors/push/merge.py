@@ -79,7 +79,9 @@ class Merge:
         try:
             overlap = self._overlap
             if overlap is None:
-                self._latest.update({(event.channel, event.instrument): event for event in events})
+                latest = self._latest
+                for event in events:
+                    latest[event.channel, event.instrument] = event
                 await self._put_out(events)
             elif side is self._new:
                 if side.withheld:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from typing import Any, get_args
 
 import msgspec
@@ -39,6 +40,7 @@ from protocol.messages import (
     number,
     to_msgpack,
 )
+from protocol.payloads import DIGITS as DIGITS_OF_PAYLOADS
 
 TEXT = st.text(st.characters(codec="utf-8"))
 INT_64 = st.integers(-(2**63), 2**64 - 1)
@@ -55,7 +57,7 @@ RAW_JSON = st.builds(
     st.booleans(),
 )
 DIGITS = st.from_regex(
-    r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,3})?", fullmatch=True
+    r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,2})?", fullmatch=True
 ) | st.sampled_from(["42150.50", "0.00000010", "1e-7", "-0", "0", "100000000000000000000.000000000000000001"])
 IDS = st.none() | TEXT | INT_64 | FLOAT
 NAMES = st.lists(TEXT, max_size=4).map(tuple)
@@ -204,6 +206,35 @@ def test_no_digit_of_a_price_is_changed(digits: str) -> None:
     assert json.loads(payload, parse_int=str, parse_float=str)["price"] == digits
     assert msgspec.msgpack.decode(to_msgpack(payload))["price"] == digits
     assert msgspec.msgpack.decode(encode_as(price_update(digits), Format.MSGPACK))["price"] == digits
+
+
+@pytest.mark.parametrize(
+    "digits",
+    [
+        "9" * 5_000,
+        "9" * 31,
+        "0." + "3" * 31,
+        "1." + "0" * 5_000,
+        "1e400",
+        "1e-400",
+        "1E+100",
+        "1e" + "0" * 5_000,
+        "-" + "1" * 400,
+    ],
+)
+def test_a_number_that_readers_could_not_take_is_none(digits: str) -> None:
+    with pytest.raises(ValueError, match="not a JSON number") as refused:
+        number(digits)
+    assert len(str(refused.value)) < 100
+
+
+@given(st.from_regex(DIGITS_OF_PAYLOADS, fullmatch=True))
+def test_every_number_that_there_may_be_is_read_by_everyone(digits: str) -> None:
+    payload = encode(price_update(digits))
+    assert abs(float(digits)) < 1e130
+    assert math.isfinite(json.loads(payload)["price"])
+    assert math.isfinite(msgspec.json.decode(payload)["price"])
+    assert len(digits) <= 66
 
 
 def test_fields_stand_in_the_order_of_the_first_description() -> None:

@@ -29,8 +29,9 @@ from connectors.base import (
     VenueThrottled,
     VenueUnavailable,
 )
+from connectors.payload import brief, read, spliced
 from connectors.poll.poller import Host, Poller
-from connectors.poll.venue import Answer, Budget, Outcome, Pause, PollRequest, brief, read, spliced
+from connectors.poll.venue import Answer, Budget, Outcome, Pause, PollRequest
 from protocol.channels import Channel
 from protocol.messages import middle, number
 from protocol.payloads import BookData, PriceData

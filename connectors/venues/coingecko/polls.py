@@ -21,8 +21,9 @@ import msgspec
 from msgspec import Meta, Raw
 
 from connectors.base import Connector, Event, HttpUrl, PayloadError, Seconds, VenueSettings
+from connectors.payload import read, spliced
 from connectors.poll.poller import Host, Poller
-from connectors.poll.venue import Answer, Outcome, PollRequest, read, spliced
+from connectors.poll.venue import Answer, Outcome, PollRequest
 from connectors.venues.coingecko.errors import VENUE, explain
 from protocol.channels import Channel
 

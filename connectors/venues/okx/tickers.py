@@ -22,6 +22,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from connectors.base import Connector, Event, PayloadError, Seconds, VenueSettings, WebsocketUrl
+from connectors.payload import look_over
 from connectors.push.feed import Feed
 from connectors.push.venue import (
     ClosingNotice,
@@ -34,7 +35,7 @@ from connectors.push.venue import (
     SubscribeRequest,
 )
 from protocol.channels import Channel
-from protocol.messages import number
+from protocol.messages import is_number
 
 RULES: Final = FeedRules(
     ping="ping",
@@ -56,7 +57,11 @@ _RETRY: Final = frozenset({"60014", "64007"})
 _INST_ID: Final = re.compile(r"instId:([^\s,]+)")
 """In the text of an error that came without its `id`, as OKX's used to."""
 
-_MILLISECONDS: Final = re.compile(r"[0-9]{1,15}")
+_NOT_TEXT: Final = re.compile(rb':[^"]')
+"""In a ticker: a value that is no text, or a text with a colon. OKX sends neither; both are looked over by the byte."""
+
+_MOST_DIGITS_OF_TIME: Final = 15
+"""In milliseconds since 1970, until the year 33658."""
 
 _CLOSED_PORT: Final = re.compile(r"wss?://([^/]*\.)?okx\.com:0*8443(/|\Z)", re.IGNORECASE)
 """Which old examples show. OKX announced on 2026-09-30 that it stops accepting websockets on 2026-10-31."""
@@ -250,17 +255,18 @@ def _events(topic: _Topic, body: bytes, ticker: _Ticker, received_ms: int) -> li
     Raises:
         ValidationError: a field is not what it should be.
         UnicodeDecodeError: `body` is not UTF-8, which msgspec does not look at in fields that it skips.
+        PayloadError: it has a number that clients could not read, or is nested too deeply.
     """
     if not body.isascii():
         body.decode()
+    if _NOT_TEXT.search(body):
+        look_over(body)
     last, ts = ticker.last, ticker.ts
     if not last:
         return []
-    try:
-        number(last)
-    except ValueError as error:
-        raise msgspec.ValidationError(f"`last` is {error}") from None
-    if _MILLISECONDS.fullmatch(ts):
+    if not is_number(last):
+        raise msgspec.ValidationError(f"`last` is not a JSON number: {last[:40]!r}")
+    if ts.isdigit() and ts.isascii() and len(ts) <= _MOST_DIGITS_OF_TIME:
         exchange_ms = int(ts)
     elif ts:
         raise msgspec.ValidationError(f"`ts` is not in milliseconds: {_clean(ts)}")

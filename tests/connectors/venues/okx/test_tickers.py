@@ -80,6 +80,32 @@ def test_every_digit_and_every_byte_is_kept(last: str, ts: int, more: str) -> No
         assert {(e.price, e.exchange_ms, e.data) for e in said} == {(last, ts, body.encode())}
 
 
+@pytest.mark.parametrize("last", ["9" * 5_000, "0." + "1" * 5_000, "1e400", "1e-400"])
+def test_a_price_that_no_client_could_read_is_refused(last: str) -> None:
+    with pytest.raises(PayloadError, match="`last` is not a JSON number") as refused:
+        handle(tickers(ticker(last=last)))
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["1e400", "[1e400]", '{"x":-1e400}', "9" * 5_000, "0." + "1" * 400, "[" * 900 + "]" * 900, '"a:b",\n"x": 1e400'],
+)
+def test_a_ticker_with_a_number_or_a_depth_that_no_client_could_read_is_refused(more: str) -> None:
+    body = ticker(last="1.5")[:-1] + f',"more":{more}}}'
+    json.loads(body, parse_int=str)
+    with pytest.raises(PayloadError):
+        handle(tickers(body))
+
+
+@pytest.mark.parametrize("more", ["1", "-1.5e-7", "[1,2]", '{"x":[null,true]}', '"a:b"', '":"'])
+def test_what_a_ticker_may_one_day_hold_beside_texts_is_passed_on(more: str) -> None:
+    body = ticker(last="1.5")[:-1] + f',"more":{more}}}'
+    said = handle(tickers(body))
+    assert isinstance(said, list)
+    assert {event.data for event in said} == {body.encode()}
+
+
 def test_a_pair_without_a_price_is_data_without_an_event() -> None:
     assert handle(tickers(ticker(last=""))) == []
     assert handle(tickers(ticker(last="", ts=""))) == []

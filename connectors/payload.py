@@ -1,0 +1,80 @@
+"""A venue's JSON: looked over before any of it is passed on, and what is passed on of it.
+
+Clients get the venue's own bytes. So these must be fit for any reader of JSON: UTF-8 throughout, well formed, not
+nested too deeply, and without a number that a 64-bit float cannot hold or that goes on for ever.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, TypeVar
+
+import msgspec
+
+from connectors.base import PayloadError
+
+T = TypeVar("T")
+
+SPARE_DEPTH: Final = 200
+"""How much deeper than the venue's payload a later reader may already be when it comes to it."""
+
+MOST_DIGITS: Final = 300
+"""Of a number: more is not what a venue means, and readers that take digits one by one are slow or refuse."""
+
+# Looked for where a run of digits begins, and nowhere else: else many long runs would take time by their square.
+_TOO_LONG: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % MOST_DIGITS)
+
+_SHORT_CHARS: Final = 160
+
+
+def look_over(payload: bytes) -> None:
+    """Make sure that all of it is fit to be passed on.
+
+    Raises:
+        PayloadError: it is not. Nothing else is raised, whatever the bytes.
+    """
+    try:
+        payload.decode()
+        # Brackets around it leave later readers, which stand deeper in the stack, room to nest.
+        msgspec.json.decode(b"[" * SPARE_DEPTH + payload + b"]" * SPARE_DEPTH)
+    except RecursionError:
+        raise PayloadError("the body is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise PayloadError(f"not the body that is documented: {error}"[:200]) from error
+    if _TOO_LONG.search(payload):
+        raise PayloadError(f"the body has a number of {MOST_DIGITS} digits")
+
+
+def read(payload: bytes, type_: type[T]) -> T:
+    """A venue's JSON as `type_`, whose `Raw` parts are then fit to be spliced into a message.
+
+    msgspec steps over a `Raw` part, and over a member that no field names, without a look at its numbers and its depth,
+    so all of it is looked over first.
+
+    Raises:
+        PayloadError: it is anything else. Nothing else is raised, whatever the bytes.
+    """
+    look_over(payload)
+    try:
+        return msgspec.json.decode(payload, type=type_)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise PayloadError(f"not the body that is documented: {error}"[:200]) from error
+
+
+def spliced(raw: msgspec.Raw | bytes) -> bytes:
+    """A part of a payload that has been looked over, as it was; but on one line, if it had several.
+
+    A line break inside a message is legal JSON, but would have to be escaped in server-sent events.
+    """
+    data = bytes(raw).strip()
+    if b"\n" in data or b"\r" in data:
+        return msgspec.json.format(data, indent=-1)
+    return data
+
+
+def brief(text: str) -> str:
+    """A venue's own words, as a part of one sentence: on one line, printable, and not too long."""
+    # Only the beginning is looked at, or a text of megabytes would take its time.
+    start = text[: 4 * _SHORT_CHARS]
+    line = " ".join("".join(c if c.isprintable() else " " for c in start).split()).rstrip(". ")
+    return line if len(line) <= _SHORT_CHARS else line[: _SHORT_CHARS - 1] + "…"
