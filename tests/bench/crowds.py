@@ -5,16 +5,19 @@ There is nothing to compare these with: the goals are about what clients and the
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
 from tests.bench.measures import FLAT_OUT, Plan
-from tests.bench.processes import Served, bystanders, crowd, daemon, load
+from tests.bench.processes import Served, bystanders, crowd, daemon, head, load, newest
 from tests.bench.report import AT_MOST, Row
 from tests.bench.watchdog import watchdog
 from tests.bench.window import Noticed, cpu_ns
+from tests.observed import LONG_S, forget_steps, steps
 
 WATCHDOG_S: Final = 4.0
 """systemd's unit has 30 s. With less, a look is taken once a second, and a gap shows in a short measure."""
@@ -128,4 +131,80 @@ def _all_at_once(plan: Plan, coming: int, rate: int) -> Iterator[Row]:
     yield from (one, last, health, pings, later_health, later_pings)
 
 
-CROWDS: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {"newcomers": newcomers}
+TAPE_ENTRIES: Final = 100_000
+FILL_RATE: Final = 20_000
+FILL_WITHIN_S: Final = 60.0
+FAR_BACK: Final = 95_000
+"""How far from the tape's head clients resume: at its far end, less what arrives while they do."""
+
+SLOW_CHANNEL: Final = {
+    "TICKERD_CONNECTORS__BINANCE__ENABLED": "true",
+    "TICKERD_CHANNELS__BINANCE_ORDERBOOK__ENABLED": "false",
+    "TICKERD_CHANNELS__BINANCE_24HR__ENABLED": "false",
+    "TICKERD_CHANNELS__BINANCE_PRICES__CADENCE_S": "1",
+}
+"""A second channel, of which one message in thousands on the tape is."""
+
+
+def resume(plan: Plan) -> Iterator[Row]:
+    """A load balancer's restart: all clients of a daemon come back at once, and resume from the tape's far end."""
+    yield from _resume(plan, 1000, "bitcoinprice", whole=False)
+    yield from _resume(plan, 1000, "binance_prices", whole=True)
+
+
+def _resume(plan: Plan, clients: int, channel: str, *, whole: bool) -> Iterator[Row]:
+    """All that is on the tape of that channel, up to its newest message where it is `whole`."""
+    what = f"{clients} clients resume {channel} from the far end of a tape of {TAPE_ENTRIES} entries"
+    longest = Row(f"{what}: the longest step of the event loop, CPU time", "ms", AT_MOST, LONG_S * 1e3, of_value=True)
+    clock, turn = Row("the same, by the clock", "ms"), Row("the longest turn of the event loop", "ms")
+    served = Row("until the last of them has its first message", "s")
+    there = Row("until the last of them has caught up", "s")
+    fed = Row("what all of them are sent from then on", "MB/s")
+    health, pings = _health_row("meanwhile"), _ping_row("meanwhile")
+    for _ in range(plan.repeats):
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            settings = {**SLOW_CHANNEL, "TICKERD_TAPE__PATH": str(folder / "tape.sqlite")}
+            _fill(plan, settings)
+            file = folder / "steps"
+            server = stack.enter_context(daemon(plan.cores, 100, settings, file))
+            near = stack.enter_context(bystanders(plan.cores, server))
+            group = stack.enter_context(
+                crowd(plan.cores, server, "--channel", channel, *SMALL_BUFFERS, "--patience-s", 90)
+            )
+            time.sleep(plan.settle_s)
+            since, upto = head(server.port) - FAR_BACK, newest(server.port, channel)
+            near.look()
+            forget_steps(file)
+            core = _Core(server)
+            came = group.resume(clients, since, upto if whole else 0)
+            drained = group.drain(plan.seconds)
+            seen, noticed, share = steps(file), near.tell(), core.share()
+        longest.add(seen.longest_cpu_s * 1e3)
+        clock.add(seen.longest_s * 1e3)
+        turn.add(seen.longest_turn_s * 1e3)
+        served.add(came.served_s)
+        there.add(came.there_s)
+        fed.add(drained.bytes / drained.seconds / 1e6)
+        health.add(noticed.health.worst_s)
+        pings.add(noticed.pings.worst_s)
+        plan.say(f"  server {share:.0%} of its core; {_said(noticed)}")
+        plan.say(
+            f"  {seen.count} steps, {seen.long_count} over {LONG_S * 1e3:g} ms of CPU time; the longest by CPU time of "
+            f"{seen.cpu_name}, by the clock of {seen.name}; {drained.least_bytes / drained.seconds / 1e6:.2f} MB/s at "
+            "the client that was sent least"
+        )
+    yield from (longest, clock, turn, served, *([there] if whole else [fed]), health, pings)
+
+
+def _fill(plan: Plan, settings: dict[str, str]) -> None:
+    """A first run of the daemon leaves a full tape behind."""
+    deadline_s = time.monotonic() + FILL_WITHIN_S
+    with daemon(plan.cores, FILL_RATE, settings) as server:
+        while head(server.port) < 1.05 * TAPE_ENTRIES:
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"the tape was not full after {FILL_WITHIN_S:g} s")
+            time.sleep(0.2)
+
+
+CROWDS: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {"newcomers": newcomers, "resume": resume}

@@ -3,7 +3,8 @@
 Told what to do on standard input, one command a line, and answers each with one line of JSON:
 
     arrive 200          so many connect; answers with an `Arrived` when each has had its first data message
-    resume 1000 5       the same, and each resumes from position 5 of this tape
+    resume 1000 5 0     the same, and each resumes from position 5 of this tape
+    resume 1000 5 99    the same; answers when each has had the message at position 99
     drain 5             read for 5 seconds; answers with a `Drained`
 
 It ends with its standard input. Between the commands it goes on reading. What comes behind the first data message is
@@ -45,10 +46,11 @@ class Newcomers:
         self._poll = select.epoll()
         self._poll.register(0, select.EPOLLIN)
         self._scratch = bytearray(RECEIVE_BYTES)
-        self._reached: dict[str, list[float]] = {"welcome": [], "subscribed": [], "data": []}
+        self._reached: dict[str, list[float]] = {"welcome": [], "subscribed": [], "data": [], "there": []}
         self._opened_s: dict[int, float] = {}
         self._worst_s = 0.0
         self._since = 0
+        self._upto = b""
         self._next_pongs_s = time.monotonic() + PONG_EVERY_S
 
     def run(self) -> None:
@@ -62,8 +64,9 @@ class Newcomers:
                     return
                 case ["arrive", count]:
                     answer: msgspec.Struct = self.arrive(int(count))
-                case ["resume", count, since]:
+                case ["resume", count, since, upto]:
                     self._since = int(since)
+                    self._upto = f'"seq":{upto},'.encode() if int(upto) else b""
                     answer = self.arrive(int(count))
                 case ["drain", seconds]:
                     answer = self.drain(float(seconds))
@@ -78,7 +81,7 @@ class Newcomers:
         self._worst_s = 0.0
         began_s = time.monotonic()
         opened = 0
-        while len(self._reached["data"]) < count:
+        while len(self._reached["there"]) < count:
             while opened < count and opened - len(self._reached["welcome"]) < CONNECTING:
                 self._open()
                 opened += 1
@@ -88,7 +91,7 @@ class Newcomers:
                 raise TimeoutError(f"of {count} newcomers after {self.options.patience_s:g} s: {counts}")
         last = {stage: reached[-1] - began_s for stage, reached in self._reached.items()}
         median_s = self._reached["data"][count // 2] - began_s
-        return Arrived(last["welcome"], last["subscribed"], last["data"], median_s, self._worst_s)
+        return Arrived(last["welcome"], last["subscribed"], last["data"], median_s, self._worst_s, last["there"])
 
     def drain(self, seconds: float) -> Drained:
         """Read for so long."""
@@ -165,7 +168,12 @@ class Newcomers:
             now_s = time.monotonic()
             self._reached["data"].append(now_s)
             self._worst_s = max(self._worst_s, now_s - self._opened_s.pop(client.socket.fileno()))
+            client.step = "catching up"
+        if client.step == "catching up" and self._upto in client.have:
+            self._reached["there"].append(time.monotonic())
             client.have, client.step = b"", "reading"
+        elif client.step == "catching up":
+            client.have = client.have[-len(self._upto) :]  # it may come in two parts
 
 
 def main() -> None:

@@ -244,9 +244,9 @@ class Crowd:
         """So many come, and are served."""
         return self._process.ask(f"arrive {count}", Arrived)
 
-    def resume(self, count: int, since: int) -> Arrived:
-        """So many come, resume from that position, and are served."""
-        return self._process.ask(f"resume {count} {since}", Arrived)
+    def resume(self, count: int, since: int, upto: int = 0) -> Arrived:
+        """So many come, resume from that position, and are served; up to that other position, if there is one."""
+        return self._process.ask(f"resume {count} {since} {upto}", Arrived)
 
     def drain(self, seconds: float) -> Drained:
         """All of them read for so long."""
@@ -299,6 +299,15 @@ def head(port: int) -> int:
 
 class _Welcome(msgspec.Struct):
     seq: int
+
+
+def newest(port: int, channel: str) -> int:
+    """The `seq` of the channel's newest message."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_WITHIN_S)
+    connection.request("GET", f"/snapshot/{channel}")
+    body = connection.getresponse().read()
+    connection.close()
+    return max(int(found[1]) for found in re.finditer(rb'"seq":(\d+),"prev_seq"', body))
 
 
 class _Channel(msgspec.Struct):

@@ -85,6 +85,7 @@ class Arrived(msgspec.Struct, frozen=True):
         served_s: the last one had its first data message behind that.
         median_s: half of them had that.
         worst_s: the longest that one of them had to wait for that, since it began to connect.
+        there_s: the last one had the message that all of them waited for; `served_s`, where there was none.
     """
 
     welcomed_s: float
@@ -92,6 +93,7 @@ class Arrived(msgspec.Struct, frozen=True):
     served_s: float
     median_s: float
     worst_s: float
+    there_s: float
 
 
 class Drained(msgspec.Struct, frozen=True):
