@@ -183,12 +183,15 @@ def _refused_server(server: ServerSettings) -> Iterator[_Refusal]:
         if path and not os.path.isfile(path):
             yield name, shown(path), "the path of a file that exists"
     for origin in server.origins:
-        if origin != "null" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
+        if origin not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
             yield (
                 "server.origins",
                 shown(origin),
-                "SCHEME://HOST[:PORT], as https://example.org, or null (pages opened as files)",
+                "SCHEME://HOST[:PORT], as https://example.org, null (pages opened as files), or * for any",
             )
+    for name in server.names:
+        if not _is_listening_address(name) and not re.fullmatch(r"(?i)[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?", name):
+            yield "server.names", shown(name), "a host's name or an IP address, without a port, as ticker.example.org"
     for proxy in server.trusted_proxies:
         try:
             ipaddress.ip_network(proxy, strict=False)

@@ -20,6 +20,7 @@ from daemon.front.address_counts import AddressCounts, Network
 from daemon.front.http import Refused, Request
 from daemon.front.limits import FILES_BESIDE_CLIENTS, Limits
 from daemon.front.listening import ServerSettings
+from daemon.front.origins import ANY, spelled
 from protocol.codes import ErrorCode
 from protocol.grant import Grant
 
@@ -37,7 +38,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         limits: what one client may cost, and how many there may be.
         connections: connections open at once, of whatever kind.
         connections_per_address: of those, from one address; loopback and trusted proxies are excepted.
-        origins: whose pages are let in beside our own.
+        origins: whose pages may read, beside our own (`daemon.front.origins`).
+        names: by which whoever acts may address us, beside the loopback's and our address; as `spelled`.
         trusted_proxies: addresses or networks that the limits per address are not meant for, beside loopback, and
             whose word is taken for who their clients are (`daemon.front.addresses`).
         tokens: what each token lets its bearer have; none: everybody may have everything.
@@ -46,7 +48,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     connections: int
     connections_per_address: int
-    origins: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset({ANY})
+    names: frozenset[str] = frozenset()
     trusted_proxies: tuple[str, ...] = ()
     tokens: tuple[Grant, ...] = ()
 
@@ -58,6 +61,7 @@ def policy(server: ServerSettings, limits: Limits, tokens: tuple[Grant, ...]) ->
         connections=limits.clients + FILES_BESIDE_CLIENTS // 2,
         connections_per_address=limits.clients_per_address * 2,
         origins=frozenset(server.origins),
+        names=frozenset(map(spelled, server.names)),
         trusted_proxies=server.trusted_proxies,
         tokens=tokens,
     )

@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from connectors.metric import Samples
-from daemon.front import addresses, event_request, handshake
+from daemon.front import addresses, event_request, handshake, origins
 from daemon.front.accepting import serve_connections
 from daemon.front.admission import Admission, full, unavailable
 from daemon.front.event_request import EventRequest
@@ -31,9 +31,6 @@ from protocol.grant import ANYONE, Grant
 from protocol.messages import Format
 
 Transport: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
-
-_SAFE: Final = ("GET", "HEAD", "OPTIONS")
-"""Methods that change nothing (RFC 9110 section 9.2.1)."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -238,6 +235,7 @@ class FrontDoor:
             limits,
             self._clock,
             peer=peer,
+            local=_address(socket_stream.socket.getsockname()),
             secure=self.tls is not None,
             head_deadline=deadline,
         )
@@ -299,38 +297,50 @@ class FrontDoor:
                 self._counts["requests"] += 1
                 request = addresses.as_sent(request, self.admission.proxies)
                 http.client = request.peer
-                request = self.admission.granted(request)
-                if request.path == handshake.PATH:
-                    admitted = handshake.judge(request, self.admission.policy.origins)
-                    self._check_room(request)
-                    return admitted
-                if request.path == event_request.PATH and self._events is not None:
-                    events = self._judge_events(request, self._events, http)
-                    if request.method == "GET":
-                        return events
-                    await http.send_head(events.head)
-                    return None
-                if request.method not in _SAFE:
-                    handshake.check_origin(request, self.admission.policy.origins)
-                response = await self._answer(request)
-                if sharing := handshake.sharing(request, self.admission.policy.origins):
-                    response = msgspec.structs.replace(response, headers=(*response.headers, *sharing))
+                policy = self.admission.policy
+                if origins.is_preflight(request):
+                    response = origins.preflight(request, policy.origins, policy.names)
+                else:
+                    request = self.admission.granted(request)
+                    if request.path == handshake.PATH:
+                        admitted = handshake.judge(request, policy.origins)
+                        self._check_room(request)
+                        return admitted
+                    if request.path == event_request.PATH and self._events is not None:
+                        events = self._judge_events(request, self._events, http)
+                        if request.method == "GET":
+                            return events
+                        await http.send_head(events.head)
+                        return None
+                    self._check_page(request)
+                    response = await self._answer(request)
             except Refused as refused:
                 await self._refuse(http, refused)
             else:
-                await http.send(response)
+                await self._send(http, response)
             if not http.next_cycle():
                 return None
 
     def _judge_events(self, request: Request, events: Events, http: Conversation) -> _Admitted:
         """Raises: Refused, where it is not let in."""
         event_request.check_method(request)
-        origins = self.admission.policy.origins
-        handshake.check_origin(request, origins)
+        listed = self.admission.policy.origins
+        origins.check_reading(request, listed)
         self._check_room(request)
         asked = events.judge(request)
-        headers = (*event_request.HEADERS, *handshake.sharing(request, origins))
+        headers = (*event_request.HEADERS, *origins.sharing(http.origin, listed))
         return _Admitted(http.endless_head(event_request.CONTENT_TYPE, headers), asked)
+
+    def _check_page(self, request: Request) -> None:
+        """Whether the page that a plain request comes from, if it comes from one, may send it. Raises: Refused, 403."""
+        policy = self.admission.policy
+        if request.method not in origins.SAFE:
+            origins.check_acting(request, policy.origins, policy.names)
+        elif not origins.may_read(request, policy.origins):
+            # It is answered, and the page's browser keeps the answer from the page.
+            seen = origins.shown(request)
+            said = {"event": "unread", "peer": request.peer, "origin": seen}
+            _log.info("a page of the origin %r cannot read its answer: it is not in server.origins", seen, extra=said)
 
     def _check_room(self, request: Request) -> None:
         """Whether one more client may come. Raises: Refused, 503."""
@@ -355,8 +365,20 @@ class FrontDoor:
         self.refusals[refused.code] += 1
         # Never what was asked for: a query may hold a token.
         said = {"event": "refusal", "peer": http.client, "status": refused.status, "code": refused.code.value}
-        _log.info("%s refused: %d %s", http.client, refused.status, refused.code.value, extra=said)
-        await http.send(refused.response(self._clock.timestamp()), close=refused.status == 503)
+        if refused.note:
+            _log.info(
+                "%s refused: %d %s: %s", http.client, refused.status, refused.code.value, refused.note, extra=said
+            )
+        else:
+            _log.info("%s refused: %d %s", http.client, refused.status, refused.code.value, extra=said)
+        await self._send(http, refused.response(self._clock.timestamp()), close=refused.status == 503)
+
+    async def _send(self, http: Conversation, response: Response, *, close: bool = False) -> None:
+        """Answer, with what lets a page read it where it may. Raises: as `Conversation.send`."""
+        said = {name for name, _ in response.headers}
+        sharing = origins.sharing(http.origin, self.admission.policy.origins)
+        headers = (*response.headers, *(header for header in sharing if header[0] not in said))
+        await http.send(msgspec.structs.replace(response, headers=headers), close=close)
 
     def measure(self, samples: Samples) -> None:
         """Add who came, how many there may be, and what was refused."""
@@ -375,9 +397,14 @@ class FrontDoor:
 
 
 def _peer_of(stream: trio.SocketStream) -> str:
-    """The remote end's IP address; an IPv4 client of an IPv6 listener as IPv4 (RFC 4291 section 2.5.5.2).
+    """The remote end's IP address.
 
     Raises:
         OSError: it has gone already.
     """
-    return addresses.plain(stream.socket.getpeername()[0])
+    return _address(stream.socket.getpeername())
+
+
+def _address(name: tuple[str | int, ...]) -> str:
+    """The IP address in a socket's name; an IPv4 one of an IPv6 listener as IPv4 (RFC 4291 section 2.5.5.2)."""
+    return addresses.plain(str(name[0]))

@@ -8,13 +8,13 @@ from what was judged: nothing else that the client wrote gets there.
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
 
-from daemon.front.http import Headers, Refused, Request
+from daemon.front.http import Refused, Request
+from daemon.front.origins import check_reading
 from protocol.codes import ErrorCode
 from protocol.grant import Grant
 from protocol.messages import SUBPROTOCOLS, Format
@@ -23,8 +23,6 @@ PATH: Final = "/ws"
 
 _VERSION: Final = "13"
 _KEY_BYTES: Final = 16
-_ORIGIN: Final = re.compile(r"(?P<scheme>https?)://(?P<host>.*?)(?::(?P<port>\d+))?")
-_PORTS: Final = {"http": "80", "https": "443"}
 
 
 class Handshake(msgspec.Struct, frozen=True):
@@ -53,7 +51,7 @@ def judge(request: Request, origins: AbstractSet[str]) -> Handshake:
     """
     _check_upgrade(request)
     key = _checked_key(request)
-    check_origin(request, origins)
+    check_reading(request, origins)
     name, message_format = _chosen_format(request)
     lines = [
         f"GET {PATH} HTTP/1.1",
@@ -67,42 +65,6 @@ def judge(request: Request, origins: AbstractSet[str]) -> Handshake:
     if name is not None:
         lines.append(f"Sec-WebSocket-Protocol: {name}")
     return Handshake("\r\n".join([*lines, "", ""]).encode(), message_format, name, request.grant)
-
-
-def check_origin(request: Request, origins: AbstractSet[str]) -> None:
-    """Let in who has no `Origin` (no browser), who has ours, and who is listed.
-
-    A browser lets any page open a websocket to any address, and send a simple POST there; `Origin` is how the
-    server can tell whose page it is (RFC 6455 section 10.2). Ours is scheme, host and port as the client addressed us.
-
-    Raises:
-        Refused: 403.
-    """
-    seen = request.values("origin")
-    if not seen:
-        return
-    if len(seen) == 1:
-        origin = _without_default_port(seen[0])
-        if origin in {_without_default_port(listed) for listed in origins}:
-            return
-        scheme = "https" if request.secure else "http"
-        if any(origin == _without_default_port(f"{scheme}://{host}") for host in request.values("host")):
-            return
-    shown = ", ".join(seen)[:200]
-    raise Refused(403, ErrorCode.FORBIDDEN, f"pages of the origin {shown!r} are not let in; it is not in the list")
-
-
-def sharing(request: Request, origins: AbstractSet[str]) -> Headers:
-    """The headers that let a page of a listed origin read the answer (Fetch standard, section 3.2)."""
-    if not origins:
-        return ()
-    listed = {_without_default_port(each) for each in origins}
-    shared = [
-        ("Access-Control-Allow-Origin", seen)
-        for seen in request.values("origin")
-        if _without_default_port(seen) in listed
-    ]
-    return (("Vary", "Origin"), *shared[:1])
 
 
 def _check_upgrade(request: Request) -> None:
@@ -156,12 +118,3 @@ def _chosen_format(request: Request) -> tuple[str | None, Format]:
 
 def _bad(message: str) -> Refused:
     return Refused(400, ErrorCode.BAD_REQUEST, message)
-
-
-def _without_default_port(origin: str) -> str:
-    """An origin as it can be compared: lower case, and no port where it is the scheme's own (RFC 6454 section 6.2)."""
-    origin = origin.strip().lower()
-    found = _ORIGIN.fullmatch(origin)
-    if found is not None and found["port"] == _PORTS[found["scheme"]]:
-        return f"{found['scheme']}://{found['host']}"
-    return origin

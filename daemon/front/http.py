@@ -33,6 +33,7 @@ _RECEIVE_BYTES: Final = 4096
 _LINGER_S: Final = 2.0
 _FIRST_WORDS_S: Final = 0.5
 _MOST_QUERY_FIELDS: Final = 32
+_NO_CONTENT: Final = 204
 _NOT_MODIFIED: Final = 304
 _QUOTED_LINE: Final = re.compile(r": (bytearray\(|b['\"]).*", re.DOTALL)
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
@@ -56,6 +57,7 @@ class Conversation:
 
     Attributes:
         client: the IP address that the last request came from, as far as it is known.
+        origin: the last request's `Origin` headers, as far as its head was understood.
     """
 
     def __init__(
@@ -67,12 +69,15 @@ class Conversation:
         peer: str,
         secure: bool,
         head_deadline: float,
+        local: str = "",
     ) -> None:
         """`head_deadline`: when the first request's head must be here, by `trio.current_time()`."""
         self._stream = stream
         self._limits = limits
         self._clock = clock
         self.client = self._peer = peer
+        self.origin: tuple[str, ...] = ()
+        self._local = local
         self._secure = secure
         self._connection = h11.Connection(h11.SERVER, limits.head_bytes)
         self._deadline = head_deadline
@@ -107,6 +112,7 @@ class Conversation:
             trio.BrokenResourceError: the connection broke.
         """
         self.client = self._peer
+        self.origin = ()
         if not await self._begun():
             return None
         try:
@@ -116,6 +122,7 @@ class Conversation:
             raise _too_slow("head", self._limits.handshake_s) from None
         if head is None:
             return None
+        self.origin = tuple(value.decode("latin-1") for name, value in head.headers if name == b"origin")
         try:
             with trio.fail_after(self._limits.handshake_s):
                 body = await self._body(head)
@@ -133,7 +140,8 @@ class Conversation:
             trio.BrokenResourceError: the connection broke.
         """
         headers = self._headers(response.content_type, response.headers)
-        if response.status != _NOT_MODIFIED:  # where it would be the length of what is not sent (RFC 9110 section 8.6)
+        # Of what is not sent it would be the length (304), and what has none may not have one (RFC 9110 section 8.6).
+        if response.status not in (_NO_CONTENT, _NOT_MODIFIED):
             headers.append(("Content-Length", str(len(response.body))))
         if close or self._closing or not self._request_was_read:
             headers.append(("Connection", "close"))
@@ -161,7 +169,8 @@ class Conversation:
     def _headers(self, content_type: str, headers: Headers) -> list[tuple[str, str]]:
         """These, and those that every answer has."""
         date = email.utils.formatdate(self._clock.now_ms() / 1000, usegmt=True)
-        every = [("Date", date), ("Content-Type", content_type), *ALWAYS, *headers]
+        kind = [("Content-Type", content_type)] if content_type else []
+        every = [("Date", date), *kind, *ALWAYS, *headers]
         said = {name.lower() for name, _ in every}
         return every + [header for header in _UNLESS_SAID if header[0].lower() not in said]
 
@@ -301,6 +310,7 @@ class Conversation:
             body=body,
             version=head.http_version.decode("ascii"),
             peer=self._peer,
+            local=self._local,
             secure=self._secure,
         )
 

@@ -16,6 +16,8 @@ import msgspec
 import trio
 from msgspec import Meta
 
+from daemon.front.origins import ANY
+
 _TRIES: Final = 10
 """How often another free port is looked for that is free on every address."""
 
@@ -39,7 +41,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     backlog: Annotated[int, Meta(ge=1, le=65535)] = 1024
     certificate: str = ""
     key: str = ""
-    origins: tuple[str, ...] = ()
+    origins: tuple[str, ...] = (ANY,)
+    names: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
 
     @property

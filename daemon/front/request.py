@@ -30,6 +30,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         headers: names in lower case; without `authorization`.
         version: `1.0` or `1.1`.
         peer: the IP address of the remote end.
+        local: the IP address that it came to, as far as it is known.
         secure: whether it came by TLS.
         vouched: whether a trusted proxy said so of `peer`.
         presented: the tokens it brings.
@@ -43,6 +44,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     version: str = "1.1"
     peer: str
+    local: str = ""
     secure: bool = False
     vouched: bool = False
     presented: Presented = Presented()
@@ -62,7 +64,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """One answer. `headers` beside the ones every answer has; length, date and connection are not its business."""
+    """One answer. `headers` beside the ones every answer has; length, date and connection are not its business.
+
+    A 204 has no body, and so no type.
+    """
 
     status: int
     body: bytes
@@ -77,13 +82,15 @@ class Refused(Exception):
         status: HTTP's status code.
         code: ours.
         headers: what belongs to that status, such as `Allow`.
+        note: what the log says beside the code, for whoever can do something about it; "" for nothing.
     """
 
-    def __init__(self, status: int, code: ErrorCode, message: str, headers: Headers = ()) -> None:
+    def __init__(self, status: int, code: ErrorCode, message: str, headers: Headers = (), *, note: str = "") -> None:
         super().__init__(redacted(message))
         self.status = status
         self.code = code
         self.headers = headers
+        self.note = redacted(note)
 
     def response(self, timestamp: str) -> Response:
         """The response: the same error object that websocket clients get."""

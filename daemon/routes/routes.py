@@ -17,6 +17,7 @@ from msgspec import UNSET, Raw
 from connectors.base import State
 from daemon.front.addresses import HEADERS as FORWARDED
 from daemon.front.http import Refused, Request, Response
+from daemon.front.request import JSON
 from daemon.host.clock import WallClock
 from daemon.routes.asyncapi import Description
 from daemon.routes.gaps import gap_list
@@ -241,6 +242,11 @@ class PlainRoutes:
         if request.grant == ANYONE and not local:
             remote = "POST /ws/test is for clients on the daemon's own machine, and for those with a token"
             raise Refused(403, ErrorCode.FORBIDDEN, remote)
+        # What a page may send without asking (a "simple" request) is of another type: Fetch standard, section 2.2.2.
+        kinds = [value.partition(";")[0].strip().lower() for value in request.values("content-type")]
+        if kinds != [JSON]:
+            seen = ", ".join(kinds)[:_LONGEST_SHOWN] or "none"
+            raise Refused(415, ErrorCode.BAD_REQUEST, f"Content-Type: {seen}; {JSON} is needed", (("Accept", JSON),))
         try:
             test = _test_request.decode(request.body)
         except msgspec.ValidationError as error:

@@ -152,8 +152,14 @@ def objects(text: str) -> Iterator[Json]:
 def request_of(text: str) -> tuple[str, str, str]:
     """Method, target and body of an HTTP example."""
     head, _, body = text.strip().partition("\n\n")
-    method, target = head.split(" ")
+    method, target = head.partition("\n")[0].split(" ")
     return method, target, body
+
+
+def headers_of(text: str) -> dict[str, str]:
+    """The headers of an HTTP example."""
+    _, *lines = text.strip().partition("\n\n")[0].splitlines()
+    return dict(line.split(": ", 1) for line in lines)
 
 
 def described_by(text: str, description: Description) -> str:
@@ -167,7 +173,7 @@ def described_by(text: str, description: Description) -> str:
 def asked(http: httpx.Client, text: str, _open_ones: ExitStack) -> Iterator[Json]:
     """The one answer to a plain request."""
     method, target, body = request_of(text)
-    yield json.loads(http.request(method, target, content=body or None).content)
+    yield json.loads(http.request(method, target, content=body or None, headers=headers_of(text)).content)
 
 
 def streamed(http: httpx.Client, text: str, open_ones: ExitStack) -> Iterator[Json]:

@@ -156,7 +156,9 @@ def daemon_port() -> Iterator[int]:
     """A demo that believes its proxy, as the README says."""
     server = tomllib.loads(only("README.md", HEADING, "toml"))["server"]
     environ = {f"TICKERD_SERVER__{key.upper()}": json.dumps(value) for key, value in server.items()}
-    assert set(server) == {"host", "trusted_proxies"}
+    assert set(server) == {"host", "trusted_proxies", "names"}
+    # So that somebody is another one.
+    environ["TICKERD_SERVER__ORIGINS"] = '["https://listed.example"]'
     with tickerd("demo", "--port", "0", environ=environ) as process:
         wait_ready(process.port)
         yield process.port

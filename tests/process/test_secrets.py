@@ -105,7 +105,9 @@ def test_no_secret_is_shown_whatever_is_asked(daemon: tuple[Process, Path]) -> N
                 answer = httpx.get(f"{base}{path}", params=query, headers=headers)
                 answers += [str(answer.headers).encode(), answer.content]
         body = json.dumps({"message": "hello"})
-        answers.append(httpx.post(f"{base}/ws/test", params={"token": token}, content=body).content)
+        for headers in ({}, {"Content-Type": "application/json"}):
+            sent = httpx.post(f"{base}/ws/test", params={"token": token}, content=body, headers=headers)
+            answers.append(sent.content)
     for token in (GOOD, WEAK):
         with connect(f"ws://127.0.0.1:{port}/ws?token={token}") as websocket:
             websocket.send(json.dumps({"type": "subscribe", "channels": ["ethprice", "binance_prices"]}))

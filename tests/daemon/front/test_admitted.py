@@ -36,9 +36,9 @@ class Asked:
 
     def __init__(self, received: bytes) -> None:
         head, _, self.body = received.partition(b"\r\n\r\n")
-        first, *lines = head.decode().split("\r\n")
+        first, *self.lines = head.decode().split("\r\n")
         self.status = int(first.split()[1])
-        self.headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        self.headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in self.lines)}
 
     @property
     def error(self) -> dict[str, Any]:
@@ -65,10 +65,23 @@ class Door:
                     received += data
         return bytes(received)
 
+    async def head(self, target: str, *headers: str) -> bytes:
+        """The head of an answer that does not end."""
+        sent = "\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", *headers, "", ""])
+        received = b""
+        with trio.fail_after(SOON_S):
+            async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+                await stream.send_all(sent.encode())
+                while b"\r\n\r\n" not in received:
+                    received += await stream.receive_some()
+        return received.partition(b"\r\n\r\n")[0]
+
     async def ask(self, target: str, *headers: str, method: str = "GET", body: bytes = b"") -> Asked:
         lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
         if body:
             lines.append(f"Content-Length: {len(body)}")
+            if not any(header.startswith("Content-Type: ") for header in headers):
+                lines.append("Content-Type: application/json")
         return Asked(await self.raw("\r\n".join([*lines, "", ""]).encode("latin-1") + body))
 
     @asynccontextmanager

@@ -38,6 +38,7 @@ LIMITS = {
     "TICKERD_LIMITS__CHANNELS_PER_COMMAND": "8",
     "TICKERD_LIMITS__HANDSHAKE_S": str(SLOW_S),
     "TICKERD_LIMITS__KEEP_ALIVE_S": str(SLOW_S),
+    "TICKERD_SERVER__ORIGINS": '["https://listed.example"]',
     "TICKERD_LOG__FORMAT": "json",
 }
 
@@ -117,7 +118,8 @@ def get(target: str = "/healthz", *headers: str, method: str = "GET", version: s
 
 
 def post(body: bytes, *headers: str, target: str = "/ws/test") -> bytes:
-    return get(target, f"Content-Length: {len(body)}", *headers, method="POST") + body
+    kind = () if any(header.startswith("Content-Type:") for header in headers) else ("Content-Type: application/json",)
+    return get(target, f"Content-Length: {len(body)}", *kind, *headers, method="POST") + body
 
 
 def upgrade(*, subprotocol: str | None = None, without: str = "", more: str = "", **changed: str) -> bytes:
@@ -222,6 +224,12 @@ HTTP: dict[str, Http] = {
     "a test message as bytes": (post(b'\xff\xfe{"message":"x"}'), 400, "malformed", ()),
     "a test message of another page": (
         post(b'{"message":"x"}', "Origin: https://evil.example"), 403, "forbidden", ("https://evil.example",),
+    ),
+    "a test message to another host": (
+        post(b'{"message":"x"}').replace(b"localhost", b"evil.example"), 403, "forbidden", ("evil.example", "names"),
+    ),
+    "a test message as a form": (
+        post(b'{"message":"x"}', "Content-Type: text/plain"), 415, "bad_request", ("text/plain", "application/json"),
     ),
     "a test message through a proxy": (
         post(b'{"message":"x"}', "X-Forwarded-For: 127.0.0.1"), 403, "forbidden", ("machine",),

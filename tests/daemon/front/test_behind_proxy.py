@@ -16,7 +16,7 @@ HEAD_END = b"\r\n\r\n"
 def trust(gateway: Gateway, *proxies: str, **limits: int) -> None:
     """From now on these are trusted proxies, and these are the limits."""
     changed = msgspec.structs.replace(gateway.door.admission.limits, **limits)
-    gateway.door.admission.policy = policy(changed, trusted_proxies=proxies)
+    gateway.door.admission.policy = policy(changed, trusted_proxies=proxies, origins=frozenset())
 
 
 def forwarded(**headers: str) -> bytes:

@@ -10,6 +10,8 @@ from tests.daemon.front.test_admitted import BOT, TOKENS, Asked, Door, open_door
 from tests.daemon.serving import handshake
 
 LIMITS = "[limits]\nhead_bytes = 2048\nbody_bytes = 1024\nhandshake_s = 0.5\nclients = 1\n"
+ASKS = "Access-Control-Request-Method: GET\r\n"
+JSON = "Content-Type: application/json\r\n"
 END = "Host: localhost\r\nConnection: close\r\n"
 
 
@@ -27,15 +29,17 @@ ANSWERS = [
     ("not ready", 503, get("/readyz")),
     ("HEAD, not ready", 503, get("/readyz", method="HEAD")),
     ("snapshot", 200, get(f"/snapshot/ethprice?token={BOT}")),
-    ("test", 200, get(f"/ws/test?token={BOT}", "Content-Length: 15\r\n", "POST") + b'{"message":"x"}'),
+    ("test", 200, get(f"/ws/test?token={BOT}", f"{JSON}Content-Length: 15\r\n", "POST") + b'{"message":"x"}'),
     ("not HTTP", 400, b"what?\r\n\r\n"),
     ("malformed token", 400, get("/snapshot/ethprice?token=")),
-    ("malformed body", 400, get(f"/ws/test?token={BOT}", "Content-Length: 1\r\n", "POST") + b"{"),
+    ("malformed body", 400, get(f"/ws/test?token={BOT}", f"{JSON}Content-Length: 1\r\n", "POST") + b"{"),
     ("malformed events", 400, get(f"/events?token={BOT}")),
     ("no token", 401, get("/ws")),
     ("HEAD, no token", 401, get("/snapshot/ethprice", method="HEAD")),
     ("wrong token", 401, get("/events?channels=*&token=wrong")),
     ("origin", 403, get("/channels", "Origin: https://evil.example\r\n", "POST")),
+    ("not JSON", 415, get(f"/ws/test?token={BOT}", "Content-Length: 2\r\n", "POST") + b"{}"),
+    ("preflight", 204, get("/ws", f"Origin: https://a.example\r\n{ASKS}", method="OPTIONS")),
     ("not found", 404, get("/nothing")),
     ("HEAD, not found", 404, get("/nothing", method="HEAD")),
     ("no such channel", 404, get(f"/snapshot/nothing?token={BOT}")),

@@ -84,6 +84,7 @@ class Daemon:
         return await self.answer(Request(method="GET", path=path, query=query, peer="192.0.2.1"))
 
     async def post(self, body: bytes, *, peer: str = "127.0.0.1", headers: Headers = ()) -> Response:
+        headers = (*headers, ("content-type", "application/json"))
         return await self.answer(Request(method="POST", path="/ws/test", body=body, peer=peer, headers=headers))
 
     async def refusal(self, method: str, path: str, query: Headers = ()) -> Refused:
@@ -303,7 +304,7 @@ async def test_a_test_message_from_elsewhere_is_refused(peer: str, headers: Head
 @pytest.mark.parametrize(("said", "allowed"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False), ("?", False)])
 async def test_a_trusted_proxy_may_say_who_is_on_this_machine(said: str, allowed: bool) -> None:
     daemon = Daemon()
-    headers = (("x-forwarded-for", said),)
+    headers = (("x-forwarded-for", said), ("content-type", "application/json"))
     sent = Request(method="POST", path="/ws/test", body=b'{"message": "x"}', peer="127.0.0.1", headers=headers)
     request = as_sent(sent, (ipaddress.ip_network("127.0.0.1"),))
     if allowed:

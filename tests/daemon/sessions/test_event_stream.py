@@ -160,7 +160,8 @@ async def test_the_answer_is_for_a_browser_and_for_what_stands_in_between() -> N
         assert stream.headers["x-accel-buffering"] == "no"
         assert stream.headers["x-content-type-options"] == "nosniff"
         assert stream.headers["connection"] == "close"
-        assert not stream.headers.keys() & {"content-length", "transfer-encoding", "access-control-allow-origin"}
+        assert stream.headers["access-control-allow-origin"] == "*"
+        assert not stream.headers.keys() & {"content-length", "transfer-encoding"}
         await stream.until("status")
         assert stream.source.retry_ms in range(1000, 4001)
 
@@ -365,6 +366,9 @@ async def test_clients_are_counted_together_with_those_of_the_websocket() -> Non
 async def test_pages_of_other_origins_are_let_in_only_where_they_are_listed() -> None:
     async with open_gateway() as gateway:
         admission = gateway.door.admission
+        async with opened(gateway, CHANNELS, "Origin: https://other.example") as other:
+            assert other.headers["access-control-allow-origin"] == "*"
+        admission.policy = policy(admission.limits, origins=frozenset())
         async with await asked(gateway, CHANNELS, "Origin: https://other.example") as refused:
             assert (refused.status, (await refused.error())["code"]) == (403, "forbidden")
         async with opened(gateway, CHANNELS, "Origin: http://localhost") as own:
