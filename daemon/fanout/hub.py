@@ -247,7 +247,7 @@ class Hub:
         """What comes next for a client that is behind; the same object for all who are at the same place."""
         key = (cursor.place, format)
         chunk = self._chunks.get(key)
-        if chunk is None or (chunk.reaches < self._tape.head and len(chunk.data) < _SHORT_BYTES):
+        if chunk is None or (chunk.to_head and chunk.reaches < self._tape.head and len(chunk.data) < _SHORT_BYTES):
             chunk = cursor.peek(self._tape, format, _CHUNK_BYTES)
             if len(self._chunks) >= _CHUNKS_KEPT:
                 del self._chunks[next(iter(self._chunks))]

@@ -24,9 +24,8 @@ from daemon.tape.tape import Entry, Tape, Topic, selects
 from protocol.messages import Format
 from protocol.session import Selection
 
-SCAN_AT_MOST: Final = 4096
-"""Entries looked at in one `peek`: about a millisecond, so that a sparse selection on a long tape starves nobody."""
-
+SCAN_AT_MOST: Final = 64
+"""Entries looked at in vain before the tape is asked where the next one for this client stands."""
 
 CHUNK_ENTRIES: Final = 128
 """Chunks end at multiples of this, so that clients which fell behind at different places soon take the same ones."""
@@ -40,13 +39,16 @@ class Chunk:
         frames: their frames, in the client's format, and `data`: the same, joined.
         last: per topic, the ordinal of the last of them.
         reaches: the position that is reached when all of them are written.
+        to_head: whether it ends where the tape ended, so that there may be more of it by now. Any other is always what
+            comes next at its place.
     """
 
-    __slots__ = ("data", "entries", "frames", "last", "reaches")
+    __slots__ = ("data", "entries", "frames", "last", "reaches", "to_head")
 
-    def __init__(self, entries: list[Entry], reaches: int, format: Format) -> None:
+    def __init__(self, entries: list[Entry], reaches: int, format: Format, *, to_head: bool) -> None:
         self.entries = entries
         self.reaches = reaches
+        self.to_head = to_head
         self.frames = [entry.frame(format) for entry in entries]
         self.data = b"".join(self.frames)
         self.last = {entry.topic: entry.ordinal for entry in entries}
@@ -99,26 +101,33 @@ class Cursor:
     def peek(self, tape: Tape, format: Format, max_bytes: int) -> Chunk:
         """The next entries for this client, `max_bytes` of frames at most (but one entry at least, however long it is).
 
-        Nothing after the position may have left the tape (see `overtaken`). An empty chunk that does not reach the head
-        means that a long stretch had nothing for this client: advance, and look again.
+        Nothing after the position may have left the tape (see `overtaken`). No more than `SCAN_AT_MOST` and
+        `CHUNK_ENTRIES` entries together are looked at, however long the tape is and however little of it is for this
+        client. An empty chunk reaches the head: there is nothing for this client.
         """
         entries: list[Entry] = []
         size_bytes = 0
-        reaches = self.position
-        for entry in islice(tape.between(self.position, tape.head), SCAN_AT_MOST):
+        reaches = self._before_next(tape)
+        for entry in tape.between(reaches, tape.head):
             if entry.ordinal > self.had.get(entry.topic, 0) and selects(self.selection, entry.topic):
                 size_bytes += len(entry.frame(format))
                 if size_bytes > max_bytes and entries:
-                    break
+                    return Chunk(entries, reaches, format, to_head=False)
                 entries.append(entry)
             reaches = entry.seq
-            if reaches % CHUNK_ENTRIES == 0 and entries:
-                break
-        else:
-            # The tape may end with a break, behind which nothing has come yet.
-            if next(tape.between(reaches, tape.head), None) is None:
-                reaches = tape.head
-        return Chunk(entries, reaches, format)
+            if reaches % CHUNK_ENTRIES == 0:
+                return Chunk(entries, reaches, format, to_head=False)
+        # The tape may end with a break, behind which nothing has come yet.
+        return Chunk(entries, tape.head, format, to_head=True)
+
+    def _before_next(self, tape: Tape) -> int:
+        """The position before the next entry for this client; the head where there is none."""
+        position = self.position
+        for entry in islice(tape.between(position, tape.head), SCAN_AT_MOST):
+            if entry.ordinal > self.had.get(entry.topic, 0) and selects(self.selection, entry.topic):
+                return position
+            position = entry.seq
+        return tape.before_first(self.selection, position, self.had)
 
     def advance(self, chunk: Chunk, written: int) -> None:
         """The first `written` entries of the chunk are on their way to the client."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import secrets
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Final, TypeAlias
 
@@ -145,7 +145,7 @@ class Tape:
         self._segments: list[tuple[int, int]] = [(1, 0)]
         """Each unbroken run of positions: its first one, and how many entries had arrived before it."""
         self._latest: dict[str, dict[str, Entry]] = {}
-        self._positions: dict[Topic, Positions] = {}
+        self._positions: dict[str, dict[str, Positions]] = {}
         self._forgotten: dict[Topic, Entry] = {}
 
     def __len__(self) -> int:
@@ -185,12 +185,9 @@ class Tape:
         self.size_bytes += len(entry.text)
         while self.size_bytes > self.max_bytes and self._arrived - self._left > 1:
             self._evict()
-        topic = entry.topic
-        self._latest.setdefault(topic[0], {})[topic[1]] = entry
-        positions = self._positions.get(topic)
-        if positions is None:
-            positions = self._positions[topic] = Positions()
-        positions.add(entry.seq, entry.ordinal)
+        channel, instrument = entry.topic
+        self._latest.setdefault(channel, {})[instrument] = entry
+        self._places(channel, instrument).add(entry.seq, entry.ordinal)
         return entry
 
     def outlive(self, entry: Entry) -> None:
@@ -200,7 +197,7 @@ class Tape:
 
     def left(self, topic: Topic, seq: int, ordinal: int) -> None:
         """The topic's message with that ordinal left the ring, or had left it, and stood at `seq`."""
-        positions = self._positions.setdefault(topic, Positions())
+        positions = self._places(*topic)
         if ordinal >= positions.next_ordinal:
             positions.add(seq, ordinal)
         positions.leave(seq, ordinal)
@@ -247,20 +244,48 @@ class Tape:
             most = arrival
         return self._left
 
+    def before_first(self, selection: Selection, after: int, had: Mapping[Topic, int]) -> int:
+        """The position before the first message of the selection beyond that position; the head where there is none.
+
+        Of each topic the first `had` messages are passed over. Found by an index: the tape is not walked.
+        """
+        first = self.head + 1
+        for channel, instrument in selection:
+            topics = self._positions.get(channel, {})
+            for name in topics if instrument == ALL else (instrument,):
+                positions = topics.get(name)
+                if positions is not None and (instrument != ALL or name != STATUS):
+                    seq = positions.first_beyond(after, had.get((channel, name), 0))
+                    if seq is not None and seq < first:
+                        first = seq
+        return first - 1
+
     def whole(self, topic: Topic, after: int) -> bool:
         """Whether none of the topic's messages after that position has left the ring."""
-        positions = self._positions.get(topic)
+        positions = self._known_places(topic)
         return positions is None or positions.newest_gone <= after
 
     def count_at(self, topic: Topic, position: int) -> int | None:
         """How many messages the topic had up to that position; None where it is not known any more."""
-        positions = self._positions.get(topic)
+        positions = self._known_places(topic)
         return 0 if positions is None else positions.count_at(position)
 
     def before_next(self, topic: Topic, position: int) -> int:
         """The ordinal before that of the topic's first message beyond that position, as far back as is known."""
-        positions = self._positions.get(topic)
+        positions = self._known_places(topic)
         return 0 if positions is None else positions.before_next(position)
+
+    def _known_places(self, topic: Topic) -> Positions | None:
+        return self._positions.get(topic[0], {}).get(topic[1])
+
+    def _places(self, channel: str, instrument: str) -> Positions:
+        topics = self._positions.get(channel)
+        if topics is None:
+            topics = self._positions[channel] = {}
+        positions = topics.get(instrument)
+        if positions is None:
+            positions = topics[instrument] = Positions()
+        return positions
 
     def latest(self, selection: Selection, after: int = 0) -> list[Entry]:
         """The newest entry of each topic of the selection whose `seq` is beyond `after`, in `seq` order.
@@ -305,7 +330,8 @@ class Tape:
         self._left += 1
         self.size_bytes -= len(entry.text)
         self.gone = entry.seq
-        self._positions[entry.topic].leave(entry.seq, entry.ordinal)
+        channel, instrument = entry.topic
+        self._positions[channel][instrument].leave(entry.seq, entry.ordinal)
         oldest = self._ring[self._left % self.max_entries]
         self.tail = self.head + 1 if oldest is None else oldest.seq
         if len(self._segments) > 1 and self._segments[1][1] <= self._left:
@@ -362,6 +388,11 @@ class Positions:
         """How many messages the topic had up to that position; None where that is before all that is known."""
         count = self.before_next(position)
         return None if count == self._first - 1 > 0 else count
+
+    def first_beyond(self, position: int, had: int) -> int | None:
+        """Where the first known message stands that is beyond that position and beyond the first `had`, if any does."""
+        place = max(bisect_right(self._seqs, position), had + 1 - self._first)
+        return self._seqs[place] if place < len(self._seqs) else None
 
     def before_next(self, position: int) -> int:
         """The ordinal before that of the first known message beyond that position."""

@@ -5,8 +5,12 @@ import trio
 from trio.testing import MockClock
 
 from connectors.base import StateChange
+from daemon.fanout.subscriber import State
+from daemon.tape.cursor import CHUNK_ENTRIES, SCAN_AT_MOST
+from daemon.tape.tape import Tape
 from protocol.messages import Format, Position, PriceUpdate, Status, Subscribed, Unsubscribed
 from tests.daemon.fanout.sink import Client, Fan
+from tests.daemon.tape.counting import CountingTape
 
 A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
 
@@ -224,3 +228,65 @@ def test_what_is_made_once_for_many_is_not_taken_for_a_client_that_has_had_some_
     assert of_b == [300, 302]
     assert fan.hub.statistics().behind == 0
     assert not fan.hub._chunks, "what was made for those who are behind goes with the last of them"
+
+
+def resumed(fan: Fan, count: int, *channels: str) -> list[Client]:
+    """So many clients that resume from the tape's far end, each to be brought to the head yet."""
+    clients = [fan.connect() for _ in range(count)]
+    for client in clients:
+        client.subscribe(*channels, since=Position("k3v", fan.tape.gone))
+        told = client.messages()[0]
+        assert isinstance(told, Subscribed)
+        assert told.recovered == dict.fromkeys(channels, True)
+    return clients
+
+
+def in_turns(fan: Fan, clients: list[Client]) -> int:
+    """Let the clients go on in turns until all have caught up; the most entries that were looked at in one step."""
+    assert isinstance(fan.tape, CountingTape)
+    most = 0
+    while any(client.subscriber.state is State.BEHIND for client in clients):
+        for client in clients:
+            before = fan.tape.looked
+            fan.hub.advance(client.subscriber)
+            most = max(most, fan.tape.looked - before)
+    return most
+
+
+def test_a_resume_looks_at_no_entry_and_each_step_behind_it_at_few() -> None:
+    tape = CountingTape(10_000, 10**8, epoch="k3v")
+    fan = Fan(tape=tape)
+    for _ in range(11):
+        fan.publish(*[A] * 1000, B)
+    [client] = resumed(fan, 1, "b")
+    assert tape.looked == 0
+    assert in_turns(fan, [client]) <= SCAN_AT_MOST + CHUNK_ENTRIES
+    assert client.seqs() == [entry.seq for entry in Tape.between(tape, 0, tape.head) if entry.topic == B]
+    assert tape.looked <= 12 * (SCAN_AT_MOST + CHUNK_ENTRIES), "the tape was walked"
+
+
+@pytest.mark.parametrize("channels", [("a",), ("b",), ("a", "b")])
+def test_a_crowd_that_resumes_from_one_place_costs_as_much_looking_as_one_client(channels: tuple[str, ...]) -> None:
+    looked = []
+    for count in (1, 30):
+        tape = CountingTape(2000, 10**8, epoch="k3v")
+        fan = Fan(tape=tape)
+        for _ in range(30):
+            fan.publish(*[A] * 99, B)
+        clients = resumed(fan, count, *channels)
+        in_turns(fan, clients)
+        [seqs] = {tuple(client.seqs()) for client in clients}
+        assert list(seqs) == [entry.seq for entry in Tape.between(tape, 0, tape.head) if entry.topic[0] in channels]
+        looked.append(tape.looked)
+    assert looked[0] == looked[1] > 0
+
+
+def test_clients_that_resume_from_different_places_soon_share_what_follows() -> None:
+    tape = CountingTape(4000, 10**8, epoch="k3v")
+    fan = Fan(tape=tape)
+    fan.publish(*[A] * 4000)
+    clients = [fan.connect() for _ in range(20)]
+    for number, client in enumerate(clients):
+        client.subscribe("a", since=Position("k3v", number * 5))
+    in_turns(fan, clients)
+    assert tape.looked < 2 * (20 * CHUNK_ENTRIES + 4000), "each walked for itself"

@@ -1,19 +1,23 @@
 """A client's place on the tape: what comes next, what was missed, what is resumed."""
 
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.tape.cursor import SCAN_AT_MOST, Cursor, had_now
-from daemon.tape.tape import Tape, Topic
+from daemon.tape import cursor as cursors
+from daemon.tape.cursor import CHUNK_ENTRIES, SCAN_AT_MOST, Cursor, had_now
+from daemon.tape.tape import STATUS, Entry, Tape, Topic, selects
 from protocol.messages import Format
 from protocol.session import ALL
+from tests.daemon.tape.counting import CountingTape
 
 A, B = ("a", "X/U"), ("b", "X/U")
 BOTH = frozenset({("a", ALL), B})
 
 
-def tape_of(*topics: Topic, max_entries: int = 100) -> Tape:
-    tape = Tape(max_entries, 10**6)
+def tape_of(*topics: Topic, max_entries: int = 100) -> CountingTape:
+    tape = CountingTape(max_entries, 10**7)
     for topic in topics:
         tape.append(topic, b"1234567890")
     return tape
@@ -58,14 +62,60 @@ def test_a_chunk_is_as_long_as_allowed_but_never_empty_for_that() -> None:
     assert [entry.seq for entry in cursor.peek(tape, Format.JSON, 1).entries] == [1]
 
 
-def test_a_long_stretch_of_other_topics_is_walked_in_parts() -> None:
-    tape = tape_of(*[B] * (SCAN_AT_MOST + 1), A, max_entries=2 * SCAN_AT_MOST)
+def test_a_long_stretch_of_other_topics_is_not_walked() -> None:
+    tape = tape_of(A, *[B] * 20_000, A, *[B] * 20_000, max_entries=50_000)
     cursor = Cursor(frozenset({A}), 0, {})
-    chunk = cursor.peek(tape, Format.JSON, 100)
-    assert (chunk.entries, chunk.reaches) == ([], SCAN_AT_MOST)
-    cursor.advance(chunk, 0)
-    assert cursor.position == SCAN_AT_MOST
-    assert rest(cursor, tape) == [SCAN_AT_MOST + 2]
+    assert rest(cursor, tape) == [1, 20_002]
+    assert tape.looked <= 3 * (SCAN_AT_MOST + CHUNK_ENTRIES)
+
+
+topics = st.lists(st.sampled_from((A, B, ("a", "Y/U"), ("a", STATUS), ("c", ""))), max_size=60)
+
+
+@given(topics, st.sets(st.sampled_from((A, ("a", ALL), ("a", STATUS), B, ("d", "")))), st.data())
+def test_what_is_next_is_found_at_any_place_without_looking_at_many(
+    published: list[Topic], selected: set[Topic], data: st.DataObject
+) -> None:
+    """The index and the walk agree, whatever the client has had of each topic."""
+    with patch.object(cursors, "SCAN_AT_MOST", 2), patch.object(cursors, "CHUNK_ENTRIES", 4):
+        max_entries = data.draw(st.integers(1, 60))
+        tape, everything = tape_of(max_entries=max_entries), list[Entry]()
+        for topic in published:
+            if data.draw(st.integers(0, 9)) == 0:
+                tape.break_at(tape.head + data.draw(st.integers(1, 5)))
+            everything.append(tape.append(topic, b""))
+        position = data.draw(st.integers(tape.gone, tape.head))
+        had = {
+            topic: max(tape.before_next(topic, position), data.draw(st.integers(0, 6)))
+            for topic in dict.fromkeys(published)
+        }
+        cursor = Cursor(frozenset(selected), position, dict(had))
+        expected = [
+            each.seq
+            for each in everything
+            if each.seq > position and each.ordinal > had[each.topic] and selects(cursor.selection, each.topic)
+        ]
+        tape.looked = 0
+        chunk = cursor.peek(tape, Format.JSON, 10**6)
+        seqs = [entry.seq for entry in chunk.entries]
+        assert seqs == expected[: len(seqs)]
+        assert bool(seqs) == bool(expected)
+        assert tape.looked <= 2 + 4 or tape.broken_at  # a break may hide a chunk's end
+        assert chunk.to_head or chunk.reaches < tape.head or chunk.reaches % 4 == 0
+        cursor.advance(chunk, len(seqs))
+        assert seqs + rest(cursor, tape) == expected
+
+
+def test_a_chunk_says_whether_there_may_be_more_of_it_later() -> None:
+    tape = tape_of(*[A] * (CHUNK_ENTRIES + 1), max_entries=1000)
+    cursor = Cursor(BOTH, 0, {})
+    whole, short = cursor.peek(tape, Format.JSON, 10**6), cursor.peek(tape, Format.JSON, 30)
+    assert (whole.reaches, whole.to_head, short.reaches, short.to_head) == (CHUNK_ENTRIES, False, 2, False)
+    cursor.advance(whole, len(whole.entries))
+    last = cursor.peek(tape, Format.JSON, 10**6)
+    assert (last.reaches, last.to_head) == (CHUNK_ENTRIES + 1, True)
+    nothing = Cursor(frozenset({("c", "")}), 0, {}).peek(tape, Format.JSON, 10**6)
+    assert (nothing.entries, nothing.reaches, nothing.to_head) == ([], tape.head, True)
 
 
 def test_it_is_overtaken_when_the_next_entry_has_left_the_tape_and_not_before() -> None:
