@@ -89,6 +89,8 @@ def _complain(line: str) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from daemon.config.load import ConfigError, load
+    from daemon.front.access import CLOSED
+    from daemon.front.guarded import Mark
 
     try:
         config = load(arguments.file, os.environ)
@@ -98,6 +100,9 @@ def _check(arguments: argparse.Namespace) -> int:
         return WRONG_CONFIG
     count = len(config.channels)
     _say(f"{arguments.file}: ok, {count} channel{'s' if count != 1 else ''}")
+    tokens = config.policy(guarded=Mark(config.tape.path).is_set()).tokens
+    if tokens is not None and not tokens:
+        _say(f"{arguments.file}: {CLOSED}")
     return CLEAN
 
 

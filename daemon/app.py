@@ -34,6 +34,7 @@ from daemon.fanout.hub import Hub
 from daemon.front import access
 from daemon.front.admission import Admission
 from daemon.front.front_door import FrontDoor
+from daemon.front.guarded import Mark
 from daemon.front.limits import FILES_BESIDE_CLIENTS
 from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
 from daemon.health.board import Board
@@ -90,22 +91,19 @@ async def serve(
         ssl.SSLError: the certificate or key cannot be used.
     """
     archive = await trio.to_thread.run_sync(_open_archive, config) if config.tape.path else None
+    mark = Mark(config.tape.path)
+    guarded = await trio.to_thread.run_sync(mark.is_set)
     try:
-        return await _serve(config, archive, announce, reread)
+        return await _serve(Daemon(config, archive, reread, mark, guarded=guarded), announce)
     finally:
         if archive is not None:
             await archive.close()
 
 
-async def _serve(
-    config: Config,
-    archive: Archive | None,
-    announce: Callable[[Sequence[str]], None],
-    reread: Callable[[], Config] | None,
-) -> int:
+async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> int:
+    config = daemon.config
     had_terminal = os.isatty(STDIN)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        daemon = Daemon(config, archive, reread)
         clients, backlog = config.limits.clients, config.server.backlog
         files = raise_descriptor_limit(clients + FILES_BESIDE_CLIENTS)
         listeners = passed_listeners(os.environ) or await open_listeners(config.server)
@@ -118,7 +116,7 @@ async def _serve(
                 daemon.notifier.ready()
                 async for number in signals:
                     hung_up = number == signal.SIGHUP
-                    if hung_up and reread is not None and os.isatty(STDIN) == had_terminal:
+                    if hung_up and daemon.reloads and os.isatty(STDIN) == had_terminal:
                         _log.info("SIGHUP: reading the configuration again")
                         daemon.ask_to_reload()
                     elif not stopping:
@@ -141,10 +139,18 @@ class Daemon:
     """Everything, built and not yet running."""
 
     def __init__(
-        self, config: Config, archive: Archive | None = None, reread: Callable[[], Config] | None = None
+        self,
+        config: Config,
+        archive: Archive | None = None,
+        reread: Callable[[], Config] | None = None,
+        mark: Mark | None = None,
+        *,
+        guarded: bool = False,
     ) -> None:
+        """Build it; `mark` keeps over a restart whether a token is needed, `guarded` is whether one was."""
         self.config = config
         self.archive = archive
+        self._mark = Mark("") if mark is None else mark
         self.clock = WallClock()
         self.notifier = Notifier.from_environment(os.environ)
         catalogue = config.catalogue()
@@ -171,7 +177,7 @@ class Daemon:
         )
         server = ServerInfo("tickerd", metadata.version("tickerd"))
         metrics = Metrics(server.version)
-        admission = Admission(config.policy())
+        admission = Admission(config.policy(guarded=guarded))
         self.sessions = Sessions(
             tape=self.tape,
             hub=self.hub,
@@ -191,7 +197,7 @@ class Daemon:
             ledger=self.ledger,
             accepting=lambda: admission.accepting,
             clock=self.clock,
-            needs_token=lambda: bool(admission.policy.tokens),
+            needs_token=lambda: admission.policy.tokens is not None,
             metrics=metrics.answer,
         )
         self.front_door = FrontDoor(
@@ -235,6 +241,7 @@ class Daemon:
             self.fleet.start(venue, connectors, self.config.supervisor)
         self._hosts = [listener.socket.getsockname()[0] for listener in listeners]
         self._warn_if_exposed()
+        await self._remember()
         root.start_soon(self._reload_when_asked)
         await root.start(publish_status, self.notifier, lambda: self.hub.statistics().subscribers, self.board.states)
         if self.notifier.watchdog_s is not None:
@@ -245,11 +252,23 @@ class Daemon:
         reason = f"{connector} sent frames that are not what it documents; they were left out"
         self.ledger.note("unreadable", "", self.clock.now_ms(), count=count, reason=reason)
 
+    @property
+    def reloads(self) -> bool:
+        """Whether the configuration can be read again."""
+        return self._reread is not None
+
     def _warn_if_exposed(self) -> None:
-        config = self.config
+        config, tokens = self.config, self.front_door.admission.policy.tokens
         encrypted = bool(config.server.certificate or config.server.trusted_proxies)
-        for warning in access.exposure(self._hosts, tokens=bool(config.tokens), encrypted=encrypted):
+        for warning in access.exposure(self._hosts, tokens=tokens is not None, encrypted=encrypted):
             _log.warning("%s", warning)
+        if tokens is not None and not tokens:
+            _log.warning("%s", access.CLOSED)
+
+    async def _remember(self) -> None:
+        """Keep over a restart whether a token is needed."""
+        guarded = self.front_door.admission.policy.tokens is not None
+        await trio.to_thread.run_sync(partial(self._mark.keep, guarded=guarded))
 
     def ask_to_reload(self) -> None:
         """Read the configuration again, soon. Asking twice before it is done is asking once more, and not oftener."""
@@ -287,6 +306,7 @@ class Daemon:
         # In order with the events: those of the connectors that have just ended are published before.
         await self._inbox.send(Turn(bring_into_force))
         await done.wait()
+        await self._remember()
         for venue, connectors in crews.items():
             self.fleet.start(venue, connectors, config.supervisor, why="the configuration was changed")
         _log.info("reloaded; venues that began anew: %s", ", ".join(crews) or "none")
@@ -304,7 +324,8 @@ class Daemon:
             self.sequencer.adopt(config.catalogue())
         self.config = config
         self.sequencer.passes = config.hub
-        policy = self.front_door.admission.policy = config.policy()
+        guarded = self.front_door.admission.policy.tokens is not None
+        policy = self.front_door.admission.policy = config.policy(guarded=guarded)
         self.front_door.tls = tls
         self.sessions.change(config.limits)
         self.sessions.revoke(partial(access.ending, policy.tokens))

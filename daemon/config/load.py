@@ -24,7 +24,7 @@ from daemon.config.reader import Problems, overlay, parse_toml, read, shown
 from daemon.config.settings import File
 from daemon.config.tokens import TokenSection
 from daemon.config.venues import Connectors
-from daemon.front import admission
+from daemon.front import access, admission
 from daemon.front.limits import Limits
 from daemon.front.listening import ServerSettings
 from daemon.health.crosscheck import Tolerances
@@ -57,7 +57,11 @@ CADENCE_S: Final = 10.0
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the daemon can be told, checked. `channels` are those that are served, in order."""
+    """Everything the daemon can be told, checked.
+
+    `channels` are those that are served, in order; `has_tokens_table` is whether it speaks of tokens at all, be it by
+    an empty table.
+    """
 
     server: ServerSettings
     limits: Limits
@@ -67,6 +71,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     connectors: Connectors
     channels: tuple[Channel, ...]
     tokens: dict[str, TokenSection]
+    has_tokens_table: bool
     crosscheck: Tolerances
     log: LogSettings
 
@@ -74,9 +79,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """The channels by name."""
         return Catalogue(self.channels)
 
-    def policy(self) -> admission.Policy:
-        """Who is let in, and how many."""
-        return admission.policy(self.server, self.limits, tokens.grants(self.tokens))
+    def policy(self, *, guarded: bool = False) -> admission.Policy:
+        """Who is let in, and how many; `guarded`: whether a token was needed until now."""
+        given = tokens.grants(self.tokens)
+        known = access.in_force(given, opened=self.server.open, declared=self.has_tokens_table, before=guarded)
+        return admission.policy(self.server, self.limits, known)
 
 
 _BASES: Final = ("BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "AVAX", "LINK", "DOT")
@@ -150,7 +157,7 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     if problems:
         raise ConfigError(problems.lines)
     sections = {name: getattr(file, name) for name in file.__struct_fields__}
-    return Config(**sections | {"channels": served})
+    return Config(**sections | {"channels": served, "has_tokens_table": "tokens" in tree})
 
 
 _Refusal: TypeAlias = tuple[str, str, str]

@@ -1,9 +1,10 @@
 """Who may have data: bearer tokens, and what each of them covers. Pure.
 
-Without tokens in the configuration everybody may have everything. With tokens, these paths want one: `/ws`, `/ws/test`,
-`/events` and `/snapshot/...`. The others stay open: the page and `/client.js`, since a browser cannot send a token for
-them and they hold no data; `/healthz`, `/readyz` and `/metrics`, since who watches over the daemon is no client of it;
-`/channels` and `/gaps`, which say what there is and how it does, and no price.
+A daemon whose configuration never spoke of tokens lets everybody have everything. One that has tokens, or had some,
+wants one on these paths: `/ws`, `/ws/test`, `/events` and `/snapshot/...`. To revoke the last one closes the door; only
+the operator's word (`[server] open`) opens it. The other paths stay open: the page and `/client.js`, since a browser
+cannot send a token for them and they hold no data; `/healthz`, `/readyz` and `/metrics`, since who watches over the
+daemon is no client of it; `/channels` and `/gaps`, which say what there is and how it does, and no price.
 
 A token is sent as `Authorization: Bearer TOKEN` (RFC 6750 section 2.1), or, by browsers, which cannot set a header on a
 websocket or an EventSource, as `?token=TOKEN`. It is compared as a digest, with every token of the configuration, in a
@@ -16,7 +17,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from daemon.front.request import Headers, Refused
 from daemon.front.tokens import Presented, digest_of
@@ -38,7 +39,31 @@ def is_guarded(path: str) -> bool:
     return path in _PATHS or path.startswith(_BELOW)
 
 
-def granted(presented: Presented, tokens: Sequence[Grant]) -> Grant:
+Tokens: TypeAlias = Sequence[Grant] | None
+"""What is in force: the tokens that let somebody in, none of them for nobody; None where no token is needed."""
+
+CLOSED: Final = (
+    "nobody is let in: no token is in force. Make one with `tickerd token`, or let everybody have all data with "
+    "[server] open = true"
+)
+"""What the operator is told where no token is in force, and one is needed."""
+
+
+def in_force(tokens: Sequence[Grant], *, opened: bool, declared: bool, before: bool) -> Tokens:
+    """What follows from a configuration.
+
+    Args:
+        tokens: those that it has.
+        opened: whether it says `[server] open`: nobody needs a token where there is none.
+        declared: whether it speaks of tokens at all, as by an empty `[tokens]` table.
+        before: whether a token was needed until now.
+    """
+    if tokens:
+        return tokens
+    return None if opened or not (declared or before) else ()
+
+
+def granted(presented: Presented, tokens: Tokens) -> Grant:
     """What a request may have that brings these tokens, where these are in force.
 
     A token in the header counts, whatever is in the query. Another scheme's header (a proxy may have asked for a
@@ -48,8 +73,10 @@ def granted(presented: Presented, tokens: Sequence[Grant]) -> Grant:
         Refused: 401 where there is no token or none of those in force, 400 where it is not sent as it must be. The
             answer never repeats what was sent.
     """
-    if not tokens:
+    if tokens is None:
         return ANYONE
+    if not tokens:
+        raise _unauthorized("nobody is let in: no token is in force, and the operator has not opened the daemon")
     digest = digest_of(_sent(presented))
     found: Grant | None = None
     for grant in tokens:  # every one of them: how long it takes is not to tell which
@@ -82,9 +109,10 @@ def _sent(presented: Presented) -> str:
     raise _unauthorized(f"a token is needed here: {_HOW}")
 
 
-def ending(tokens: Sequence[Grant], grant: Grant) -> tuple[CloseCode, str] | None:
+def ending(tokens: Tokens, grant: Grant) -> tuple[CloseCode, str] | None:
     """Why a client with that grant is to be closed, where these tokens are in force now; None where it may stay."""
-    if grant in (tokens or (ANYONE,)):
+    tokens = (ANYONE,) if tokens is None else tokens
+    if grant in tokens:
         return None
     if grant == ANYONE:
         return CloseCode.POLICY, "a token is needed from now on"

@@ -16,13 +16,13 @@ from typing import Final
 import msgspec
 
 from daemon.front import access
+from daemon.front.access import Tokens
 from daemon.front.address_counts import AddressCounts, Network
 from daemon.front.http import Refused, Request
 from daemon.front.limits import FILES_BESIDE_CLIENTS, Limits
 from daemon.front.listening import ServerSettings
 from daemon.front.origins import ANY, spelled
 from protocol.codes import ErrorCode
-from protocol.grant import Grant
 
 _RETRY_S: Final = (5.0, 15.0)
 """Between these a refused client is asked to wait; each another time, so that they do not come back all at once."""
@@ -42,7 +42,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         names: by which whoever acts may address us, beside the loopback's and our address; as `spelled`.
         trusted_proxies: addresses or networks that the limits per address are not meant for, beside loopback, and
             whose word is taken for who their clients are (`daemon.front.addresses`).
-        tokens: what each token lets its bearer have; none: everybody may have everything.
+        tokens: what each token lets its bearer have; None: everybody may have everything (`daemon.front.access`).
     """
 
     limits: Limits
@@ -51,10 +51,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     origins: frozenset[str] = frozenset({ANY})
     names: frozenset[str] = frozenset()
     trusted_proxies: tuple[str, ...] = ()
-    tokens: tuple[Grant, ...] = ()
+    tokens: Tokens = None
 
 
-def policy(server: ServerSettings, limits: Limits, tokens: tuple[Grant, ...]) -> Policy:
+def policy(server: ServerSettings, limits: Limits, tokens: Tokens) -> Policy:
     """The policy that follows from the configuration."""
     return Policy(
         limits=limits,

@@ -43,6 +43,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     key: str = ""
     origins: tuple[str, ...] = (ANY,)
     names: tuple[str, ...] = ()
+    open: bool = False
     trusted_proxies: tuple[str, ...] = ()
 
     @property

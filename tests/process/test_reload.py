@@ -16,19 +16,21 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from daemon.config.tokens import written_hash
+from daemon.front.tokens import new_token
 from tests.daemon.serving import certificate
-from tests.process.running import Process, tickerd, wait_ready
+from tests.process.running import COMMAND, Process, tickerd, wait_ready
 
 SOON_S = 10.0
 
 
 @contextmanager
-def configured(folder: Path) -> Iterator[tuple[Process, Path, str]]:
+def configured(folder: Path, more: str = "") -> Iterator[tuple[Process, Path, str]]:
     """A daemon before simulated venues, its configuration file, and what that says at first."""
     file = folder / "tickerd.toml"
     with tickerd("simulate", "--config-out", str(file)) as venues:
         assert venues.port
-        text = file.read_text() + "\n[server]\nport = 0\nhost = '127.0.0.1'\n"
+        text = file.read_text() + f"\n{more}[server]\nport = 0\nhost = '127.0.0.1'\n"
         file.write_text(text)
         with tickerd("run", "--config", str(file)) as daemon:
             wait_ready(daemon.port)
@@ -158,6 +160,34 @@ def test_limits_origins_and_the_level_of_the_log_change_for_who_comes_next(tmp_p
         with listen(daemon.port, "bitcoinprice") as another:
             until(another, type="price_update")
         assert daemon.stop() == 0
+
+
+def test_revoking_the_last_token_opens_the_door_to_nobody_over_a_restart_too(tmp_path: Path) -> None:
+    token = new_token()
+    with configured(tmp_path, f"[tape]\npath = '{tmp_path / 'tape'}'\n") as (daemon, file, text):
+        guarded = f"{text}[tokens.only]\nhash = '{written_hash(token)}'\n"
+        reload(daemon, file, guarded)
+        url = f"http://127.0.0.1:{daemon.port}/snapshot/bitcoinprice"
+        assert httpx.get(url, params={"token": token}).status_code == 200
+        reload(daemon, file, text, "nobody is let in: no token is in force")
+        assert httpx.get(url, params={"token": token}).status_code == 401
+        assert httpx.get(url).status_code == 401
+        checked = subprocess.run([*COMMAND, "check", str(file)], capture_output=True, text=True, timeout=SOON_S)
+        assert (checked.returncode, "nobody is let in" in checked.stdout) == (0, True)
+        assert daemon.stop() == 0
+        with tickerd("run", "--config", str(file)) as again:
+            url = f"http://127.0.0.1:{again.port}/snapshot/bitcoinprice"
+            assert httpx.get(url).status_code == 401
+            assert any("nobody is let in" in line for line in again.lines)
+            opened = text.replace("[server]", "[server]\nopen = true")
+            reload(again, file, opened)
+            assert httpx.get(url).status_code == 200
+            reload(again, file, text)
+            assert again.stop() == 0
+        with tickerd("run", "--config", str(file)) as again:
+            assert httpx.get(f"http://127.0.0.1:{again.port}/snapshot/bitcoinprice").status_code == 200
+        checked = subprocess.run([*COMMAND, "check", str(file)], capture_output=True, text=True, timeout=SOON_S)
+        assert "nobody" not in checked.stdout
 
 
 def test_a_renewed_certificate_is_shown_to_who_comes_next(tmp_path: Path) -> None:

@@ -113,6 +113,18 @@ def test_check_says_that_a_file_is_in_order(tmp_path: Path, capfd: pytest.Captur
     assert capfd.readouterr() == (f"{file}: ok, 9 channels\n", "")
 
 
+def test_check_says_that_nobody_is_let_in(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tickerd.toml"
+    file.write_text("[tokens]\n")
+    assert main(["check", str(file)]) == 0
+    ok, closed = capfd.readouterr().out.splitlines()
+    assert ok == f"{file}: ok, 8 channels"
+    assert closed.startswith(f"{file}: nobody is let in: no token is in force.")
+    file.write_text("[tokens]\n[server]\nopen = true\n")
+    assert main(["check", str(file)]) == 0
+    assert capfd.readouterr().out == f"{file}: ok, 8 channels\n"
+
+
 def test_check_tells_every_mistake_one_a_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "tickerd.toml"
     file.write_text("[server]\nport = 70000\nhots = 'x'\n")

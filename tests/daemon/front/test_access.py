@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.front.access import ending, exposure, granted, is_guarded
+from daemon.front.access import ending, exposure, granted, in_force, is_guarded
 from daemon.front.request import Refused
 from daemon.front.tokens import Presented, digest_of, new_token
 from protocol.codes import CloseCode, ErrorCode
@@ -41,8 +41,24 @@ def test_the_rest_stays_open(path: str) -> None:
 
 
 def test_without_tokens_nobody_needs_one_and_none_is_looked_at() -> None:
-    assert granted(Presented(), ()) is ANYONE
-    assert granted(Presented(("Bearer what ever", "two"), ("", "")), ()) is ANYONE
+    assert granted(Presented(), None) is ANYONE
+    assert granted(Presented(("Bearer what ever", "two"), ("", "")), None) is ANYONE
+
+
+@pytest.mark.parametrize("presented", [Presented(), Presented((f"Bearer {GOOD}",)), Presented((), (GOOD,))])
+def test_where_none_is_in_force_none_lets_anybody_in(presented: Presented) -> None:
+    with pytest.raises(Refused, match="nobody is let in") as caught:
+        granted(presented, ())
+    assert caught.value.status == 401
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+def test_only_the_operators_word_opens_a_door_that_was_closed(opened: bool, declared: bool, before: bool) -> None:
+    assert in_force(TOKENS, opened=opened, declared=True, before=before) == TOKENS
+    everybody = opened or not (declared or before)
+    assert in_force((), opened=opened, declared=declared, before=before) == (None if everybody else ())
 
 
 @pytest.mark.parametrize(
@@ -140,7 +156,7 @@ def test_every_digest_is_compared_whichever_fits(token: str, monkeypatch: pytest
 def test_a_client_stays_while_its_token_stays_as_it_is() -> None:
     assert ending(TOKENS, PARTNER) is None
     assert ending((BOT, PARTNER), PARTNER) is None
-    assert ending((), ANYONE) is None
+    assert ending(None, ANYONE) is None
 
 
 @pytest.mark.parametrize(
@@ -161,11 +177,13 @@ def test_a_client_stays_while_its_token_stays_as_it_is() -> None:
             CloseCode.TRY_AGAIN_LATER,
             "token partner was changed: connect again",
         ),
+        (None, PARTNER, CloseCode.POLICY, "token partner was revoked"),
+        ((), ANYONE, CloseCode.POLICY, "a token is needed from now on"),
         (TOKENS, ANYONE, CloseCode.POLICY, "a token is needed from now on"),
     ],
 )
 def test_a_client_has_to_go_where_its_token_is_another(
-    tokens: tuple[Grant, ...], grant: Grant, code: CloseCode, reason: str
+    tokens: tuple[Grant, ...] | None, grant: Grant, code: CloseCode, reason: str
 ) -> None:
     assert ending(tokens, grant) == (code, reason)
     assert len(reason.encode()) <= 123, "what a close frame can hold"

@@ -108,7 +108,9 @@ class Door:
 
     def reload(self, tokens: str) -> None:
         """Other tokens, in the order in which the daemon brings a configuration into force."""
-        policy = self.daemon.front_door.admission.policy = parse(tokens, {}, "a test").policy()
+        admission = self.daemon.front_door.admission
+        guarded = admission.policy.tokens is not None
+        policy = admission.policy = parse(tokens, {}, "a test").policy(guarded=guarded)
         self.daemon.sessions.revoke(partial(access.ending, policy.tokens))
 
 
@@ -293,7 +295,7 @@ async def test_who_was_let_in_before_and_comes_after_is_closed_too() -> None:
     """The handshake was judged under the old tokens; it is completed under the new ones."""
     async with open_door() as door:
         # As if the front door had judged it just before: it still knows the tokens, the sessions do not.
-        door.daemon.sessions.revoke(partial(access.ending, door.daemon.front_door.admission.policy.tokens[1:]))
+        door.daemon.sessions.revoke(partial(access.ending, parse(ONLY_BOT, {}, "a test").policy().tokens))
         async with door.websocket(query=f"?token={PARTNER}") as client:
             assert (await client.message())["type"] == "welcome"
             assert (await client.closed()).reason == "token partner was revoked"
@@ -314,9 +316,52 @@ async def test_the_next_request_of_a_connection_is_judged_by_the_tokens_in_force
     async with open_door() as door, await trio.open_tcp_stream("127.0.0.1", door.port) as stream:
         await stream.send_all(request)
         assert b"HTTP/1.1 200" in await _until(stream, b'"messages":')
-        door.reload("")
+        door.reload("[server]\nopen = true")
         await stream.send_all(request)
         assert b"HTTP/1.1 200" in await _until(stream, b'"messages":')
         door.reload(ONLY_BOT)
         await stream.send_all(request)
         assert b"HTTP/1.1 401" in await _until(stream, b'"type":"error"')
+
+
+# None left.
+
+NONE_LEFT = ["", "[tokens]\n", "[server]\nport = 8001\n", "[server]\nopen = false\n"]
+
+
+@pytest.mark.parametrize("text", NONE_LEFT)
+async def test_revoking_the_last_token_closes_the_door(text: str) -> None:
+    async with open_door(ONLY_BOT) as door, door.websocket(query=f"?token={BOT}") as gone:
+        await gone.message()
+        door.reload(text)
+        assert (await gone.closed()).reason == "token bot was revoked"
+        for again in ("", text):
+            for method, target, _ in GUARDED:
+                for query in ("", f"{'&' if '?' in target else '?'}token={BOT}"):
+                    asked = await door.ask(target + query, method=method)
+                    assert asked.status == 401, (target, query)
+            assert "no token is in force" in (await door.ask("/ws", "Authorization: Bearer x")).error["message"]
+            door.reload(again)
+        assert (await door.ask("/channels")).status == 200
+        door.reload(ONLY_BOT)
+        assert (await door.ask(f"/snapshot/ethprice?token={BOT}")).status == 200
+        assert (await door.ask("/snapshot/ethprice")).status == 401
+
+
+async def test_only_the_operators_word_opens_it_again() -> None:
+    async with open_door(ONLY_BOT) as door:
+        door.reload("")
+        assert (await door.ask("/snapshot/ethprice")).status == 401
+        door.reload("[server]\nopen = true\n")
+        assert (await door.ask("/snapshot/ethprice")).status == 200
+        door.reload("")
+        assert (await door.ask("/snapshot/ethprice")).status == 200, "it was opened, and has not been closed since"
+        door.reload("[server]\nopen = true\n" + ONLY_BOT)
+        assert (await door.ask("/snapshot/ethprice")).status == 401, "where there are tokens one is needed"
+
+
+async def test_an_empty_table_is_closed_from_the_start_and_no_table_is_open() -> None:
+    for text, status in (("[tokens]\n", 401), ("", 200), ("[tokens]\n[server]\nopen = true\n", 200)):
+        async with open_door(text) as door:
+            assert (await door.ask("/snapshot/ethprice")).status == status
+            assert (await door.ask("/ws/test", method="POST", body=b'{"message":"x"}')).status == status
