@@ -68,6 +68,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         message: what an event of such a channel becomes.
         payloads: what `data` may hold; one for each way in which a venue says it.
         view: what a reader finds in its messages.
+        most_bytes: how large `data` may be: several times what venues send. One that is larger is refused, for it would
+            push the history of other channels off the tape.
         whole_market: whether such a channel is one topic, about a whole market; else each instrument is a topic.
         state: what makes up the state of a topic.
         snapshot: for `TopicState.DELTA` the message that begins a topic anew, else None.
@@ -78,6 +80,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     message: type[DataMessage]
     payloads: tuple[type[msgspec.Struct], ...]
     view: View
+    most_bytes: int = 16_384
     whole_market: bool = False
     state: TopicState = TopicState.NEWEST
     snapshot: type[DataMessage] | None = None
@@ -103,10 +106,31 @@ _ROWS: Final = (
     Kind(name="prices", message=PriceUpdate, payloads=(PriceData,), view=View.PRICE),
     Kind(name="ticker", message=PriceUpdate, payloads=TICKERS, view=View.PRICE),
     Kind(name="24hr", message=TickerUpdate, payloads=(DayTicker,), view=View.DAY),
-    Kind(name="orderbook", message=OrderbookUpdate, payloads=(BookData,), view=View.BOOK),
-    Kind(name="global", message=MarketUpdate, payloads=(GlobalMarket,), view=View.MARKET, whole_market=True),
-    Kind(name="top", message=TopUpdate, payloads=(TopCoins,), view=View.TOP, whole_market=True),
-    Kind(name="trending", message=TrendingUpdate, payloads=(Trending,), view=View.TRENDING, whole_market=True),
+    Kind(name="orderbook", message=OrderbookUpdate, payloads=(BookData,), view=View.BOOK, most_bytes=65_536),
+    Kind(
+        name="global",
+        message=MarketUpdate,
+        payloads=(GlobalMarket,),
+        view=View.MARKET,
+        most_bytes=65_536,
+        whole_market=True,
+    ),
+    Kind(
+        name="top",
+        message=TopUpdate,
+        payloads=(TopCoins,),
+        view=View.TOP,
+        most_bytes=262_144,
+        whole_market=True,
+    ),
+    Kind(
+        name="trending",
+        message=TrendingUpdate,
+        payloads=(Trending,),
+        view=View.TRENDING,
+        most_bytes=262_144,
+        whole_market=True,
+    ),
 )
 
 KINDS: Final = {kind.name: kind for kind in _ROWS}

@@ -12,6 +12,7 @@ the venue's memory go on where they were; the connection is new with each run.
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Mapping
 from typing import Final
@@ -23,6 +24,7 @@ import trio
 from connectors.base import (
     ConnectorError,
     Context,
+    Event,
     PayloadError,
     StateChange,
     VenueClosed,
@@ -30,14 +32,23 @@ from connectors.base import (
     VenueTimeout,
     VenueUnavailable,
 )
+from connectors.limits.allowance import Allowance
+from connectors.limits.payload import brief
 from connectors.metric import Samples
-from connectors.payload import brief
+from connectors.poll.body import ACCEPTED_CODINGS, Body
 from connectors.poll.schedule import Gate, Schedule
 from connectors.poll.venue import Answer, Outcome, Poll, PollRequest, PollStatistics
 from protocol.channels import Channel
 
-MAX_BODY_BYTES: Final = 8 * 1024 * 1024
-"""Largest body taken. The largest one that is asked for, 100 coins, is below a tenth of it."""
+_CHUNKS_AT_ONCE: Final = 64
+"""After so many pieces of a body others have their turn: reading pieces that are there already is no checkpoint."""
+
+_ERRORS: Final = 400
+"""From here on the status says enough: an error whose body is refused is an error without a body."""
+
+REPEATED_BYTES_PER_S: Final = 64 * 1024
+REPEATED_BYTES_AT_ONCE: Final = 512 * 1024
+"""What a channel's repeats of an unchanged body may add to the tape. A body of 256 KiB may be repeated every 4 s."""
 
 KEEPALIVE_S: Final = 30.0
 """How long an idle connection is kept for the next tick: longer than the usual cadence of 10 s, and
@@ -72,6 +83,7 @@ class Host:
         self._base_url = base_url
         self._headers = {
             "Accept": "application/json",
+            "Accept-Encoding": ACCEPTED_CODINGS,
             "User-Agent": user_agent,
             **(headers or {}),
         }
@@ -119,12 +131,15 @@ class Poller:
         if channel.cadence_s is None:
             raise ValueError(f"channel {channel.name!r} has no cadence to poll at")
         self._channel = channel.name
+        self._kind = channel.kind
         self._cadence_s = channel.cadence_s
         self._poll = poll
         self._host = host
         self._delay_s = delay_s
         self._schedule: Schedule | None = None
         self._counts = PollStatistics()
+        self._repeatable = Allowance(REPEATED_BYTES_PER_S, REPEATED_BYTES_AT_ONCE, -math.inf)
+        self._left_out = False
 
     @property
     def name(self) -> str:
@@ -198,8 +213,9 @@ class Poller:
                     raise
                 if schedule.next_s < trio.current_time():
                     schedule.advance(trio.current_time())
-                if published and self._poll.notice != told:
-                    told = self._poll.notice
+                notice = self._notice()
+                if published and notice != told:
+                    told = notice
                     await context.report(StateChange(self._channel, "live", told))
 
     def _postpone(self, error: ConnectorError, schedule: Schedule, tick_s: float) -> None:
@@ -230,8 +246,10 @@ class Poller:
                 pause = outcome.pause
                 self._host.gate.close(trio.current_time(), pause.seconds, pause.reason)
             self._counts.budget = outcome.budget or self._counts.budget
-            if outcome.events:
-                await context.publish(outcome.events)
+            events, too_large = self._accepted(outcome.events)
+            malformed = malformed or too_large
+            if events:
+                await context.publish(events)
                 published = True
             pending.extend(reversed(outcome.requests))
             if not pending:
@@ -248,6 +266,33 @@ class Poller:
             raise malformed
         return published
 
+    def _accepted(self, events: list[Event]) -> tuple[list[Event], PayloadError | None]:
+        """Those that may go onto the tape, and what is wrong with the others.
+
+        One that is larger than its kind ever is would push the history of other channels off the tape. So would repeats
+        without an end: they are left out where they cost more than `REPEATED_BYTES_PER_S`, which is no error.
+        """
+        most_bytes, now_s = self._kind.most_bytes, trio.current_time()
+        accepted: list[Event] = []
+        refused: PayloadError | None = None
+        for event in events:
+            size = len(event.data)
+            if size > most_bytes:
+                what = event.instrument or event.channel
+                text = f"{self._host.venue} sent {size} bytes for {what}, of which at most {most_bytes} are taken"
+                refused = refused or PayloadError(text)
+            elif event.cached and not self._repeatable.take(size, now_s):
+                self._left_out = True
+            else:
+                self._left_out = self._left_out and event.cached
+                accepted.append(event)
+        return accepted, refused
+
+    def _notice(self) -> str:
+        """What is worth telling of a channel that is live."""
+        left_out = f"repeats of more than {REPEATED_BYTES_PER_S} bytes/s are left out" if self._left_out else ""
+        return "; ".join(filter(None, [self._poll.notice, left_out]))
+
     async def _ask(self, client: httpx.AsyncClient, request: PollRequest, context: Context) -> Answer:
         """One GET, under one deadline for all of it.
 
@@ -256,33 +301,40 @@ class Poller:
         Raises:
             ConnectorError: no answer came. An answer with an error status is an answer.
         """
-        venue = self._host.venue
         began_s = trio.current_time()
         self._host.gate.check(began_s)
         self._counts.requests += 1
-        body = bytearray()
+        body: Body | None = None
         try:
             with trio.move_on_after(self._host.timeout_s) as scope:
                 async with client.stream(
                     "GET", request.path, params=request.params, headers=request.headers
                 ) as response:
-                    async for chunk in response.aiter_bytes():
-                        body += chunk
-                        if len(body) > MAX_BODY_BYTES:
-                            # Not `raise`: that would leave httpx's generators suspended, and
-                            # unfinished generators are only cleaned up by the garbage collector.
+                    coding = response.headers.get("content-encoding", "")
+                    body = Body(self._host.venue, coding, request.most_bytes)
+                    count = 0
+                    # Raw: httpx unpacks whatever it is told to, and a whole piece at once.
+                    async for chunk in response.aiter_raw():
+                        count += 1
+                        if count % _CHUNKS_AT_ONCE == 0:
+                            # Shielded, because an exception from here, rather than from the read, would leave httpx's
+                            # generators suspended, and unfinished generators wait for the garbage collector.
+                            await trio.lowlevel.cancel_shielded_checkpoint()
+                        if not body.add(chunk):
+                            # Not `raise`, for the same reason.
                             scope.cancel()
         except httpx.HTTPError as error:
             raise self._failed(error) from error
-        if len(body) > MAX_BODY_BYTES:
-            raise VenueUnavailable(f"{venue} sent a body of more than {MAX_BODY_BYTES} bytes")
-        if scope.cancelled_caught:
+        if body is None or (scope.cancelled_caught and body.refused is None):
             raise self._too_slow()
+        whole = body.end()
+        if body.refused is not None and response.status_code < _ERRORS:
+            raise body.refused
         self._counts.answers_s.add(trio.current_time() - began_s)
         return Answer(
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
-            body=bytes(body),
+            body=whole,
             received_ms=context.now_ms(),
             at_s=trio.current_time(),
         )
@@ -301,8 +353,6 @@ class Poller:
             case httpx.ConnectError():
                 why = _words(error)
                 return VenueUnavailable(f"{venue} cannot be reached" + (why and f": {why}"))
-            case httpx.DecodingError():
-                return VenueUnavailable(f"{venue} sent a body that cannot be decompressed")
             case _:
                 return VenueClosed(f"{venue} broke off before its answer was complete")
 

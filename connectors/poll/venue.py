@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -22,7 +22,10 @@ from connectors.backoff import LONGEST_ASKED_S, retry_after_s
 from connectors.base import Event
 from connectors.metric import Histogram
 
-LONGEST_LIFETIME_S = 3_600.0
+MAX_BODY_BYTES: Final = 1024 * 1024
+"""The largest body that is taken, unpacked. To look one of this size over takes some 10 ms."""
+
+LONGEST_LIFETIME_S: Final = 3_600.0
 """Longest time that a body is repeated on a venue's word: a mistaken `max-age` ends sometime."""
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -37,12 +40,15 @@ class PollRequest(msgspec.Struct, frozen=True):
         params: the query, not yet percent-encoded.
         headers: what this request adds to the host's own headers.
         instruments: what is asked about; for the venue's part, not sent.
+        most_bytes: how large the answer's body may be: some times what the venue sends to this, for reading a body
+            takes time, and what is made of it takes room on the tape.
     """
 
     path: str
     params: dict[str, str] = {}
     headers: dict[str, str] = {}
     instruments: tuple[str, ...] = ()
+    most_bytes: int = MAX_BODY_BYTES
 
 
 class Answer(msgspec.Struct, frozen=True):

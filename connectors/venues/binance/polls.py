@@ -29,7 +29,7 @@ from connectors.base import (
     VenueThrottled,
     VenueUnavailable,
 )
-from connectors.payload import brief, read, spliced
+from connectors.limits.payload import brief, read, spliced
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Budget, Outcome, Pause, PollRequest
 from protocol.channels import Channel
@@ -40,6 +40,9 @@ VENUE: Final = "Binance"
 
 BATCH: Final = 20
 """Most symbols in one request for tickers: up to 20 weigh 2, 21 to 100 weigh 40."""
+
+MOST_ROWS: Final = 100
+"""Tickers in one body; `BATCH` of them were asked for."""
 
 WEIGHT_LIMIT: Final = 6_000
 """Request weight per minute and address, since 2023-08-25."""
@@ -143,12 +146,19 @@ def _tickers(
     received_ms: int,
     data: Callable[[Ticker, Raw], bytes],
 ) -> list[Event]:
-    events = []
-    for raw in read(body, list[Raw]):
+    events: list[Event] = []
+    rows = read(body, list[Raw])
+    if len(rows) > MOST_ROWS:
+        raise PayloadError(f"the body has {len(rows)} tickers, of which at most {MOST_ROWS} are looked at")
+    seen: set[str] = set()
+    for raw in rows:
         ticker = read(bytes(raw), Ticker)
         instrument = instruments.get(ticker.symbol)
         if instrument is None:
             continue
+        if instrument in seen:
+            raise PayloadError(f"{instrument} is in the body twice")
+        seen.add(instrument)
         try:
             number(ticker.last_price)
         except ValueError as error:
@@ -317,12 +327,13 @@ class BinancePoll:
 
     def _request(self, batch: tuple[str, ...]) -> PollRequest:
         symbols = [venue_symbol(instrument) for instrument in batch]
+        most_bytes = len(batch) * self._channel.kind.most_bytes
         if self._channel.kind.name == "orderbook":
             params = {"symbol": symbols[0], "limit": str(self._levels)}
-            return PollRequest("/api/v3/depth", params, instruments=batch)
+            return PollRequest("/api/v3/depth", params, instruments=batch, most_bytes=most_bytes)
         # A JSON array without a space, or Binance answers -1100.
         params = {"symbols": msgspec.json.encode(symbols).decode()}
-        return PollRequest("/api/v3/ticker/24hr", params, instruments=batch)
+        return PollRequest("/api/v3/ticker/24hr", params, instruments=batch, most_bytes=most_bytes)
 
     def _events(self, request: PollRequest, answer: Answer) -> list[Event]:
         name, received_ms = self._channel.name, answer.received_ms

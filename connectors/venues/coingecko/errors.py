@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from connectors.base import ConnectorError, PayloadError, VenueRefused, VenueThrottled, VenueUnavailable
-from connectors.payload import brief, read
+from connectors.limits.payload import brief, read
 from connectors.poll.venue import Answer
 
 VENUE: Final = "CoinGecko"

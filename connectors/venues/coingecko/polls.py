@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from connectors.base import Connector, Event, HttpUrl, PayloadError, Seconds, VenueSettings
-from connectors.payload import read, spliced
+from connectors.limits.payload import read, spliced
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Outcome, PollRequest
 from connectors.venues.coingecko.errors import VENUE, explain
@@ -106,6 +106,10 @@ PLANS: Final = {
 
 
 # ---- normalisers: bytes to one event ---------------------------------------------------------------
+
+
+_WRAPPED_BYTES: Final = 16
+"""What a body gains at most on its way into a message."""
 
 
 class Normaliser(Protocol):
@@ -217,7 +221,11 @@ class CoinGeckoPoll:
     def __init__(self, channel: Channel, plan: Plan, *, refresh_s: float, secret: str = "") -> None:
         self.retry_s = plan.retry_s
         self._channel = channel.name
-        self._endpoint = ENDPOINTS[channel.kind.name]
+        endpoint = ENDPOINTS[channel.kind.name]
+        self._normalise = endpoint.normalise
+        # The body is what goes onto the tape, so it has the same bound.
+        most_bytes = channel.kind.most_bytes - _WRAPPED_BYTES
+        self._request = msgspec.structs.replace(endpoint.request, most_bytes=most_bytes)
         self._refresh_s = refresh_s
         self._secret = secret
         self._events: list[Event] = []
@@ -239,10 +247,9 @@ class CoinGeckoPoll:
         if self._events and now_s < self._ask_at_s:
             return Outcome(events=self._repeated())
         self._asked_s = now_s
-        request = self._endpoint.request
+        request = self._request
         if self._events and self._etag:
-            headers = {"If-None-Match": self._etag}
-            request = PollRequest(request.path, request.params, headers)
+            request = msgspec.structs.replace(request, headers={"If-None-Match": self._etag})
         return Outcome(requests=[request])
 
     def answer(self, request: PollRequest, answer: Answer) -> Outcome:
@@ -253,7 +260,7 @@ class CoinGeckoPoll:
         malformed: PayloadError | None = None
         if 200 <= answer.status < 300:
             try:
-                events = self._endpoint.normalise(answer.body, channel=self._channel, received_ms=answer.received_ms)
+                events = self._normalise(answer.body, channel=self._channel, received_ms=answer.received_ms)
             except PayloadError as error:
                 malformed = error
             else:

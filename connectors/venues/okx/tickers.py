@@ -22,7 +22,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from connectors.base import Connector, Event, PayloadError, Seconds, VenueSettings, WebsocketUrl
-from connectors.payload import look_over
+from connectors.limits.payload import look_over
 from connectors.push.feed import Feed
 from connectors.push.venue import (
     ClosingNotice,

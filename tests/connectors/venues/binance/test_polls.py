@@ -27,6 +27,7 @@ from connectors.venues.binance import polls
 from connectors.venues.binance.polls import BinancePoll, book, day, explain, prices, weight_pause
 from protocol.channels import Channel
 from protocol.kinds import KINDS
+from tests.connectors.poll.streaming import streamed
 
 NOW_MS = 1_765_211_445_000
 UNKNOWN = b'{"code":-1121,"msg":"Invalid symbol."}'
@@ -463,8 +464,8 @@ async def test_an_unknown_instrument_is_reported_and_the_others_go_on(
         symbols = json.loads(request.url.params["symbols"])
         asked.append(symbols)
         if "NOPEUSDT" in symbols:
-            return httpx.Response(400, content=UNKNOWN)
-        return httpx.Response(200, content=tickers(*(ticker(symbol) for symbol in symbols)))
+            return streamed(httpx.Response(400, content=UNKNOWN))
+        return streamed(httpx.Response(200, content=tickers(*(ticker(symbol) for symbol in symbols))))
 
     served = channel("prices", "BTC/USDT", "NOPE/USDT", "ETH/USDT")
     host = Host(
@@ -482,6 +483,27 @@ async def test_an_unknown_instrument_is_reported_and_the_others_go_on(
     ]
     assert [event.instrument for event in world.events] == ["BTC/USDT", "ETH/USDT"] * 2
     assert asked[-1] == ["BTCUSDT", "ETHUSDT"]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "why"),
+    [
+        (["BTCUSDT", "ETHUSDT", "BTCUSDT"], "BTC/USDT is in the body twice"),
+        ([f"X{number}" for number in range(101)], "the body has 101 tickers, of which at most 100 are looked at"),
+    ],
+)
+def test_a_body_that_is_blown_up_by_its_number_of_tickers_is_refused(symbols: list[str], why: str) -> None:
+    named = {"BTCUSDT": "BTC/USDT", "ETHUSDT": "ETH/USDT"}
+    with pytest.raises(PayloadError, match=f"^{why}$"):
+        prices(tickers(*(ticker(symbol) for symbol in symbols)), channel="c", instruments=named, received_ms=1)
+
+
+def test_a_request_says_how_large_its_answer_may_be() -> None:
+    names = tuple(f"X{number}/USDT" for number in range(30))
+    (many, few) = BinancePoll(channel("24hr", *names), 20).tick(0.0).requests
+    (book,) = BinancePoll(channel("orderbook", "BTC/USDT"), 20).tick(0.0).requests
+    assert (many.most_bytes, few.most_bytes) == (20 * 16_384, 10 * 16_384)
+    assert book.most_bytes == 65_536
 
 
 def test_each_channel_gets_a_connector_of_its_name() -> None:

@@ -1,15 +1,18 @@
 """A venue's JSON: what is fit to be passed on, and what is passed on of it."""
 
 import json
+import re
 import time
+import tracemalloc
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.base import PayloadError
-from connectors.payload import brief, look_over, read, spliced
+from connectors.limits.payload import brief, look_over, read, spliced
+from connectors.poll.venue import MAX_BODY_BYTES
 
 
 class Part(msgspec.Struct):
@@ -38,6 +41,65 @@ def test_what_could_not_be_spliced_is_refused(body: bytes) -> None:
     with pytest.raises(PayloadError) as refused:
         read(body, Part)
     assert len(str(refused.value)) <= 200
+
+
+def fit(body: bytes) -> bool:
+    """Whether a body is fit to be passed on, found out the long way: every value of it is made."""
+    try:
+        body.decode()
+        msgspec.json.decode(b"[" * 200 + body + b"]" * 200)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return re.search(rb"[0-9]{300}", body) is None
+
+
+SIGNS = tuple('[]{}:,"\\-+.eE')
+VALUES = (
+    "0",
+    "1",
+    "99",
+    "true",
+    "null",
+    "ntrue",
+    '"a"',
+    '"a":',
+    "1e5",
+    "1e400",
+    "1e-400",
+    '"1e999"',
+    "\\u00e9",
+    "\\ud800",
+)
+LONG = ("1" * 199, "1" * 200, "9" * 299, "9" * 300, "e99", "e099", " ", "\n")
+TOKENS = st.sampled_from(SIGNS + VALUES + LONG)
+
+
+@given(st.lists(TOKENS, max_size=12).map("".join), st.sampled_from(["%s", "[%s]", '{"a":%s}', '["%s"]', "[1,%s]"]))
+@example("1" * 299 + "e10", "%s")
+@example("1" * 199 + "e99", "%s")
+@example("1e0000000000000000000000000000400", "%s")
+@example("-1E+309", "%s")
+def test_it_is_looked_over_as_if_every_value_were_made(text: str, around: str) -> None:
+    body = (around % text).encode()
+    try:
+        look_over(body)
+    except PayloadError:
+        assert not fit(body)
+    else:
+        assert fit(body)
+
+
+@pytest.mark.parametrize("item", [b"[]", b"{}", b"1.5", b'"ab"', b'{"a":{}}', b"null"])
+def test_the_largest_body_is_looked_over_in_a_moment_and_in_little_memory(item: bytes) -> None:
+    body = b"[" + b",".join([item] * (MAX_BODY_BYTES // (len(item) + 1))) + b"]"
+    tracemalloc.start()
+    look_over(body)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    began_s = time.process_time()
+    look_over(body)
+    assert time.process_time() - began_s < 0.1
+    assert peak_bytes < 4 * len(body)
 
 
 def test_many_long_numbers_are_looked_over_in_no_time() -> None:
