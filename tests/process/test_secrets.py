@@ -154,9 +154,16 @@ def test_a_token_that_is_taken_away_closes_its_clients(tmp_path: Path) -> None:
                 assert {json.loads(weak.recv(timeout=10))["type"] for _ in range(2)} == {"welcome", "pong"}
             with pytest.raises(InvalidStatus):
                 connect(url + GOOD)
-            # Without the last one everybody may come, and the log says so again.
-            assert not any("without tokens" in line for line in process.lines)
+            # Without the last one nobody may come; where everybody may, the log says so again.
+            assert not any("nobody is let in" in line for line in process.lines)
             config.write_text(plain)
+            process.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 10
+            while not any("nobody is let in" in line for line in process.lines):
+                assert time.monotonic() < deadline, process.lines
+                time.sleep(0.02)
+            assert not any("without tokens" in line for line in process.lines)
+            config.write_text(plain + "\n[server]\nopen = true\n")
             process.process.send_signal(signal.SIGHUP)
             deadline = time.monotonic() + 10
             while not any("without tokens" in line for line in process.lines):
