@@ -81,7 +81,7 @@ def _check_upgrade(request: Request) -> None:
         raise _bad(f"a websocket opens with GET by HTTP/1.1, not {seen}")
     if "upgrade" not in (token.lower() for token in request.tokens("connection")):
         raise _bad("Upgrade: websocket without Connection: Upgrade; a proxy in between may have removed it")
-    if request.body:
+    if request.body or request.values("transfer-encoding"):
         raise _bad("a websocket handshake has no body")
     versions = request.values("sec-websocket-version")
     if versions != [_VERSION]:

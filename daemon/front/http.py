@@ -33,6 +33,8 @@ _RECEIVE_BYTES: Final = 4096
 _LINGER_S: Final = 2.0
 _FIRST_WORDS_S: Final = 0.5
 _MOST_QUERY_FIELDS: Final = 32
+_MOST_CODED: Final = 8
+"""So many times a body's own bytes may be received for it: chunks have sizes, comments and fields of their own."""
 _NO_CONTENT: Final = 204
 _NOT_MODIFIED: Final = 304
 _QUOTED_LINE: Final = re.compile(r": (bytearray\(|b['\"]).*", re.DOTALL)
@@ -82,8 +84,10 @@ class Conversation:
         self._connection = h11.Connection(h11.SERVER, limits.head_bytes)
         self._deadline = head_deadline
         self._first = True
+        self._received = 0
         self._bodiless = False
         self._closing = False
+        self._doubtful = False
         self._pause = trio.CancelScope()
 
     @property
@@ -123,6 +127,7 @@ class Conversation:
         if head is None:
             return None
         self.origin = tuple(value.decode("latin-1") for name, value in head.headers if name == b"origin")
+        self._doubtful = _is_doubtful(head)
         try:
             with trio.fail_after(self._limits.handshake_s):
                 body = await self._body(head)
@@ -143,7 +148,7 @@ class Conversation:
         # Of what is not sent it would be the length (304), and what has none may not have one (RFC 9110 section 8.6).
         if response.status not in (_NO_CONTENT, _NOT_MODIFIED):
             headers.append(("Content-Length", str(len(response.body))))
-        if close or self._closing or not self._request_was_read:
+        if close or self._closing or self._doubtful or not self._request_was_read:
             headers.append(("Connection", "close"))
         raw = [(name.encode(), value.encode()) for name, value in headers]
         sent = self._connection.send(h11.Response(status_code=response.status, headers=raw))
@@ -250,6 +255,7 @@ class Conversation:
     async def _body(self, head: h11.Request) -> bytes:
         """All of the body. Where the client waits to be asked for it (RFC 9110 section 10.1.1), it is asked."""
         limit = self._limits.body_bytes
+        most_received = self._received + self._limits.head_bytes + _MOST_CODED * limit
         declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
         too_large = Refused(413, ErrorCode.TOO_LARGE, f"a body of more than {limit} bytes is not accepted")
         if declared > limit:
@@ -265,6 +271,8 @@ class Conversation:
                 case h11.EndOfMessage():
                     return bytes(body)
                 case _:
+                    if self._received > most_received:
+                        raise too_large
                     if self._connection.they_are_waiting_for_100_continue:
                         go_on = h11.InformationalResponse(status_code=100, headers=[])
                         await self._stream.send_all(self._connection.send(go_on))
@@ -286,7 +294,9 @@ class Conversation:
         return Refused(431, ErrorCode.TOO_LARGE, f"a request's head of more than {limit} bytes is not accepted")
 
     async def _more(self) -> None:
-        self._connection.receive_data(bytes(await self._stream.receive_some(_RECEIVE_BYTES)))
+        received = bytes(await self._stream.receive_some(_RECEIVE_BYTES))
+        self._received += len(received)
+        self._connection.receive_data(received)
 
     def _parsed(self, head: h11.Request, body: bytes) -> Request:
         """Raises: Refused, where the query has too many fields."""
@@ -313,6 +323,16 @@ class Conversation:
             local=self._local,
             secure=self._secure,
         )
+
+
+def _is_doubtful(head: h11.Request) -> bool:
+    """Whether a proxy in between may see the request's end elsewhere, so that nothing behind it may be read.
+
+    It has both a length and a coding, or a coding in a version that has none (RFC 9112 section 6.1). h11 refuses all
+    else that is said twice and differs.
+    """
+    names = {name for name, _ in head.headers}
+    return b"transfer-encoding" in names and (b"content-length" in names or head.http_version == b"1.0")
 
 
 def _too_slow(what: str, limit_s: float) -> Refused:
