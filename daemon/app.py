@@ -198,6 +198,7 @@ class Daemon:
             accepting=lambda: admission.accepting,
             clock=self.clock,
             needs_token=lambda: admission.policy.tokens is not None,
+            unstored=lambda: "" if archive is None else archive.trouble,
             metrics=metrics.answer,
         )
         self.front_door = FrontDoor(

@@ -14,7 +14,7 @@ from protocol.kinds import MESSAGES
 from protocol.messages import Control, ServerInfo, State, Timestamp
 from protocol.payloads import SCHEMAS
 
-Cause: TypeAlias = Literal["outage", "stale", "resync", "restart", "lagged", "refused", "unreadable"]
+Cause: TypeAlias = Literal["outage", "stale", "resync", "restart", "lagged", "refused", "unreadable", "unstored"]
 """What a gap comes from.
 
 * `outage`: there was no link to the venue;
@@ -23,7 +23,8 @@ Cause: TypeAlias = Literal["outage", "stale", "resync", "restart", "lagged", "re
 * `restart`: the daemon was not there, or what it had sent was not stored;
 * `lagged`: clients did not keep up;
 * `refused`: a connector's messages that the hub would not publish;
-* `unreadable`: a venue's frames that are not what it documents.
+* `unreadable`: a venue's frames that are not what it documents;
+* `unstored`: the disk took nothing; nobody missed anything by that, unless an unclean stop came before its end.
 """
 
 _DATA: Final = Meta(extra_json_schema={"anyOf": [{"$ref": f"{SCHEMAS}{message.__name__}"} for message in MESSAGES]})
@@ -66,7 +67,7 @@ class Health(Control, frozen=True, kw_only=True, tag="health"):
 
 
 class Readiness(Control, frozen=True, kw_only=True, tag="readiness"):
-    """`GET /readyz`: whether clients are let in and get data, and why not.
+    """`GET /readyz`: whether clients are let in and get data, and why not; or what else is amiss.
 
     `stale` has the channels whose data is not what it should be, by name, with the reason.
     """

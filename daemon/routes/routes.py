@@ -114,6 +114,7 @@ class PlainRoutes:
         accepting: Callable[[], bool],
         clock: WallClock,
         needs_token: Callable[[], bool] = lambda: False,
+        unstored: Callable[[], str] = lambda: "",
         metrics: Callable[[Request], Response] | None = None,
     ) -> None:
         """Set up.
@@ -121,7 +122,8 @@ class PlainRoutes:
         `clients`: how many there are. `broadcast`: sends a `test` to each. `accepting`: whether clients are let in.
         `catalogue` is asked each time, since a reload makes another.
 
-        `needs_token`: whether the clients' routes want a token; the description of the interface says so. `metrics`
+        `needs_token`: whether the clients' routes want a token; the description of the interface says so. `unstored`:
+        why the tape is not being stored, where it should be and is not; clients get everything all the same. `metrics`
         answers `GET /metrics`; without it there are none.
         """
         self._server = server
@@ -135,6 +137,7 @@ class PlainRoutes:
         self._clock = clock
         self._description = Description(server)
         self._needs_token = needs_token
+        self._unstored = unstored
         page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
             **{path: {"GET": page.answer} for path in FILES},
@@ -193,6 +196,8 @@ class PlainRoutes:
         elif not delivered:
             reason = "no connector has delivered yet"
         ready = not reason
+        if ready and (trouble := self._unstored()):
+            reason = f"clients are served, and what is sent is not stored: the tape's file {trouble}"
         reports = self._reports()
         stale = {report.name: report.reason for report in reports if report.state == "stale"}
         body = Readiness(

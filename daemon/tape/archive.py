@@ -4,15 +4,22 @@ The hot path knows nothing of it. Ten times a second a task takes what is new fr
 write it, in one transaction (`daemon.tape.tape_file`). Nothing queues up: what is not stored yet is on the tape anyway,
 and if the disk is so slow that the tape's tail overtakes it, what left is not stored, and counted (`unstored`).
 
-**No position is used twice.** Positions are reserved on the disk, `BLOCK` at a time, before the first of them is used,
-and the next block when half of one is used. `Tape.limit` is the end of what is reserved. Half a block lasts for longer
-than any disk stays broken, so nobody waits for one.
+**Nobody waits for the disk.** While it takes nothing (full, read-only, broken, or it does not answer) the daemon serves
+its clients as ever, says what is wrong (`trouble`, the log, the ledger), and tries again until it works. A file that
+was deleted, replaced or damaged in the meantime is made anew, with all that is on the tape.
+
+**No position is used twice in one epoch.** Positions are reserved in the file, `BLOCK` at a time, before the first of
+them is used, and the next block when half of one is used. `Tape.limit` is the end of what is reserved. Half a block
+lasts for longer than any disk stays broken.
 
 * A clean stop stores everything and gives the rest of the block back: the next start goes on as if nothing had been.
 * After any other end the next start goes on behind the block. What was sent and not stored, a tenth of a second's
   messages as a rule, is a *hole*: a client whose position lies before or in it is told `recovered: false`, each topic's
   `prev_seq` names a position that no message has, and it is written into the gap ledger. Counts per topic
   (`Entry.ordinal`) go on from what was stored.
+* A start that can reserve nothing, since the disk takes nothing, begins a new tape in memory. It has an epoch of its
+  own: what the file says of its positions holds for another one. As soon as the file can be written, it becomes the
+  file of the new tape. If the daemon dies before that, the next start finds the old tape as it was left.
 
 The ledger is kept in the same file.
 """
@@ -21,6 +28,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -31,12 +41,14 @@ import trio
 from connectors.metric import Samples
 from daemon.host.clock import WallClock
 from daemon.tape.database import ArchiveError as ArchiveError
+from daemon.tape.database import DiskError, is_damage, is_full, is_malformed, move_aside
 from daemon.tape.gaps import Gap, Ledger
-from daemon.tape.tape import LAST_POSITION, Tape
-from daemon.tape.tape_file import Batch, Restored, TapeFile
+from daemon.tape.tape import LAST_POSITION, Entry, Tape
+from daemon.tape.tape_file import Batch, Meta, Restored, TapeFile
 
 BLOCK: Final = 2**40
-"""Positions reserved at a time: a year of 30 000 messages a second. There are 2**53, so 8191 unclean stops are free."""
+"""Positions reserved at a time: a year of 30 000 messages a second. There are 2**53: after 8191 unclean stops a new
+epoch begins."""
 
 EVERY_S: Final = 0.1
 """How often what is new is stored."""
@@ -44,83 +56,126 @@ EVERY_S: Final = 0.1
 RETRY_S: Final = 1.0
 """After the file could not be written."""
 
+LATE_S: Final = 5.0
+"""A disk that takes longer than this over one transaction is in trouble."""
+
 CLOSE_S: Final = 5.0
 """How long a stop waits for the disk."""
 
+_LOOK_S: Final = 1.0
+"""How often it is seen to whether the disk answers."""
+
 _ENTRIES: Final = 4096
 """Stored in one transaction at most."""
+
+_LATE: Final = f"has taken longer than {LATE_S:g} s over one transaction"
 
 _log: Final = logging.getLogger(__name__)
 
 
 class ArchiveStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start, and what is reserved.
+    """Counts since the start, and how things are.
 
     Attributes:
-        stored: entries in the file by now.
+        stored: entries that were written to the file.
         unstored: positions that left the tape before they could be stored.
         failures: transactions that could not be carried out.
         reserved: the last position that may be used.
+        waiting: entries on the tape that are not stored yet.
+        storing: whether what is sent is being stored.
     """
 
     stored: int
     unstored: int
     failures: int
     reserved: int
+    waiting: int
+    storing: bool
 
 
 class Archive:
     """The tape's file, and who writes it.
 
     Attributes:
-        tape: the tape as it was read back, ready for the next message.
+        tape: the tape as it was read back, ready for the next message; a new one where nothing could be reserved.
         ledger: the ledger as it was read back.
     """
 
-    def __init__(self, file: TapeFile, restored: Restored, clock: WallClock, block: int = BLOCK) -> None:
-        """Use `open`. The first block is not reserved yet."""
-        self.tape: Tape = restored.tape
-        self.ledger = Ledger()
-        self.ledger.load(restored.gaps)
-        self._file = file
+    def __init__(self, path: Path, tape: Tape, ledger: Ledger, clock: WallClock, block: int) -> None:
+        """Use `open`."""
+        self.tape = tape
+        self.ledger = ledger
+        self._path = path
         self._clock = clock
         self._block = block
-        self._meta = restored.meta
-        self._position = self.tape.head
+        self._file: TapeFile | None = None
+        self._writing = threading.Lock()
+        """Held by whichever thread has to do with the file."""
+        self._anew = False
+        self._unread = False
+        self._found: list[Gap] = []
+        self._position = self._safe = tape.head
+        """How far the file goes, and the last position that was ever stored."""
         self._gaps: dict[int, Gap] = {}
         self._forgotten = -1
         self._stored = self._unstored = self._failures = 0
-        self.tape.limit = self.tape.head
+        self._reason = ""
+        self._began_s: float | None = None
+        self._late = False
 
     @classmethod
     def open(cls, path: Path, max_entries: int, max_bytes: int, clock: WallClock, block: int = BLOCK) -> Archive:
         """Read the file back, or make a new one, and reserve the first positions. Blocking.
 
+        Where the disk takes nothing, the tape is a new one in memory, and the file is taken up when it can be written.
+
         Raises:
-            ArchiveError: It cannot be used.
+            ArchiveError: It cannot be used, and not because of the disk.
         """
-        file = TapeFile(path)
+        new, ledger = Tape(max_entries, max_bytes), Ledger()
         try:
-            restored = file.restore(max_entries, max_bytes, clock.now_ms())
-            archive = cls(file, restored, clock, block)
-            archive._account_for(restored)
-            batch = archive._batch()
-            file.write(batch)
-            archive._wrote(batch)
-        except BaseException as error:
-            file.close()
-            if isinstance(error, sqlite3.Error):
-                raise ArchiveError(path, f"cannot be written: {error}", permanent=False) from error
-            raise
+            file, restored = _read(path, max_entries, max_bytes, clock)
+        except DiskError as error:
+            archive = cls(path, new, ledger, clock, block)
+            archive._unread = True
+            archive._begin_in_memory(error, clock.now_ms())
+            return archive
+        ledger.load(restored.gaps)
+        used_up = LAST_POSITION - restored.tape.head < block
+        archive = cls(path, new if used_up else restored.tape, ledger, clock, block)
+        archive._file, archive._anew = file, used_up
+        archive.tape.limit = archive.tape.head
+        try:
+            archive.store()
+        except (sqlite3.Error, DiskError) as error:
+            still_open = archive._file
+            archive = cls(path, new, ledger, clock, block)
+            archive._file, archive._anew = still_open, True
+            archive._begin_in_memory(error, restored.meta.stored_ms)
+            return archive
+        archive._account_for(restored, used_up=used_up)
         return archive
 
-    def _account_for(self, restored: Restored) -> None:
+    def _begin_in_memory(self, error: Exception, since_ms: int) -> None:
+        """The disk takes nothing, and nothing was sent since that time: the tape is a new one."""
+        self._reason = _said(error)
+        self._failures = 1
+        epoch = self.tape.epoch
+        reason = f"the tape's file {self._reason}: a new tape begins, with epoch {epoch}"
+        self.ledger.record("restart", "", since_ms, self._clock.now_ms(), reason=reason)
+        _log.error("%s %s; a new tape, with epoch %s, is kept in memory meanwhile", self._path, self._reason, epoch)
+
+    def _account_for(self, restored: Restored, *, used_up: bool) -> None:
         """Say what the last stop, and what was found, mean for clients: in the log, and in the ledger."""
-        path, meta, now_ms = self._file.path, restored.meta, self._clock.now_ms()
+        path, meta, tape, now_ms = self._path, restored.meta, self.tape, self._clock.now_ms()
         if restored.aside is not None:
-            reason = f"the tape's file was damaged: a new tape begins, with epoch {self.tape.epoch}"
-            _log.warning("%s was damaged, and is now %s; %s", path, restored.aside, reason)
+            reason = f"the tape's file was damaged: a new tape begins, with epoch {tape.epoch}"
+            _log.warning("%s: %s", path, reason)
             self.ledger.record("restart", "", now_ms, now_ms, reason=reason)
+        elif used_up:
+            reason = f"the positions of epoch {meta.epoch} are used up: a new tape begins, with epoch {tape.epoch}"
+            _log.warning("%s: %s", path, reason)
+            self.ledger.record("restart", "", meta.stored_ms, now_ms, reason=reason)
         elif restored.hole is not None:
             first, last = restored.hole
             reason = f"an unclean stop: what was sent between positions {first} and {last} is not stored"
@@ -128,47 +183,77 @@ class Archive:
                 reason += f", and {restored.discarded} damaged entries were discarded"
             _log.warning("%s: %s", path, reason)
             self.ledger.record("restart", "", meta.stored_ms, now_ms, reason=reason)
-        elif self.tape.head:
-            reason = f"a clean stop at position {self.tape.head}: nothing that was sent is lost"
+        elif tape.head:
+            reason = f"a clean stop at position {tape.head}: nothing that was sent is lost"
             self.ledger.record("restart", "", meta.stored_ms, now_ms, reason=reason)
-        _log.info("%s: %d entries, epoch %s, head %d", path, len(self.tape), self.tape.epoch, self.tape.head)
+        _log.info("%s: %d entries, epoch %s, head %d", path, len(tape), tape.epoch, tape.head)
 
     # ---- while running --------------------------------------------------------------------------------------------
 
+    @property
+    def trouble(self) -> str:
+        """Why what is sent is not being stored; "" where it is."""
+        return self._reason or (_LATE if self._late else "")
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Store what is new, again and again, until cancelled. If cancelled, the transaction under way is finished."""
-        task_status.started()
-        failing = False
-        while True:
-            await trio.sleep(RETRY_S if failing else EVERY_S)
-            try:
-                await self.flush()
-            except sqlite3.Error as error:
-                if not failing:
-                    _log.error("%s cannot be written: %s; trying again every %g s", self._file.path, error, RETRY_S)
-                failing = True
-            else:
-                if failing:
-                    _log.info("%s is written again", self._file.path)
-                failing = False
+        """Store what is new, again and again, until cancelled.
+
+        If cancelled, a transaction under way is left to its thread; `close` waits for it.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_after)
+            task_status.started()
+            while True:
+                await trio.sleep(RETRY_S if self._reason else EVERY_S)
+                try:
+                    await self.flush()
+                except (sqlite3.Error, ArchiveError) as error:
+                    self._failed(_said(error))
+                else:
+                    self._succeeded()
 
     async def flush(self) -> None:
         """Store everything that is new.
 
         Raises:
-            sqlite3.Error: The file could not be written; nothing is lost by that yet.
+            sqlite3.Error, ArchiveError: The file could not be written; nothing is lost by that yet.
         """
-        while self._is_due(batch := self._batch()):
-            try:
-                await trio.to_thread.run_sync(self._file.write, batch)
-            except sqlite3.Error:
-                self._failures += 1
-                raise
-            self._wrote(batch)
+        self._began_s = trio.current_time()
+        try:
+            if self._file is None:
+                await trio.to_thread.run_sync(self._take_up, abandon_on_cancel=True)
+            while self._is_due(batch := self._batch()):
+                await trio.to_thread.run_sync(self._write, batch, abandon_on_cancel=True)
+                self._wrote(batch)
+                self._began_s = trio.current_time()
+        except (sqlite3.Error, ArchiveError):
+            self._failures += 1
+            raise
+        finally:
+            self._began_s = None
 
     def statistics(self) -> ArchiveStatistics:
-        """What happened so far."""
-        return ArchiveStatistics(self._stored, self._unstored, self._failures, self.tape.limit)
+        """What happened so far, and how things are."""
+        tape = self.tape
+        in_file = self._file is not None and not self._anew
+        return ArchiveStatistics(
+            stored=self._stored,
+            unstored=self._unstored + self._lost(tape.tail, tape.outliving()),
+            failures=self._failures,
+            reserved=tape.limit,
+            waiting=min(len(tape), tape.head - self._position) if in_file else len(tape),
+            storing=not self.trouble,
+        )
+
+    def measure(self, samples: Samples) -> None:
+        """Add what was stored, and what was not."""
+        counts = self.statistics()
+        samples.count("tickerd_archive_stored", "Messages that were written to the tape's file.", counts.stored)
+        samples.count("tickerd_archive_unstored", "Messages that left the tape before that.", counts.unstored)
+        samples.count("tickerd_archive_failures", "Transactions that could not be carried out.", counts.failures)
+        samples.value("tickerd_archive_waiting", "Messages on the tape that are not stored yet.", counts.waiting)
+        samples.value("tickerd_archive_storing", "1 while what is sent is being stored, else 0.", int(counts.storing))
+        samples.value("tickerd_archive_reserved_position", "The last seq that may be used.", counts.reserved)
 
     async def close(self) -> None:
         """Store everything, note that this is a clean stop, and let go of the file; to be called when nothing is sent.
@@ -181,18 +266,19 @@ class Archive:
             await trio.to_thread.run_sync(self.finish, abandon_on_cancel=True)
             done = True
         if not done:
-            _log.error("%s did not take the rest of the tape within %g s", self._file.path, CLOSE_S)
+            _log.error("%s did not take the rest of the tape within %g s", self._path, CLOSE_S)
 
     def store(self) -> bool:
         """Carry out one transaction, if there is anything to store. Blocking.
 
         Raises:
-            sqlite3.Error: The file could not be written.
+            sqlite3.Error, ArchiveError: The file could not be written.
         """
+        self._take_up()
         batch = self._batch()
         if not self._is_due(batch):
             return False
-        self._file.write(batch)
+        self._write(batch)
         self._wrote(batch)
         return True
 
@@ -203,23 +289,109 @@ class Archive:
                 pass
             batch = self._batch()
             meta = msgspec.structs.replace(batch.meta, clean=True, reserved=self.tape.head)
-            self._file.write(msgspec.structs.replace(batch, meta=meta, synced=True))
-        except sqlite3.Error as error:
-            _log.error("%s did not take the rest of the tape: %s", self._file.path, error)
+            self._write(msgspec.structs.replace(batch, meta=meta, synced=True))
+        except (sqlite3.Error, ArchiveError) as error:
+            _log.error("%s did not take the rest of the tape: %s", self._path, _said(error))
         finally:
-            self._file.close()
+            self._let_go()
+
+    # ---- how it goes ------------------------------------------------------------------------------------------------
+
+    def _failed(self, reason: str) -> None:
+        if reason != self._reason:
+            _log.error("%s %s; what is sent is not stored. Trying again every %g s", self._path, reason, RETRY_S)
+        self._reason = reason
+
+    def _succeeded(self) -> None:
+        if self._reason:
+            self._reason = ""
+            self._well_again()
+
+    def _well_again(self) -> None:
+        if not self.trouble:
+            lost = self.statistics().unstored
+            _log.info("%s is written again; %d messages in all left the tape unstored", self._path, lost)
+            self.ledger.over("unstored", "", self._clock.now_ms())
+
+    async def _look_after(self) -> None:
+        """See to it that a disk which does not answer is noticed, and that the ledger knows of all trouble."""
+        noted = 0
+        while True:
+            late = self._began_s is not None and trio.current_time() - self._began_s > LATE_S
+            if late and not self._late:
+                _log.error("%s %s; what is sent is not stored", self._path, _LATE)
+            was, self._late = self._late, late
+            if was and not late:
+                self._well_again()
+            if self.trouble:
+                count, noted = max(1, self._failures - noted), self._failures
+                reason = f"the tape's file {self.trouble}"
+                self.ledger.note("unstored", "", self._clock.now_ms(), count=count, reason=reason)
+            await trio.sleep(_LOOK_S)
+
+    # ---- in a worker thread -----------------------------------------------------------------------------------------
+
+    def _take_up(self) -> None:
+        """Open the file, if it is not open. What it holds is written anew then.
+
+        Raises:
+            sqlite3.Error, ArchiveError: It cannot be.
+        """
+        with self._writing:
+            if self._file is not None:
+                return
+            file = TapeFile(self._path)
+            try:
+                if self._unread:
+                    self._found = file.gaps()
+            except sqlite3.Error as error:
+                file.close()
+                if is_malformed(error):
+                    move_aside(self._path)
+                raise
+            self._unread = False
+            self._file, self._anew = file, True
+
+    def _write(self, batch: Batch) -> None:
+        """Raises: sqlite3.Error, ArchiveError. But for a want of room the file is opened anew the next time."""
+        with self._writing:
+            if self._file is None:
+                raise DiskError(self._path, "is not open")
+            try:
+                self._file.write(batch)
+            except (sqlite3.Error, DiskError) as error:
+                if not is_full(error):
+                    self._drop(aside=is_damage(error))
+                raise
+
+    def _let_go(self) -> None:
+        with self._writing:
+            self._drop(aside=False)
+
+    def _drop(self, *, aside: bool) -> None:
+        file, self._file = self._file, None
+        if aside:
+            with suppress(ArchiveError):
+                move_aside(self._path)
+        if file is not None:
+            file.close()
+
+    # ---- what is written --------------------------------------------------------------------------------------------
 
     def _batch(self) -> Batch:
         """The next transaction: what is not stored yet, and what the file is to forget."""
-        tape, now_ms = self.tape, self._clock.now_ms()
+        tape, now_ms, anew = self.tape, self._clock.now_ms(), self._anew
+        if self._found:
+            self.ledger.load(self._found)
+            self._found = []
         outliving = tape.outliving()
-        entries = [entry for entry in outliving if self._position < entry.seq]
-        entries += islice(tape.between(self._position, tape.head), _ENTRIES)
+        entries = [entry for entry in outliving if anew or self._position < entry.seq]
+        entries += islice(tape.between(tape.gone if anew else self._position, tape.head), _ENTRIES)
         self._gaps.update((gap.id, gap) for gap in self.ledger.changes(now_ms))
-        forgot = self.ledger.forgotten != self._forgotten
-        renew = tape.limit - tape.head < self._block // 2
-        meta = msgspec.structs.replace(
-            self._meta,
+        all_gaps = anew or self.ledger.forgotten != self._forgotten
+        renew = anew or tape.limit < min(tape.head + self._block // 2, LAST_POSITION)
+        meta = Meta(
+            epoch=tape.epoch,
             reserved=min(tape.head + self._block, LAST_POSITION) if renew else tape.limit,
             clean=False,
             broken_at=tape.broken_at,
@@ -230,8 +402,9 @@ class Archive:
             meta=meta,
             entries=entries,
             kept=[entry.seq for entry in outliving],
-            gaps=self.ledger.dump() if forgot else list(self._gaps.values()),
-            all_gaps=forgot,
+            gaps=self.ledger.dump() if all_gaps else list(self._gaps.values()),
+            all_gaps=all_gaps,
+            anew=anew,
             synced=renew,
         )
 
@@ -240,24 +413,35 @@ class Archive:
 
     def _wrote(self, batch: Batch) -> None:
         """The transaction is in the file."""
-        overtaken = max(0, batch.meta.tail - 1 - self._position)
-        self._unstored += overtaken - sum(entry.seq < batch.meta.tail for entry in batch.entries)
-        if batch.entries:
-            self._position = batch.entries[-1].seq
-            self._stored += len(batch.entries)
-        self._meta = batch.meta
-        if batch.meta.reserved > self.tape.limit:
-            self.tape.limit = batch.meta.reserved
+        tail, entries = batch.meta.tail, batch.entries
+        self._unstored += self._lost(tail, [entry for entry in entries if entry.seq < tail])
+        self._stored += len(entries)
+        reached = max(tail - 1, entries[-1].seq if entries else 0)
+        self._position = reached if batch.anew else max(self._position, reached)
+        self._safe = max(self._safe, reached)
+        self._anew = False
+        self.tape.limit = batch.meta.reserved
         for gap in batch.gaps:
             if self._gaps.get(gap.id) is gap or batch.all_gaps:
                 self._gaps.pop(gap.id, None)
         if batch.all_gaps:
             self._forgotten = self.ledger.forgotten
 
-    def measure(self, samples: Samples) -> None:
-        """Add what was stored, and what was not."""
-        counts = self.statistics()
-        samples.count("tickerd_archive_stored", "Messages that were written to the tape's file.", counts.stored)
-        samples.count("tickerd_archive_unstored", "Messages that left the tape before that.", counts.unstored)
-        samples.count("tickerd_archive_failures", "Transactions that could not be carried out.", counts.failures)
-        samples.value("tickerd_archive_reserved_position", "The last seq that may be used.", counts.reserved)
+    def _lost(self, tail: int, outliving: Sequence[Entry]) -> int:
+        """How many positions before the tail were never stored, and are not among those that can still be."""
+        return max(0, tail - 1 - self._safe) - sum(entry.seq > self._safe for entry in outliving)
+
+
+def _read(path: Path, max_entries: int, max_bytes: int, clock: WallClock) -> tuple[TapeFile, Restored]:
+    """Open the file, or make a new one, and read it. Raises: ArchiveError."""
+    file = TapeFile(path)
+    try:
+        return file, file.restore(max_entries, max_bytes, clock.now_ms())
+    except BaseException:
+        file.close()
+        raise
+
+
+def _said(error: Exception) -> str:
+    """What is wrong with the file, to be put behind its name."""
+    return error.reason if isinstance(error, ArchiveError) else f"cannot be written: {error}"

@@ -1,18 +1,28 @@
-"""One SQLite file of ours: opened and held, or refused with one clear line.
+"""One SQLite file of ours: opened and held, written in transactions, and let go.
 
-A file that is something else is never touched, not even opened: its header says whose it is. A file of ours that SQLite
-cannot read is damaged, and is moved aside by whoever finds that out.
+A file that is something else is never touched, not even opened as a database: its header says whose it is. A file of
+ours that SQLite cannot read is damaged, and is moved aside by whoever finds that out.
+
+Errors say who has to do something:
+
+* `ArchiveError`: whoever configures the daemon (the path, the permissions), or another process that has the file;
+* `DiskError`: nobody but the disk, which is full, read-only or broken. What is written there can wait;
+* `sqlite3.Error`: what SQLite says of one transaction; see `is_full` and `is_damage`.
 
 The schema is made before the file is switched to WAL mode, so that its header tells from the first moment on.
 """
 
 from __future__ import annotations
 
+import errno
+import glob
+import logging
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,13 +31,32 @@ _APPLICATION_ID: Final = int.from_bytes(b"tick", "big")
 _APPLICATION_ID_AT: Final = 68
 """Where it stands in the file's header (sqlite.org/fileformat.html section 1.3.17)."""
 
-_WAL_BYTES: Final = 16 * 1024 * 1024
-"""The log is cut to this size after it has been larger."""
+_LOG: Final = "-wal"
+"""What SQLite puts behind the file's name for its write-ahead log."""
 
-_ABSENT: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}
-_DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
-"""The last one is what SQLite says when a table is not as it was made."""
+_BESIDE: Final = (_LOG, "-shm", "-journal")
+"""What SQLite may put beside a file."""
+
+_KEPT_ASIDE: Final = 3
+"""So many damaged files are kept."""
+
+_LOG_BYTES: Final = 16 * 1024 * 1024
+"""The log is cut to this size after it has been larger. While it is larger and cannot be moved into the file, nothing
+is written: it would grow until the disk is full."""
+
+_DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _LOCKED: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_FORBIDDEN: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}
+"""Either the permissions or the disk; the operating system knows more."""
+
+_DISK: Final = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+    *(errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),
+}
+"""No room, a quota, read-only, broken, no resources, or a network file system whose server is away."""
+
+
+_log: Final = logging.getLogger(__name__)
 
 
 class ArchiveError(OSError):
@@ -39,23 +68,125 @@ class ArchiveError(OSError):
 
     def __init__(self, path: Path, reason: str, *, permanent: bool) -> None:
         super().__init__(f"tape.path: {path}: {reason}")
+        self.reason = reason
         self.permanent = permanent
 
 
-def open_database(path: Path, schema: Sequence[str], version: int) -> sqlite3.Connection:
-    """Open the file, or make a new one of that schema, and hold it: nobody else can open it until it is closed.
+class DiskError(ArchiveError):
+    """The file cannot be used because of the disk that it is on. It may get well by itself."""
 
-    Any thread may use the connection, one at a time. Text comes out of it as bytes: what is damaged need not be UTF-8.
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason, permanent=False)
 
-    Raises:
-        ArchiveError: It is something else, or of another version.
-        sqlite3.Error: It cannot be opened (see `unusable`), or is damaged (see `is_damage`).
+
+class CutShortError(DiskError):
+    """Somebody else took a part of the file away."""
+
+
+class Database:
+    """The open file. Nobody else can open it until it is closed.
+
+    Any thread may use it, one at a time. Text comes out of it as bytes: what is damaged need not be UTF-8.
+
+    Attributes:
+        path: where it is.
+        read: executes a query.
     """
-    new = _is_new(path)
+
+    def __init__(self, path: Path, schema: Sequence[str], version: int) -> None:
+        """Open the file, or make a new one of that schema.
+
+        Raises:
+            ArchiveError: It is something else, of another version, not allowed, or in use; or (`DiskError`) the disk
+                fails.
+            sqlite3.Error: It is damaged.
+        """
+        self.path = path
+        new = _is_new(path)
+        _check_writable(path)
+        try:
+            self._connection = _connect(path, schema, version, new=new)
+        except sqlite3.Error as error:
+            if is_malformed(error):
+                raise
+            raise _unusable(path, error) from error
+        self.read = self._connection.execute
+        self._identities = self._found()
+
+    @contextmanager
+    def transaction(self, *, synced: bool) -> Iterator[sqlite3.Connection]:
+        """Everything that the body executes, or nothing of it.
+
+        Args:
+            synced: whether it must be on the disk afterwards, in the file itself, also if the power fails.
+
+        Raises:
+            sqlite3.Error: It could not be done.
+            DiskError: This is no longer the file that was opened, or its log cannot be moved into it.
+        """
+        connection = self._connection
+        self._check_in_place()
+        self._check_log()
+        connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            raise
+        if synced:
+            with suppress(sqlite3.Error):  # it is in the log anyway, and synced
+                self._move_log()
+
+    def close(self) -> None:
+        """Let go of the file. What is still in the log is moved into it, if the disk takes it."""
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+    def _check_in_place(self) -> None:
+        """Raises: DiskError, where the file was deleted, replaced or cut short: what is written would be lost."""
+        for ending, seen in self._found().items():
+            was = self._identities.get(ending)
+            if was is not None and (seen is None or seen[:2] != was[:2]):
+                raise DiskError(self.path, "was deleted or replaced")
+            if was is not None and seen is not None and not ending and seen[2] < was[2]:
+                raise CutShortError(self.path, "was cut short")
+            self._identities[ending] = seen
+
+    def _found(self) -> dict[str, tuple[int, int, int] | None]:
+        """Device, inode and size of the file and of its log, as they are now at their paths."""
+        found: dict[str, tuple[int, int, int] | None] = {}
+        for ending in ("", _LOG):
+            try:
+                status = os.stat(f"{self.path}{ending}")
+            except OSError:
+                found[ending] = None
+            else:
+                found[ending] = status.st_dev, status.st_ino, status.st_size
+        return found
+
+    def _check_log(self) -> None:
+        """Raises: DiskError or sqlite3.Error, where the log has grown too long and cannot be moved into the file."""
+        log = self._identities[_LOG]
+        if log is not None and log[2] > _LOG_BYTES and not self._move_log():
+            raise DiskError(self.path, f"its log of {log[2]} bytes cannot be moved into it")
+
+    def _move_log(self) -> bool:
+        """Move the log into the file, and sync that. Returns whether all of it could be moved."""
+        busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+
+def _connect(path: Path, schema: Sequence[str], version: int, *, new: bool) -> sqlite3.Connection:
+    """Raises: ArchiveError, sqlite3.Error."""
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         connection.text_factory = bytes
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("BEGIN EXCLUSIVE")
         if new:
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -69,24 +200,36 @@ def open_database(path: Path, schema: Sequence[str], version: int) -> sqlite3.Co
             raise ArchiveError(path, reason, permanent=True)
         if connection.execute("PRAGMA journal_mode = WAL").fetchone() != (b"wal",):
             raise ArchiveError(path, "lies where SQLite can keep no write-ahead log", permanent=True)
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the file is not whole."""
-    return _code(error) in _DAMAGED
+def is_damage(error: Exception) -> bool:
+    """Whether the file is not whole."""
+    return _code(error) in _DAMAGED or isinstance(error, CutShortError)
 
 
-def unusable(path: Path, error: sqlite3.Error) -> ArchiveError:
+def is_malformed(error: Exception) -> bool:
+    """Whether SQLite says that the file is not whole, or that its tables are not as they were made."""
+    return _code(error) in _DAMAGED or _code(error) == sqlite3.SQLITE_ERROR
+
+
+def is_full(error: Exception) -> bool:
+    """Whether SQLite says that there was no room: the open file is as good as before."""
+    return _code(error) == sqlite3.SQLITE_FULL
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> ArchiveError:
     """What SQLite says about the file, for a user."""
     code = _code(error)
     if code in _LOCKED:
         return ArchiveError(path, "is in use by another process", permanent=False)
-    return ArchiveError(path, f"cannot be used: {error}", permanent=code in _ABSENT)
+    if code in _FORBIDDEN:
+        return ArchiveError(path, f"cannot be used: {error}", permanent=True)
+    return DiskError(path, f"cannot be used: {error}")
 
 
 def _is_new(path: Path) -> bool:
@@ -101,30 +244,57 @@ def _is_new(path: Path) -> bool:
     except OSError as error:
         if isinstance(error, ArchiveError):
             raise
-        raise ArchiveError(path, f"cannot be read: {error.strerror or error}", permanent=True) from error
+        raise _refused(path, "cannot be read", error) from error
     if header and not (header.startswith(_MAGIC) and header.endswith(_APPLICATION_ID.to_bytes(4, "big"))):
         raise ArchiveError(path, "is something else than a tape of tickerd; name another file", permanent=True)
     return not header
 
 
+def _check_writable(path: Path) -> None:
+    """Whether the file and its log can be written, or made: the operating system says better than SQLite why not.
+
+    Raises: ArchiveError.
+    """
+    for ending in ("", _LOG):
+        try:
+            os.close(os.open(f"{path}{ending}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        except OSError as error:
+            raise _refused(path, "cannot be written", error) from error
+
+
+def _refused(path: Path, what: str, error: OSError) -> ArchiveError:
+    """What the operating system says about the file."""
+    reason = f"{what}: {error.strerror or error}"
+    if error.errno in _DISK:
+        return DiskError(path, reason)
+    return ArchiveError(path, reason, permanent=True)
+
+
 def move_aside(path: Path) -> Path:
-    """Rename a damaged file, and its log with it. Raises: ArchiveError."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+    """Rename a damaged file, and its log with it; the `_KEPT_ASIDE` newest such files stay. Raises: ArchiveError."""
+    now_s, now_us = divmod(time.time_ns() // 1000, 1_000_000)
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now_s))
+    aside = path.with_name(f"{path.name}.corrupt-{stamp}.{now_us:06}Z")
     try:
-        for ending in ("-wal", "-shm", "-journal", ""):
+        for ending in (*_BESIDE, ""):
             if os.path.exists(f"{path}{ending}"):
                 os.rename(f"{path}{ending}", f"{aside}{ending}")
     except OSError as error:
-        reason = f"is damaged, and cannot be moved aside: {error.strerror or error}"
-        raise ArchiveError(path, reason, permanent=True) from error
+        raise _refused(path, "is damaged, and cannot be moved aside", error) from error
+    _log.warning("%s was damaged, and is now %s", path, aside)
+    _forget_aside(path)
     return aside
 
 
-def _code(error: sqlite3.Error) -> int:
-    """The primary result code (sqlite.org/rescode.html); 0 where the module itself raised it."""
+def _forget_aside(path: Path) -> None:
+    """Delete damaged files that were moved aside, but the newest: what damages one again and again fills no disk."""
+    found = (str(each) for each in path.parent.glob(f"{glob.escape(path.name)}.corrupt-*"))
+    files = sorted(name for name in found if not name.endswith(_BESIDE))
+    for name in files[:-_KEPT_ASIDE]:
+        for ending in ("", *_BESIDE):
+            Path(f"{name}{ending}").unlink(missing_ok=True)
+
+
+def _code(error: Exception) -> int:
+    """The primary result code (sqlite.org/rescode.html); 0 where it is not SQLite's."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

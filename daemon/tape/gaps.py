@@ -6,7 +6,7 @@ ledger answers later questions: when, for how long, what for, how many. One *gap
 * about a channel, from the last data before it to the first after it (`outage`, `stale`): open while it lasts;
 * about single happenings (`lagged`, `refused`, `unreadable`, `resync`): they are counted into one entry per cause and
   channel, which stays open until none has come for `WINDOW_MS`. Ten thousand clients that lag at once are one entry;
-* about the tape (`restart`).
+* about the tape (`restart`, `unstored`).
 
 Bounded: each cause keeps its `PER_CAUSE` newest gaps, so no flood of one kind can wash the others out.
 
@@ -144,6 +144,12 @@ class Ledger:
             self._end(gap, gap.last_ms)
         self._counting[cause, channel] = self._begin(cause, channel, now_ms, now_ms, count, messages, reason)
 
+    def over(self, cause: Cause, channel: str, now_ms: int) -> None:
+        """What happened again and again does so no more: its gap, if one is open, ends now."""
+        gap = self._counting.pop((cause, channel), None)
+        if gap is not None:
+            self._end(gap, now_ms)
+
     def record(self, cause: Cause, channel: str, start_ms: int, end_ms: int, *, messages: int = 0, reason: str) -> None:
         """A gap that is over already, such as the time between two runs of the daemon."""
         gap = self._begin(cause, channel, min(start_ms, end_ms), end_ms, 1, messages, reason)
@@ -179,16 +185,24 @@ class Ledger:
         return [msgspec.structs.replace(gap) for gap in sorted(found, key=lambda gap: gap.id)]
 
     def load(self, gaps: Iterable[Gap]) -> None:
-        """Take back what an earlier run stored; to be called before anything else.
+        """Take back what an earlier run stored. Gaps of this run that there are already come behind those.
 
         A gap that was open then ends when it was last heard of: what came after it is the gap of the restart.
         """
+        own = sorted((gap for kept in self._gaps.values() for gap in kept.values()), key=lambda gap: gap.id)
+        self._gaps = {cause: {} for cause in CAUSES}
         for stored in sorted(gaps, key=lambda gap: gap.id):
             gap = msgspec.structs.replace(stored)
             self._next_id = max(self._next_id, gap.id + 1)
             self._keep(gap)
             if gap.end_ms is None:
                 self._end(gap, gap.last_ms)
+        for gap in own:
+            self._changed.pop(gap.id, None)
+            gap.id = self._next_id
+            self._next_id += 1
+            self._keep(gap)
+            self._changed[gap.id] = gap
 
     def _begin(
         self, cause: Cause, channel: str, start_ms: int, now_ms: int, count: int, messages: int, reason: str

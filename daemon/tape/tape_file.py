@@ -1,10 +1,10 @@
-"""The tape's tail in one SQLite file: what is in it, how it is read back, and what is never believed.
+"""The tape's tail in one file: what is in it, how it is read back, and what is never believed.
 
 The file is written in transactions, in WAL mode, by one connection that holds it exclusively. So a process that is
-killed leaves all of its last transaction or nothing of it. The log is synced to disk with each reservation of
-positions, and whenever SQLite moves it into the file (`synchronous` is FULL and NORMAL in turn; sqlite.org/wal.html,
-sqlite.org/pragma.html#pragma_synchronous): **kill -9 loses nothing that was stored; a loss of power may lose the last
-transactions, and never a reservation.** Either way the file is whole.
+killed leaves all of its last transaction or nothing of it. A reservation of positions is synced to disk, and moved into
+the file itself; whatever else is written is synced whenever SQLite moves it into the file (`synchronous` is FULL and
+NORMAL in turn; sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous). **kill -9 loses nothing that was
+stored; a loss of power may lose the last transactions, and never a reservation.** Either way the file is whole.
 
 Every row carries a checksum. A row that does not fit it is discarded, never served, and the positions from there on
 count as lost. A file that SQLite cannot read is moved aside and a new tape begins.
@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from daemon.tape.database import is_damage, move_aside, open_database, unusable
+from daemon.tape.database import Database, DiskError, is_malformed, move_aside
 from daemon.tape.gaps import Gap
 from daemon.tape.tape import Entry, Tape
 
@@ -71,6 +71,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         kept: positions before `meta.tail` that are not to be deleted.
         gaps: those that are new or other than before.
         all_gaps: whether these are all, and others are to be deleted.
+        anew: whether all entries that the file has are to be deleted first: they are of another tape, or nobody knows
+            which of them there are.
         synced: whether it must be on the disk when `write` returns, also if the power fails.
     """
 
@@ -79,6 +81,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     kept: Sequence[int] = ()
     gaps: Sequence[Gap] = ()
     all_gaps: bool = False
+    anew: bool = False
     synced: bool = False
 
 
@@ -120,18 +123,16 @@ class TapeFile:
         self.path = path
         self.aside: Path | None = None
         try:
-            self._connection = open_database(path, _SCHEMA, _VERSION)
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise unusable(path, error) from error
+            self._database = Database(path, _SCHEMA, _VERSION)
+        except sqlite3.Error:
             self._begin_anew()
 
     def _begin_anew(self) -> None:
         self.aside = move_aside(self.path)
         try:
-            self._connection = open_database(self.path, _SCHEMA, _VERSION)
+            self._database = Database(self.path, _SCHEMA, _VERSION)
         except sqlite3.Error as error:
-            raise unusable(self.path, error) from error
+            raise DiskError(self.path, f"cannot be used: {error}") from error
 
     def restore(self, max_entries: int, max_bytes: int, now_ms: int) -> Restored:
         """Read everything back. A damaged file is moved aside, and a new tape begins.
@@ -142,11 +143,19 @@ class TapeFile:
         try:
             return self._restore(max_entries, max_bytes, now_ms)
         except (_Damaged, sqlite3.Error) as error:
-            if isinstance(error, sqlite3.Error) and not is_damage(error):
-                raise unusable(self.path, error) from error
-        self._connection.close()
+            if isinstance(error, sqlite3.Error) and not is_malformed(error):
+                raise DiskError(self.path, f"cannot be read: {error}") from error
+        self._database.close()
         self._begin_anew()
         return self._restore(max_entries, max_bytes, now_ms)
+
+    def gaps(self) -> list[Gap]:
+        """The ledger's part of the file alone.
+
+        Raises:
+            sqlite3.Error: It cannot be read.
+        """
+        return list(self._gaps())
 
     def _restore(self, max_entries: int, max_bytes: int, now_ms: int) -> Restored:
         meta = self._meta()
@@ -186,11 +195,11 @@ class TapeFile:
         return Restored(tape=tape, meta=meta, gaps=list(self._gaps()), hole=hole, discarded=discarded, aside=self.aside)
 
     def _meta(self) -> Meta | None:
-        rows = self._connection.execute(
+        rows = self._database.read(
             "SELECT epoch, reserved, clean, broken_at, tail, stored_ms, checksum FROM meta"
         ).fetchall()
         if not rows:
-            if self._connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone():
+            if self._database.read("SELECT 1 FROM entries LIMIT 1").fetchone():
                 raise _Damaged("there are entries, and no record of the tape as a whole")
             return None
         epoch, *others, checksum = rows[0]
@@ -208,7 +217,7 @@ class TapeFile:
 
     def _entries(self, epoch: str) -> Iterator[Entry | None]:
         """All rows in order of their positions; None in the place of one that does not fit its checksum."""
-        rows = self._connection.execute(
+        rows = self._database.read(
             "SELECT seq, channel, instrument, ordinal, payload, checksum FROM entries ORDER BY seq"
         )
         for seq, channel, instrument, ordinal, payload, checksum in rows:
@@ -218,7 +227,7 @@ class TapeFile:
                 yield None
 
     def _gaps(self) -> Iterator[Gap]:
-        for id_, body, checksum in self._connection.execute("SELECT id, body, checksum FROM gaps ORDER BY id"):
+        for id_, body, checksum in self._database.read("SELECT id, body, checksum FROM gaps ORDER BY id"):
             if checksum == _checksum(id_, body):
                 try:
                     yield msgspec.json.decode(body, type=Gap)
@@ -230,19 +239,18 @@ class TapeFile:
 
         Raises:
             sqlite3.Error: It could not be done, and nothing of it is.
+            DiskError: The same; the file is not the one that was opened, or its log cannot be moved into it.
         """
-        connection, meta = self._connection, batch.meta
-        connection.execute(f"PRAGMA synchronous = {'FULL' if batch.synced else 'NORMAL'}")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        meta = batch.meta
+        with self._database.transaction(synced=batch.synced) as connection:
+            if batch.anew:
+                connection.execute("DELETE FROM entries")
             connection.executemany(
                 "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", (_row(entry) for entry in batch.entries)
             )
-            places = ", ".join("?" * len(batch.kept))
-            connection.execute(
-                f"DELETE FROM entries WHERE seq < ? AND seq NOT IN ({places})",  # noqa: S608 - only question marks
-                (meta.tail, *batch.kept),
-            )
+            left = connection.execute("SELECT seq FROM entries WHERE seq < ?", (meta.tail,)).fetchall()
+            kept = set(batch.kept)
+            connection.executemany("DELETE FROM entries WHERE seq = ?", (row for row in left if row[0] not in kept))
             if batch.all_gaps:
                 connection.execute("DELETE FROM gaps")
             bodies = ((gap.id, msgspec.json.encode(gap)) for gap in batch.gaps)
@@ -254,15 +262,10 @@ class TapeFile:
             connection.execute(
                 "INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?)", (*fields, _checksum(*fields))
             )
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
     def close(self) -> None:
         """Let go of the file. What is still in the log is moved into it."""
-        self._connection.close()
+        self._database.close()
 
 
 class _Chain(msgspec.Struct):

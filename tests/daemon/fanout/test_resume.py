@@ -1,13 +1,16 @@
 """Resuming against a model that is a plain list: over eviction, filters, both formats, and restarts of any kind.
 
 The tape, its file, the hub and `daemon.fanout.joining` are the real ones. A restart after kill -9 is a copy of the file
-and its log as they are at that moment, between any two transactions. The model knows all that was ever sent, also what
-was lost; what clients are told and given is judged by that alone.
+and its log as they are at that moment, between any two transactions. The disk may be full at any time, a start and a
+stop included. The model knows all that was ever sent, by epoch, also what was lost; what clients are told and given is
+judged by that alone.
 """
 
 import shutil
+import sqlite3
 import tempfile
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -21,6 +24,7 @@ from daemon.host.clock import WallClock
 from daemon.tape import archive as archives
 from daemon.tape.archive import Archive
 from daemon.tape.tape import NOTICE, Tape, Topic
+from daemon.tape.tape_file import Batch, TapeFile
 from protocol.messages import Data, Format, Position, Subscribed
 from tests.daemon.fanout.sink import START_MS, Client, Fan
 
@@ -39,6 +43,33 @@ class User:
 
     def takes(self, topic: Topic) -> bool:
         return topic[0] in self.channels and (self.instruments is None or topic[1] in self.instruments)
+
+
+@dataclass
+class Era:
+    """All that was ever sent in one epoch.
+
+    Attributes:
+        sent: by position, the topic and the number of each message.
+        sizes: by position, the size of its frame.
+        lost: positions of which the file knows nothing.
+        stored: up to where the file goes.
+        break_at: where the tape went on after the last unclean stop.
+        restarted: whether it is no longer known where each of those stood that had left the tape before.
+    """
+
+    sent: dict[int, tuple[Topic, int]] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+    lost: set[int] = field(default_factory=set)
+    stored: int = 0
+    break_at: int = 0
+    restarted: bool = False
+
+
+class Disk:
+    """Whether files can be written."""
+
+    full = False
 
 
 users = st.tuples(
@@ -63,12 +94,15 @@ class Resume(RuleBasedStateMachine):
         super().__init__()
         self.folder = folder
         self.runs = 0
+        self.number = 0
+        self.eras: dict[str, Era] = {}
+        Disk.full = False
         self.users: list[User] = []
 
     @initialize(
         max_entries=st.integers(1, 12),
         max_bytes=st.sampled_from((600, 10**6)),
-        block=st.integers(40, 60),
+        block=st.integers(400, 500),
         several=st.lists(users, min_size=1, max_size=3),
     )
     def start(
@@ -80,24 +114,18 @@ class Resume(RuleBasedStateMachine):
     ) -> None:
         self.max_entries, self.max_bytes, self.block = max_entries, max_bytes, block
         self.path = self.folder / "tape"
-        self._begin()
         self._open()
         self.users = [User(format, *wanted, Position(self.tape.epoch, 0)) for format, wanted in several]
-
-    def _begin(self) -> None:
-        """A new tape: nothing was sent, nothing is lost."""
-        self.sent: dict[int, tuple[Topic, int]] = {}
-        self.sizes: dict[int, int] = {}
-        self.lost: set[int] = set()
-        self.stored = 0
-        self.break_at = 0
-        self.restarted = False
-        """After a restart it is no longer known where each of those stood that had left the tape before."""
 
     def _open(self) -> None:
         clock = WallClock(lambda: START_MS * 1_000_000)
         self.archive = Archive.open(self.path, self.max_entries, self.max_bytes, clock, self.block)
         self.tape = self.archive.tape
+        if Disk.full:
+            assert self.tape.epoch not in self.eras, "positions that nobody can reserve"
+        else:
+            self.in_file = self.tape.epoch
+        self.era = self.eras.setdefault(self.tape.epoch, Era())
         self.fan = Fan(tape=self.tape)
         self.runs += 1
 
@@ -105,43 +133,56 @@ class Resume(RuleBasedStateMachine):
 
     @rule(topics=st.lists(st.sampled_from((*TOPICS, NOTICE)), min_size=1, max_size=8))
     def publish(self, topics: list[Topic]) -> None:
-        if self.tape.limit - self.tape.head < len(topics):  # what `room` waits for
-            self._store()
         for topic in topics:
-            number = max((number for _, number in self.sent.values()), default=0) + 1
+            number = self.number = self.number + 1
             if topic == NOTICE:
                 self.fan.sequencer.broadcast_test(str(number))
             else:
                 body = f'{{"n":{number}}}'.encode()
                 self.fan.sequencer.publish([[Event(*topic, data=body, received_ms=START_MS, price=f"{number}.5")]])
-            assert self.tape.head not in self.sent, "a position twice"
-            assert self.tape.head > max(self.sent, default=0), "a position twice"
-            self.sent[self.tape.head] = (topic, number)
+            assert self.tape.head not in self.era.sent, "a position twice"
+            assert self.tape.head > max(self.era.sent, default=0), "a position twice"
+            self.era.sent[self.tape.head] = (topic, number)
             newest = self.tape.newest(topic)
             assert newest is not None
-            self.sizes[self.tape.head] = len(newest.text)
+            self.era.sizes[self.tape.head] = len(newest.text)
         self._read_all()
 
     @rule()
     def store(self) -> None:
         """One transaction, which need not be all."""
-        upto = sorted(seq for seq in self.sent if seq > max(self.stored, self._gone))[: archives._ENTRIES]
-        if self.archive.store() and upto:
-            self.stored = upto[-1]
+        anew = self.in_file != self.tape.epoch
+        after = max(0 if anew else self.era.stored, self._gone)
+        upto = sorted(seq for seq in self.era.sent if seq > after)[: archives._ENTRIES]
+        if Disk.full:
+            with suppress(sqlite3.OperationalError):
+                assert not self.archive.store()
+        elif self.archive.store():
+            self.in_file = self.tape.epoch
+            self.era.stored = upto[-1] if upto else self.era.stored
 
-    def _store(self) -> None:
-        while self.archive.store():
-            pass
-        self.stored = self.tape.head
+    @rule(full=st.sampled_from((True, False, False)))
+    def fill_the_disk(self, full: bool) -> None:
+        Disk.full = full
+
+    @rule()
+    def start_with_a_full_disk(self) -> None:
+        """Kill -9, and a start that can reserve nothing, though soon the disk takes what is sent."""
+        Disk.full = True
+        self.kill()
+        Disk.full = False
 
     @rule()
     def stop_and_start(self) -> None:
-        """A clean stop: afterwards it is as if nothing had been."""
+        """A clean stop: afterwards it is as if nothing had been. With a full disk it is an unclean one."""
         self._part()
         before = (self.tape.head, self.tape.tail, list(self.tape.between(0, self.tape.head)))
         self.archive.finish()
-        self.stored = self.tape.head
-        self.restarted = True
+        if Disk.full:
+            return self._start_after_a_kill()
+        self.in_file = self.tape.epoch
+        self.era.stored = self.tape.head
+        self.era.restarted = True
         self._open()
         after = (self.tape.head, self.tape.tail, list(self.tape.between(0, self.tape.head)))
         assert before[:2] == after[:2]
@@ -155,14 +196,20 @@ class Resume(RuleBasedStateMachine):
         for ending in ("", "-wal"):
             if Path(f"{self.path}{ending}").exists():
                 shutil.copy(f"{self.path}{ending}", f"{copy}{ending}")
-        self.archive._file.close()
+        self.archive._let_go()
         self.path = copy
-        limit = self.tape.limit
-        self.lost |= {seq for seq in self.sent if seq > self.stored}
-        self.restarted = True
+        self._start_after_a_kill()
+
+    def _start_after_a_kill(self) -> None:
+        """What the file knows is what it knew last; if the disk never took this tape, it is another one's."""
+        if (era := self.eras.get(self.in_file)) is not None:
+            era.lost |= {seq for seq in era.sent if seq > era.stored}
+            era.restarted = True
         self._open()
-        assert self.tape.head > limit >= max(self.sent, default=0)
-        self.break_at = self.tape.head
+        if not Disk.full and era is not None:
+            assert self.era is era
+            assert self.tape.head > max(era.sent, default=0)
+            era.break_at = self.tape.head
 
     @rule()
     def lose_the_file(self) -> None:
@@ -170,7 +217,7 @@ class Resume(RuleBasedStateMachine):
         self._part()
         self.archive.finish()
         self.path = self.folder / f"new{self.runs}"
-        self._begin()
+        self.in_file = ""
         epoch = self.tape.epoch
         self._open()
         assert self.tape.epoch != epoch
@@ -216,9 +263,9 @@ class Resume(RuleBasedStateMachine):
     def _gone(self) -> int:
         """Up to where the tape has let go of its messages, by the list: the newest that fit are kept."""
         count = size = 0
-        here = [seq for seq in self.sent if seq not in self.lost]
+        here = [seq for seq in self.era.sent if seq not in self.era.lost]
         for seq in sorted(here, reverse=True):
-            count, size = count + 1, size + self.sizes[seq]
+            count, size = count + 1, size + self.era.sizes[seq]
             if count > self.max_entries or (size > self.max_bytes and count > 1):
                 return seq
         return 0
@@ -230,17 +277,21 @@ class Resume(RuleBasedStateMachine):
         assert bool(told.reason) == (not all(recovered.values()))
         assert [each.seq for each in got] == sorted(each.seq for each in got), "no position to resume from"
         for message in got:
-            assert self.sent[message.seq] == ((message.connector_id, str(message.instrument)), _number(message, user))
-            assert message.seq not in self.lost, "what was not stored"
+            assert self.era.sent[message.seq] == (
+                (message.connector_id, str(message.instrument)),
+                _number(message, user),
+            )
+            assert message.seq not in self.era.lost, "what was not stored"
         for channel in user.channels:
             topics = [topic for topic in TOPICS if topic[0] == channel and user.takes(topic)]
             unsent = kept = 0
             for topic in topics:
-                later = [seq for seq, (of, _) in self.sent.items() if of == topic and seq > since.seq]
-                here = [seq for seq in later if seq not in self.lost]
+                later = [seq for seq, (of, _) in self.era.sent.items() if of == topic and seq > since.seq]
+                here = [seq for seq in later if seq not in self.era.lost]
                 came = [each.seq for each in got if (each.connector_id, each.instrument) == topic]
                 newest = max(
-                    (seq for seq, (of, _) in self.sent.items() if of == topic and seq not in self.lost), default=0
+                    (seq for seq, (of, _) in self.era.sent.items() if of == topic and seq not in self.era.lost),
+                    default=0,
                 )
                 assert came == sorted(set(came)), "twice, or out of order"
                 assert not came or came[-1] == newest, "not up to the newest"
@@ -253,10 +304,10 @@ class Resume(RuleBasedStateMachine):
                 whole = len(here) < 2 or here[0] > self._gone
                 kept += whole
                 unsent += len(set(here) - set(came))
-            if since.epoch == told.epoch and self.break_at <= since.seq <= told.seq:
+            if since.epoch == told.epoch and self.era.break_at <= since.seq <= told.seq:
                 assert recovered[channel] == (kept == len(topics)), "judged too strictly, or not strictly enough"
                 missed = told.missed if isinstance(told.missed, dict) else {}
-                if not recovered[channel] and (channel in missed or not self.restarted):
+                if not recovered[channel] and (channel in missed or not self.era.restarted):
                     assert missed[channel] == unsent > 0
                 else:
                     assert channel not in missed
@@ -272,18 +323,18 @@ class Resume(RuleBasedStateMachine):
             for message in user.client.messages():
                 if isinstance(message, Data):
                     topic = (message.connector_id, str(message.instrument))
-                    before = [seq for seq, (of, _) in self.sent.items() if of == topic and seq < message.seq]
+                    before = [seq for seq, (of, _) in self.era.sent.items() if of == topic and seq < message.seq]
                     truth = max(before, default=0)
-                    if truth >= self.break_at:
+                    if truth >= self.era.break_at:
                         assert message.prev_seq == truth
                     else:
-                        assert message.prev_seq == self.break_at, "it pretends that the chain is unbroken"
-                        assert message.prev_seq not in self.sent
+                        assert message.prev_seq == self.era.break_at, "it pretends that the chain is unbroken"
+                        assert message.prev_seq not in self.era.sent
                     user.position = Position(self.tape.epoch, message.seq)
 
     def teardown(self) -> None:
         if hasattr(self, "archive"):
-            self.archive._file.close()
+            self.archive._let_go()
 
 
 def _number(message: Data, user: User) -> int:
@@ -293,6 +344,16 @@ def _number(message: Data, user: User) -> int:
 
 def test_resuming_is_exact_or_says_that_it_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "_ENTRIES", 3)
+    write = TapeFile.write
+
+    def or_full(file: TapeFile, batch: Batch) -> None:
+        if Disk.full:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        write(file, batch)
+
+    monkeypatch.setattr(TapeFile, "write", or_full)
 
     class Machine(Resume):
         def __init__(self) -> None:

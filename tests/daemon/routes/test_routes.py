@@ -57,6 +57,7 @@ class Daemon:
     messages: dict[tuple[str, str], bytes] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
+    unstored: str = ""
 
     def payloads(self, channel: str, instrument: str = "*") -> list[bytes]:
         return [message for (name, of), message in self.messages.items() if name == channel and instrument in ("*", of)]
@@ -66,6 +67,7 @@ class Daemon:
 
     def routes(self) -> PlainRoutes:
         return PlainRoutes(
+            unstored=lambda: self.unstored,
             server=ServerInfo("tickerd", "1.2.3"),
             catalogue=lambda: CATALOGUE,
             tape=self,
@@ -134,6 +136,17 @@ async def test_readiness_says_which_channels_are_stale_and_why() -> None:
     response = await daemon.get("/readyz")
     assert response.status == 200
     assert json.loads(response.body)["stale"] == {"binance_prices": "no message for 25.0 s"}
+
+
+async def test_readiness_says_that_the_tape_is_not_stored_though_clients_are_served() -> None:
+    daemon = Daemon(unstored="cannot be written: database or disk is full")
+    daemon.channel_states["binance_prices"] = FakeState("live", last_event_ms=NOW_MS)
+    response = await daemon.get("/readyz")
+    body = json.loads(response.body)
+    assert (response.status, body["ready"]) == (200, True)
+    assert "not stored: the tape's file cannot be written: database or disk is full" in body["reason"]
+    daemon.accepting = False
+    assert json.loads((await daemon.get("/readyz")).body)["reason"].startswith("stopping")
 
 
 async def test_the_ledger_can_be_asked_for() -> None:
