@@ -257,12 +257,8 @@ class Hub:
     def _write_chunk(self, subscriber: Subscriber, chunk: Chunk) -> int:
         """Returns how many of its entries are on their way."""
         stream = subscriber.stream
-        if stream.fd < 0:
-            stream.pending.extend(chunk.frames)
-            done = len(chunk.frames)
-        else:
-            written = stream.write_now(chunk.data)
-            done = len(chunk.frames) if written == len(chunk.data) else stream.settle(chunk.frames, written)
+        written = stream.write_now(chunk.data)
+        done = len(chunk.frames) if written == len(chunk.data) else stream.settle(chunk.frames, written)
         self.counts.delivered(chunk.frames[:done])
         return done
 

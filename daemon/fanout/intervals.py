@@ -136,7 +136,7 @@ class Intervals:
             data = b"".join(frames)
             for subscriber in tuple(group.members):
                 written = subscriber.stream.write_now(data)
-                if written == len(data):
+                if written == len(data) and not subscriber.stream.pending:
                     counts.deliveries += len(frames)
                     counts.delivered_bytes += written
                 else:
@@ -162,10 +162,9 @@ class Intervals:
             if entry.seq > membership.had_seq(entry.topic)
         ]
         membership.floor, membership.had = group.position, {}
-        if subscriber.stream.fd >= 0:
-            del group.late[subscriber]
-            membership.late = False
-            group.members.add(subscriber)
+        del group.late[subscriber]
+        membership.late = False
+        group.members.add(subscriber)
         frames = [entry.frame(group.format) for entry in entries]
         for frame in frames:
             subscriber.stream.post(frame)

@@ -25,12 +25,13 @@ from daemon.front.accepting import serve_connections
 from daemon.front.admission import Admission, full, unavailable
 from daemon.front.event_request import EventRequest
 from daemon.front.http import Conversation, Refused, Request, Response
+from daemon.front.tls import TlsStream
 from daemon.host.clock import WallClock
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE, Grant
 from protocol.messages import Format
 
-Transport: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Transport: TypeAlias = trio.SocketStream | TlsStream
 
 _log: Final = logging.getLogger(__name__)
 
@@ -227,9 +228,9 @@ class FrontDoor:
             return
         stream: Transport = socket_stream
         if self.tls is not None:
-            stream = trio.SSLStream(socket_stream, self.tls, server_side=True, https_compatible=True)
+            stream = secure = TlsStream(socket_stream, self.tls)
             with trio.fail_at(deadline):
-                await stream.do_handshake()
+                await secure.do_handshake()
         http = Conversation(
             stream,
             limits,

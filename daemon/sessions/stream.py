@@ -7,18 +7,22 @@ the hub's direct writes to `fd`). What a socket does not take at once is kept in
 written past it: so no two frames are ever mixed, and a cancelled write tears nothing, because what is left of its frame
 stays pending and goes out first.
 
-A TLS client has no `fd`: its bytes are always pending first, and its catch-up task sends them.
+A TLS client has no `fd` that others could write to. Its bytes are encrypted here, a record at a time, and written in
+the same way. A record that the socket did not take whole is pending like any other rest, and goes out first: no record
+is ever dropped or put behind another one.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
 
+from daemon.front.tls import RECORD_BYTES, TlsStream
 from protocol.frame_meter import FrameMeter
 
 _SEND_BUFFER_BYTES: Final = 512 * 1024
@@ -29,16 +33,18 @@ _NOTSENT_BYTES: Final = 16 * 1024
 
 _WRITE_BYTES: Final = 64 * 1024
 
-_TLS_RECORD_BYTES: Final = 16 * 1024
-
 _RECEIVE_BYTES: Final = 4096
+
+
+class _Record(bytes):
+    """The rest of a TLS record: pending bytes that are encrypted already."""
 
 
 class ClientStream(trio.abc.Stream):
     """One client's byte stream.
 
     Attributes:
-        fd: the socket's file descriptor for direct writes, or -1 (TLS, or closed).
+        fd: the socket's file descriptor for others' direct writes, or -1 (TLS, or closed).
         pending: bytes that must be written before any others; empty means that a direct write may be tried.
         full: whether the socket did not take all of the last write, or there is no direct way.
         on_blocked: called when the socket did not take all of what was posted.
@@ -52,7 +58,7 @@ class ClientStream(trio.abc.Stream):
 
     def __init__(
         self,
-        transport: trio.SocketStream | trio.SSLStream[trio.SocketStream],
+        transport: trio.SocketStream | TlsStream,
         *,
         head: bytes = b"",
         trailing: bytes = b"",
@@ -61,11 +67,9 @@ class ClientStream(trio.abc.Stream):
 
         The latter is kept until trio-websocket has answered: wsproto would drop bytes that reach it sooner.
         """
-        plain = isinstance(transport, trio.SocketStream)
         self._transport = transport
-        self._socket = (
-            transport.socket if isinstance(transport, trio.SocketStream) else transport.transport_stream.socket
-        )
+        self._tls = transport if isinstance(transport, TlsStream) else None
+        self._socket = (transport.transport_stream if isinstance(transport, TlsStream) else transport).socket
         self._head = head
         self._trailing = trailing
         self._answered = trio.Event() if trailing else None
@@ -74,7 +78,7 @@ class ClientStream(trio.abc.Stream):
         self._received: trio.Event | None = None
         self._closed = self._broken = self._said_close = self._refusing = False
         self.full = True
-        self.fd = self._socket.fileno() if plain else -1
+        self.fd = self._socket.fileno() if self._tls is None else -1
         self.pending: list[bytes | memoryview] = []
         self.on_blocked: Callable[[], None] = _nothing
         self.on_closing: Callable[[], None] = _nothing
@@ -97,6 +101,7 @@ class ClientStream(trio.abc.Stream):
             return
         if (written := self.write_now(data)) < len(data):
             self.pending.append(memoryview(data)[written:] if written else data)
+        if self.pending:
             self.on_blocked()
 
     def write_now(self, data: bytes | memoryview) -> int:
@@ -104,14 +109,17 @@ class ClientStream(trio.abc.Stream):
 
         A broken connection takes nothing, and says so to whoever flushes next.
         """
-        if self.fd < 0 or self.pending:
+        if self._closed or self._broken or self.pending:
             self.full = True
             return 0
+        return self._write(data) if self._tls is None else self._write_records(self._tls, data)
+
+    def _write(self, data: bytes | memoryview) -> int:
+        """One system call."""
         try:
-            written = os.write(self.fd, data)
+            written = os.write(self.fd if self.fd >= 0 else self._socket.fileno(), data)
         except BlockingIOError:
-            self.full = True
-            return 0
+            written = 0
         except OSError:
             self.full = self._broken = True
             return 0
@@ -119,6 +127,30 @@ class ClientStream(trio.abc.Stream):
             self.last_progress_s = trio.current_time()
         self.full = written < len(data)
         return written
+
+    def _write_records(self, tls: TlsStream, data: bytes | memoryview) -> int:
+        """Encrypt and write record by record, until one is not taken whole: its rest is pending then.
+
+        So a client that takes nothing holds no more than one record, and what is not encrypted yet is not taken.
+        """
+        plain, taken = memoryview(data), 0
+        while taken < len(plain) and not self.pending:
+            part = plain[taken : taken + RECORD_BYTES]
+            record = self._encrypted(tls, part)
+            written = self._write(record)
+            if self._broken:
+                return 0
+            if written < len(record):
+                self.pending.append(_Record(record[written:]))
+            taken += len(part)
+        return taken
+
+    def _encrypted(self, tls: TlsStream, data: bytes | memoryview) -> bytes:
+        try:
+            return tls.encrypt(data)
+        except ssl.SSLError:
+            self._broken = True
+            return b""
 
     def settle(self, frames: Sequence[bytes], written: int) -> int:
         """Of these frames, joined, the socket took `written` bytes: how many of the frames are on their way?
@@ -145,7 +177,7 @@ class ClientStream(trio.abc.Stream):
     async def flush(self) -> None:
         """Wait until the socket takes bytes, and until nothing is pending.
 
-        If cancelled, what could not be written is still pending (TLS: the stream is unusable).
+        If cancelled, what could not be written is still pending.
 
         Raises:
             trio.BrokenResourceError: the connection is broken.
@@ -160,13 +192,6 @@ class ClientStream(trio.abc.Stream):
                 if self._broken:
                     await trio.lowlevel.checkpoint()
                     raise trio.BrokenResourceError("the client is gone")
-                if isinstance(self._transport, trio.SSLStream):
-                    if not self.pending:
-                        await trio.lowlevel.checkpoint()
-                        return
-                    await self._transport.send_all(self._take_pending())
-                    self.last_progress_s = trio.current_time()
-                    continue
                 await trio.lowlevel.wait_writable(self._socket)
                 if not self.pending:
                     return
@@ -207,16 +232,19 @@ class ClientStream(trio.abc.Stream):
         """Before closing on a client that takes nothing: the rest of a torn frame, and then `frame`.
 
         The kernel's buffer is made larger for this once, so that a client which reads again later finds out why it was
-        closed, instead of a torn frame. Without TLS only: elsewhere there is nothing that could be said.
+        closed, instead of a torn frame.
         """
-        if self.fd < 0 or self._said_close:
+        if self._closed or self._said_close:
             return
+        record = self.pending.pop(0) if self.pending and isinstance(self.pending[0], _Record) else b""
         torn = self.pending[0] if self.pending and isinstance(self.pending[0], memoryview) else b""
         self.pending.clear()
+        words = bytes(torn) + frame
+        data = bytes(record) + (words if self._tls is None else self._encrypted(self._tls, words))
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _SEND_BUFFER_BYTES + len(torn))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _SEND_BUFFER_BYTES + len(data))
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0x7FFF_FFFF)
-            if self.write_now(bytes(torn) + frame):
+            if self._write(data):
                 self._socket.shutdown(socket.SHUT_WR)
         except OSError:  # the peer is gone: nobody is left to be told
             return
@@ -227,32 +255,32 @@ class ClientStream(trio.abc.Stream):
         Raises: trio.BrokenResourceError.
         """
         data = self._take_pending()
-        try:
-            written = os.write(self.fd, data)
-        except BlockingIOError:
-            written = 0
-        except OSError as error:
-            raise trio.BrokenResourceError(str(error)) from error
-        if written:
-            self.last_progress_s = trio.current_time()
+        written = self._write(data)
+        if self._broken:
+            raise trio.BrokenResourceError("the client is gone")
         if written < len(data):
-            self.pending.insert(0, memoryview(data)[written:])
+            rest = memoryview(data)[written:]
+            self.pending.insert(0, rest if self._tls is None else _Record(rest))
 
     def _take_pending(self) -> bytes:
-        """The first frames pending, joined: about 64 KiB, so that a client that takes little costs little.
+        """The first frames pending, joined, as they are written: about 64 KiB; over TLS one record.
 
-        Over TLS 16 KiB, one record, exactly: there the write deadline is judged by whole sends.
+        So a client that takes little costs little.
         """
-        parts = [self.pending.pop(0)]
-        size = len(parts[0])
-        while self.pending and size < _WRITE_BYTES:
+        first = self.pending.pop(0)
+        if isinstance(first, _Record):
+            return first
+        most = _WRITE_BYTES if self._tls is None else RECORD_BYTES
+        parts, size = [first], len(first)
+        while self.pending and size < most:
             size += len(self.pending[0])
             parts.append(self.pending.pop(0))
         data = b"".join(parts)
-        if self.fd < 0 and len(data) > _TLS_RECORD_BYTES:
-            self.pending.insert(0, memoryview(data)[_TLS_RECORD_BYTES:])
-            return data[:_TLS_RECORD_BYTES]
-        return data
+        if self._tls is None:
+            return data
+        if size > RECORD_BYTES:
+            self.pending.insert(0, memoryview(data)[RECORD_BYTES:])
+        return self._encrypted(self._tls, data[:RECORD_BYTES])
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -345,8 +373,8 @@ class ClientStream(trio.abc.Stream):
         Raises: as `flush` and `receive_some`.
         """
         await self.send_close(b"")
-        if isinstance(self._transport, trio.SSLStream):
-            await self._transport.unwrap()
+        if self._tls is not None:
+            await self._tls.unwrap()
         else:
             await self.refuse(b"")
 

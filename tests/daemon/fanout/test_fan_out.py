@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import hypothesis.strategies as st
 import msgspec
@@ -38,6 +38,7 @@ from daemon.fanout.hub import Hub
 from daemon.fanout.joining import Joining
 from daemon.fanout.subscriber import State as Place
 from daemon.fanout.subscriber import Subscriber
+from daemon.front.tls import RECORD_BYTES, TlsStream
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item
@@ -314,25 +315,60 @@ class Reader:
         return self.log.lines[seq - 1].prev_seq
 
 
+class NumberedSocket:
+    """A socket that has a number and nothing else."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def fileno(self) -> int:
+        return self.number
+
+    def setsockopt(self, *option: object) -> None:
+        """There is nothing to set."""
+
+
+class Sealing(TlsStream):
+    """Makes records that anybody can read: a mark, the length, and the bytes."""
+
+    def __init__(self, number: int) -> None:
+        transport: Any = SimpleNamespace(socket=NumberedSocket(number))
+        self.transport_stream = transport
+
+    def encrypt(self, data: bytes | memoryview) -> bytes:
+        assert 0 < len(data) <= RECORD_BYTES
+        return b"\x17" + len(data).to_bytes(4, "big") + bytes(data)
+
+
 class Client:
     """One connection: the real session state, subscriber and stream over a socket with little room."""
 
     def __init__(
-        self, hub_: Hub, joining: Joining, reader: Reader, transport: trio.SocketStream, fd: int, room: float
+        self,
+        hub_: Hub,
+        joining: Joining,
+        reader: Reader,
+        transport: trio.SocketStream,
+        number: int,
+        room: float,
+        *,
+        tls: bool,
     ) -> None:
         self.hub = hub_
         self.joining = joining
         self.reader = reader
         self.room = room
-        self.stream = ClientStream(transport)
-        self.stream.fd = fd
+        self.number = number
+        self.tls = tls
+        self.stream = ClientStream(Sealing(number) if tls else transport)
+        self.stream.fd = -1 if tls else number
         self.stream.on_blocked = lambda: hub_.blocked(self.subscriber)
         self.subscriber = Subscriber(reader.format, self.stream, self._wake)
         limits = CommandLimits(commands_per_s=1e9, commands_burst=10**9, channels_per_command=64, errors_in_a_row=10**9)
         self.session = Session(CATALOGUE, reader.format, limits, trio.current_time())
         self.catching_up = False
         self._flushing = False
-        self._in_flight = b""
+        self._records = b""
 
     def _wake(self) -> None:
         self.catching_up = True
@@ -346,20 +382,31 @@ class Client:
             self.reader.prompt = False
         if not taken:
             raise BlockingIOError
-        self.reader.feed(bytes(data[:taken]))
+        self.reader.feed(self._opened(bytes(data[:taken])) if self.tls else bytes(data[:taken]))
         return taken
+
+    def _opened(self, data: bytes) -> bytes:
+        """What the records hold that are whole by now."""
+        self._records += data
+        found = b""
+        while len(self._records) >= 5:
+            assert self._records[0] == 0x17, "a record was torn"
+            size = 5 + int.from_bytes(self._records[1:5], "big")
+            if len(self._records) < size:
+                break
+            found += self._records[5:size]
+            self._records = self._records[size:]
+        return found
 
     def step(self) -> None:
         """One step of `Hub.catch_up`: flush what is pending, then take the next from the tape."""
         if not self.catching_up or not self.room:
             return
-        if self.stream.fd < 0:
-            self._step_tls()
-        elif self.stream.pending:
+        if self.stream.pending:
             self._flushing = True
             self.stream._write_pending()  # the step that `flush` repeats, which here must not wait
             self._flushing = False
-        if self._in_flight or self.stream.pending:
+        if self.stream.pending:
             return
         self.hub.advance(self.subscriber)
         if self.subscriber.state is not Place.BEHIND:
@@ -367,16 +414,7 @@ class Client:
 
     @property
     def pending_bytes(self) -> int:
-        return len(self._in_flight) + sum(map(len, self.stream.pending))
-
-    def _step_tls(self) -> None:
-        """As `flush` does there: `send_all` of a part of what is pending, which ends when the peer has taken it."""
-        if not self._in_flight and self.stream.pending:
-            self._in_flight = self.stream._take_pending()
-        taken = int(min(self.room, len(self._in_flight)))
-        self.room -= taken
-        self.reader.feed(self._in_flight[:taken])
-        self._in_flight = self._in_flight[taken:]
+        return sum(map(len, self.stream.pending))
 
     def catch_up(self) -> None:
         """Read everything."""
@@ -492,13 +530,11 @@ class FanOut(RuleBasedStateMachine):
     @precondition(lambda self: len(self.open) < 4)
     @rule(arrival=arrivals)
     def connect(self, arrival: Arrival) -> None:
-        fd = -1 if arrival.tls else self._number()
+        number = self._number()
         reader = Reader(arrival.format, self.log)
-        reader.prompt = not arrival.tls
         reader.notice = max((line.number for line in self.log.lines if line.topic is None), default=0)
-        client = Client(self.hub, self.joining, reader, self.transport, fd, arrival.room)
-        if not arrival.tls:
-            self.by_fd[fd] = client
+        client = Client(self.hub, self.joining, reader, self.transport, number, arrival.room, tls=arrival.tls)
+        self.by_fd[number] = client
         self.open.append(client)
         self.hub.attach(client.subscriber)
         since = self._since(arrival.since, arrival.back)
@@ -507,7 +543,7 @@ class FanOut(RuleBasedStateMachine):
     def _disconnect(self, client: Client) -> None:
         self.position = max(client.reader.had.values(), default=0)
         self.hub.detach(client.subscriber)
-        self.by_fd.pop(client.stream.fd, None)  # a write to it from now on is a KeyError
+        self.by_fd.pop(client.number, None)  # a write to it from now on is a KeyError
         client.stream.close_writing()
         self.open.remove(client)
 
@@ -729,7 +765,7 @@ async def test_every_client_gets_what_the_contract_promises(
     monkeypatch.setattr(stream, "os", SimpleNamespace(write=write))
     # Small enough for every limit to be met all the time.
     monkeypatch.setattr(stream, "_WRITE_BYTES", 500)
-    monkeypatch.setattr(stream, "_TLS_RECORD_BYTES", 300)
+    monkeypatch.setattr(stream, "RECORD_BYTES", 300)
     monkeypatch.setattr(cursor, "SCAN_AT_MOST", 4)
     monkeypatch.setattr(cursor, "CHUNK_ENTRIES", 3)
     monkeypatch.setattr(hub, "_CHUNK_BYTES", 1500)

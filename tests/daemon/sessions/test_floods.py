@@ -207,7 +207,8 @@ async def test_a_bug_in_the_task_that_writes_is_told_too(monkeypatch: pytest.Mon
         await one.subscribe("bitcoinprice")
         with monkeypatch.context() as patch:
             patch.setattr(gateway.hub, "advance", lambda *_: 1 / 0)
-            await one.say(type="ping")
+            [session] = gateway.sessions
+            gateway.hub.blocked(session.subscriber)
             closed = await one.closed()
     assert closed.code == 1011
 
