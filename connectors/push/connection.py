@@ -30,7 +30,7 @@ from trio_websocket import (
 from connectors.backoff import retry_after_s
 from connectors.base import ConnectorError, VenueClosed, VenueRefused, VenueTimeout, VenueUnavailable, leaves
 from connectors.push.dial import Address, dial
-from connectors.push.inlet import MAX_MESSAGE_BYTES, Inlet
+from connectors.push.inlet import Inlet
 from connectors.push.session import FeedSession
 from connectors.push.venue import FeedVenue
 
@@ -83,6 +83,7 @@ class VenueConnection:
         self._name = venue.name
         self._title = venue.title
         self._fatal_close_codes = venue.rules.fatal_close_codes
+        self._max_message_bytes = venue.rules.message_bytes
         self._target = target
         self._spacing = spacing
         self._session = session
@@ -101,7 +102,7 @@ class VenueConnection:
             await self._spacing.wait()
             await self._session.prepare()
             stream = await dial(target.address, ssl_context=target.ssl_context, timeout_s=target.timeout_s)
-            inlet = Inlet(stream, now_ms=self._now_ms)
+            inlet = Inlet(stream, now_ms=self._now_ms, max_message_bytes=self._max_message_bytes, title=self._title)
             try:
                 async with trio.open_nursery() as reader:
                     await self._serve(reader, inlet)
@@ -143,7 +144,7 @@ class VenueConnection:
                     address.host_header,
                     address.resource,
                     extra_headers=[(b"User-Agent", self._target.user_agent.encode())],
-                    max_message_size=MAX_MESSAGE_BYTES,
+                    max_message_size=self._max_message_bytes,
                     receive_buffer_size=None,
                 )
                 race.cancel_scope.cancel()

@@ -7,6 +7,10 @@ their payloads on in batches. The handshake, pings, pongs, closes, fragmented me
 breaks RFC 6455 reach trio-websocket byte for byte, so there is still one judge of the protocol. No
 private attribute of trio-websocket is touched: it is given a `trio.abc.Stream`.
 
+A frame costs time however small it is, and what trio-websocket is given costs most: it looks at all of it in one step.
+So frames are handed on a few at a time, with a turn for others in between, and control frames and fragments are
+counted: a venue that floods us with them is left.
+
 `Splitter` is the pure half: bytes in, payloads and the bytes for trio-websocket out.
 """
 
@@ -21,11 +25,26 @@ from typing import Final, NamedTuple
 import msgspec
 import trio
 
+from connectors.base import VenueUnavailable
+from connectors.limits.allowance import Allowance
+
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
 REST_S: Final = 0.0035
 """The rest after a read that hardly waited: a busy venue's frames are taken several at a time, since a turn of the
 event loop costs more than a frame. A frame after a pause is taken at once; a full chunk means that there is more."""
+
+HEAD_CHUNK_BYTES: Final = 4 * 1024
+MAX_ANSWER_BYTES: Final = 64 * 1024
+"""How much is read at once, and in all, until the opening handshake is answered by an upgrade."""
+
+PAYLOADS_AT_ONCE: Final = 512
+PASSED_AT_ONCE: Final = 64
+"""How many messages, and how many control frames and fragments, are handed on in one step, at most."""
+
+PASSED_PER_S: Final = 1_000
+PASSED_BURST: Final = 4_000
+"""How many control frames and fragments a venue may send: in a second for long, and at once."""
 
 BATCHES: Final = 8
 """How many batches may wait for the reader: with `CHUNK_BYTES` the bound of what is held of one connection."""
@@ -70,9 +89,15 @@ class Splitter:
     Any cut of the same bytes into chunks gives the same payloads and the same passed bytes. Once
     something is met that only trio-websocket may judge (a response that is no upgrade, a close, a
     frame that breaks the RFC or the limit), all that follows is passed.
+
+    Attributes:
+        is_open: whether the response was the upgrade.
+        passed_frames: how many control frames and fragments were passed.
     """
 
     def __init__(self, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self.is_open = False
+        self.passed_frames = 0
         self._max_message_bytes = max_message_bytes
         self._head: bytearray | None = bytearray()
         self._held = bytearray()
@@ -82,11 +107,14 @@ class Splitter:
 
     @property
     def holds_more(self) -> bool:
-        """Whether `split(b"")` can find something: there are bytes behind the message that it stopped at."""
+        """Whether `split(b"")` can find something: there are bytes behind where it stopped."""
         return len(self._held) >= self._needed
 
     def split(self, data: bytes) -> Split:
-        """The next bytes of the server, and what can be told from all bytes so far."""
+        """The next bytes of the server, and what can be told from all bytes so far.
+
+        It stops behind the end of a fragmented message, and where there is enough for one step.
+        """
         passed: list[bytes] = []
         if self._head is not None:
             head, data = self._take_head(self._head, data)
@@ -101,6 +129,7 @@ class Splitter:
             self._held.clear()
         payloads: list[bytes] = []
         at, end, message = 0, len(data), False
+        enough = self.passed_frames + PASSED_AT_ONCE
         self._needed = 2
         while end - at >= 2:
             first, size = data[at], data[at + 1]
@@ -125,9 +154,12 @@ class Splitter:
             if plain:
                 payloads.append(data[start:stop])
                 at = stop
+                if len(payloads) == PAYLOADS_AT_ONCE:
+                    break
                 continue
             passed.append(data[at:stop])
             at = stop
+            self.passed_frames += 1
             opcode = first & _OPCODE
             if opcode == _CLOSE:
                 self._passes_all = True
@@ -137,6 +169,8 @@ class Splitter:
                 if first & _FIN:
                     message = True
                     break
+            if self.passed_frames == enough:
+                break
         if self._passes_all:
             passed.append(data[at:])
         else:
@@ -163,7 +197,8 @@ class Splitter:
         if found is None:
             self._passes_all = len(head) > _MAX_HEAD_BYTES
             return data, b""
-        self._passes_all = _SWITCHED.match(head) is None
+        self.is_open = _SWITCHED.match(head) is not None
+        self._passes_all = not self.is_open
         self._head = None
         return data[: found.end() - before], data[found.end() - before :]
 
@@ -192,12 +227,18 @@ class Inlet(trio.abc.Stream):
         *,
         now_ms: Callable[[], int],
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        title: str = "the venue",
     ) -> None:
-        """`now_ms` stamps the batches."""
+        """`now_ms` stamps the batches; `title` is the venue's in errors; for the bounds see the module."""
         self._stream = stream
+        self._title = title
         self._now_ms = now_ms
         self._splitter = Splitter(max_message_bytes)
+        self._allowance = Allowance(PASSED_PER_S, PASSED_BURST, -math.inf)
         self._passing = b""
+        self._max_answer_bytes = max_answer_bytes
+        self._answer_bytes = 0
         self._received_ms = 0
         self._torn = False
         self._read_s = -math.inf
@@ -214,6 +255,7 @@ class Inlet(trio.abc.Stream):
         Raises:
             BrokenResourceError: the connection broke.
             ClosedResourceError: it was closed here, or `finish` was called.
+            VenueUnavailable: the venue floods us: the connection is not worth keeping.
         """
         if max_bytes is not None and operator.index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
@@ -223,17 +265,23 @@ class Inlet(trio.abc.Stream):
             if self._message_due is not None:
                 await self._message_due.wait()
                 self._message_due = None
+            splitter = self._splitter
             chunk = b""
-            if not self._splitter.holds_more:
+            if splitter.holds_more:
+                await trio.lowlevel.checkpoint()
+            else:
                 chunk = await self._read()
                 if not chunk:
                     return b""
-            payloads, self._passing, message = self._splitter.split(chunk)
+            frames = splitter.passed_frames
+            payloads, self._passing, message = splitter.split(chunk)
+            self._judge(len(chunk), splitter.passed_frames - frames)
             if message:
                 self._message_due = trio.Event()
             if payloads:
                 await self._into_batches.send(Batch(payloads, self._received_ms))
-                if len(chunk) < CHUNK_BYTES and trio.current_time() - self._read_s < 2 * REST_S:
+                is_all = 0 < len(chunk) < CHUNK_BYTES and not splitter.holds_more
+                if is_all and trio.current_time() - self._read_s < 2 * REST_S:
                     await trio.sleep(REST_S)
         if max_bytes is None or max_bytes >= len(self._passing):
             passing, self._passing = self._passing, b""
@@ -281,11 +329,22 @@ class Inlet(trio.abc.Stream):
         self._into_batches.close()
         await self._stream.aclose()
 
+    def _judge(self, chunk_bytes: int, frames: int) -> None:
+        """Raises: VenueUnavailable, where the venue sends more than anybody would."""
+        if not self._splitter.is_open:
+            self._answer_bytes += chunk_bytes
+            if self._answer_bytes > self._max_answer_bytes:
+                what = f"more than {self._max_answer_bytes} bytes in answer to the opening handshake"
+                raise VenueUnavailable(f"{self._title} sent {what}")
+        elif frames and not self._allowance.take(frames, trio.current_time()):
+            what = f"more than {PASSED_PER_S} control frames and fragments a second"
+            raise VenueUnavailable(f"{self._title} sent {what}")
+
     async def _read(self) -> bytes:
         """A chunk off the socket, stamped."""
         self._read_s = trio.current_time()
         try:
-            chunk = await self._stream.receive_some(CHUNK_BYTES)
+            chunk = await self._stream.receive_some(CHUNK_BYTES if self._splitter.is_open else HEAD_CHUNK_BYTES)
         except trio.BrokenResourceError:
             self.ended.set()
             raise

@@ -15,7 +15,8 @@ from typing import Final, NoReturn, assert_never
 
 import trio
 
-from connectors.base import Event, VenueRefused
+from connectors.base import Event, VenueRefused, VenueUnavailable
+from connectors.limits.allowance import Allowance
 from connectors.push.inlet import Batch
 from connectors.push.intake import FeedStatistics, Intake
 from connectors.push.merge import Side
@@ -24,6 +25,14 @@ from connectors.push.subscriptions import SetAside, Subscriptions
 from connectors.push.venue import ClosingNotice, Control, FeedVenue, Heartbeat, Ignored, SubscribeAck, SubscribeRefused
 
 _log: Final = logging.getLogger(__name__)
+
+CONTROLS_PER_S: Final = 1_000
+CONTROLS_BURST: Final = 4_000
+"""How many messages that are no data a venue may send: in a second for long, and at once."""
+
+REFUSALS_PER_S: Final = 1
+REFUSALS_BURST: Final = 100
+"""How many refusals, beside two for each subscription: each is logged, and told to the clients."""
 
 _LONG_S: Final = 1.0
 """A hub that is busy for so long delays what is owed to us by as much."""
@@ -60,6 +69,9 @@ class FeedSession:
         )
         self._intake = Intake(venue, counts)
         self._pulse = Pulse(venue.title, venue.rules, silence_s=patience.silence_s(silence_s), now_s=now_s)
+        self._controls = Allowance(CONTROLS_PER_S, CONTROLS_BURST, now_s)
+        refusals = REFUSALS_BURST + 2 * len(venue.subscribe_requests())
+        self._refusals = Allowance(REFUSALS_PER_S, refusals, now_s)
         self._wakes, self._woken = trio.open_memory_channel[str](16)
         """Wakes `speak`: a text to send, or "" where only the deadlines have changed."""
 
@@ -120,6 +132,7 @@ class FeedSession:
         Raises:
             PayloadError: too much of it cannot be read.
             VenueRefused: nothing is left to hear.
+            VenueUnavailable: the venue floods us.
         """
         async for batch in batches:
             since_s = trio.current_time()
@@ -156,12 +169,22 @@ class FeedSession:
             self._subscriptions.heard({event.channel for event in events}, trio.current_time())
 
     async def _heed(self, control: Control) -> None:
-        """Raises: VenueRefused where nothing is left to hear."""
+        """Deal with a message that is no data.
+
+        Raises:
+            VenueRefused: nothing is left to hear.
+            VenueUnavailable: there are too many of them.
+        """
+        now_s = trio.current_time()
+        if not self._controls.take(1, now_s):
+            what = f"more than {CONTROLS_PER_S} messages a second that are no data"
+            raise VenueUnavailable(f"{self._venue.title} sent {what}")
         match control:
             case SubscribeAck():
                 self._subscriptions.acknowledged(control.id)
             case SubscribeRefused():
-                now_s = trio.current_time()
+                if not self._refusals.take(1, now_s):
+                    raise VenueUnavailable(f"{self._venue.title} refuses without end; at last: {control.reason}")
                 _log.warning("%s: %s", self._venue.name, control.reason)
                 for change in self._subscriptions.refused(control, now_s):
                     await self._side.report(change)

@@ -81,6 +81,8 @@ class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
         requests_per_hour: most subscription requests on one connection.
         connect_spacing_s: least time between two attempts to connect.
         fatal_close_codes: close codes after which coming back soon is pointless.
+        message_bytes: how large one message may be: some times what the venue sends. A larger one ends the connection,
+            for what is made of it takes room on the tape.
     """
 
     ping: str
@@ -89,6 +91,7 @@ class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_hour: int
     connect_spacing_s: float
     fatal_close_codes: frozenset[int]
+    message_bytes: int = 4 * 1024 * 1024
 
 
 class FeedVenue(Protocol):

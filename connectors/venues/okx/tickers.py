@@ -35,6 +35,7 @@ from connectors.push.venue import (
     SubscribeRequest,
 )
 from protocol.channels import Channel
+from protocol.kinds import KINDS
 from protocol.messages import is_number
 
 RULES: Final = FeedRules(
@@ -46,6 +47,8 @@ RULES: Final = FeedRules(
     connect_spacing_s=1 / 3,
     # 4002 is "invalid request": the same request would be as invalid again.
     fatal_close_codes=frozenset({4002}),
+    # A ticker has some 400.
+    message_bytes=KINDS["ticker"].most_bytes,
 )
 
 _TICKERS: Final = "tickers"
