@@ -9,7 +9,8 @@ The rules it keeps are those of the wire contract, sections 3 and 4:
 * every command that can be carried out, wholly or in part, gives exactly one `Join`, `Leave` or `Reply` with a `Pong`;
 * what cannot be carried out gives a `Reply` with an `Error` that says what, the value seen and what is allowed;
 * `CommandLimits.errors_in_a_row` frames in a row of which nothing could be carried out (refused by the command rate
-  included) give a `Close`, after which the session is deaf.
+  included) give a `Close`, after which the session is deaf; so do more of them than `errors_per_s` and `errors_burst`
+  allow, whatever else is carried out in between.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Annotated, Final, TypeAlias, assert_never
 import msgspec
 from msgspec import Meta
 
+from protocol.bucket import Bucket
 from protocol.channels import Catalogue, Channel, nearest
 from protocol.codes import CloseCode, ErrorCode
 from protocol.commands import LEAST_INTERVAL_MS as LEAST_INTERVAL_MS
@@ -64,12 +66,16 @@ class CommandLimits(msgspec.Struct, frozen=True, kw_only=True):
         commands_burst: how many it may send at once after a pause.
         channels_per_command: how many names one command may list.
         errors_in_a_row: after how many fruitless frames the connection is closed.
+        errors_per_s: how many fruitless frames there may be each second in the long run, others in between or not.
+        errors_burst: how many of them at once after a pause; beyond this the connection is closed, too.
     """
 
     commands_per_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 50.0
     commands_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 100
     channels_per_command: Annotated[int, Meta(ge=1, le=10_000_000)] = 64
     errors_in_a_row: Annotated[int, Meta(ge=1, le=10_000_000)] = 20
+    errors_per_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 10.0
+    errors_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 100
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -142,8 +148,8 @@ class Session:
         self._format = format
         self._limits = limits
         self._subscriptions: dict[str, Subscription] = {}
-        self._tokens = float(limits.commands_burst)
-        self._refilled_s = now_s
+        self._commands = Bucket(limits.commands_burst, now_s)
+        self._errors = Bucket(limits.errors_burst, now_s)
         self._fruitless_count = 0
         self._closed = False
 
@@ -194,8 +200,12 @@ class Session:
             self._fruitless_count = 0
             return effects
         self._fruitless_count += 1
+        rate, burst = self._limits.errors_per_s, self._limits.errors_burst
         if self._fruitless_count >= self._limits.errors_in_a_row:
             reason = f"{self._fruitless_count} frames in a row of which nothing could be carried out"
+            effects.append(self._close(CloseCode.POLICY, reason))
+        elif self._errors.take(1, rate, burst, now_s):
+            reason = f"more than {rate:g} frames/s (in a burst {burst}) of which nothing could be carried out"
             effects.append(self._close(CloseCode.POLICY, reason))
         return effects
 
@@ -264,14 +274,8 @@ class Session:
             raise CommandError(ErrorCode.TOO_MANY_CHANNELS, reason, command.id)
 
     def _take_token(self, now_s: float) -> bool:
-        """Whether this frame is within the command rate (a token bucket)."""
-        grown = self._tokens + max(0.0, now_s - self._refilled_s) * self._limits.commands_per_s
-        self._tokens = min(grown, float(self._limits.commands_burst))
-        self._refilled_s = now_s
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        """Whether this frame is within the command rate."""
+        return not self._commands.take(1, self._limits.commands_per_s, self._limits.commands_burst, now_s)
 
     def _over_rate(self, command_id: Id | None) -> CommandError:
         rate, burst = self._limits.commands_per_s, self._limits.commands_burst

@@ -507,6 +507,51 @@ def test_who_keeps_sending_over_the_rate_is_closed() -> None:
     assert effects[120] == Close(CloseCode.POLICY, "20 frames in a row of which nothing could be carried out")
 
 
+@pytest.mark.parametrize("times", [18, 4, 1.3])
+def test_who_is_over_the_rate_is_closed_though_one_in_twenty_is_accepted(times: float) -> None:
+    client = Client()
+    for _ in range(100):
+        client.ping()
+    began_s = client.now_s
+    for _ in range(20_000):
+        client.now_s += 1 / (times * LIMITS.commands_per_s)
+        effects = client.ping()
+        if isinstance(effects[-1], Close):
+            break
+    else:
+        raise AssertionError("it is answered for ever")
+    assert effects[-1] == Close(
+        CloseCode.POLICY, "more than 10 frames/s (in a burst 100) of which nothing could be carried out"
+    )
+    assert client.now_s - began_s < 25
+
+
+def test_whoever_keeps_to_the_rate_is_never_closed_for_a_few_too_many() -> None:
+    client = Client()
+    for _ in range(100):
+        client.ping()
+    for _ in range(20_000):
+        client.now_s += 1 / (1.15 * LIMITS.commands_per_s)
+        assert isinstance(client.ping()[-1], Reply)
+
+
+def test_errors_between_good_commands_are_counted_too() -> None:
+    client = Client()
+    for _ in range(100):
+        client.now_s += 0.02
+        assert isinstance(client.send("garbage")[-1], Reply)
+        client.now_s += 0.02
+        client.ping()
+    for _ in range(100):
+        client.now_s += 0.02
+        closed = client.send("garbage")[-1]
+        client.now_s += 0.02
+        client.ping()
+        if isinstance(closed, Close):
+            return
+    raise AssertionError("it is answered for ever")
+
+
 # ---- reload ----------------------------------------------------------------------------------------------------------
 
 

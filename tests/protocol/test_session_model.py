@@ -32,7 +32,9 @@ CATALOGUE = Catalogue(
     ]
 )
 
-NAIVE = CommandLimits(commands_per_s=2, commands_burst=8, channels_per_command=4, errors_in_a_row=6)
+NAIVE = CommandLimits(
+    commands_per_s=2, commands_burst=8, channels_per_command=4, errors_in_a_row=6, errors_per_s=1, errors_burst=9
+)
 OFFERED: dict[str, tuple[str, ...]] = {channel.name: channel.instruments for channel in CATALOGUE}
 GOOD_NAMES = st.lists(st.sampled_from([*OFFERED, ALL]), min_size=1, max_size=4)
 NAMES = GOOD_NAMES | GOOD_NAMES | st.lists(st.sampled_from([*OFFERED, "nope", "ethprise", ALL]), max_size=5)
@@ -66,6 +68,7 @@ class SessionAgainstModel(RuleBasedStateMachine):
         self.session = Session(self.catalogue(), self.wire, NAIVE, float(self.now))
         self.tokens = Fraction(NAIVE.commands_burst)
         self.failures = 0
+        self.errors = Fraction(NAIVE.errors_burst)
         self.open = True
         self.subscribed: dict[str, tuple[list[str] | None, int]] = {}
 
@@ -99,7 +102,10 @@ class SessionAgainstModel(RuleBasedStateMachine):
         if isinstance(command, Mapping):
             assert all(error.id == command.get("id") for error in told)
         rest: list[object] = [self.plain(effect) for effect in effects[len(told) :]]
-        if self.failures == NAIVE.errors_in_a_row:
+        too_many = not answer and self.errors < 1
+        if not answer and not too_many and self.failures < NAIVE.errors_in_a_row:
+            self.errors -= 1
+        if self.failures == NAIVE.errors_in_a_row or too_many:
             self.open = False
             assert rest == [("close", 1008)]
         else:
@@ -243,6 +249,7 @@ class SessionAgainstModel(RuleBasedStateMachine):
         step = Fraction(eighths, 8)
         self.now += step
         self.tokens = min(self.tokens + step * int(NAIVE.commands_per_s), Fraction(NAIVE.commands_burst))
+        self.errors = min(self.errors + step * int(NAIVE.errors_per_s), Fraction(NAIVE.errors_burst))
 
     @rule(gone=st.sets(st.sampled_from(list(OFFERED))))
     def reload(self, gone: set[str]) -> None:

@@ -27,6 +27,8 @@ REACHED = {
     "silent_after_s": ("test_closing.py", "test_a_silent_client_is_closed_and_one_that_answers_is_not"),
     "write_deadline_s": ("test_closing.py", "test_a_slow_consumer_is_closed_and_the_others_keep_receiving"),
     "errors_in_a_row": ("test_closing.py", "test_garbage_in_a_row_is_closed_and_one_command_in_between_is_not"),
+    "errors_per_s": ("test_floods.py", "test_who_is_over_the_rate_is_closed_though_some_of_it_is_carried_out"),
+    "errors_burst": ("test_floods.py", "test_who_is_over_the_rate_is_closed_though_some_of_it_is_carried_out"),
     "head_bytes": ("test_bad_inputs.py", "test_a_bad_request_is_told_why"),
     "body_bytes": ("test_bad_inputs.py", "test_a_bad_request_is_told_why"),
     "keep_alive_s": ("test_bad_inputs.py", "test_who_is_slow_is_waited_for_so_long_and_no_longer"),

@@ -6,6 +6,7 @@ And what is told to clients whose session ends by a fault that is not theirs.
 import logging
 import math
 import ssl
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -88,6 +89,21 @@ async def test_a_flood_is_closed_with_the_limit_that_it_broke_and_nobody_else_no
         assert (await good.message())["price"] == 1.5
     assert f"client 127.0.0.1 closed: 1008 {ALLOWED}" in caplog.messages
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_who_is_over_the_rate_is_closed_though_some_of_it_is_carried_out() -> None:
+    """One good command in every four: never twenty errors in a row, and once it was answered for ever."""
+    some = limits(commands_burst=1_000_000, errors_in_a_row=20, errors_per_s=1.0, errors_burst=30)
+    async with open_gateway(limits=some) as gateway, await gateway.client() as client:
+        for _ in range(100):
+            with suppress(trio.BrokenResourceError):
+                for command in (b"garbage", b'{"type":"nope"}', b"[]", b'{"type":"ping"}'):
+                    await client.send(command)
+        told = [await client.message() for _ in range(40)]
+        assert [message["type"] for message in told].count("error") == 30
+        closed = await client.closed()
+        assert closed.code == 1008
+        assert closed.reason == "more than 1 frames/s (in a burst 30) of which nothing could be carried out"
 
 
 @pytest.mark.parametrize("flood", ["pings", "empty fragments"])
