@@ -28,7 +28,7 @@ class WallClock:
     def iso(self, ms: int) -> str:
         """The moment `ms` as ISO-8601, UTC, milliseconds, `Z`.
 
-        The text up to the second is kept between calls: messages come many to a second, and this is on the hot path.
+        The text up to the second is kept between calls: this is on the hot path, and many messages share a second.
         """
         second, rest = divmod(ms, 1000)
         if second != self._second:

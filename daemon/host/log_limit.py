@@ -1,8 +1,9 @@
-"""No more than so many lines of one kind in a while: a scanner or a storm of reconnects does not fill the journal.
+"""Limits how many log lines of one kind are written, so that a scanner or a reconnect storm cannot fill the journal.
 
-A kind is what the line in the source code is: logger, level and text before its arguments, for a line about a channel
-or connector that too, and for one with an exception where that was raised. So what is common hides nothing that is
-rare, and the first line of a kind is always written. What is left out is counted, and told once when the while is over.
+The kind of a line is its logger, its level and its text before the arguments are filled in; also its channel or
+connector, if it names one, and the place where its exception was raised, if it has one. So frequent lines never hide
+rare ones, and the first line of a kind in a window (`WINDOW_S`) is always written. Suppressed lines are counted, and
+one line per kind reports the count when the window ends.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ LINES: Final = 50
 WINDOW_S: Final = 10.0
 
 _MOST_KINDS: Final = 1000
-"""Beyond this, everything else of a logger and level is one kind: a text made of changing parts takes no memory."""
+"""Beyond this, all further lines of a logger and level are one kind: texts that always differ must not take memory."""
 
 _MOST_TEXT: Final = 200
 
 _NAMED: Final = ("channel", "connector")
-"""Fields (`extra`) of which there are few, so that each may have lines of its own. Never addresses."""
+"""Fields (`extra`) that take few values, so each value may be a kind of its own. Never addresses."""
 
 _Kind: TypeAlias = tuple[str | int, ...]
 
 
 class LogLimit(logging.Filter):
-    """The filter of a handler. Any thread may log through it; whoever writes asks for what is overdue.
+    """A handler's filter. Any thread may log through it; the thread that writes asks it for overdue reports.
 
-    Lines below `info` are not counted: who turns them on wants them all.
+    Lines below `info` are not counted: an operator who turns them on wants them all.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class LogLimit(logging.Filter):
         self._until_s = now_s() + window_s
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is to be written."""
+        """Whether to write the line."""
         if record.levelno < logging.INFO:
             return True
         kind = _kind(record)
@@ -64,7 +65,7 @@ class LogLimit(logging.Filter):
             return False
 
     def overdue(self, *, ending: bool = False) -> list[logging.LogRecord]:
-        """What was left out in a while that is over (or is to be, `ending`): one record for each kind."""
+        """One record per kind that reports its suppressed lines; none before the window ends, unless `ending`."""
         with self._lock:
             if self._now_s() < self._until_s and not ending:
                 return []

@@ -1,12 +1,12 @@
-"""Logging of a daemon: one line per record to standard error, and never a wait for whoever reads it.
+"""Logging: one line per record to standard error, without ever waiting for the reader of standard error.
 
 Records go through a bounded queue to a thread that writes. When the reader stalls (a full pipe, a stopped terminal) the
 queue fills and further lines are dropped and counted; the count is logged as soon as lines can be written again. So a
-log line costs the event loop its formatting and nothing else. Of one kind of line only so many are written in a while
-(`daemon.host.log_limit`).
+log line costs the event loop its formatting and nothing else. `daemon.host.log_limit` limits how many lines of one kind
+are written.
 
-In JSON lines a record's own fields (`extra`) stand beside its text: of a client's connect and close, of a refusal and
-of a channel's state they are `event`, `peer`, `channel`, `code` and so on.
+JSON lines carry a record's own fields (`extra`) beside its text. Lines about a client's connect and close, a refusal or
+a channel's state have `event`, `peer`, `channel`, `code` and so on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Format: TypeAlias = Literal["auto", "text", "json"]
 
 QUEUE_LINES: Final = 4096
 FLUSH_S: Final = 2.0
-"""How long the end waits for the last lines to be written."""
+"""How long `stop` waits until the last lines are written."""
 
 QUIET: Final = ("trio_websocket", "httpx", "httpcore")
 """Libraries that log each connection or request at `info`."""
@@ -44,11 +44,11 @@ _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F
     0x2028: "\\u2028",
     0x2029: "\\u2029",
 }
-"""Whatever would end a line or steer a terminal: a record stays one line, whoever wrote its text."""
+"""Characters that end a line or control a terminal are escaped: a record stays one line, whoever wrote its text."""
 
 
 class LogSettings(msgspec.Struct, frozen=True):
-    """`[log]`: the least that is written, and in which form; see `setup`."""
+    """`[log]`: the lowest level that is written, and the form; see `setup`."""
 
     level: Level = "info"
     format: Format = "auto"
@@ -58,13 +58,13 @@ def setup(level: Level, format_: Format, *, fd: int = STDERR, queue_lines: int =
     """Send the root logger's records to a file descriptor.
 
     Args:
-        level: The least that is written.
+        level: The lowest level that is written.
         format_: `text`, `json`, or `auto`: text, in the journal's own form where the descriptor is the journal.
         fd: Where the lines go.
         queue_lines: How many lines wait for a stalled reader before more are dropped.
 
     Returns:
-        What ends it: writes what is queued, waiting `FLUSH_S` at most, and takes the handler off again.
+        A function that stops it: it writes the queued lines, for `FLUSH_S` at most, and removes the handler.
     """
     lines: queue.Queue[str | None] = queue.Queue(queue_lines)
     handler = _BoundedHandler(lines)
@@ -107,7 +107,7 @@ def is_journal(fd: int) -> bool:
 
 
 class _BoundedHandler(QueueHandler):
-    """Formats in the thread that logs, so that the line shows its arguments as they were, and never waits."""
+    """Never waits. Formats in the thread that logs, so that the line shows its arguments as they were then."""
 
     def __init__(self, lines: queue.Queue[str | None]) -> None:
         super().__init__(lines)
@@ -116,11 +116,11 @@ class _BoundedHandler(QueueHandler):
         self.dropped_count = 0
 
     def prepare(self, record: logging.LogRecord) -> str:
-        """The finished line takes the place of the record."""
+        """Replace the record by the finished line."""
         return self.format(record)
 
     def enqueue(self, record: object) -> None:
-        """Queue what `prepare` made, or count it. Called under the handler's lock."""
+        """Queue the line that `prepare` made; if the queue is full, count it. Called under the handler's lock."""
         try:
             self._lines.put_nowait(str(record))
         except queue.Full:
@@ -128,7 +128,7 @@ class _BoundedHandler(QueueHandler):
             self.dropped_count += 1
 
     def take_dropped(self) -> int:
-        """How many lines were dropped since this was last asked."""
+        """How many lines were dropped since the last call."""
         self.acquire()
         try:
             dropped, self._dropped = self._dropped, 0
@@ -138,13 +138,13 @@ class _BoundedHandler(QueueHandler):
 
 
 def dropped_count() -> int:
-    """How many lines this process has dropped since the start, because their reader stalled."""
+    """How many lines this process has dropped since the start because the reader stalled."""
     handlers = logging.getLogger().handlers
     return sum(handler.dropped_count for handler in handlers if isinstance(handler, _BoundedHandler))
 
 
 def _write(lines: queue.Queue[str | None], handler: _BoundedHandler, limit: LogLimit, fd: int) -> None:
-    """Write lines until the end is queued. A descriptor that cannot be written to any more loses them."""
+    """Write lines until the end marker (None). If the descriptor fails, the lines are lost."""
     while True:
         try:
             line = lines.get(timeout=WINDOW_S)
@@ -177,7 +177,7 @@ def _write_line(fd: int, line: str) -> None:
         while rest:
             rest = rest[os.write(fd, rest) :]
     except OSError:
-        # There is nowhere left to say so.
+        # There is nowhere left to report this.
         return
 
 
@@ -228,7 +228,7 @@ _EVERY_RECORDS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"messag
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object a line. The journal stamps for itself, and wants its priority in front."""
+    """One JSON object per line. The journal adds its own timestamp, and reads the priority in front of the object."""
 
     def __init__(self, *, journal: bool) -> None:
         super().__init__()

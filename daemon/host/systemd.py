@@ -1,8 +1,8 @@
-"""What systemd is told about the daemon: sd_notify(3), by datagrams to the socket that `NOTIFY_SOCKET` names.
+"""Notifies systemd of the daemon's state: sd_notify(3), by datagrams to the socket that `NOTIFY_SOCKET` names.
 
-Nothing here waits, and nothing here can end the daemon: a datagram that is not taken is dropped, and the first of a row
-of failures is logged. Only the newest of "ready", "reloading" and "stopping" is kept then, and goes out ahead of the
-next datagram: systemd would kill a daemon of which it never hears that it is ready.
+Nothing here waits, and nothing here can end the daemon: a datagram that cannot be sent is dropped, and only the first
+failure in a row is logged. The newest undelivered "ready", "reloading" or "stopping" is kept, and is sent before the
+next status: systemd kills a daemon that never reports that it is ready.
 
 `WATCHDOG=1` is sent by `daemon.sessions.canary`, and by nothing else.
 """
@@ -20,14 +20,14 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Notifier:
-    """The way to systemd; where there is none, every method does nothing.
+    """The link to systemd; without one, every method does nothing.
 
     Attributes:
-        watchdog_s: within which time `watchdog` must be called again and again; None where systemd does not watch.
+        watchdog_s: the longest time between two calls of `watchdog`; None if systemd does not watch.
     """
 
     def __init__(self, address: str = "", watchdog_s: float | None = None) -> None:
-        """`address`: a path, or a name behind an `@` (abstract, unix(7)); "" for nobody to tell."""
+        """`address`: a path, or `@` and an abstract name (unix(7)); "" if there is no systemd."""
         self.watchdog_s = watchdog_s if address else None
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._socket: socket.socket | None = None
@@ -39,7 +39,7 @@ class Notifier:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """As `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` say; what cannot be used is logged and left alone."""
+        """From `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`; an invalid value is logged and ignored."""
         address = environ.get("NOTIFY_SOCKET", "")
         if address and (address[0] not in "/@" or len(address) == 1):
             _log.warning("NOTIFY_SOCKET=%r is neither a path nor a name behind an @: systemd is told nothing", address)
@@ -48,7 +48,7 @@ class Notifier:
 
     @property
     def is_heard(self) -> bool:
-        """Whether there is anybody to tell."""
+        """Whether there is a link to systemd."""
         return self._socket is not None
 
     def ready(self) -> None:
@@ -63,23 +63,23 @@ class Notifier:
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """The daemon has begun to stop; systemd's watchdog ends with this, and the status is not changed any more."""
+        """The daemon has begun to stop. This ends systemd's watchdog, and the status no longer changes."""
         self._tell("STOPPING=1\nSTATUS=saying goodbye to the clients")
         self._stopping = True
 
     def status(self, text: str) -> None:
-        """What `systemctl status` shows: one line. The same text again is not sent again."""
+        """Set the one line that `systemctl status` shows. An unchanged text is not sent again."""
         if self._owed:
             self._send(self._owed)
         if text != self._status and not self._stopping and self._send(f"STATUS={' '.join(text.split())}"):
             self._status = text
 
     def watchdog(self) -> None:
-        """All is well: systemd's watchdog counts from here."""
+        """Report that all is well: systemd's watchdog starts its time anew."""
         self._send("WATCHDOG=1")
 
     def close(self) -> None:
-        """Tell nothing any more."""
+        """Close the socket; later calls do nothing."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -89,7 +89,7 @@ class Notifier:
         self._send(state)
 
     def _send(self, text: str) -> bool:
-        """One datagram. Returns whether it was taken, or there is nobody to take it."""
+        """Send one datagram. Returns whether it was sent; True if there is no systemd."""
         if self._socket is None:
             self._owed = ""
             return True
@@ -109,7 +109,7 @@ class Notifier:
 
 
 def _watchdog_s(environ: Mapping[str, str]) -> float | None:
-    """sd_watchdog_enabled(3): the time, where it is meant for this process."""
+    """The watchdog's time, if it is meant for this process: sd_watchdog_enabled(3)."""
     text, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     if not text or (pid and pid != str(os.getpid())):
         return None

@@ -1,7 +1,7 @@
-"""What this process costs: CPU time, memory, open files.
+"""What this process uses: CPU time, memory, open files.
 
-Not by prometheus_client's own collector: that one first reads /proc/stat, and says nothing at all where it is hidden,
-as systemd's `ProcSubset=pid` does. What is asked here is the process's own, and stays visible.
+prometheus_client's own collector is not used: it first reads /proc/stat, and reports nothing at all where systemd's
+`ProcSubset=pid` hides that file. This reads only the process's own files, which stay visible.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _FILES = Path("/proc/self/fd")
 
 
 class ProcessUsage(msgspec.Struct, frozen=True):
-    """What is used now.
+    """What the process uses now.
 
     Attributes:
         cpu_s: user and system time since the start of the process.
-        resident_bytes: memory; None where the system does not say.
-        open_files: file descriptors; None where the system does not say, as Linux before 6.2.
-        most_files: how many there may be.
+        resident_bytes: memory; None if the system does not report it.
+        open_files: file descriptors; None if the system does not report them (Linux before 6.2).
+        most_files: the limit on open file descriptors.
     """
 
     cpu_s: float
@@ -47,9 +47,9 @@ def _resident_bytes() -> int | None:
 
 
 def _open_files() -> int | None:
-    """From Linux 6.2 on the size of the folder is their number. Before, it is 0.
+    """From Linux 6.2 on, the size of the folder is the number of descriptors; before, it is 0.
 
-    Reading the folder instead would hold up the event loop by some microseconds per client.
+    Listing the folder instead would block the event loop for some microseconds per client.
     """
     try:
         return _FILES.stat().st_size or None

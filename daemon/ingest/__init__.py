@@ -1,1 +1,1 @@
-"""Connectors run here, supervised, and hand over what they receive."""
+"""Runs the connectors under supervision, and hands over what they receive."""

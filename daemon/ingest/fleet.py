@@ -1,7 +1,7 @@
-"""The connectors that run: one supervised task each, started and ended venue by venue.
+"""The running connectors: one supervised task each, started and ended venue by venue.
 
-A reload ends the connectors of the venues that it changes and starts others in their place, while all others go on as
-if nothing had been.
+A reload ends the connectors of the venues that it changes and starts new ones in their place. All other connectors run
+on undisturbed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from daemon.ingest.supervisor import Intensity, Link, supervise
 
 
 class RestartSettings(msgspec.Struct, frozen=True):
-    """`[supervisor]`: how a connector that failed is started again."""
+    """`[supervisor]`: how a failed connector is restarted."""
 
     backoff_base_s: Seconds = 1.0
     backoff_cap_s: Seconds = 60.0
@@ -33,7 +33,7 @@ class RestartSettings(msgspec.Struct, frozen=True):
 
 
 class _Crew:
-    """The connectors of one venue, and the scope that they run in."""
+    """The connectors of one venue, and their cancel scope."""
 
     def __init__(self, connectors: tuple[Connector, ...]) -> None:
         self.connectors = connectors
@@ -45,7 +45,7 @@ class Fleet:
     """All connectors, by venue."""
 
     def __init__(self, inbox: trio.MemorySendChannel[Item], clock: WallClock) -> None:
-        """`inbox` leads to the hub; it is closed when `run` ends."""
+        """`inbox` leads to the sequencer; it is closed when `run` ends."""
         self._inbox = inbox
         self._clock = clock
         self._crews: dict[str, _Crew] = {}
@@ -55,15 +55,15 @@ class Fleet:
 
     @property
     def connectors(self) -> Sequence[Connector]:
-        """Those that run, venue by venue."""
+        """The running connectors, venue by venue."""
         return tuple(connector for crew in self._crews.values() for connector in crew.connectors)
 
     def failures(self, name: str) -> Counter[FailureCause]:
-        """How often the connector of that name has failed since the start, by cause; a reload begins no new count."""
+        """How often the connector of that name has failed since the start, by cause. A reload does not reset it."""
         return self._failures.setdefault(name, Counter())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run what is started, until `stop` or cancelled. A connector's failure is its supervisor's affair."""
+        """Run the connectors that are started, until `stop` or cancelled. Their supervisors handle their failures."""
         with self._all, self._inbox:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -71,7 +71,7 @@ class Fleet:
                 await trio.sleep_forever()
 
     def start(self, venue: str, connectors: Iterable[Connector], settings: RestartSettings, *, why: str = "") -> None:
-        """Start a venue's connectors; none of it may run already. `why` is what clients are told first.
+        """Start a venue's connectors; none of them may run yet. Clients are told `why` first.
 
         Raises:
             RuntimeError: `run` has not begun, or the venue's connectors run already.
@@ -84,14 +84,14 @@ class Fleet:
             self._nursery.start_soon(self._serve, crew, settings, why, name=venue)
 
     async def end(self, venue: str) -> None:
-        """End a venue's connectors, if there are any; returns when they have let go of everything."""
+        """End a venue's connectors, if there are any; returns when they have released everything."""
         crew = self._crews.pop(venue, None)
         if crew is not None:
             crew.scope.cancel(reason="the configuration was read again")
             await crew.gone.wait()
 
     def stop(self) -> None:
-        """End all of them, soon; nothing can be started any more."""
+        """Begin to end all of them; nothing can be started afterwards."""
         self._all.cancel(reason="the daemon is stopping")
 
     async def _serve(self, crew: _Crew, settings: RestartSettings, why: str) -> None:
@@ -131,5 +131,5 @@ class Fleet:
         samples.value("tickerd_inbox_batches_max", "How many may wait.", inbox.max_buffer_size)
 
     def unreadable(self) -> dict[str, int]:
-        """By connector: how many of its venue's frames could not be read."""
+        """How many of the venue's frames could not be read, by connector."""
         return {connector.name: connector.unreadable for connector in self.connectors}

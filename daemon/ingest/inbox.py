@@ -1,4 +1,4 @@
-"""What comes through the memory channel that leads from the connectors to the sequencer."""
+"""What the memory channel from the connectors to the sequencer carries."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from connectors.base import Event, StateChange
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """Something that has to happen in order with the messages: after all that came before it, before all that follows.
+    """An action that runs in order with the messages: after all that came before it, before all that follow.
 
     Attributes:
-        act: does it. Sync; the sequencer calls it when everything before it is on the tape and written. It may publish.
+        act: the action. Sync; the sequencer calls it when everything before it is on the tape and handed over to the
+            bus. It may publish.
     """
 
     act: Callable[[], None]

@@ -1,8 +1,8 @@
-"""One supervised task per connector: it runs, it fails, it waits, it runs again. It never takes anything else down.
+"""One supervised task per connector: it runs, fails, waits and runs again, and never takes anything else down.
 
-This is one of the daemon's two barriers (the other is a client's session): whatever a connector raises, at whatever
-point, ends here. It is logged once with its cause, becomes a state of the connector's channels, and after a delay the
-same connector runs again. Only cancellation, which is how the daemon stops, passes through.
+This is one of the daemon's two barriers (the other is a client's session): every error that a connector raises ends
+here. It is logged once with its cause and becomes the state of the connector's channels; after a delay the same
+connector runs again. Only cancellation, by which the daemon stops, passes through.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Intensity(msgspec.Struct, frozen=True):
-    """More than `restarts` within `within_s` seconds is a connector that cannot be helped by restarting it."""
+    """Restarting no longer helps a connector that failed more than `restarts` times within `within_s` seconds."""
 
     restarts: int
     within_s: float
 
 
 class Link:
-    """What a connector may do to the world (`connectors.base.Context`): publish events, report states.
+    """What a connector may do (`connectors.base.Context`): publish events, report states.
 
-    A channel becomes `live` by its first event, and by nothing else.
+    Only an event makes a channel `live`.
     """
 
     def __init__(self, inbox: trio.MemorySendChannel[Item], clock: WallClock) -> None:
@@ -52,7 +52,7 @@ class Link:
         self._states: dict[str, State] = {}
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Hand events to the hub; waits while it is busy. If cancelled, none of them is published."""
+        """Hand events to the sequencer; waits while it is busy. If cancelled, none of them is published."""
         if not events:
             await trio.lowlevel.checkpoint()
             return
@@ -62,7 +62,7 @@ class Link:
         await self._inbox.send(events)
 
     async def report(self, change: StateChange) -> None:
-        """Hand a state to the hub, in order with the events. If cancelled, it is not reported."""
+        """Hand a state to the sequencer, in order with the events. If cancelled, it is not reported."""
         await self._inbox.send(change)
         self._states[change.channel] = change.state
 
@@ -72,7 +72,7 @@ class Link:
 
 
 class _Failure(msgspec.Struct, frozen=True):
-    """What an attempt ended with, as plain values: nothing of the connector's own code runs when they are read."""
+    """How an attempt ended, as plain values: reading them runs none of the connector's own code."""
 
     reason: str
     retry_after_s: float | None = None
@@ -87,15 +87,15 @@ async def supervise(
     why: str = "",
     failures: Counter[FailureCause] | None = None,
 ) -> None:
-    """Run a connector for ever. Returns never; ends only when cancelled.
+    """Run a connector for ever. Never returns; ends only when cancelled.
 
     Args:
-        connector: what is run.
-        link: what it may do to the world.
+        connector: the connector to run.
+        link: what it may do.
         backoff: how long to wait after a failure.
         intensity: how many failures are too many.
-        why: is told with the first attempt.
-        failures: each is counted there, by its cause.
+        why: the reason that the first attempt reports.
+        failures: counts every failure, by its cause.
     """
     name, channels = _identity(connector)
     restarts: deque[float] = deque(maxlen=intensity.restarts + 1)
@@ -117,17 +117,17 @@ async def supervise(
 
 
 def _identity(connector: Connector) -> tuple[str, tuple[str, ...]]:
-    """A connector's name and channels. Read once, and here: even a property may raise."""
+    """A connector's name and channels. They are read only here, once, because even a property may raise."""
     try:
         return connector.name, tuple(connector.channels)
     except Exception:
         name = type(connector).__name__
-        _log.exception("%s cannot say what it serves: its channels have no state but by their events", name)
+        _log.exception("%s cannot say which channels it serves: only events will change their state", name)
         return name, ()
 
 
 async def _run_once(name: str, connector: Connector, link: Link) -> _Failure:
-    """One run, and what it ended with. The barrier: cancellation passes through, and Ctrl-C, and nothing else."""
+    """Run once; returns how it ended. This is the barrier: only cancellation and Ctrl-C pass through."""
     try:
         await connector.run(link)
     except ConnectorError as failure:
@@ -148,14 +148,14 @@ async def _run_once(name: str, connector: Connector, link: Link) -> _Failure:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether this is for those who run us. A `Cancelled` that outlived its scope is a bug like any other."""
+    """Whether the caller must see this error. A `Cancelled` that outlived its scope is a bug like any other."""
     if isinstance(error, trio.Cancelled):
         return trio.current_effective_deadline() == -math.inf
     return isinstance(error, KeyboardInterrupt)
 
 
 def _one_of(group: BaseExceptionGroup[ConnectorError]) -> ConnectorError:
-    """The failure that clients are told of, where several came together."""
+    """The failure to report to clients, if several occurred together."""
     first = group.exceptions[0]
     return _one_of(first) if isinstance(first, BaseExceptionGroup) else first
 
@@ -170,7 +170,7 @@ def _described(name: str, failure: ConnectorError) -> _Failure:
 
 
 def _cause_of(failure: ConnectorError) -> FailureCause:
-    """In one word of ours, whatever a connector's own class of error says: it becomes a label of metrics."""
+    """The cause in one of our own words, whatever a connector's error says: it becomes a label of metrics."""
     if isinstance(failure, VenueRefused):
         return "refused"
     return failure.cause if failure.cause in FAILURE_CAUSES else "other"
