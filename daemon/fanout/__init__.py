@@ -1,1 +1,1 @@
-"""From the tape to the clients' sockets."""
+"""Carries messages from the tape to the clients' sockets."""

@@ -1,4 +1,4 @@
-"""What the fan-out adds up as it goes; nothing here is done per client."""
+"""The fan-out's counts. Updating them takes no work per client."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Counts:
 
     Attributes:
         passes: how often groups were written to.
-        deliveries: messages of the tape that a client's socket has taken, in a pass, from behind or at an interval. Not
-            those that a `subscribed` is followed by.
-        delivered_bytes: their frames.
+        deliveries: messages of the tape that a client's socket has taken: in a pass, while catching up, or at an
+            interval. The messages that follow a `subscribed` are not counted.
+        delivered_bytes: the size of their frames.
         lagged: how often the tape's tail overtook a client.
-        delays_s: from the arrival of a venue's bytes here until the sockets of all clients that are caught up have been
-            written to, for each event that somebody takes. A repeat of a body (`cached`) has no such time.
+        delays_s: from the arrival of a venue's bytes here until the sockets of all caught-up clients have been written
+            to, for each event that some client takes. A repeated body (`cached`) is not counted.
     """
 
     __slots__ = ("delays_s", "delivered_bytes", "deliveries", "lagged", "passes")
@@ -28,17 +28,17 @@ class Counts:
         self.delays_s = Histogram()
 
     def delivered(self, frames: Sequence[bytes]) -> None:
-        """A client's socket has these of the tape's frames, or is sure to get them."""
+        """Count frames of the tape that one client's socket has taken, or is certain to get."""
         self.deliveries += len(frames)
         self.delivered_bytes += sum(map(len, frames))
 
     def written(self, received_ms: Iterable[int], now_ms: int) -> None:
-        """What arrived then has been written to everybody. A clock that was set back makes no time less than none."""
+        """Events that arrived at these times have been written to all. After a clock set back the delay counts as 0."""
         for arrived_ms, times in Counter(received_ms).items():
             self.delays_s.add(max(0, now_ms - arrived_ms) / 1000, times)
 
     def measure(self, samples: Samples) -> None:
-        """Add all of them."""
+        """Add all counts."""
         samples.count("tickerd_passes", "How often the hub wrote to its clients.", self.passes)
         samples.count("tickerd_deliveries", "Messages of the tape that clients' sockets took.", self.deliveries)
         samples.count("tickerd_delivered_bytes", "The frames of these deliveries.", self.delivered_bytes)

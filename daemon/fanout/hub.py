@@ -1,16 +1,16 @@
-"""From the tape to the clients' sockets.
+"""The hub: writes the tape's entries to the clients' sockets.
 
-The system call that hands bytes to a socket is the cost of fan-out; the way below does next to nothing else per client.
+The system call that hands bytes to a socket is the main cost of fan-out; the hub does hardly anything else per client:
 
-1. The bus hands over what a pass appended (`follow`). Clients with the same topics and the same format form a *group*:
-   the group's new frames are joined once, and every client of the group that is caught up gets these bytes by one
+1. The bus hands over the entries that a pass appended (`follow`). Clients with the same topics and the same format form
+   a *group*: the group's new frames are joined once, and each caught-up client of the group gets these bytes by one
    non-blocking write to its file descriptor.
-2. A client whose socket does not take all of it falls *behind*: it gets a cursor, and a task of its own (`catch_up`)
-   brings it to the head again, from the tape. No client is ever waited for in the path of another.
+2. A client whose socket does not take all bytes falls *behind*: it gets a cursor, and a task of its own (`catch_up`)
+   brings it back to the head, from the tape. No client ever waits for another one.
 
-Everything but `run` and `catch_up` is sync. That is what makes joining, resuming and catching up exact: between "the
-cursor is at the head" and "so write to it directly" nothing can be published. `daemon.fanout.subscriber` has the table
-of the states that a client can be in; this is the only file that moves one from a state to another.
+Everything but `run` and `catch_up` is sync. That makes joining, resuming and catching up exact: nothing can be
+published between the check that the cursor is at the head and the switch to direct writes. `daemon.fanout.subscriber`
+has the table of a client's states; only this file moves a client from one state to another.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _CHUNK_BYTES: Final = 64 * 1024
 """Frames joined for one write to a client that is behind: about what a socket takes at once."""
 
 _SHORT_BYTES: Final = 16 * 1024
-"""A stretch that reached the tape's head is made anew when the tape has grown since, unless it is longer than this."""
+"""A chunk that ended at the tape's head is built again when the tape has grown, unless it is longer than this."""
 
 _CHUNKS_KEPT: Final = 32
-"""Joined stretches of the tape that are kept for the next client to come by, with their frames: 4 MiB at most."""
+"""So many chunks are kept for further clients at the same place: 4 MiB at most, their frames included."""
 
 _LAGGED: Final = "clients read more slowly than the tape turns over: each was told how much it missed"
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """Who is here: clients, those of them that are behind, and groups of those that get the same bytes."""
+    """How many clients there are, how many of them are behind, and how many groups get the same bytes."""
 
     subscribers: int
     behind: int
@@ -62,7 +62,7 @@ class Hub:
     def __init__(
         self, tape: Tape, ledger: Ledger, clock: WallClock, write: Callable[[int, bytes], int] = os.write
     ) -> None:
-        """`write` is `os.write` but in tests: it raises OSError where the socket takes nothing."""
+        """`write` is `os.write` except in tests: it raises OSError if the socket takes nothing."""
         self.counts = Counts()
         self.intervals = Intervals(tape, self.counts, self.blocked)
         self._tape = tape
@@ -77,7 +77,7 @@ class Hub:
         self._chunks: dict[tuple[Place, Format], Chunk] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve what clients take at intervals, and give those that are behind their turns, until cancelled."""
+        """Serve the clients that take messages at intervals, and share turns among those behind, until cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.intervals.run)
             await nursery.start(self._turns.run)
@@ -86,7 +86,7 @@ class Hub:
     # ---- the clients that are caught up ------------------------------------------------------------------------------
 
     def follow(self, appended: Appended) -> None:
-        """Write new entries to every client that takes them and is caught up."""
+        """Write new entries to every caught-up client that takes them."""
         counts, routes = self.counts, self._routes
         counts.passes += 1
         touched: list[Group] = []
@@ -109,7 +109,7 @@ class Hub:
             counts.written(received, self._clock.now_ms())
 
     def _deliver(self, group: Group, entries: Sequence[Entry], before: int) -> None:
-        """Write these entries to each client of the group; `before` is where they all were."""
+        """Write these entries to each client of the group; `before` is the position of all of them until now."""
         counts, write = self.counts, self._write
         frames = [entry.frame(group.format) for entry in entries]
         data = frames[0] if len(frames) == 1 else b"".join(frames)
@@ -138,9 +138,9 @@ class Hub:
     # ---- from one state to another -----------------------------------------------------------------------------------
 
     def attach(self, subscriber: Subscriber, *, is_client: bool = True) -> None:
-        """Caught up from now on. It takes what its `selection` says, which for a new client is `NOTHING`.
+        """Add a subscriber, caught up. It takes the topics of its `selection`, which for a new client is `NOTHING`.
 
-        `is_client`: whether it is counted; the canary is not.
+        `is_client`: whether to count it as a client; the canary is not counted.
         """
         if is_client:
             self._clients.add(subscriber)
@@ -150,7 +150,7 @@ class Hub:
             self.blocked(subscriber)
 
     def detach(self, subscriber: Subscriber) -> None:
-        """A client is gone; to be called before its file descriptor is closed. Doing so twice changes nothing."""
+        """Remove a client. Call this before its file descriptor is closed; a second call does nothing."""
         self._clients.discard(subscriber)
         self._leave_group(subscriber)
         self._forget_cursor(subscriber)
@@ -158,19 +158,19 @@ class Hub:
         subscriber.move(State.DETACHED)
 
     def blocked(self, subscriber: Subscriber) -> None:
-        """Its socket did not take all of something else than a pass's frames: a reply, a pong, a snapshot."""
+        """Its socket did not take all bytes of a write outside the passes: a reply, a pong, a snapshot."""
         if subscriber.state is State.CAUGHT_UP:
             self._fall_behind(subscriber, self._tape.head, (), 0)
 
     def resume(self, subscriber: Subscriber, topics: Selection, after: int, shown: Iterable[Entry]) -> None:
-        """Put it back to where it was on these topics, and before these newest messages of others."""
+        """Move it back to `after` on these topics; of other topics, the messages in `shown` are still to come."""
         if subscriber.state is State.CAUGHT_UP:
             self._fall_behind(subscriber, self._tape.head, (), 0)
         if subscriber.cursor is not None:
             subscriber.cursor.resume(self._tape, topics, after, shown)
 
     def select(self, subscriber: Subscriber, selection: Selection) -> None:
-        """It takes this message by message from now on; its state stays."""
+        """From now on it takes this selection message by message; its state does not change."""
         if selection == subscriber.selection:
             return
         if subscriber.cursor is not None:
@@ -182,7 +182,7 @@ class Hub:
             self._enter_group(subscriber)
 
     def _fall_behind(self, subscriber: Subscriber, before: int, entries: Sequence[Entry], done: int) -> None:
-        """A caught-up client got only the first `done` of these entries; before them it was at `before`."""
+        """A caught-up client at `before` got only the first `done` of these entries."""
         had = had_now(self._tape, subscriber.selection)
         for entry in reversed(entries[done:]):
             had[entry.topic] = entry.ordinal - 1
@@ -196,9 +196,9 @@ class Hub:
         subscriber.wake()
 
     def advance(self, subscriber: Subscriber) -> None:
-        """Write what is next for a client that is behind and has nothing pending; or find that it has caught up.
+        """Write the next chunk for a client that is behind and has nothing pending; move it if it has caught up.
 
-        There is no checkpoint between that finding and the first pass that writes to the client directly.
+        There is no checkpoint between that check and the first pass that writes to the client directly.
         """
         cursor = subscriber.cursor
         if cursor is None:
@@ -215,27 +215,27 @@ class Hub:
             self._enter_group(subscriber)
 
     async def catch_up(self, subscriber: Subscriber) -> None:
-        """Bring a client that is behind to the tape's head. Waits only for this client's own socket, and for its turn.
+        """Bring a client that is behind to the tape's head. Waits only for the client's own socket, and for its turn.
 
-        Ends when it has caught up or is detached; detaches it where its connection is broken. If cancelled, it is still
-        behind.
+        Returns when the client has caught up or is detached; detaches it if its connection is broken. If cancelled, the
+        client is still behind.
         """
         stream = subscriber.stream
         try:
             while subscriber.state is State.BEHIND:
                 if stream.full or stream.pending:
                     await stream.flush()
-                # A socket that took all of the last stretch is not asked again before the next.
+                # After a chunk that the socket took whole, write the next one without asking the socket first.
                 await self._turns.wait()
                 began_s = time.perf_counter()
                 if not stream.pending:
                     self.advance(subscriber)
                 self._turns.took(time.perf_counter() - began_s)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.detach(subscriber)  # whoever reads from the client finds out as well, and ends the session
+            self.detach(subscriber)  # the reader of the connection sees the error, too, and ends the session
 
     def _forget_cursor(self, subscriber: Subscriber) -> None:
-        """Its place is the head, or nowhere. What was made for those who are behind goes with the last of them."""
+        """Drop the cursor. With the last client that is behind, drop the kept chunks, too."""
         subscriber.cursor = None
         self._behind.discard(subscriber)
         if not self._behind:
@@ -244,7 +244,7 @@ class Hub:
     # ---- the clients that are behind ---------------------------------------------------------------------------------
 
     def _next_chunk(self, cursor: Cursor, format: Format) -> Chunk:
-        """What comes next for a client that is behind; the same object for all who are at the same place."""
+        """The next chunk for a client that is behind; clients at the same place get the same object."""
         key = (cursor.place, format)
         chunk = self._chunks.get(key)
         if chunk is None or (chunk.to_head and chunk.reaches < self._tape.head and len(chunk.data) < _SHORT_BYTES):
@@ -255,7 +255,7 @@ class Hub:
         return chunk
 
     def _write_chunk(self, subscriber: Subscriber, chunk: Chunk) -> int:
-        """Returns how many of its entries are on their way."""
+        """Write the chunk. Returns how many of its entries are on their way."""
         stream = subscriber.stream
         written = stream.write_now(chunk.data)
         done = len(chunk.frames) if written == len(chunk.data) else stream.settle(chunk.frames, written)
@@ -263,7 +263,7 @@ class Hub:
         return done
 
     def _tell_lagged(self, subscriber: Subscriber, cursor: Cursor) -> None:
-        """The tape's tail has overtaken this client: say exactly what is missing, and go on with the newest state."""
+        """The tape's tail has overtaken this client: tell it exactly what it missed, then send the newest state."""
         first = cursor.position + 1
         missed, latest = cursor.skip(self._tape)
         if missed:
@@ -283,7 +283,7 @@ class Hub:
     # ---- groups ------------------------------------------------------------------------------------------------------
 
     def _enter_group(self, subscriber: Subscriber) -> None:
-        """From now on each pass writes to it."""
+        """Put it into its group: from now on each pass writes to it."""
         key = (subscriber.format, subscriber.selection)
         group = self._groups.get(key)
         if group is None:
@@ -299,7 +299,7 @@ class Hub:
             group.indirect.add(subscriber)
 
     def _leave_group(self, subscriber: Subscriber) -> None:
-        """It is no longer written to directly. A group without members is forgotten."""
+        """Take it out of its group: passes no longer write to it. An empty group is removed."""
         group = subscriber.group
         if group is None:
             return
@@ -313,11 +313,11 @@ class Hub:
                     groups.remove(group)
 
     def statistics(self) -> Statistics:
-        """Who is here."""
+        """How many clients there are, how many are behind, and how many groups."""
         return Statistics(len(self._clients), len(self._behind), len(self._groups))
 
     def measure(self, samples: Samples) -> None:
-        """Add what was delivered, and who is here."""
+        """Add the deliveries, the clients behind and the groups."""
         self.counts.measure(samples)
         samples.value("tickerd_clients_behind", "Clients that are being brought to the tape's head.", len(self._behind))
         samples.value("tickerd_groups", "Groups of clients that get the same bytes.", len(self._groups))

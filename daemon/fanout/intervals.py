@@ -1,11 +1,11 @@
-"""What clients take at a rate of their own choosing (`interval_ms`): the newest message per topic, once in a while.
+"""Conflation: a client that chose an `interval_ms` gets only the newest message of each topic per interval.
 
 Clients with the same topics, format and interval share a *group*, and with it one timer and one joined buffer, as in
-`daemon.fanout.hub`. When a client subscribes it is due one interval later; so that not every client needs a timer of
-its own, the moments are rounded up to sixteenths of the interval.
+`daemon.fanout.hub`. A client is first due one interval after it subscribes. Due times are rounded up to sixteenths of
+the interval, so that clients can share timers.
 
-There is no falling behind here: a client whose socket is full when its moment comes has the newest messages at the next
-one. `prev_seq` shows it what was left out, as it asked.
+A client cannot fall behind here: if its socket is full at one due time, it gets the newest messages at the next.
+`prev_seq` shows which messages were skipped, as the client asked.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from protocol.messages import Format
 from protocol.session import Selection
 
 _SLOTS: Final = 16
-"""How many different moments within one interval there are."""
+"""How many different due times there are within one interval."""
 
 _SPARE: Final = 64
-"""Moments of groups that are gone, kept before the list of all moments is made anew."""
+"""So many due times of removed groups may stay in the heap before it is rebuilt."""
 
 _Key: TypeAlias = tuple[Format, Selection, int, int]
 
@@ -37,7 +37,7 @@ class Intervals:
     """All interval groups, and the one timer for them."""
 
     def __init__(self, tape: Tape, counts: Counts, blocked: Callable[[Subscriber], None]) -> None:
-        """`blocked` is called when a client's socket did not take all that it was given."""
+        """`blocked` is called when a client's socket did not take all bytes."""
         self._tape = tape
         self._counts = counts
         self._blocked = blocked
@@ -51,13 +51,13 @@ class Intervals:
 
     @property
     def next_due_s(self) -> float:
-        """The next moment, on trio's clock, at which `tick` has something to do; infinity where there is none."""
+        """The next time, on trio's clock, at which `tick` has something to do; infinity if there is none."""
         return self._due[0][0] if self._due else math.inf
 
     def select(self, subscriber: Subscriber, wanted: dict[int, Selection], had: dict[Topic, int]) -> None:
-        """This client takes these selections, by `interval_ms`, from now on, and nothing else at intervals.
+        """From now on this client takes these selections at intervals, by `interval_ms`, and no others.
 
-        `had` is the newest `seq` that it had of each topic that it takes already.
+        `had`: for each topic that it already takes, the newest `seq` that it has had.
         """
         for interval_ms, membership in tuple(subscriber.intervals.items()):
             if wanted.get(interval_ms) != membership.group.selection:
@@ -67,12 +67,12 @@ class Intervals:
             self._enter(subscriber, interval_ms, selection, {t: seq for t, seq in had.items() if selects(selection, t)})
 
     def leave_all(self, subscriber: Subscriber) -> None:
-        """This client takes nothing at intervals any more."""
+        """Stop serving this client at intervals."""
         for interval_ms in tuple(subscriber.intervals):
             self._leave(subscriber, interval_ms)
 
     def set_apart(self, subscriber: Subscriber) -> None:
-        """This client's socket is full: it is served by itself when it can be."""
+        """This client's socket is full: serve it apart from its groups until the socket takes bytes again."""
         for membership in subscriber.intervals.values():
             membership.group.set_apart(subscriber, membership)
 
@@ -88,8 +88,8 @@ class Intervals:
             self._groups[key] = group
             heapq.heappush(self._due, (due_s, next(self._count), key, group))
             self._sooner.set()
-        # The floor must lie below whatever it has not had yet. A group that was there already may be due sooner than
-        # this client, which was sent its newest messages just now.
+        # The floor must lie below every message that it has not had yet. An existing group may be due sooner than this
+        # client, which was sent its newest messages just now.
         newest = {entry.topic: entry.seq for entry in self._tape.latest(selection)}
         newest.update(had)
         membership = Membership(group, due_s - slot_s / 2, min(newest.values(), default=self._tape.head), newest)
@@ -97,7 +97,7 @@ class Intervals:
         subscriber.intervals[interval_ms] = membership
 
     def _leave(self, subscriber: Subscriber, interval_ms: int) -> None:
-        """A group ends with its last member: nothing is kept of an interval that nobody takes."""
+        """Leave one group; the last member removes the group."""
         group = subscriber.intervals.pop(interval_ms).group
         group.members.discard(subscriber)
         group.late.pop(subscriber, None)
@@ -108,7 +108,7 @@ class Intervals:
                 heapq.heapify(self._due)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve every group at its moments, until cancelled."""
+        """Serve every group when it is due, until cancelled."""
         task_status.started()
         while True:
             self._sooner = trio.Event()
@@ -118,7 +118,7 @@ class Intervals:
             await trio.lowlevel.checkpoint()
 
     def tick(self, now_s: float) -> None:
-        """Serve the groups that are due, and set each one's next moment."""
+        """Serve the groups that are due, and set when each is due next."""
         while self._due and self._due[0][0] <= now_s:
             _, _, key, group = heapq.heappop(self._due)
             if self._groups.get(key) is not group:
@@ -147,7 +147,7 @@ class Intervals:
             self._serve_alone(group, subscriber, membership)
 
     def _cut_short(self, group: IntervalGroup, subscriber: Subscriber, before: int, done: list[Entry]) -> None:
-        """A member's socket took only these entries: it falls behind, and has the others at the next moment."""
+        """A member's socket took only these entries: it falls behind, and gets the others when it is due next."""
         membership = next(each for each in subscriber.intervals.values() if each.group is group)
         group.set_apart(subscriber, membership)
         membership.floor, membership.had = before, {entry.topic: entry.seq for entry in done}

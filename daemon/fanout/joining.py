@@ -1,8 +1,8 @@
-"""Joining and leaving channels: from what a command asked for to a client's place on the tape.
+"""Joins and leaves channels: turns a client's command into its place on the tape.
 
-Both are sync, and so exact: what a client is told (`subscribed`, with the tape's position) and what it is then sent fit
-together, whether it is caught up or behind. A topic that the client takes already keeps its place. A topic that is new
-to it starts at the head, behind its snapshot; with `since` it starts where the client says that it stopped.
+Both are sync and therefore exact: the answer (`subscribed`, with the tape's position) always fits the messages that
+follow it, whether the client is caught up or behind. A topic that the client already takes keeps its place. A topic
+that is new to it starts at the head, after its snapshot; with `since` it starts at the position that the client names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from daemon.fanout.subscriber import NOTHING, Subscriber
 from daemon.health.board import Board, status
 from daemon.host.clock import WallClock
 from daemon.tape.gaps import Ledger
-from daemon.tape.recovery import judge
+from daemon.tape.recovery import plan_recovery
 from daemon.tape.tape import STATUS, Entry, Tape, Topic, selects
 from protocol.messages import Subscribed, Unsubscribed
 from protocol.session import EVERY_MESSAGE, Join, Leave, Session
@@ -23,7 +23,7 @@ _RESYNC = "clients that could not resume where they had been: each was told so, 
 
 
 class Joining:
-    """Carries out what clients ask for."""
+    """Carries out the `subscribe` and `unsubscribe` commands."""
 
     def __init__(self, tape: Tape, hub: Hub, board: Board, ledger: Ledger, clock: WallClock) -> None:
         self._tape = tape
@@ -33,15 +33,15 @@ class Joining:
         self._clock = clock
 
     def join(self, subscriber: Subscriber, session: Session, command: Join) -> None:
-        """Carry out a `subscribe`: the answer, each channel's status, and then the snapshot or what was missed.
+        """Carry out a `subscribe`: send the answer, each channel's status, then the snapshot or the missed messages.
 
-        `session` is as the command left it; the subscriber is still as it was before, and is changed to fit.
+        `session` already includes the command; this changes the subscriber to match it.
         """
         tape, since, timestamp = self._tape, command.since, self._clock.timestamp()
         recovery = None
         if since is not None:
-            self._hub.tell_lagged(subscriber)  # afterwards `lagged` would be about what is promised here, too
-            recovery = judge(tape, command.channels, command.selection, since)
+            self._hub.tell_lagged(subscriber)  # later, `lagged` would also count what is promised here
+            recovery = plan_recovery(tape, command.channels, command.selection, since)
             if recovery.reason:
                 missed = sum(recovery.missed.values())
                 self._ledger.note("resync", "", self._clock.now_ms(), messages=missed, reason=_RESYNC)
@@ -69,12 +69,12 @@ class Joining:
         elif command.interval_ms == EVERY_MESSAGE:
             resumed = frozenset(entry.topic for entry in new if entry.topic in recovery.replayed)
             newest = [entry for entry in new if entry.topic in recovery.shown]
-            # All of it in `seq` order: a client that is cut off in the middle resumes from the last one it had.
+            # Send everything in `seq` order: a client that is cut off midway resumes from the last message that it had.
             after = max(since.seq, tape.gone) if resumed else tape.head
             shown += [entry for entry in newest if entry.seq <= after]
             if resumed:
                 self._hub.resume(subscriber, resumed, after, [entry for entry in newest if entry.seq > after])
-        else:  # at an interval it is the newest that counts, also of what was missed
+        else:  # at an interval only the newest message counts, also after a gap
             shown += [entry for entry in new if entry.topic in recovery.shown | recovery.replayed]
         last = since.seq if since is not None and since.epoch == tape.epoch else tape.head
         for entry in sorted(shown, key=_seq):
@@ -83,7 +83,7 @@ class Joining:
             subscriber.mark(tape)
 
     def leave(self, subscriber: Subscriber, session: Session, command: Leave) -> None:
-        """Carry out an `unsubscribe`: nothing of these channels follows the answer."""
+        """Carry out an `unsubscribe`: no message of these channels follows the answer."""
         self._select(subscriber, session)
         timestamp, tape = self._clock.timestamp(), self._tape
         subscriber.say(
@@ -91,13 +91,13 @@ class Joining:
         )
 
     def _select(self, subscriber: Subscriber, session: Session) -> list[Entry]:
-        """Let the subscriber take what its session is subscribed to now.
+        """Make the subscriber take the topics that its session is now subscribed to.
 
-        What it takes already and has not had yet it still gets. What is new to it counts as had up to the head.
+        Messages of topics that it already takes still come. New topics count as had up to the head.
 
         Returns:
-            The newest messages of topics that it took at an interval and takes one by one from now on, where it has not
-            had them: they are to be sent at once.
+            For topics that it took at an interval and now takes message by message: the newest messages that it has not
+            had. The caller must send them at once.
         """
         tape = self._tape
         each = NOTHING | session.selection(EVERY_MESSAGE) | {(channel, STATUS) for channel in session.subscriptions}

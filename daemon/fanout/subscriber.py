@@ -1,7 +1,7 @@
-"""One client as the fan-out sees it: what it takes, where it is on the tape, and the stream that its bytes go to.
+"""One client as the fan-out sees it: the topics it takes, its place on the tape, and the stream for its bytes.
 
-What a client takes message by message has one place on the tape. `daemon.fanout.hub.Hub` alone moves a client from one
-state to another, and this is all there is:
+For all topics that a client takes message by message it has one place on the tape. Only `daemon.fanout.hub.Hub` moves a
+client from one state to another. These are all states and moves:
 
     state      its place    its bytes are written by     it becomes
     ---------  -----------  ---------------------------  --------------------------------------------------------------
@@ -13,10 +13,10 @@ state to another, and this is all there is:
                             (`Hub.catch_up`)                        its socket
                                                          DETACHED   when its connection ends
 
-So while a client is caught up nothing of its stream is pending, and a task of its own runs exactly while it is behind.
+So a caught-up client has nothing pending, and a client has a task of its own exactly while it is behind.
 
-What a client takes at intervals (`interval_ms`) is kept apart, in one membership per interval. A membership is never
-behind: the client gets the newest message of each topic when its moment comes.
+Topics that a client takes at intervals (`interval_ms`) are kept apart, in one membership per interval. A membership is
+never behind: the client gets the newest message of each topic when it is due.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from protocol.messages import ControlMessage, Format, encode_as
 from protocol.session import Selection
 
 NOTHING: Selection = frozenset({NOTICE})
-"""What a client takes that has not subscribed to anything: only what is sent to everybody."""
+"""The selection of a client without subscriptions: only messages that go to everybody."""
 
 
 class Sink(Protocol):
@@ -45,19 +45,19 @@ class Sink(Protocol):
     pending: list[bytes | memoryview]
 
     def post(self, data: bytes) -> None:
-        """Send whole frames, at once or as soon as possible."""
+        """Send whole frames, at once if the socket takes them, else as soon as possible."""
         ...
 
     def write_now(self, data: bytes) -> int:
-        """How many bytes the socket takes without waiting; none while something is pending."""
+        """Write without waiting. Returns how many bytes the socket took; 0 while something is pending."""
         ...
 
     def settle(self, frames: Sequence[bytes], written: int) -> int:
-        """How many of the frames are on their way after `written` bytes of them joined were taken."""
+        """The socket took `written` bytes of the joined frames. Returns how many frames are on their way."""
         ...
 
     def stalled(self) -> None:
-        """The socket stopped taking bytes just now: the write deadline runs from here."""
+        """The socket has just stopped taking bytes: the write deadline starts now."""
         ...
 
     async def flush(self) -> None:
@@ -78,12 +78,12 @@ class State(Enum):
 
 
 class Group:
-    """The caught-up clients with the same topics and the same format: a pass gives all of them the same bytes.
+    """The caught-up clients with the same topics and format: a pass writes the same bytes to each.
 
     Attributes:
-        members: by file descriptor, those that are written to directly.
-        indirect: those that have none (TLS): their stream is handed the bytes.
-        fresh: the entries of this pass for this group.
+        members: clients that the hub writes to directly, by file descriptor.
+        indirect: clients without a descriptor to write to (TLS): the hub hands the bytes to their stream.
+        fresh: this pass's entries for this group.
     """
 
     __slots__ = ("format", "fresh", "indirect", "members", "selection")
@@ -97,13 +97,13 @@ class Group:
 
 
 class IntervalGroup:
-    """The clients that take the same topics in the same format at the same moments.
+    """The clients that take the same topics in the same format and are due at the same times.
 
     Attributes:
-        key: under which the timers know it.
-        position: `seq` of the tape's head at the last moment: what members have been sent or spared.
-        members: those that are written to directly.
-        late: those that are served one by one at the next moment: new ones, those whose socket was full, those on TLS.
+        key: its key in the timers.
+        position: the tape's head when the group was last due: members have been sent, or have skipped, all up to here.
+        members: clients that are served together.
+        late: clients that are served one by one when next due: new ones, and those whose socket was full.
     """
 
     __slots__ = ("due_s", "format", "interval_s", "key", "late", "members", "position", "selection")
@@ -127,7 +127,7 @@ class IntervalGroup:
         self.late: dict[Subscriber, Membership] = {}
 
     def set_apart(self, subscriber: Subscriber, membership: Membership) -> None:
-        """The client's socket is full: it is served by itself when it can be."""
+        """The client's socket is full: serve it by itself until the socket takes bytes again."""
         if not membership.late:
             self.members.discard(subscriber)
             membership.late, membership.floor, membership.had = True, self.position, {}
@@ -135,7 +135,7 @@ class IntervalGroup:
 
     @property
     def empty(self) -> bool:
-        """Whether nobody is left."""
+        """Whether no client is left."""
         return not self.members and not self.late
 
 
@@ -143,11 +143,11 @@ class Membership:
     """What one subscriber takes at one interval.
 
     Attributes:
-        group: those who take the same at the same moments.
-        not_before_s: moments of the group before this one are not its own: it joined just now.
-        late: whether it is served by itself at the next moment, going by `floor` and `had`, and not with the group.
-        floor: every message up to this `seq` has been sent or passed over.
-        had: for topics that are further on than the floor, the `seq` they are at.
+        group: the clients that take the same topics at the same times.
+        not_before_s: when it is first due; it joined only after the group's earlier times.
+        late: whether it is next served by itself, from `floor` and `had`, rather than with the group.
+        floor: every message up to this `seq` has been sent or skipped.
+        had: for topics beyond the floor, the newest `seq` that has been sent or skipped.
     """
 
     __slots__ = ("floor", "group", "had", "late", "not_before_s")
@@ -160,7 +160,7 @@ class Membership:
         self.had = had
 
     def had_seq(self, topic: Topic) -> int:
-        """The `seq` up to which this topic has been dealt with."""
+        """The `seq` up to which this topic's messages have been sent or skipped."""
         return self.had.get(topic, self.floor) if self.late else self.group.position
 
 
@@ -168,13 +168,13 @@ class Subscriber:
     """One client.
 
     Attributes:
-        state: where it is; set by the hub alone.
-        selection: what it takes message by message, its channels' status included.
+        state: set only by the hub.
+        selection: the topics it takes message by message, its channels' status included.
         cursor: its place on the tape while it is behind, else None.
-        group: the group it is written to with while it is caught up, else None.
-        fd: the file descriptor under which that group knows it, or -1.
-        intervals: what it takes at intervals, by `interval_ms`.
-        wake: called when it falls behind; it has to start `Hub.catch_up` in a task.
+        group: its group while it is caught up, else None.
+        fd: its file descriptor in that group, or -1.
+        intervals: its memberships, by `interval_ms`.
+        wake: called when it falls behind; must start `Hub.catch_up` in a task.
     """
 
     __slots__ = ("_settled", "cursor", "fd", "format", "group", "intervals", "selection", "state", "stream", "wake")
@@ -189,7 +189,7 @@ class Subscriber:
         self.group: Group | None = None
         self.fd = -1
         self.intervals: dict[int, Membership] = {}
-        self._settled: trio.Event | None = None  # made by whoever waits: an idle client is to cost little
+        self._settled: trio.Event | None = None  # made only when somebody waits: an idle client must cost little
 
     async def wait_caught_up(self) -> None:
         """Wait until the client has everything that is on the tape, or is gone."""
@@ -198,14 +198,14 @@ class Subscriber:
             await self._settled.wait()
 
     def move(self, state: State) -> None:
-        """It is in that state now. For the hub."""
+        """Set the state. Only for the hub."""
         self.state = state
         if state is not State.BEHIND and self._settled is not None:
             self._settled.set()
             self._settled = None
 
     def say(self, message: ControlMessage) -> None:
-        """Send this client a message of its own, behind what it has been sent already."""
+        """Send a message to this client only, after everything that it has been sent so far."""
         payload = encode_as(message, self.format)
         if self.format is Format.JSON:
             self.stream.post(text_frame(payload))
@@ -215,10 +215,10 @@ class Subscriber:
             self.stream.post(sse_event(payload))
 
     def show(self, entry: Entry, *, next_in_order: bool) -> None:
-        """Send this client a message of the tape beside the passes: of a snapshot, or of what it missed.
+        """Send this client a message of the tape outside the passes: part of a snapshot, or one that it missed.
 
-        `next_in_order`: it has had everything before, or was told what will not come. Else the message is no place to
-        resume from, and an event stream does not name it as one.
+        `next_in_order`: it has had every earlier message, or was told which ones will not come. If not, it cannot
+        resume from this message, and an event stream gives it no position (`id`).
         """
         if self.format is Format.SSE and not next_in_order:
             self.stream.post(sse_event(entry.payload))
@@ -231,9 +231,9 @@ class Subscriber:
             self.stream.post(sse_position(f"{tape.epoch}-{tape.head}"))
 
     def keep_alive(self, tape: Tape) -> bytes:
-        """A comment for an event stream that may be quiet; with its position, where that is the head.
+        """A comment for a quiet event stream, with the position if the client has everything up to the head.
 
-        A client that is behind is not there yet, and what is taken at an interval is on its way until the next moment.
+        A client that is behind has not; nor has one that takes messages at intervals, until it is next due.
         """
         if self.cursor is not None or self.intervals:
             return b": ping\n\n"
@@ -246,10 +246,10 @@ class Subscriber:
         )
 
     def had_seq(self, topic: Topic, tape: Tape) -> int:
-        """The newest `seq` of that topic that this client has had or passed over.
+        """The newest `seq` of that topic that this client has had or skipped.
 
-        To be asked only for topics that it takes. A client that is behind has had the topic's newest message, or (as
-        far as this answer goes) none.
+        Ask only for topics that it takes. For a client that is behind the answer is the topic's newest message if it
+        has had that, else 0.
         """
         for membership in self.intervals.values():
             if selects(membership.group.selection, topic):

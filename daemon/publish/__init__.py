@@ -1,1 +1,1 @@
-"""From events to entries on the tape, and to whoever follows the tape."""
+"""Turns events into entries on the tape, and hands these to the tape's followers."""

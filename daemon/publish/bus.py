@@ -1,7 +1,7 @@
-"""The bus: hands what the sequencer appended to the tape to everybody who follows the tape.
+"""The bus: hands the entries that the sequencer appended to the tape to all followers of the tape.
 
-In one process this is a synchronous call. Nothing can happen between the moment at which an entry stands on the tape
-and the moment at which the fan-out has it, and that is what makes joining, resuming and catching up exact.
+In one process this is a synchronous call. Nothing can happen between the moment an entry is appended and the moment the
+fan-out has it. That makes joining, resuming and catching up exact.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from daemon.tape.tape import Entry
 
 
 class Appended:
-    """What the sequencer appended to the tape in one go: a whole pass, or a part of a long one.
+    """Entries that the sequencer appended together: a whole pass, or a part of a long one.
 
     Attributes:
         before: the tape's head before the first of the entries.
         entries: in order; there is at least one.
-        received_ms: for each entry, when the venue's bytes arrived here, ms since 1970; 0 where nothing arrived: the
-            repeat of a body, a status, a notice.
+        received_ms: for each entry, when the venue's bytes arrived here, ms since 1970; 0 for an entry without new
+            bytes: a repeated body, a status, a notice.
     """
 
     __slots__ = ("before", "entries", "received_ms")
@@ -31,7 +31,7 @@ class Appended:
 
 
 class Follower(Protocol):
-    """Somebody who is handed every entry of the tape once, in order."""
+    """A component that gets every entry of the tape once, in order."""
 
     def follow(self, appended: Appended) -> None:
         """Take these entries. Sync; must not append to the tape, and must not raise."""
@@ -45,7 +45,7 @@ class Bus:
         self._followers: list[Follower] = []
 
     def add(self, follower: Follower) -> None:
-        """Hand everything that is appended from now on to this follower, too."""
+        """Hand all entries appended from now on to this follower, too."""
         self._followers.append(follower)
 
     def hand_over(self, appended: Appended) -> None:

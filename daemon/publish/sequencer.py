@@ -1,12 +1,12 @@
 """The sequencer: gives every event its place in the one order of all messages.
 
 One *pass* takes what the connectors have sent, gives each event the next `seq`, encodes it once, appends it to the tape
-and hands the new entries to the bus. The sequencer knows no clients. A pass has no checkpoint: nothing can change in
+and hands the new entries to the bus. The sequencer knows no clients. A pass has no checkpoint: nothing else can run in
 the middle of it.
 
-Between two passes it *rests* in proportion to what the last one cost, the fan-out included. The first message after a
-pause leaves at once. Under load the batches grow by themselves, so the cost per delivery falls as the load rises, and
-whoever else needs the event loop (new clients, commands, health checks) gets a share of it that no load takes away.
+Between two passes it *rests* in proportion to the time that the last pass took, the fan-out included. The first message
+after a pause leaves at once. Under load the batches grow by themselves, so the cost per delivery falls as the load
+rises, and the other tasks (new clients, commands, health checks) keep their share of the event loop under any load.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from protocol.channels import WHOLE_MARKET, Catalogue, Channel
 from protocol.messages import Test, encode, number
 
 _HAND_OVER_BYTES: Final = 64 * 1024
-"""A long pass is handed over in parts of this size: about what a socket takes at once, so that a burst leaves nobody
-behind who keeps up."""
+"""A long pass is handed over in parts of this size: about what a socket takes at once, so that a burst alone does not
+make a fast client fall behind."""
 
 _PASS_S: Final = 0.02
-"""A pass that has been at work so long takes nothing more: what is ready goes into the next one, after a rest."""
+"""A pass that has lasted this long takes no further items: they go into the next pass, after a rest."""
 
 _BATCH_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Bounds for how many events a pass takes."""
 
 _PASS_BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-"""Bounds for how long a pass is at work, in seconds."""
+"""Bounds for how long a pass lasts, in seconds."""
 
 _REFUSED: Final = "messages of an unknown channel, or with a price that is no number"
 
@@ -53,8 +53,8 @@ class Passes(msgspec.Struct, frozen=True):
     """`[hub]`: how passes are sized and spaced.
 
     Attributes:
-        batch_events: events taken into one pass at most (one send of a connector is never split).
-        rest_ratio: the rest after a pass, as a part of what the pass took.
+        batch_events: a pass that has this many events takes no more (one send of a connector is never split).
+        rest_ratio: the rest after a pass, as a fraction of the pass's duration.
         rest_max_ms: the longest rest.
         inbox_batches: sends of connectors that may wait for the sequencer; beyond this the connectors wait.
     """
@@ -66,14 +66,14 @@ class Passes(msgspec.Struct, frozen=True):
 
 
 class Sequencer:
-    """Appends to the tape; nobody else does. Owned by one task (`run`).
+    """The only component that appends to the tape. Owned by one task (`run`).
 
     Attributes:
         passes: how passes are spaced; a reload sets it.
         events: events that went onto the tape.
         refused: events of an unknown channel, or with a price that is no number.
-        batches: how many events, or changes of state, a pass took.
-        passes_s: how long a pass was at work.
+        batches: how many events and changes of state each pass took.
+        passes_s: how long each pass lasted.
     """
 
     def __init__(self, tape: Tape, board: Board, ledger: Ledger, clock: WallClock, bus: Bus, passes: Passes) -> None:
@@ -96,7 +96,7 @@ class Sequencer:
     ) -> None:
         """Publish what the connectors send, until the memory channel ends or this is cancelled.
 
-        If cancelled, what it has taken out of the memory channel is on the tape and written.
+        If cancelled, every item taken out of the memory channel is on the tape and handed over.
         """
         task_status.started()
         rested_s = -math.inf
@@ -115,9 +115,9 @@ class Sequencer:
             rested_s = trio.current_time() + min(took_s * self.passes.rest_ratio, self.passes.rest_max_ms / 1000)
 
     def _pass(self, item: Item, inbox: trio.MemoryReceiveChannel[Item], until_s: float) -> int:
-        """Publish this and what else is ready, up to the bounds. Returns how many events that were.
+        """Publish this item and others that are ready, up to the bounds. Returns the number of events.
 
-        The time is looked at where something has been handed over: the fan-out is what takes long.
+        The clock is read only after a hand-over, because the fan-out takes most of the time.
         """
         now_ms = self._clock.now_ms()
         timestamp = self._clock.iso(now_ms)
@@ -135,7 +135,7 @@ class Sequencer:
         return events
 
     def publish(self, batch: Sequence[Item | Verdict]) -> None:
-        """One pass: everything of the batch goes onto the tape, and from there to whoever follows it."""
+        """One pass: put the whole batch on the tape, and hand it to the followers."""
         now_ms = self._clock.now_ms()
         timestamp = self._clock.iso(now_ms)
         for item in batch:
@@ -143,7 +143,7 @@ class Sequencer:
         self._hand_over()
 
     def _publish(self, item: Item | Verdict, now_ms: int, timestamp: str) -> bool:
-        """Append an item. Returns whether something was handed over meanwhile; the rest is to be."""
+        """Append an item. Returns whether a part was handed over already; the caller hands over the rest."""
         handed_over = False
         if isinstance(item, StateChange | Verdict):
             if (state := self._board.apply(item, now_ms)) is not None:
@@ -162,7 +162,7 @@ class Sequencer:
         return handed_over
 
     def tell(self, topic: Topic, payload: bytes) -> None:
-        """Put a message that is no data on the tape, and hand it over at once."""
+        """Put a message that is not data on the tape, and hand it over at once."""
         self._append(topic, payload, 0)
         self._hand_over()
 
@@ -171,10 +171,10 @@ class Sequencer:
         self.tell(NOTICE, encode(Test(timestamp=self._clock.timestamp(), message=message)))
 
     def adopt(self, catalogue: Catalogue) -> None:
-        """Exchange the catalogue, the board's channels, and what the tape shows of them. Sync.
+        """Replace the catalogue, the board's channels, and the topics that the tape shows. Sync.
 
-        A channel that is taken away is reported `down` once, and is silent from then on. To be called when the
-        connectors of all channels that change have ended and everything of theirs is published.
+        A removed channel is reported `down` once, and is silent from then on. Call this when the connectors of all
+        changed channels have ended and all that they sent is published.
         """
         now_ms = self._clock.now_ms()
         before = self._board.catalogue
@@ -187,10 +187,10 @@ class Sequencer:
         self._tape.forget(known_topics(catalogue))
 
     def _take(self, event: Event, timestamp: str) -> None:
-        """An event becomes a message with its place on the tape.
+        """Make a message of an event, and put it on the tape.
 
-        One of an unknown channel, or with a price that is no number, is refused and counted: one connector's fault must
-        not end the fan-out of all.
+        An event of an unknown channel, or with a price that is no number, is refused and counted: one connector's fault
+        must not end the fan-out for all.
         """
         topic, channel = (event.channel, event.instrument), self._board.catalogue.get(event.channel)
         try:
@@ -214,14 +214,14 @@ class Sequencer:
         self._bytes += len(payload)
 
     def _hand_over(self) -> None:
-        """Everything that was appended since the last time goes to the bus."""
+        """Hand the entries appended since the last hand-over to the bus."""
         if self._entries:
             appended = Appended(self._before, self._entries, self._received_ms)
             self._entries, self._received_ms, self._bytes = [], [], 0
             self._bus.hand_over(appended)
 
     def measure(self, samples: Samples) -> None:
-        """Add what the passes took, and how long they were at work."""
+        """Add how many events the passes took, and how long they lasted."""
         samples.count("tickerd_events", "Events that went onto the tape.", self.events)
         refused = "Events of no channel, or with a price that is no number."
         samples.count("tickerd_events_refused", refused, self.refused)
@@ -230,7 +230,7 @@ class Sequencer:
 
 
 def message(event: Event, channel: Channel, timestamp: str, seq: int, prev_seq: int) -> bytes:
-    """An event as the message that clients get, in JSON. `seq` is its place, `prev_seq` that of its topic's last one.
+    """An event as the JSON message that clients get. `prev_seq` is the `seq` of the topic's previous message.
 
     Raises:
         ValueError: its price is no number.
@@ -253,7 +253,7 @@ def message(event: Event, channel: Channel, timestamp: str, seq: int, prev_seq: 
 
 
 def known_topics(catalogue: Catalogue) -> Callable[[Topic], bool]:
-    """Whether there is such a topic under this catalogue."""
+    """A function that says whether a topic exists under this catalogue."""
 
     def known(topic: Topic) -> bool:
         channel = catalogue.get(topic[0])

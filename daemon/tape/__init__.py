@@ -1,1 +1,1 @@
-"""The tape, in memory and on disk, and the places on it."""
+"""The tape in memory and on disk, the cursors on it, and the ledger of gaps."""

@@ -1,17 +1,16 @@
-"""The place on the tape of a client that is behind: what it is still to be sent.
+"""The cursor: the place on the tape of a client that is behind, and with it what it must still be sent.
 
-A client that keeps up has none of this: its place is the head. When it falls behind it gets a cursor: a position, and
-per topic how many of that topic's messages it has had (by `Entry.ordinal`). The two together say everything:
+A caught-up client needs no cursor: its place is the head. A client that falls behind gets one: a position, and for each
+topic how many of its messages the client has had (by `Entry.ordinal`). These two determine
 
-* what comes next: from the position on, the selected entries whose ordinal is beyond what the client has had. So a
-  topic's messages come in order and each at most once, whatever the client does to its subscription meanwhile: a topic
-  that joins at the head is marked as had up to there; a resume moves the position back, and what the client had of the
-  other topics is passed over;
-* how much was missed when the tape's tail has overtaken the position: the difference of the ordinals, an exact count,
-  though the messages are gone.
+* what comes next: from the position on, the selected entries with an ordinal beyond what the client has had. So a
+  topic's messages come in order and each at most once, however the client changes its subscription meanwhile: a topic
+  that joins at the head counts as had up to there; a resume moves the position back, and messages of other topics that
+  the client has had are skipped;
+* how many messages were missed once the tape's tail has overtaken the position: the difference of the ordinals is an
+  exact count, although the messages are gone.
 
-Sync and pure. Nothing is taken off until it has been written: `peek` gives entries, `advance` says how far they made
-it.
+Sync and pure. The cursor moves only after a write: `peek` gives the next entries, `advance` says how many were written.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from protocol.messages import Format
 from protocol.session import Selection
 
 SCAN_AT_MOST: Final = 64
-"""Entries looked at in vain before the tape is asked where the next one for this client stands."""
+"""After so many entries that are not for this client, the tape's index is asked for the next one."""
 
 CHUNK_ENTRIES: Final = 128
-"""Chunks end at multiples of this, so that clients which fell behind at different places soon take the same ones."""
+"""Chunks end at multiples of this, so that clients which fell behind at different places soon share chunks."""
 
 
 class Chunk:
@@ -38,9 +37,9 @@ class Chunk:
         entries: in order.
         frames: their frames, in the client's format, and `data`: the same, joined.
         last: per topic, the ordinal of the last of them.
-        reaches: the position that is reached when all of them are written.
-        to_head: whether it ends where the tape ended, so that there may be more of it by now. Any other is always what
-            comes next at its place.
+        reaches: the cursor's position after all of them are written.
+        to_head: whether it ends at the tape's head, so that more may follow by now. Any other chunk stays valid for its
+            place.
     """
 
     __slots__ = ("data", "entries", "frames", "last", "reaches", "to_head")
@@ -55,10 +54,10 @@ class Chunk:
 
 
 class Place(NamedTuple):
-    """Everything that decides what comes next for a client that is behind. Clients at the same place share it.
+    """Everything that determines a client's next chunk. Clients at the same place share their chunks.
 
     Attributes:
-        ahead: topics of which the client has had more than its position says, with how many it has had.
+        ahead: topics of which the client has had more messages than its position implies, and how many it has had.
     """
 
     selection: Selection
@@ -70,40 +69,40 @@ _NOTHING_AHEAD: Final[frozenset[tuple[Topic, int]]] = frozenset()
 
 
 class Cursor:
-    """Where one client is on the tape, while that is not the head.
+    """The place of one client on the tape while it is not at the head.
 
     Attributes:
-        selection: the topics it is sent.
-        position: every entry up to here has been written or is not for this client.
+        selection: the topics the client takes.
+        position: every entry up to here has been written, or is not for this client.
         had: per topic, the ordinal of the last message it has had.
     """
 
     __slots__ = ("_ahead", "_level_at", "had", "position", "selection")
 
     def __init__(self, selection: Selection, position: int, had: dict[Topic, int]) -> None:
-        """`had` must be what the position says; see `resume` and `selecting` for the rest."""
+        """`had` must match the position; `resume` and `selecting` handle the cases in which it does not."""
         self.selection = selection
         self.position = position
         self.had = had
         self._ahead = _NOTHING_AHEAD
-        self._level_at = position  # from this position on `had` says nothing that the position does not
+        self._level_at = position  # from this position on `had` follows from the position
 
     @property
     def place(self) -> Place:
-        """Where it is, as a key for what comes next."""
+        """The place, as a key for the next chunk."""
         ahead = self._ahead if self.position < self._level_at else _NOTHING_AHEAD
         return Place(self.selection, self.position, ahead)
 
     def overtaken(self, tape: Tape) -> bool:
-        """Whether something that this client was to get may have left the tape."""
+        """Whether messages that this client has not had may have left the tape."""
         return self.position < tape.gone
 
     def peek(self, tape: Tape, format: Format, max_bytes: int) -> Chunk:
-        """The next entries for this client, `max_bytes` of frames at most (but one entry at least, however long it is).
+        """The next entries for this client: at most `max_bytes` of frames, but at least one entry of any length.
 
-        Nothing after the position may have left the tape (see `overtaken`). No more than `SCAN_AT_MOST` and
-        `CHUNK_ENTRIES` entries together are looked at, however long the tape is and however little of it is for this
-        client. An empty chunk reaches the head: there is nothing for this client.
+        Nothing after the position may have left the tape (see `overtaken`). This looks at no more than `SCAN_AT_MOST`
+        plus `CHUNK_ENTRIES` entries, however long the tape is and however few entries are for this client. An empty
+        chunk reaches the head: there is nothing for this client.
         """
         entries: list[Entry] = []
         size_bytes = 0
@@ -117,11 +116,11 @@ class Cursor:
             reaches = entry.seq
             if reaches % CHUNK_ENTRIES == 0:
                 return Chunk(entries, reaches, format, to_head=False)
-        # The tape may end with a break, behind which nothing has come yet.
+        # The tape may end with a break, after which nothing has been appended yet.
         return Chunk(entries, tape.head, format, to_head=True)
 
     def _before_next(self, tape: Tape) -> int:
-        """The position before the next entry for this client; the head where there is none."""
+        """The position before the next entry for this client; the head if there is none."""
         position = self.position
         for entry in islice(tape.between(position, tape.head), SCAN_AT_MOST):
             if entry.ordinal > self.had.get(entry.topic, 0) and selects(self.selection, entry.topic):
@@ -140,10 +139,10 @@ class Cursor:
             self.position = entry.seq
 
     def skip(self, tape: Tape) -> tuple[int, list[Entry]]:
-        """Give up what lies between here and the head, but for the latest message of each topic.
+        """Skip everything up to the head, except the newest message of each topic.
 
         Returns:
-            How many data messages the client will not get, and the entries it is to be sent instead, in order.
+            How many data messages the client will not get, and the entries to send to it, in order.
         """
         missed = 0
         latest = [entry for entry in tape.latest(self.selection) if entry.ordinal > self.had.get(entry.topic, 0)]
@@ -155,10 +154,10 @@ class Cursor:
         return missed, latest
 
     def resume(self, tape: Tape, selection: Selection, after: int, shown: Iterable[Entry] = ()) -> None:
-        """Take the topics of `selection` from position `after` on: what is here of them, and what is yet to come.
+        """Take the topics of `selection` from position `after` on: the kept messages, and those yet to come.
 
-        `shown` are the newest messages of other topics, beyond `after` and still here, of which nothing older is to
-        come. None of the messages of `selection` after that position may have left the tape, though others may.
+        `shown`: the newest messages of other topics, beyond `after` and still on the tape; older ones of these topics
+        will not come. No message of `selection` after that position may have left the tape; others may have.
         """
         after = max(after, tape.gone)
         for entry in tape.latest(selection):
@@ -169,18 +168,18 @@ class Cursor:
         self._compare(tape)
 
     def selecting(self, tape: Tape, selection: Selection) -> Cursor:
-        """The same place for another selection. A topic that is new to the client counts as had up to the head."""
+        """A cursor at the same place with another selection. New topics count as had up to the head."""
         kept = {topic: had for topic, had in self.had.items() if selects(selection, topic)}
         for topic, newest in had_now(tape, selection).items():
             if topic not in kept:
-                # One that it takes already, and has had none of, had its first message while the client was behind.
+                # A topic that it already takes but is not in `had` got its first message while the client was behind.
                 kept[topic] = 0 if selects(self.selection, topic) else newest
         other = Cursor(selection, self.position, kept)
         other._compare(tape)
         return other
 
     def _compare(self, tape: Tape) -> None:
-        """Find out of which topics the client has had more than its position says."""
+        """Find the topics of which the client has had more messages than its position implies."""
         ahead: set[tuple[Topic, int]] = set()
         self._level_at = self.position
         for entry in tape.latest(self.selection):
@@ -192,5 +191,5 @@ class Cursor:
 
 
 def had_now(tape: Tape, selection: Selection) -> dict[Topic, int]:
-    """What a client that is at the head has had of each topic of its selection."""
+    """For each topic of the selection, the ordinal that a client at the head has had."""
     return {entry.topic: entry.ordinal for entry in tape.latest(selection)}

@@ -1,18 +1,18 @@
-"""The gap ledger: everything that clients were not told when it happened, or not told at all, and why.
+"""The gap ledger: records all data that clients got late or not at all, and why.
 
-`prev_seq` shows a client *that* something is missing on a topic, `lagged` and `recovered` say so at the moment; the
-ledger answers later questions: when, for how long, what for, how many. One *gap* is one entry:
+`prev_seq` shows a client *that* something is missing on a topic; `lagged` and `recovered` say so when it happens. The
+ledger answers later questions: when, for how long, why, and how many. One *gap* is one entry:
 
-* about a channel, from the last data before it to the first after it (`outage`, `stale`): open while it lasts;
-* about single happenings (`lagged`, `refused`, `unreadable`, `resync`): they are counted into one entry per cause and
-  channel, which stays open until none has come for `WINDOW_MS`. Ten thousand clients that lag at once are one entry;
-* about the tape (`restart`, `unstored`).
+* for a channel, from the last data before it to the first after it (`outage`, `stale`): open while it lasts;
+* for single incidents (`lagged`, `refused`, `unreadable`, `resync`): one entry per cause and channel counts them, and
+  stays open until none has come for `WINDOW_MS`. Ten thousand clients that lag at once are one entry;
+* for the tape (`restart`, `unstored`).
 
-Bounded: each cause keeps its `PER_CAUSE` newest gaps, so no flood of one kind can wash the others out.
+Bounded: each cause keeps its `PER_CAUSE` newest gaps, so a flood of one cause cannot push out the others.
 
-Pure: no clock, every method is told the time (ms since 1970). A clock that is set back makes no gap end before it
-began. To keep the ledger over a restart: `changes` hands out what is new since it was asked last, `load` takes all of
-it back.
+Pure: no clock, every method is given the time (ms since 1970). Even if the clock is set back, no gap ends before it
+began. To keep the ledger over a restart, `changes` returns the gaps that changed since its last call, and `load` reads
+them back.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from protocol.answers import Cause as Cause
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 
 PER_CAUSE: Final = 200
-"""Gaps kept of each cause."""
+"""How many gaps of each cause are kept."""
 
 WINDOW_MS: Final = 60_000
-"""Happenings of one cause and channel that are closer together than this are one gap."""
+"""Incidents of one cause and channel that are closer together than this form one gap."""
 
 
 class Gap(msgspec.Struct):
@@ -41,12 +41,12 @@ class Gap(msgspec.Struct):
 
     Attributes:
         id: grows with each new gap, also over restarts.
-        channel: "" where it concerns all of them.
+        channel: "" if it concerns all channels.
         end_ms: None while it lasts.
-        last_ms: when it was last heard of.
-        count: how often it happened: clients, frames, or attempts to get out of an outage.
-        messages: how many messages somebody did not get, where that is known.
-        reason: the newest one, in words.
+        last_ms: when it was last updated.
+        count: how often it happened: clients, frames, or attempts to end an outage.
+        messages: how many messages clients did not get, if known.
+        reason: the newest reason, in words.
     """
 
     id: int
@@ -61,7 +61,7 @@ class Gap(msgspec.Struct):
 
 
 class Told(Protocol):
-    """What clients are told of a channel."""
+    """A channel's state, as clients are told it."""
 
     @property
     def state(self) -> State:
@@ -70,17 +70,17 @@ class Told(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why; "" where there is nothing to say."""
+        """Why; "" if there is nothing to say."""
         ...
 
     @property
     def last_event_ms(self) -> int | None:
-        """When its last data came, ms since 1970; None where none has come."""
+        """When its last data came, ms since 1970; None before the first."""
         ...
 
 
 class Ledger:
-    """All gaps of this process, and of those before it whose entries were loaded."""
+    """All gaps of this process, and those loaded from earlier ones."""
 
     def __init__(self) -> None:
         self._gaps: dict[Cause, dict[int, Gap]] = {cause: {} for cause in CAUSES}
@@ -89,15 +89,15 @@ class Ledger:
         self._counting: dict[tuple[Cause, str], Gap] = {}
         self._changed: dict[int, Gap] = {}
         self.forgotten = 0
-        """Gaps that made room for newer ones."""
+        """How many gaps were dropped to make room for newer ones."""
         self.begun: Counter[Cause] = Counter()
-        """How many gaps there were since the start of this process."""
+        """How many gaps have begun since the start of this process."""
 
     def channel(self, name: str, state: Told, now_ms: int) -> None:
         """A channel's state, as clients see it, has changed.
 
-        Whatever is not `live` is a gap, from the channel's last data on; only the first `connecting` is none, since
-        there is nothing yet that could be missing.
+        Any state but `live` is a gap that begins with the channel's last data. Only the first `connecting` is not:
+        nothing can be missing yet.
         """
         gap = self._outages.get(name)
         if state.state == "live":
@@ -113,7 +113,7 @@ class Ledger:
             self._outages[name] = self._begin(cause, name, min(last_ms, now_ms), now_ms, 1, 0, state.reason)
             return
         if gap.cause == "stale" and state.state in ("reconnecting", "down"):
-            # Silence that turned out to be an outage is one.
+            # The silence turned out to be an outage: count it as one.
             self._gaps["stale"].pop(gap.id, None)
             gap.cause = "outage"
             self.begun["outage"] += 1
@@ -124,7 +124,7 @@ class Ledger:
         self._touch(gap, now_ms)
 
     def close(self, name: str, now_ms: int) -> None:
-        """There is no such channel any more: what is open of it ends here."""
+        """The channel was removed: its open gap ends now."""
         gap = self._outages.pop(name, None)
         if gap is not None:
             self._end(gap, now_ms)
@@ -132,7 +132,7 @@ class Ledger:
     def note(
         self, cause: Cause, channel: str, now_ms: int, *, count: int = 1, messages: int = 0, reason: str = ""
     ) -> None:
-        """Something happened `count` times just now; it joins the open gap of its cause and channel, if one is open."""
+        """Record `count` incidents now; they join the open gap of their cause and channel, if there is one."""
         gap = self._counting.get((cause, channel))
         if gap is not None and abs(now_ms - gap.last_ms) <= WINDOW_MS:
             gap.count += count
@@ -145,49 +145,49 @@ class Ledger:
         self._counting[cause, channel] = self._begin(cause, channel, now_ms, now_ms, count, messages, reason)
 
     def over(self, cause: Cause, channel: str, now_ms: int) -> None:
-        """What happened again and again does so no more: its gap, if one is open, ends now."""
+        """A repeated incident has stopped: its gap, if one is open, ends now."""
         gap = self._counting.pop((cause, channel), None)
         if gap is not None:
             self._end(gap, now_ms)
 
     def record(self, cause: Cause, channel: str, start_ms: int, end_ms: int, *, messages: int = 0, reason: str) -> None:
-        """A gap that is over already, such as the time between two runs of the daemon."""
+        """Record a gap that is already over, such as the time between two runs of the daemon."""
         gap = self._begin(cause, channel, min(start_ms, end_ms), end_ms, 1, messages, reason)
         self._end(gap, end_ms)
 
     def open(self, now_ms: int) -> Counter[Cause]:
-        """How many gaps last just now."""
+        """How many gaps are open now, by cause."""
         self.settle(now_ms)
         return Counter(gap.cause for gap in (*self._outages.values(), *self._counting.values()))
 
     def gaps(self, now_ms: int) -> list[Gap]:
-        """All of them, those that began last first."""
+        """All gaps; the ones that began last come first."""
         self.settle(now_ms)
         found = [gap for kept in self._gaps.values() for gap in kept.values()]
         return sorted(found, key=lambda gap: (gap.start_ms, gap.id), reverse=True)
 
     def settle(self, now_ms: int) -> None:
-        """End the counting gaps to which nothing has been added for a while."""
+        """End the counting gaps that have had no incident for `WINDOW_MS`."""
         over = [key for key, gap in self._counting.items() if abs(now_ms - gap.last_ms) > WINDOW_MS]
         for key in over:
             gap = self._counting.pop(key)
             self._end(gap, gap.last_ms)
 
     def changes(self, now_ms: int) -> list[Gap]:
-        """Copies of the gaps that are new or other than at the last call, by id: what is to be stored now."""
+        """Copies of the gaps that are new or changed since the last call, by id: these must be stored now."""
         self.settle(now_ms)
         changed, self._changed = self._changed, {}
         return [msgspec.structs.replace(changed[id_]) for id_ in sorted(changed)]
 
     def dump(self) -> list[Gap]:
-        """Copies of all of them, by id."""
+        """Copies of all gaps, by id."""
         found = [gap for kept in self._gaps.values() for gap in kept.values()]
         return [msgspec.structs.replace(gap) for gap in sorted(found, key=lambda gap: gap.id)]
 
     def load(self, gaps: Iterable[Gap]) -> None:
-        """Take back what an earlier run stored. Gaps of this run that there are already come behind those.
+        """Read back the gaps of earlier runs. Gaps that this run has already recorded come after them.
 
-        A gap that was open then ends when it was last heard of: what came after it is the gap of the restart.
+        A gap that was still open ends when it was last updated; the time after that is the gap of the restart.
         """
         own = sorted((gap for kept in self._gaps.values() for gap in kept.values()), key=lambda gap: gap.id)
         self._gaps = {cause: {} for cause in CAUSES}
@@ -215,7 +215,7 @@ class Ledger:
         return gap
 
     def _keep(self, gap: Gap) -> None:
-        """Put it among those of its cause. The oldest one that is over makes room; an open one only if all are open."""
+        """Keep it with its cause's others. The oldest that has ended makes room; an open one only if all are open."""
         kept = self._gaps[gap.cause]
         if len(kept) >= PER_CAUSE:
             oldest = next((old for old in kept.values() if old.end_ms is not None), next(iter(kept.values())))
@@ -235,7 +235,7 @@ class Ledger:
         self._touch(gap, gap.end_ms)
 
     def measure(self, samples: Samples, now_ms: int) -> None:
-        """Add how many gaps there were, and how many last."""
+        """Add how many gaps there were, and how many are open."""
         begun = {cause: self.begun[cause] for cause in CAUSES}
         samples.counts("tickerd_gaps", "Gaps that the ledger has noted.", "cause", begun)
         lasting = samples.gauge("tickerd_gaps_open", "Gaps that last.", "cause")

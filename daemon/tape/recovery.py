@@ -1,13 +1,13 @@
-"""What a client that comes back with a position (`since`) has missed, and what of it can be given to it.
+"""Works out what a client that resumes from a position (`since`) has missed, and which messages it can still get.
 
-Judged topic by topic, and told channel by channel. A slow channel is recovered although the position is long before the
-tape's tail, if nothing of it has left the tape since; a channel is not, if a single message of one topic is missing.
+This is decided topic by topic, and reported channel by channel. A slow channel is recovered even from a position far
+before the tape's tail, if none of its later messages has left the tape. A channel is not recovered if a single message
+of one topic is missing.
 
-* A topic is *whole* after a position if nothing of it that followed has left the tape: then exactly the missed
-  messages follow. Else its newest message follows, and if it is known how many there were, `missed` says so.
-* After an unclean stop nobody knows what was sent and not stored (see `daemon.tape.archive`). Whoever had not come
-  beyond
-  that break is told `recovered: false`, also where everything that *was* stored can be given, and is.
+* A topic is *whole* after a position if none of its later messages has left the tape: then exactly the missed messages
+  follow. Otherwise only its newest message follows, and `missed` gives the number of lost ones if it is known.
+* After an unclean stop nobody knows which messages were sent but not stored (see `daemon.tape.archive`). A client whose
+  position is before that break is told `recovered: false`, even if it gets everything that *was* stored.
 
 Sync and pure.
 """
@@ -25,11 +25,11 @@ class Recovery(msgspec.Struct, frozen=True):
     """The answer to a `since`.
 
     Attributes:
-        recovered: per channel, whether exactly what was missed follows.
-        missed: per channel that is not recovered, how many messages will not come, where that is known.
-        reason: why some channel is not recovered; "" where all are.
-        replayed: the topics of which all that is kept follows, in order.
-        shown: those of which the newest message follows.
+        recovered: per channel, whether exactly the missed messages follow.
+        missed: per channel that is not recovered, how many messages will not come, if known.
+        reason: why some channel is not recovered; "" if all are.
+        replayed: the topics whose kept messages all follow, in order.
+        shown: the topics whose newest message follows.
     """
 
     recovered: dict[str, bool]
@@ -39,8 +39,8 @@ class Recovery(msgspec.Struct, frozen=True):
     shown: frozenset[Topic]
 
 
-def judge(tape: Tape, channels: tuple[str, ...], selection: Selection, since: Position) -> Recovery:
-    """What follows for a client that had everything of these topics up to that position."""
+def plan_recovery(tape: Tape, channels: tuple[str, ...], selection: Selection, since: Position) -> Recovery:
+    """Plan what to send to a client that has had all messages of these topics up to that position."""
     newest = tape.latest(selection)
     stranger = _stranger(tape, since)
     if stranger:
@@ -56,7 +56,7 @@ def judge(tape: Tape, channels: tuple[str, ...], selection: Selection, since: Po
             if entry.seq > since.seq:
                 replayed.add(entry.topic)
         elif (count := _missed(tape, entry, since.seq)) == 0:
-            shown.add(entry.topic)  # its only message since then, which has outlived its place in the ring
+            shown.add(entry.topic)  # only one message came since, and the tape keeps it beyond the ring
         else:
             channel = entry.topic[0]
             recovered[channel] = False
@@ -72,7 +72,7 @@ def judge(tape: Tape, channels: tuple[str, ...], selection: Selection, since: Po
 
 
 def _missed(tape: Tape, newest: Entry, after: int) -> int | None:
-    """How many messages of the topic followed that position, but for the newest, which will come."""
+    """How many messages of the topic came after that position, without the newest, which the client will get."""
     had = tape.count_at(newest.topic, after)
     return None if had is None else newest.ordinal - had - 1
 
@@ -82,7 +82,7 @@ def _sum(one: int | None, other: int | None) -> int | None:
 
 
 def _stranger(tape: Tape, since: Position) -> str:
-    """Why the position says nothing about this tape, or "" where it does."""
+    """Why the position means nothing on this tape, or "" if it is valid."""
     if since.epoch != tape.epoch:
         return f"epoch {since.epoch[:40]!r} is not this tape's ({tape.epoch!r})"
     if since.seq > tape.head:
