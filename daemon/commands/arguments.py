@@ -132,9 +132,9 @@ def _add_simulate(add: _Add) -> None:
 
 def _add_rehearse(add: _Add) -> None:
     parser = add(
-        "Play every fault of the simulated venues to daemons started for it, with clients that note what they are "
-        "told, and print a table: what clients were told, time to notice, time to recover, messages lost or doubled. "
-        "Exit code 0 only if every fault ended well. It needs no network.",
+        "Play every fault of the simulated venues, and a full disk, to daemons started for it, with clients that note "
+        "what they are told, and print a table: what clients were told, time to notice, time to recover, messages lost "
+        "or doubled. Exit code 0 only if every fault ended well. It needs no network.",
         """
   tickerd rehearse
   tickerd rehearse --only silence --only http_status

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 _FILLER = "filler"
 _READY = "mounted"
+
+
+class NoMountError(Exception):
+    """This machine does not allow a mount namespace of one's own; `str()` is why."""
 
 
 class SmallDisk:
@@ -51,7 +53,8 @@ class SmallDisk:
 def small_disk(folder: Path, megabytes: int = 4) -> Iterator[SmallDisk]:
     """Such a disk at a folder that exists.
 
-    Where this machine does not allow it, the test is skipped; `TICKERD_REQUIRE_MOUNT=1` makes that an error.
+    Raises:
+        NoMountError: this machine does not allow it.
     """
     unshare = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--mount")
     script = f'mount -t tmpfs -o size={megabytes}m tickerd "$0" && echo {_READY} && exec sleep infinity'
@@ -62,10 +65,7 @@ def small_disk(folder: Path, megabytes: int = 4) -> Iterator[SmallDisk]:
             assert holder.stdout is not None
             assert holder.stderr is not None
             if holder.stdout.readline().strip() != _READY:
-                absent = f"no mount namespace of one's own: {holder.stderr.read().strip()}"
-                if os.environ.get("TICKERD_REQUIRE_MOUNT"):
-                    pytest.fail(absent)
-                pytest.skip(absent)
+                raise NoMountError(f"no mount namespace of one's own: {holder.stderr.read().strip()}")
             yield SmallDisk(folder, holder.pid)
         finally:
             holder.kill()

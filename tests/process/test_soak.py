@@ -20,3 +20,4 @@ def test_twenty_clients_and_failing_venues_for_fifteen_seconds() -> None:
     assert counts["witnessed"] > 300, done.stdout
     assert counts["checked"] > 2000, done.stdout
     assert counts["faults"] > 1, done.stdout
+    assert re.search(r"full_disk [1-9]", done.stdout), done.stdout

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +34,9 @@ silent_after_s = 16
 write_deadline_s = 14
 grace_s = 5
 
-[tape]            # some eight seconds, so that clients fall out of it
+[tape]            # some eight seconds, so that clients fall out of it; on a disk that fails now and then
 entries = 300
+path = "{tape}"
 
 [supervisor]      # venues come back soon, and are given up never
 backoff_base_s = 0.2
@@ -70,7 +73,7 @@ cadence_s = 2.0
 [channels.coingecko_trending]
 cadence_s = 2.0
 """
-"""The daemon's configuration; `{venues}` is the simulator's port."""
+"""The daemon's configuration; `{venues}` is the simulator's port, `{tape}` the tape's file."""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -82,18 +85,31 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Process:
-    """One process whose output goes to a file."""
+    """One process whose output goes to a file; through a pipe, so that a limit on its files is none on its output."""
 
     def __init__(self, log: Path, *arguments: object) -> None:
         self.log = log
-        with log.open("wb") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *map(str, arguments)],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
+        log.touch()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *map(str, arguments)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._copying = threading.Thread(target=self._copy, daemon=True)
+        self._copying.start()
+
+    def _copy(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as said, self.log.open("wb", buffering=0) as file:
+            for line in said:
+                file.write(line)
+
+    def limit_files(self, size_bytes: int | None) -> None:
+        """Let it write no file beyond that size from now on (RLIMIT_FSIZE, setrlimit(2)); None lifts that."""
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (hard if size_bytes is None else size_bytes, hard))
 
     @property
     def pid(self) -> int:
@@ -127,6 +143,8 @@ class Process:
             self._process.kill()
             self._process.wait()
             return None
+        finally:
+            self._copying.join(STOP_S)
 
 
 class Daemon(Process):
@@ -134,7 +152,7 @@ class Daemon(Process):
 
     def __init__(self, folder: Path, venues_port: int) -> None:
         config, self._count = folder / "tickerd.toml", folder / "tasks"
-        config.write_text(CONFIG.format(venues=venues_port), encoding="utf-8")
+        config.write_text(CONFIG.format(venues=venues_port, tape=folder / "tape"), encoding="utf-8")
         super().__init__(folder / "daemon.log", "tests.observed", "tasks", self._count, "run", "--config", config)
 
     def cost(self) -> Cost:

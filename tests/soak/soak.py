@@ -22,6 +22,7 @@ import trio
 
 from tests.soak.checker import Checker, Offence
 from tests.soak.client import Client, Tally
+from tests.soak.disk_faults import DiskFaults
 from tests.soak.listener import Asked, Witness
 from tests.soak.processes import Cost, Daemon, running
 from tests.soak.record import Session
@@ -78,10 +79,10 @@ def soak(plan: Plan, folder: Path) -> Result:
     result = Result()
     with running(folder, plan.seed, OKX_RATE) as (venues_port, daemon):
         reference, clients, tally = Reference(), list[Client](), Tally()
-        faults = VenueFaults(venues_port, plan.seed)
+        faults, disk = VenueFaults(venues_port, plan.seed), DiskFaults(daemon, plan.seed)
         port = daemon.port()
         try:
-            trio.run(partial(_course, plan, port, faults, daemon, reference, clients, tally, result))
+            trio.run(partial(_course, plan, port, faults, disk, daemon, reference, clients, tally, result))
         except* (RuntimeError, httpx.HTTPError, OSError) as errors:
             result.wrong += [f"it ended too soon: {error!r}" for error in errors.exceptions]
         if not daemon.alive:
@@ -101,7 +102,7 @@ def soak(plan: Plan, folder: Path) -> Result:
             (folder / f"client-{session.client}-{session.number}.txt").write_text(record, encoding="utf-8")
     result.clients, result.sessions, result.messages = len(clients), checker.sessions, checker.messages
     result.offences, result.explained = checker.offences, dict(checker.explained)
-    result.witnessed, result.faults = reference.channels(), dict(faults.played)
+    result.witnessed, result.faults = reference.channels(), {**faults.played, "full_disk": disk.played}
     result.deeds, result.closes, result.said = dict(tally.deeds), dict(tally.closes), dict(tally.said)
     return result
 
@@ -110,6 +111,7 @@ async def _course(
     plan: Plan,
     port: int,
     faults: VenueFaults,
+    disk: DiskFaults,
     daemon: Daemon,
     reference: Reference,
     clients: list[Client],
@@ -125,8 +127,10 @@ async def _course(
         result.before = await _baseline(daemon)
         async with trio.open_nursery() as both:
             both.start_soon(faults.run, trio.current_time() + plan.seconds)
+            both.start_soon(disk.run, trio.current_time() + plan.seconds)
             both.start_soon(_wave, plan, port, channels, reference, tally, clients, plan.seconds, plan.clients)
         await _wait_live(port)
+        await _wait_stored(port)
         result.after = await _back(daemon, result)
         nursery.cancel_scope.cancel()
 
@@ -185,6 +189,10 @@ class _Channels(msgspec.Struct):
     channels: list[_Channel]
 
 
+class _Readiness(msgspec.Struct):
+    reason: str = ""
+
+
 async def _wait_live(port: int) -> tuple[str, ...]:
     """Wait until every channel is live, and return their names. Raises: RuntimeError, where one is not in time."""
     seen: list[_Channel] = []
@@ -197,6 +205,19 @@ async def _wait_live(port: int) -> tuple[str, ...]:
                     return tuple(channel.name for channel in seen)
                 await trio.sleep(0.2)
     raise RuntimeError(f"not all channels are live after {LIVE_WITHIN_S:g} s: {seen}")
+
+
+async def _wait_stored(port: int) -> None:
+    """Wait until the tape is stored again. Raises: RuntimeError, where it is not in time."""
+    said = "nothing"
+    async with httpx.AsyncClient(trust_env=False, headers={"connection": "close"}) as http:
+        with trio.move_on_after(LIVE_WITHIN_S):
+            while said:
+                answer = await http.get(f"http://127.0.0.1:{port}/readyz")
+                said = msgspec.json.decode(answer.content, type=_Readiness).reason
+                await trio.sleep(0.2)
+    if said:
+        raise RuntimeError(f"after {LIVE_WITHIN_S:g} s /readyz still says: {said}")
 
 
 async def _baseline(daemon: Daemon) -> Cost:

@@ -10,17 +10,20 @@ import httpx
 import msgspec
 import trio
 
-from connectors.simulator.faults.faults import Fault, HttpStatus, Lasting
+from connectors.simulator.faults.faults import Delisted, Fault, HttpStatus, Lasting
 from connectors.simulator.faults.table import FAULTS, Case
 
 AT_ONCE: Final = 3
 
 
 def _long(fault: Fault) -> bool:
-    """Whether the daemon leaves the venue alone for minutes afterwards, as it should: nothing would come meanwhile."""
-    return isinstance(fault, HttpStatus) and (
-        fault.status in (418, 429) and (fault.retry_after_s is None or fault.venue == "coingecko")
-    )
+    """Whether the daemon leaves the venue, or an instrument, alone for minutes afterwards, as it should.
+
+    Nothing would come meanwhile.
+    """
+    if isinstance(fault, HttpStatus):
+        return fault.status in (418, 429) and (fault.retry_after_s is None or fault.venue == "coingecko")
+    return isinstance(fault, Delisted)
 
 
 _CASES: Final[tuple[Case, ...]] = tuple(case for kind in FAULTS for case in kind.cases if not _long(case.fault))

@@ -167,11 +167,36 @@ async def order(port: int, table: object) -> None:
     """
     body = msgspec.json.encode(table)
     head = f"POST /control HTTP/1.1\r\nHost: simulator\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    answer = await _ask(port, head.encode() + body)
+    if not answer.startswith(b"HTTP/1.1 200 "):
+        raise RuntimeError(f"the simulator refuses {table}: {answer.decode(errors='replace')}")
+
+
+class _Readiness(msgspec.Struct):
+    reason: str = ""
+
+
+async def readiness(port: int) -> str:
+    """What `GET /readyz` says is amiss; "" where nothing is.
+
+    Raises:
+        OSError: the daemon is not there.
+        trio.TooSlowError: it does not answer.
+        msgspec.DecodeError: it answers something else.
+    """
+    answer = await _ask(port, b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=_Readiness).reason
+
+
+async def _ask(port: int, request: bytes) -> bytes:
+    """The whole answer to a request behind which the connection is closed. Raises: OSError, trio.TooSlowError."""
     answer = b""
     with trio.fail_after(_HTTP_S):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await stream.send_all(head.encode() + body)
-            async for chunk in stream:
-                answer += chunk
-    if not answer.startswith(b"HTTP/1.1 200 "):
-        raise RuntimeError(f"the simulator refuses {table}: {answer.decode(errors='replace')}")
+            try:
+                await stream.send_all(request)
+                async for chunk in stream:
+                    answer += chunk
+            except trio.BrokenResourceError as error:
+                raise OSError(str(error)) from error
+    return answer

@@ -10,6 +10,9 @@ A `Record` is what the clients of one daemon noted from the moment before a faul
 * each topic's messages follow on each other by `prev_seq`. A push that the venue made once comes once; and none of
   those is missing that the venue made while its channel was live;
 * all channels deliver again once the fault is over, or say when they will.
+
+A `DiskRecord` goes from the moment before the daemon's disk takes nothing more to when it does again: clients must
+notice nothing of that, and whoever looks must be told.
 """
 
 from __future__ import annotations
@@ -30,6 +33,12 @@ TOLD_S: Final = 1.0
 
 QUIET_S: Final = 4.0
 """No channel of a rehearsal may be without data for so long and be called live: over its contract (2.5 s at most)."""
+
+FULL_DISK: Final = "tickerd full_disk"
+"""The daemon's own fault: the disk takes nothing of its tape."""
+
+DISK_LINE: Final = "what is sent is not stored"
+"""In the one line that the daemon logs about that."""
 
 TROUBLE: Final[frozenset[State]] = frozenset({"stale", "reconnecting", "down"})
 
@@ -80,26 +89,19 @@ class LogLine(msgspec.Struct, frozen=True):
     text: str
 
 
-class Record(msgspec.Struct, kw_only=True):
-    """What was seen of one fault.
+class Noted(msgspec.Struct, kw_only=True):
+    """What was seen from before a fault to after it.
 
     Attributes:
-        case: The fault.
-        channels: The venue's channels.
-        others: All other channels.
-        before: The last message of each topic before this record.
+        before: The last message of each topic before that.
         entries: What clients got, in order.
         log: What the daemon logged.
         began_s: When the fault was switched on; `began_ms` is the same moment since 1970.
         cleared_s: When it was switched off; of one that acts once, the same as `began_s`.
-        recovered_s: When every topic had data again and every channel was live; None: not in time.
-        promised_s: In how many seconds at most it will be so, by what clients were told; None: nothing was told.
+        recovered_s: When all was well again; None: not in time.
         failure: Why the daemon or a client's connection ended; "" if it did not.
     """
 
-    case: Case
-    channels: tuple[str, ...]
-    others: tuple[str, ...]
     before: Mapping[Topic, Data] = {}
     entries: Sequence[Entry] = ()
     log: Sequence[LogLine] = ()
@@ -107,8 +109,37 @@ class Record(msgspec.Struct, kw_only=True):
     began_ms: float = 0.0
     cleared_s: float = 0.0
     recovered_s: float | None = None
-    promised_s: float | None = None
     failure: str = ""
+
+
+class Record(Noted, kw_only=True):
+    """What was seen of one fault of a venue; all is well again when every topic has had data and every channel is live.
+
+    Attributes:
+        case: The fault.
+        channels: The venue's channels.
+        others: All other channels.
+        promised_s: In how many seconds at most all will be well, by what clients were told; None: nothing was told.
+    """
+
+    case: Case
+    channels: tuple[str, ...]
+    others: tuple[str, ...]
+    promised_s: float | None = None
+
+
+class DiskRecord(Noted, kw_only=True):
+    """What was seen of a disk that took nothing of the daemon's tape; all is well again when that is stored again.
+
+    Attributes:
+        channels: All channels.
+        noticed_s: When `/readyz` said that the tape is not stored; None: it did not.
+        reason: What it said.
+    """
+
+    channels: tuple[str, ...]
+    noticed_s: float | None = None
+    reason: str = ""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +187,8 @@ def judge(record: Record) -> Verdict:
     remarks = [one for one in told if one.reason and one.at_s >= met_s]
     words = [one.reason for one in troubles if one.reason] or [one.reason for one in remarks]
     first = next((one for one in told if one.at_s >= met_s and is_expected(record.case, one)), None)
-    doubled = _doubled(record)
+    fault = record.case.fault
+    doubled = _doubled(record, 1 + (fault.copies if isinstance(fault, Duplicates) else 0))
     lost = _holes(record) + _missing(record)
     disturbed = tuple(_disturbed(record))
     told_s = max(_lateness(record, troubles), default=None)
@@ -187,6 +219,38 @@ def judge(record: Record) -> Verdict:
     )
 
 
+def judge_disk(record: DiskRecord) -> Verdict:
+    """Clients must notice nothing, and whoever looks must be told: in `/readyz`, and once in the log."""
+    during = [entry for entry in record.entries if entry.at_s >= record.began_s]
+    told = [entry for entry in during if isinstance(entry, Told) and entry.channel in record.channels]
+    heard = {entry.channel for entry in during if isinstance(entry, Data)}
+    disturbed = {one.channel for one in told if one.state != "live"} | (set(record.channels) - heard)
+    doubled, lost = _doubled(record), _holes(record) + _missing(record)
+    errors = _errors(record, but=DISK_LINE)
+    lines = sum(DISK_LINE in line.text for line in record.log)
+    return Verdict(
+        fault=FULL_DISK,
+        told=tuple(dict.fromkeys(one.state for one in told)),
+        reason=record.reason,
+        notice_s=None if record.noticed_s is None else record.noticed_s - record.began_s,
+        recover_s=None if record.recovered_s is None else record.recovered_s - record.cleared_s,
+        lost=lost,
+        doubled=doubled,
+        disturbed=tuple(sorted(disturbed)),
+        up=not record.failure,
+        problems=(
+            *([record.failure] if record.failure else []),
+            *errors,
+            *([] if record.noticed_s is not None else ["/readyz did not say that the tape is not stored"]),
+            *([] if lines == 1 else [f"the log says {lines} times that the tape is not stored"]),
+            *([f"{lost} messages lost"] if lost else []),
+            *([f"{doubled} messages doubled"] if doubled else []),
+            *([f"disturbed: {', '.join(sorted(disturbed))}"] if disturbed else []),
+            *(["not recovered"] if record.recovered_s is None else []),
+        ),
+    )
+
+
 def meets_s(fault: Fault, told: Sequence[Told], began_s: float) -> float:
     """When the daemon met the fault: what connections meet as they open, it meets with its next attempt to connect.
 
@@ -209,13 +273,14 @@ def _told(record: Record) -> list[Told]:
     return [one for one in told if one.channel in record.channels and one.at_s >= record.began_s]
 
 
-def _data(record: Record) -> list[Data]:
+def _data(record: Noted) -> list[Data]:
     return [entry for entry in record.entries if isinstance(entry, Data)]
 
 
-def _errors(record: Record) -> list[str]:
-    """What a daemon that copes has no reason to log."""
-    found = [line.text for line in record.log if line.level in ("error", "critical") or "Traceback" in line.text]
+def _errors(record: Noted, but: str | None = None) -> list[str]:
+    """What a daemon that copes has no reason to log, apart from lines with that text."""
+    lines = [line for line in record.log if but is None or but not in line.text]
+    found = [line.text for line in lines if line.level in ("error", "critical") or "Traceback" in line.text]
     return [f"the daemon logged an error: {text}" for text in found[:1]]
 
 
@@ -293,7 +358,7 @@ def _disturbed(record: Record) -> Iterator[str]:
             yield channel
 
 
-def _holes(record: Record) -> int:
+def _holes(record: Noted) -> int:
     """How often a message did not follow on the one before it on its topic, or came in disorder."""
     places = {topic: data.seq for topic, data in record.before.items()}
     holes = 0
@@ -304,9 +369,8 @@ def _holes(record: Record) -> int:
     return holes
 
 
-def _doubled(record: Record) -> int:
+def _doubled(record: Noted, copies: int = 1) -> int:
     """Messages that came again: by `seq`, or as the same push more often than the venue made it."""
-    copies = 1 + (record.case.fault.copies if isinstance(record.case.fault, Duplicates) else 0)
     places = {topic: data.seq for topic, data in record.before.items()}
     stamps = Counter((d.topic, d.stamp) for d in record.before.values() if d.stamp is not None)
     again = 0
@@ -318,7 +382,7 @@ def _doubled(record: Record) -> int:
     return again + sum(max(0, count - copies) for count in stamps.values())
 
 
-def _missing(record: Record) -> int:
+def _missing(record: Noted) -> int:
     """Pushes that the venue made, and that no client got, though their channel was live before and after."""
     runs: dict[Topic, set[int]] = {
         topic: {data.number} for topic, data in record.before.items() if data.number is not None

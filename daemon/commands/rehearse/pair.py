@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -82,6 +83,9 @@ cadence_s = 1.0
 [channels.coingecko_trending]
 cadence_s = 1.0
 
+[tape]
+path = "{tape}"
+
 [log]
 format = "json"
 """
@@ -118,6 +122,14 @@ class Process:
         """How it ended; "" while it runs."""
         status = self._process.poll()
         return "" if status is None else f"it ended with {status}"
+
+    def limit_files(self, size_bytes: int | None) -> None:
+        """Let it write no file beyond that size from now on (RLIMIT_FSIZE, setrlimit(2)); None lifts that.
+
+        Its log is a pipe, and no file. Raises: OSError, where it has ended.
+        """
+        _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (hard if size_bytes is None else size_bytes, hard))
 
     async def read(self) -> None:
         """Take in what it says, to the end."""
@@ -228,7 +240,7 @@ async def running(folder: Path, seed: int, pushes: Pushes) -> AsyncIterator[Pair
     config = folder / "tickerd.toml"
     simulate = ("simulate", "--port", "0", "--seed", str(seed), "--stamp", "--cache-s", "1")
     async with _process(*simulate, "--config-out", str(folder / "venues.toml")) as venues:
-        config.write_text(_CONFIG.format(venues=venues.port), encoding="utf-8")
+        config.write_text(_CONFIG.format(venues=venues.port, tape=folder / "tape"), encoding="utf-8")
         async with _process("run", "--config", str(config)) as daemon, trio.open_nursery() as clients:
             book = Notebook(pushes)
             for channels in CHANNELS.values():

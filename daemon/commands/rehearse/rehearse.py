@@ -7,28 +7,42 @@ as soon as it is done with one:
         ▲                                                                                  │
         └── until each topic has data again ◄── switch it off ◄── let it last a little ◄───┘
 
+One part is about no venue: for a while the disk takes nothing of the daemon's tape. Clients are to notice nothing.
+
 What the clients noted meanwhile is then judged (`daemon.commands.rehearse.judge`). A pair is given up for a new one if
 something is broken, and after a case whose venue asked for a pause that is longer than the user's patience.
 """
 
 from __future__ import annotations
 
+import resource
 import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, TypeAlias
 
 import msgspec
 import trio
 
 from connectors.simulator.faults.faults import Delisted, ErrorBody, HttpStatus, Lasting, Notice
 from connectors.simulator.faults.table import FAULTS, Case
-from daemon.commands.rehearse.client import Pushes, order
-from daemon.commands.rehearse.judge import TROUBLE, Record, Told, Verdict, is_expected, judge, meets_s
-from daemon.commands.rehearse.pair import CHANNELS, START_S, Pair, ProcessError, running
+from daemon.commands.rehearse.client import Pushes, order, readiness
+from daemon.commands.rehearse.judge import (
+    FULL_DISK,
+    TROUBLE,
+    DiskRecord,
+    Record,
+    Told,
+    Verdict,
+    is_expected,
+    judge,
+    judge_disk,
+    meets_s,
+)
+from daemon.commands.rehearse.pair import ALL, CHANNELS, START_S, Pair, ProcessError, running
 
 NOTICE_S: Final = 8.0
 """Every limit of a rehearsal's daemon together is shorter than this: whatever is not noticed by then is not noticed."""
@@ -47,6 +61,21 @@ OTHERS_S: Final = 2.0
 
 _LOOK_S: Final = 0.2
 
+_FULL_DISK: Final = FULL_DISK.rpartition(" ")[2]
+"""As `--only` names it."""
+
+
+class FullDisk(msgspec.Struct, frozen=True):
+    """The part in which the daemon's disk takes nothing. There the limit on the size of its files is set to nothing."""
+
+    title: str = FULL_DISK
+    possible: ClassVar[bool] = hasattr(resource, "prlimit")
+    """Whether this system can do that to another process; Linux can."""
+
+
+Part: TypeAlias = Case | FullDisk
+"""What one pair plays at a time."""
+
 
 class Terms(msgspec.Struct, frozen=True):
     """How to rehearse.
@@ -63,24 +92,29 @@ class Terms(msgspec.Struct, frozen=True):
     patience_s: float = 15.0
 
 
-def chosen(names: Sequence[str]) -> tuple[Case, ...]:
+def chosen(names: Sequence[str]) -> tuple[Part, ...]:
     """The cases of these kinds of faults, or all. Whatever may make a venue ask for a long pause comes first.
 
     Raises:
         ValueError: there is no such fault; says which there are.
     """
     known = {kind.name: kind for kind in FAULTS}
-    strange = [name for name in names if name not in known]
+    own = (_FULL_DISK,) if FullDisk.possible else ()
+    strange = [name for name in names if name not in known and name not in own]
     if strange:
-        raise ValueError(f"--only: got {', '.join(strange)}; allowed: {', '.join(known)}")
+        raise ValueError(f"--only: got {', '.join(strange)}; allowed: {', '.join((*known, *own))}")
     cases = [case for name, kind in known.items() if not names or name in names for case in kind.cases]
-    return tuple(sorted(cases, key=_pause_s, reverse=True))
+    disk = [FullDisk() for name in own if not names or name in names]
+    return (*disk, *sorted(cases, key=_pause_s, reverse=True))
 
 
-def samples(cases: Iterable[Case]) -> tuple[Case, ...]:
+def samples(parts: Sequence[Part]) -> tuple[Part, ...]:
     """One case of each kind of fault among these, all venues as often as possible."""
     by_name: dict[str, list[Case]] = {}
-    for case in cases:
+    own = [part for part in parts if isinstance(part, FullDisk)]
+    for case in parts:
+        if isinstance(case, FullDisk):
+            continue
         by_name.setdefault(case.fault.name, []).append(case)
     picked = dict.fromkeys(CHANNELS, 0)
     found = []
@@ -88,7 +122,7 @@ def samples(cases: Iterable[Case]) -> tuple[Case, ...]:
         case = min(of_kind, key=lambda case: picked[case.fault.venue])
         picked[case.fault.venue] += 1
         found.append(case)
-    return tuple(sorted(found, key=_pause_s, reverse=True))
+    return (*own, *sorted(found, key=_pause_s, reverse=True))
 
 
 def _pause_s(case: Case) -> float:
@@ -102,8 +136,8 @@ def _pause_s(case: Case) -> float:
             return 0.0
 
 
-async def rehearse(cases: Iterable[Case], terms: Terms, *, ended: Callable[[Verdict], None]) -> bool:
-    """Play all cases, or until SIGINT or SIGTERM; `ended` is called as each ends. No process is left.
+async def rehearse(parts: Iterable[Part], terms: Terms, *, ended: Callable[[Verdict], None]) -> bool:
+    """Play them all, or until SIGINT or SIGTERM; `ended` is called as each ends. No process is left.
 
     Returns:
         Whether all were played.
@@ -112,7 +146,7 @@ async def rehearse(cases: Iterable[Case], terms: Terms, *, ended: Callable[[Verd
         ExceptionGroup: of a ProcessError, where a process cannot be started.
     """
     pushes = Pushes(terms.seed)
-    left = iter(list(cases))
+    left = iter(list(parts))
     played = False
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
@@ -131,31 +165,30 @@ async def _stop_at_once(signals: AsyncIterator[int], scope: trio.CancelScope) ->
 
 
 async def _work(
-    left: Iterator[Case],
+    left: Iterator[Part],
     terms: Terms,
     pushes: Pushes,
     ended: Callable[[Verdict], None],
 ) -> None:
-    """One job: cases as long as there are any."""
-    case = next(left, None)
-    while case is not None:
+    """One job: parts as long as there are any."""
+    part = next(left, None)
+    while part is not None:
         with tempfile.TemporaryDirectory(prefix="tickerd-rehearsal-") as folder:
             async with running(Path(folder), terms.seed, pushes) as pair:
                 if not await _wait(pair, partial(pair.is_fresh, 0.0), START_S):
                     raise ProcessError(f"the daemon is not live after {START_S:g} s: {pair.failure}")
                 sound = True
-                while sound and case is not None:
-                    record = await _play(pair, case, terms.patience_s)
-                    ended(judge(record))
-                    # An instrument that is set aside would be missing in the next case.
-                    sound = (
-                        record.recovered_s is not None and not record.failure and not isinstance(case.fault, Delisted)
-                    )
-                    case = next(left, None)
+                while sound and part is not None:
+                    if isinstance(part, FullDisk):
+                        verdict, sound = await _fill_disk(pair, terms.patience_s)
+                    else:
+                        verdict, sound = await _play(pair, part, terms.patience_s)
+                    ended(verdict)
+                    part = next(left, None)
 
 
-async def _play(pair: Pair, case: Case, patience_s: float) -> Record:
-    """One case, from all being live to all being live."""
+async def _play(pair: Pair, case: Case, patience_s: float) -> tuple[Verdict, bool]:
+    """One case, from all being live to all being live: how it went, and whether the pair is fit for another."""
     book, fault = pair.book, case.fault
     page = book.turn_over()
     logged = len(pair.daemon.log)
@@ -169,7 +202,43 @@ async def _play(pair: Pair, case: Case, patience_s: float) -> Record:
         record.failure = f"the simulator does not take orders: {error!r}"
     record.entries, record.log = book.entries, pair.daemon.log[logged:]
     record.failure = pair.failure or record.failure
-    return record
+    # An instrument that is set aside would be missing in the next case.
+    sound = record.recovered_s is not None and not record.failure and not isinstance(fault, Delisted)
+    return judge(record), sound
+
+
+async def _fill_disk(pair: Pair, patience_s: float) -> tuple[Verdict, bool]:
+    """The disk takes nothing for a while, and then it does again."""
+    logged = len(pair.daemon.log)
+    record = DiskRecord(channels=ALL, before=pair.book.turn_over())
+    record.began_s, record.began_ms = time.monotonic(), time.time() * 1000
+    try:
+        pair.daemon.limit_files(0)
+        record.noticed_s = await _wait_said(pair, record, NOTICE_S, trouble=True)
+        # However often the daemon tries, it says so once, and clients have data all the while.
+        await _wait(pair, lambda: False, LASTS_S)
+        pair.daemon.limit_files(None)
+        record.cleared_s = time.monotonic()
+        record.recovered_s = await _wait_said(pair, record, patience_s, trouble=False)
+        await _wait(pair, partial(pair.is_fresh, record.cleared_s), OTHERS_S)
+        await _wait(pair, lambda: False, SETTLE_S)
+    except (OSError, trio.TooSlowError, msgspec.DecodeError) as error:
+        record.failure = f"the daemon does not answer GET /readyz: {error!r}"
+    record.entries, record.log = pair.book.entries, pair.daemon.log[logged:]
+    record.failure = pair.failure or record.failure
+    return judge_disk(record), record.recovered_s is not None and not record.failure
+
+
+async def _wait_said(pair: Pair, record: DiskRecord, most_s: float, *, trouble: bool) -> float | None:
+    """Wait until `/readyz` says that the tape is not stored, or that nothing is amiss. Returns when; None: never."""
+    until_s = time.monotonic() + most_s
+    while time.monotonic() < until_s and not pair.failure:
+        reason = await readiness(pair.daemon.port)
+        record.reason = reason or record.reason
+        if bool(reason) == trouble:
+            return time.monotonic()
+        await trio.sleep(_LOOK_S)
+    return None
 
 
 async def _endure(pair: Pair, record: Record, patience_s: float) -> None:

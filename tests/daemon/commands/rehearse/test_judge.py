@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from connectors.base import State
 from connectors.simulator.faults import faults as f
 from connectors.simulator.faults.table import TOLD_BROKEN, TOLD_NOTHING, TOLD_REMARK, Case
-from daemon.commands.rehearse.judge import Data, Entry, LogLine, Record, Told, judge
+from daemon.commands.rehearse.judge import DISK_LINE, Data, DiskRecord, Entry, LogLine, Record, Told, judge, judge_disk
 
 OKX = ("bitcoinprice", "ethprice")
 BEGAN_S, BEGAN_MS = 100.0, 1_000_000.0
@@ -236,3 +236,53 @@ def test_a_remark_is_a_reason_beside_live() -> None:
     assert judge(record(part, *pushes(1, 2), replace(remark, reason=""))).problems == (
         "clients were told nothing, not live",
     )
+
+
+# A disk that takes nothing.
+
+
+def disk(*entries: Entry, **more: object) -> DiskRecord:
+    """One of which nobody noticed anything, unless told otherwise."""
+    made = DiskRecord(
+        channels=OKX,
+        entries=entries or pushes(1, 2, 3),
+        log=[LogLine(BEGAN_MS, "error", f"tape cannot be written: disk I/O error; {DISK_LINE}. Trying again")],
+        began_s=BEGAN_S,
+        began_ms=BEGAN_MS,
+        cleared_s=BEGAN_S + 1,
+        noticed_s=BEGAN_S + 0.5,
+        recovered_s=BEGAN_S + 2,
+        reason="the tape is not stored",
+    )
+    return replace(made, **more)
+
+
+def test_a_disk_that_takes_nothing_is_well_where_no_client_notices_and_whoever_looks_is_told() -> None:
+    verdict = judge_disk(disk())
+    assert verdict.is_well, verdict.problems
+    assert (verdict.fault, verdict.notice_s, verdict.recover_s) == ("tickerd full_disk", 0.5, 1.0)
+    assert (verdict.reason, verdict.told) == ("the tape is not stored", ())
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        (disk(noticed_s=None), "/readyz did not say"),
+        (disk(recovered_s=None), "not recovered"),
+        (disk(log=[]), "the log says 0 times"),
+        (disk(log=[LogLine(BEGAN_MS, "error", DISK_LINE)] * 2), "the log says 2 times"),
+        (
+            disk(log=[*disk().log, LogLine(BEGAN_MS, "error", "something else")]),
+            "the daemon logged an error: something",
+        ),
+        (disk(*pushes(1, 2), *pushes(4, start_s=0.5, after=3)), "messages lost"),
+        (disk(*pushes(1, 2), *pushes(2, start_s=0.5)), "messages doubled"),
+        (disk(*pushes(1, 2), told(0.5, "ethprice", "stale")), "disturbed: ethprice"),
+        (disk(push(0.1, 1)), "disturbed: ethprice"),
+        (disk(failure="the daemon is down"), "the daemon is down"),
+    ],
+)
+def test_whatever_goes_wrong_with_a_disk_that_takes_nothing_is_seen(record: DiskRecord, problem: str) -> None:
+    verdict = judge_disk(record)
+    assert not verdict.is_well
+    assert any(problem in each for each in verdict.problems), verdict.problems
