@@ -53,7 +53,7 @@ from daemon.sessions.event_stream import EventStreams
 from daemon.sessions.sessions import Sessions
 from daemon.sessions.websocket import WebSockets
 from daemon.tape.archive import Archive
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
 from protocol.messages import ServerInfo
 

@@ -31,7 +31,7 @@ from daemon.fanout.turns import Turns
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Appended
 from daemon.tape.cursor import Chunk, Cursor, Place, had_now
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Entry, Tape, Topic, selects
 from protocol.messages import Format, Lagged
 from protocol.session import Selection

@@ -13,7 +13,7 @@ from daemon.fanout.hub import Hub
 from daemon.fanout.subscriber import NOTHING, Subscriber
 from daemon.health.board import Board, status
 from daemon.host.clock import WallClock
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from daemon.tape.recovery import plan_recovery
 from daemon.tape.tape import STATUS, Entry, Tape, Topic, selects
 from protocol.messages import Subscribed, Unsubscribed

@@ -26,7 +26,7 @@ from daemon.health.board import Board, Verdict, status
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item, Turn
 from daemon.publish.bus import Appended, Bus
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from daemon.tape.tape import NOTICE, STATUS, Entry, Tape, Topic
 from protocol.channels import WHOLE_MARKET, Catalogue, Channel
 from protocol.messages import Test, encode, number

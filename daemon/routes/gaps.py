@@ -11,7 +11,7 @@ from typing import Final
 
 from daemon.front.http import Refused, Request
 from daemon.host.clock import WallClock
-from daemon.tape.gaps import Gap, Ledger
+from daemon.tape.ledger import Ledger, LedgerGap
 from protocol.answers import GapList, GapReport
 from protocol.channels import Catalogue
 from protocol.codes import ErrorCode
@@ -51,7 +51,7 @@ def gap_list(request: Request, ledger: Ledger, catalogue: Catalogue, clock: Wall
     )
 
 
-def _report(gap: Gap, clock: WallClock, now_ms: int) -> GapReport:
+def _report(gap: LedgerGap, clock: WallClock, now_ms: int) -> GapReport:
     end_ms = now_ms if gap.end_ms is None else gap.end_ms
     return GapReport(
         id=gap.id,

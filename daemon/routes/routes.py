@@ -22,7 +22,7 @@ from daemon.host.clock import WallClock
 from daemon.routes.asyncapi import Description
 from daemon.routes.gaps import gap_list
 from daemon.routes.page import FILES, Page
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from protocol.answers import ChannelList, ChannelReport, Health, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode

@@ -20,7 +20,7 @@ from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.sessions.client import ConnectedClient
 from daemon.sessions.counts import ClientCounts
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode

@@ -42,7 +42,7 @@ from connectors.metric import Samples
 from daemon.host.clock import WallClock
 from daemon.tape.database import ArchiveError as ArchiveError
 from daemon.tape.database import DiskError, is_damage, is_full, is_malformed, move_aside
-from daemon.tape.gaps import Gap, Ledger
+from daemon.tape.ledger import Ledger, LedgerGap
 from daemon.tape.tape import LAST_POSITION, Entry, Tape
 from daemon.tape.tape_file import Batch, Meta, Restored, TapeFile
 
@@ -113,10 +113,10 @@ class Archive:
         """Held by whichever thread has to do with the file."""
         self._anew = False
         self._unread = False
-        self._found: list[Gap] = []
+        self._found: list[LedgerGap] = []
         self._position = self._safe = tape.head
         """How far the file goes, and the last position that was ever stored."""
-        self._gaps: dict[int, Gap] = {}
+        self._gaps: dict[int, LedgerGap] = {}
         self._forgotten = -1
         self._stored = self._unstored = self._failures = 0
         self._reason = ""

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from daemon.tape.database import Database, DiskError, is_malformed, move_aside
-from daemon.tape.gaps import Gap
+from daemon.tape.ledger import LedgerGap
 from daemon.tape.tape import Entry, Tape
 
 _VERSION: Final = 1
@@ -79,7 +79,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     meta: Meta
     entries: Sequence[Entry] = ()
     kept: Sequence[int] = ()
-    gaps: Sequence[Gap] = ()
+    gaps: Sequence[LedgerGap] = ()
     all_gaps: bool = False
     anew: bool = False
     synced: bool = False
@@ -100,7 +100,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 
     tape: Tape
     meta: Meta
-    gaps: list[Gap]
+    gaps: list[LedgerGap]
     hole: tuple[int, int] | None
     discarded: int
     aside: Path | None
@@ -149,7 +149,7 @@ class TapeFile:
         self._begin_anew()
         return self._restore(max_entries, max_bytes, now_ms)
 
-    def gaps(self) -> list[Gap]:
+    def gaps(self) -> list[LedgerGap]:
         """The ledger's part of the file alone.
 
         Raises:
@@ -226,11 +226,11 @@ class TapeFile:
             else:
                 yield None
 
-    def _gaps(self) -> Iterator[Gap]:
+    def _gaps(self) -> Iterator[LedgerGap]:
         for id_, body, checksum in self._database.read("SELECT id, body, checksum FROM gaps ORDER BY id"):
             if checksum == _checksum(id_, body):
                 try:
-                    yield msgspec.json.decode(body, type=Gap)
+                    yield msgspec.json.decode(body, type=LedgerGap)
                 except msgspec.ValidationError:  # of a version that knew other causes
                     continue
 

@@ -33,7 +33,7 @@ from daemon.publish.sequencer import Passes, Sequencer
 from daemon.sessions.event_stream import EventStreams
 from daemon.sessions.sessions import Sessions
 from daemon.sessions.websocket import WebSockets
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 from protocol.kinds import KINDS

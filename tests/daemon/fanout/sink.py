@@ -14,7 +14,7 @@ from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Bus
 from daemon.publish.sequencer import Passes, Sequencer
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue, Channel
 from protocol.kinds import KINDS

@@ -48,7 +48,7 @@ from daemon.publish.sequencer import Passes, Sequencer
 from daemon.sessions import stream
 from daemon.sessions.stream import ClientStream
 from daemon.tape import cursor
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Entry, Tape, Topic
 from protocol.channels import Catalogue, Channel
 from protocol.kinds import KINDS

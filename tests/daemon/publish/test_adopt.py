@@ -6,7 +6,7 @@ from daemon.health.board import Board, Verdict
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Bus
 from daemon.publish.sequencer import Sequencer
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
 
 NOW_MS = 1_765_211_445_123

@@ -10,7 +10,7 @@ from daemon.front.http import Headers, Refused, Request
 from daemon.health.board import ChannelState
 from daemon.host.clock import WallClock
 from daemon.routes.gaps import gap_list
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from protocol.messages import encode
 from tests.daemon.fanout.sink import CATALOGUE
 

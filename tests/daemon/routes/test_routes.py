@@ -12,7 +12,7 @@ from daemon.front.addresses import as_sent
 from daemon.front.http import Headers, Refused, Request, Response
 from daemon.host.clock import WallClock
 from daemon.routes.routes import ChannelState, PlainRoutes
-from daemon.tape.gaps import Ledger
+from daemon.tape.ledger import Ledger
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
 from protocol.kinds import KINDS

@@ -14,7 +14,7 @@ from connectors.base import Event
 from daemon.host.clock import WallClock
 from daemon.tape import archive as archives
 from daemon.tape.archive import BLOCK, Archive, ArchiveError
-from daemon.tape.gaps import Gap
+from daemon.tape.ledger import LedgerGap
 from daemon.tape.tape import LAST_POSITION, NOTICE, STATUS
 from daemon.tape.tape_file import TapeFile
 from tests.daemon.fanout.sink import START_MS, Fan
@@ -391,7 +391,7 @@ def test_gaps_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
         connection.execute("UPDATE gaps SET checksum = 0 WHERE id = 1")
     connection.close()
     again = opened(tmp_path / "tape")
-    kept: list[Gap] = [gap for gap in again.ledger.dump() if gap.cause == "outage"]
+    kept: list[LedgerGap] = [gap for gap in again.ledger.dump() if gap.cause == "outage"]
     assert [gap.reason for gap in kept] == ["two"]
     again.finish()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from connectors.base import State
 from daemon.health.board import ChannelState
-from daemon.tape.gaps import CAUSES, PER_CAUSE, WINDOW_MS, Cause, Gap, Ledger
+from daemon.tape.ledger import CAUSES, PER_CAUSE, WINDOW_MS, Cause, Ledger, LedgerGap
 
 MINUTE_MS = 60_000
 
@@ -94,7 +94,7 @@ def test_it_survives_a_restart(ledger: Ledger) -> None:
     ledger.channel("a", state("stale", "silence", last_event_ms=900), 2000)
     ledger.channel("b", state("down"), 2000)
     ledger.channel("b", state("live"), 2500)
-    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(ledger.dump()), type=list[Gap])
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(ledger.dump()), type=list[LedgerGap])
 
     after = Ledger()
     after.load(stored)
@@ -137,7 +137,7 @@ def test_whatever_the_clock_does_gaps_are_in_order_and_what_was_stored_is_what_t
     happenings: list[tuple[str, str, int]],
 ) -> None:
     ledger, now_ms = Ledger(), 10**12
-    stored: dict[int, Gap] = {}
+    stored: dict[int, LedgerGap] = {}
     for channel, what, step_ms in happenings:
         now_ms += step_ms
         if what in CAUSES:

@@ -36,8 +36,8 @@ WINDOW_MS: Final = 60_000
 """Incidents of one cause and channel that are closer together than this form one gap."""
 
 
-class Gap(msgspec.Struct):
-    """One entry. Times are ms since 1970.
+class LedgerGap(msgspec.Struct):
+    """One gap of the ledger. Times are ms since 1970.
 
     Attributes:
         id: grows with each new gap, also over restarts.
@@ -83,11 +83,11 @@ class Ledger:
     """All gaps of this process, and those loaded from earlier ones."""
 
     def __init__(self) -> None:
-        self._gaps: dict[Cause, dict[int, Gap]] = {cause: {} for cause in CAUSES}
+        self._gaps: dict[Cause, dict[int, LedgerGap]] = {cause: {} for cause in CAUSES}
         self._next_id = 1
-        self._outages: dict[str, Gap] = {}
-        self._counting: dict[tuple[Cause, str], Gap] = {}
-        self._changed: dict[int, Gap] = {}
+        self._outages: dict[str, LedgerGap] = {}
+        self._counting: dict[tuple[Cause, str], LedgerGap] = {}
+        self._changed: dict[int, LedgerGap] = {}
         self.forgotten = 0
         """How many gaps were dropped to make room for newer ones."""
         self.begun: Counter[Cause] = Counter()
@@ -160,7 +160,7 @@ class Ledger:
         self.settle(now_ms)
         return Counter(gap.cause for gap in (*self._outages.values(), *self._counting.values()))
 
-    def gaps(self, now_ms: int) -> list[Gap]:
+    def gaps(self, now_ms: int) -> list[LedgerGap]:
         """All gaps; the ones that began last come first."""
         self.settle(now_ms)
         found = [gap for kept in self._gaps.values() for gap in kept.values()]
@@ -173,18 +173,18 @@ class Ledger:
             gap = self._counting.pop(key)
             self._end(gap, gap.last_ms)
 
-    def changes(self, now_ms: int) -> list[Gap]:
+    def changes(self, now_ms: int) -> list[LedgerGap]:
         """Copies of the gaps that are new or changed since the last call, by id: these must be stored now."""
         self.settle(now_ms)
         changed, self._changed = self._changed, {}
         return [msgspec.structs.replace(changed[id_]) for id_ in sorted(changed)]
 
-    def dump(self) -> list[Gap]:
+    def dump(self) -> list[LedgerGap]:
         """Copies of all gaps, by id."""
         found = [gap for kept in self._gaps.values() for gap in kept.values()]
         return [msgspec.structs.replace(gap) for gap in sorted(found, key=lambda gap: gap.id)]
 
-    def load(self, gaps: Iterable[Gap]) -> None:
+    def load(self, gaps: Iterable[LedgerGap]) -> None:
         """Read back the gaps of earlier runs. Gaps that this run has already recorded come after them.
 
         A gap that was still open ends when it was last updated; the time after that is the gap of the restart.
@@ -206,15 +206,15 @@ class Ledger:
 
     def _begin(
         self, cause: Cause, channel: str, start_ms: int, now_ms: int, count: int, messages: int, reason: str
-    ) -> Gap:
-        gap = Gap(self._next_id, cause, channel, start_ms, None, now_ms, count, messages, reason)
+    ) -> LedgerGap:
+        gap = LedgerGap(self._next_id, cause, channel, start_ms, None, now_ms, count, messages, reason)
         self._next_id += 1
         self.begun[cause] += 1
         self._keep(gap)
         self._changed[gap.id] = gap
         return gap
 
-    def _keep(self, gap: Gap) -> None:
+    def _keep(self, gap: LedgerGap) -> None:
         """Keep it with its cause's others. The oldest that has ended makes room; an open one only if all are open."""
         kept = self._gaps[gap.cause]
         if len(kept) >= PER_CAUSE:
@@ -226,11 +226,11 @@ class Ledger:
             self._counting = {key: old for key, old in self._counting.items() if old is not oldest}
         kept[gap.id] = gap
 
-    def _touch(self, gap: Gap, now_ms: int) -> None:
+    def _touch(self, gap: LedgerGap, now_ms: int) -> None:
         gap.last_ms = max(gap.last_ms, now_ms)
         self._changed[gap.id] = gap
 
-    def _end(self, gap: Gap, end_ms: int) -> None:
+    def _end(self, gap: LedgerGap, end_ms: int) -> None:
         gap.end_ms = max(gap.start_ms, end_ms)
         self._touch(gap, gap.end_ms)
 
