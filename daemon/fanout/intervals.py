@@ -6,6 +6,9 @@ the interval, so that clients can share timers.
 
 A client cannot fall behind here: if its socket is full at one due time, it gets the newest messages at the next.
 `prev_seq` shows which messages were skipped, as the client asked.
+
+If more is due than there is time for, groups are served late, but nothing else is delayed: the timer works in short
+steps, and rests after each in proportion to how long it took, as the sequencer does.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import time
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -29,6 +33,12 @@ _SLOTS: Final = 16
 
 _SPARE: Final = 64
 """So many due times of removed groups may stay in the heap before it is rebuilt."""
+
+_STEP_S: Final = 0.01
+"""A step that has taken so long serves no other group: the others that are due wait for the next one."""
+
+_REST_RATIO: Final = 0.5
+"""The rest after a step, as a fraction of how long the step took."""
 
 _Key: TypeAlias = tuple[Format, Selection, int, int]
 
@@ -114,11 +124,15 @@ class Intervals:
             self._sooner = trio.Event()
             with trio.move_on_at(self.next_due_s):
                 await self._sooner.wait()
-            self.tick(trio.current_time())
-            await trio.lowlevel.checkpoint()
+            began_s = time.perf_counter()
+            self.tick(trio.current_time(), began_s + _STEP_S)
+            await trio.sleep((time.perf_counter() - began_s) * _REST_RATIO)
 
-    def tick(self, now_s: float) -> None:
-        """Serve the groups that are due, and set when each is due next."""
+    def tick(self, now_s: float, until_s: float = math.inf) -> None:
+        """Serve the groups that are due, and set when each is due next.
+
+        At `until_s`, by `time.perf_counter`, it stops between two groups. The groups that are left stay due.
+        """
         while self._due and self._due[0][0] <= now_s:
             _, _, key, group = heapq.heappop(self._due)
             if self._groups.get(key) is not group:
@@ -127,6 +141,8 @@ class Intervals:
             missed = max(0, math.floor((now_s - group.due_s) / group.interval_s))
             group.due_s += group.interval_s * (missed + 1)
             heapq.heappush(self._due, (group.due_s, next(self._count), key, group))
+            if time.perf_counter() >= until_s:
+                return
 
     def _serve(self, group: IntervalGroup) -> None:
         before, group.position = group.position, self._tape.head

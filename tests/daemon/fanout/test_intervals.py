@@ -1,13 +1,15 @@
 """The newest message per topic, once in a while: moments, floors and full sockets."""
 
 import math
+import time
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from daemon.fanout.subscriber import Subscriber
 from protocol.messages import Format
-from tests.daemon.fanout.sink import Client, Fan
+from tests.daemon.fanout.sink import Client, FakeSink, Fan
 
 A, A2, B = ("a", "X/U"), ("a", "Y/U"), ("b", "X/U")
 
@@ -144,3 +146,37 @@ async def test_the_timer_serves_each_group_at_its_moment(
     assert (slow.seqs(), quick.seqs()) == ([], [1])
     await trio.sleep(64)
     assert slow.seqs() == [1]
+
+
+class SlowSink(FakeSink):
+    """One that takes this long over each write, by a clock of the test's own, and notes when it was written to."""
+
+    def __init__(self, fd: int, clock: list[float], takes_s: float) -> None:
+        super().__init__(fd)
+        self.clock = clock
+        self.takes_s = takes_s
+        self.written_s: list[float] = []
+
+    def write_now(self, data: bytes) -> int:
+        self.clock[0] += self.takes_s
+        self.written_s.append(trio.current_time())
+        return super().write_now(data)
+
+
+async def test_groups_that_take_long_are_served_in_steps_with_a_rest_after_each(
+    fan: Fan, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many groups there are, and whatever they cost: the event loop has its turns for everybody else."""
+    clock, takes_s = [0.0], 0.05
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    sinks = [SlowSink(number, clock, takes_s) for number in range(3)]
+    for sink, topics in zip(sinks, [{A}, {A2}, {A, A2}], strict=True):
+        subscriber = Subscriber(Format.JSON, sink, lambda: None)
+        fan.hub.attach(subscriber)
+        fan.hub.intervals.select(subscriber, {1000: frozenset(topics)}, {})
+    assert len(fan.hub.intervals) == 3
+    await nursery.start(fan.hub.intervals.run)
+    fan.publish(A, A2)
+    await trio.sleep(1.5)
+    first, second, third = sorted(sink.written_s[0] for sink in sinks)
+    assert (second - first, third - second) == pytest.approx((takes_s / 2, takes_s / 2))
