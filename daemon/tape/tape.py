@@ -355,12 +355,13 @@ class Positions:
         newest_gone: the position of the newest one that has left the ring, 0 where none has.
     """
 
-    __slots__ = ("_first", "_gone", "_seqs", "newest_gone")
+    __slots__ = ("_first", "_gone", "_seqs", "_unbroken", "newest_gone")
 
     def __init__(self) -> None:
         self.newest_gone = 0
         self._seqs: list[int] = []
-        self._first = 1
+        self._first = self._unbroken = 1
+        """The ordinals of the first one that is known, and of the one since which none is missing."""
         self._gone = 0
 
     @property
@@ -369,9 +370,18 @@ class Positions:
         return self._first + len(self._seqs)
 
     def add(self, seq: int, ordinal: int) -> None:
-        """The next one. If some in between are not known, it is not known either where those before them stood."""
-        if ordinal != self._first + len(self._seqs):
-            self._seqs, self._first, self._gone = [], ordinal, 0
+        """The next one. Some in between may be missing: then nobody knows how many there were at a place before it.
+
+        Those before them are still found while they are in the ring, and the missing ones count as had together with
+        them.
+        """
+        missing = ordinal - self.next_ordinal
+        if missing:
+            self._unbroken = ordinal
+            if self._gone < len(self._seqs):  # damaged rows of the tape's file: no more than fit into the ring
+                self._seqs += [self._seqs[-1]] * missing
+            else:
+                self._seqs, self._first, self._gone = [], ordinal, 0
         self._seqs.append(seq)
 
     def leave(self, seq: int, ordinal: int) -> None:
@@ -387,11 +397,13 @@ class Positions:
     def count_at(self, position: int) -> int | None:
         """How many messages the topic had up to that position; None where that is before all that is known."""
         count = self.before_next(position)
-        return None if count == self._first - 1 > 0 else count
+        return None if count < max(self._first, self._unbroken) > 1 else count
 
     def first_beyond(self, position: int, had: int) -> int | None:
         """Where the first known message stands that is beyond that position and beyond the first `had`, if any does."""
-        place = max(bisect_right(self._seqs, position), had + 1 - self._first)
+        if self._seqs and had >= self._first:
+            position = max(position, self._seqs[min(had - self._first, len(self._seqs) - 1)])
+        place = bisect_right(self._seqs, position)
         return self._seqs[place] if place < len(self._seqs) else None
 
     def before_next(self, position: int) -> int:

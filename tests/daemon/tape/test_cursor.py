@@ -157,3 +157,21 @@ def test_resuming_a_client_that_is_further_back_leaves_its_other_topics_where_th
     cursor.resume(tape, frozenset({B}), 3)
     assert cursor.position == 1
     assert rest(cursor, tape) == [3, 4, 5]
+
+
+@given(st.lists(st.tuples(st.sampled_from((A, B)), st.booleans()), min_size=3, max_size=60), st.sampled_from((5, 60)))
+def test_what_stands_before_damaged_messages_is_resumed_like_any_other(
+    published: list[tuple[Topic, bool]], max_entries: int
+) -> None:
+    """Those that were damaged on the disk leave breaks, and gaps in their topics' ordinals."""
+    with patch.object(cursors, "SCAN_AT_MOST", 2):
+        tape, stored = tape_of(max_entries=max_entries), tape_of(*[topic for topic, _ in published])
+        for entry, (_, damaged) in zip(stored.between(0, stored.head), published, strict=True):
+            if not damaged:
+                if entry.seq > tape.head + 1:
+                    tape.break_at(entry.seq - 1)
+                tape.place(entry)
+        for after in range(tape.gone, tape.head + 1):
+            cursor = Cursor(BOTH, tape.head, had_now(tape, BOTH))
+            cursor.resume(tape, BOTH, after)
+            assert rest(cursor, tape) == [entry.seq for entry in tape.between(after, tape.head)]
