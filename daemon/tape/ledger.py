@@ -190,7 +190,7 @@ class Ledger:
         A gap that was still open ends when it was last updated; the time after that is the gap of the restart.
         """
         own = sorted((gap for kept in self._gaps.values() for gap in kept.values()), key=lambda gap: gap.id)
-        self._gaps = {cause: {} for cause in CAUSES}
+        self._gaps, self._changed = {cause: {} for cause in CAUSES}, {}
         for stored in sorted(gaps, key=lambda gap: gap.id):
             gap = msgspec.structs.replace(stored)
             self._next_id = max(self._next_id, gap.id + 1)
@@ -198,7 +198,6 @@ class Ledger:
             if gap.end_ms is None:
                 self._end(gap, gap.last_ms)
         for gap in own:
-            self._changed.pop(gap.id, None)
             gap.id = self._next_id
             self._next_id += 1
             self._keep(gap)

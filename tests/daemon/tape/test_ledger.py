@@ -110,6 +110,14 @@ def test_it_survives_a_restart(ledger: Ledger) -> None:
     assert all(gap.end_ms is not None for gap in after.gaps(9500))
 
 
+def test_gaps_of_this_run_that_there_are_already_come_behind_those_of_an_earlier_one(ledger: Ledger) -> None:
+    ledger.record("restart", "", 5000, 6000, reason="the disk took nothing")
+    ledger.load([LedgerGap(1, "lagged", "", 1000, None, 2000, reason="slow")])
+    assert [(gap.id, gap.cause) for gap in ledger.dump()] == [(1, "lagged"), (2, "restart")]
+    changed = [(gap.id, gap.cause, gap.end_ms) for gap in ledger.changes(7000)]
+    assert changed == [(1, "lagged", 2000), (2, "restart", 6000)], "that the first has ended is to be stored, too"
+
+
 def test_the_changes_are_handed_out_once_and_are_enough(ledger: Ledger) -> None:
     ledger.note("lagged", "", 1000)
     assert [gap.count for gap in ledger.changes(1000)] == [1]
