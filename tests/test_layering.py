@@ -72,9 +72,9 @@ REGISTRY = "connectors/venues/registry.py"
 VENUE = re.compile(r"connectors\.venues\.(?!registry\b)(\w+)")
 """The modules of one venue each. Those of one folder know each other."""
 
-SIMULATOR = re.compile(r"connectors\.simulator\.simulator\b")
-SIMULATES = ("daemon/commands/demo.py", "daemon/__main__.py")
-"""The only files of the daemon that know the simulator."""
+SIMULATOR = "connectors.simulator"
+SIMULATES = ("connectors/simulator/", "daemon/commands/", "daemon/__main__.py")
+"""Who alone knows the simulator: itself, and what is started instead of the daemon or beside it."""
 
 TOP_LEVEL = {
     *("daemon", "connectors", "protocol", "tests", "systemd", "pyproject.toml", "README.md"),
@@ -217,7 +217,7 @@ def breaches(sources: Sources, declared: set[str]) -> list[str]:
             venue = VENUE.match(i.target)
             if venue and i.path != REGISTRY and not i.path.startswith(f"connectors/venues/{venue[1]}/"):
                 said.append(i.breach(f"only {REGISTRY} imports {i.target}"))
-            if layer == "daemon" and SIMULATOR.match(i.target) and i.path not in SIMULATES:
+            if f"{i.target}.".startswith(f"{SIMULATOR}.") and not i.path.startswith(SIMULATES):
                 said.append(i.breach(f"only {' and '.join(SIMULATES)} import {i.target}"))
             continue
         if i.top in sys.stdlib_module_names:
@@ -381,6 +381,12 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
             "daemon/fanout/hub.py",
             "from connectors.simulator.simulator import Simulator",
             f"daemon/fanout/hub.py:1: only {' and '.join(SIMULATES)} import connectors.simulator.simulator",
+        ),
+        (
+            "connectors/venues/okx/tickers.py",
+            "from connectors.simulator.venues.market import OKX",
+            f"connectors/venues/okx/tickers.py:1: only {' and '.join(SIMULATES)} import "
+            "connectors.simulator.venues.market",
         ),
         (
             "daemon/host/logs.py",
