@@ -1,5 +1,8 @@
 """`GET /metrics`: what the daemon does and how it feels, for Prometheus.
 
+They are asked once a second at most, however often and in whatever format somebody asks: all of them together cost as
+much as ten plain requests. `Last-Modified` says when that was.
+
 Nothing is measured here but the process. Every component counts for itself, and adds its numbers when somebody asks
 (`connectors.metric`); this file writes them out.
 
@@ -8,6 +11,8 @@ The registry is this object's own, so that two daemons in one process do not mee
 
 from __future__ import annotations
 
+import email.utils
+import math
 import platform
 import re
 import time
@@ -21,7 +26,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from connectors.metric import Samples
-from daemon.front.request import Request, Response
+from daemon.front.request import Headers, Request, Response
 from daemon.host.logs import dropped_count
 from daemon.host.usage import process_usage
 
@@ -29,6 +34,9 @@ _TEXT: Final = choose_encoder("")
 _OPENMETRICS: Final = choose_encoder("application/openmetrics-text; version=1.0.0")
 """An encoder and its content type. prometheus_client (0.26) is not asked about a client's own header: it fails on a
 version that is no number, and repeats it in the answer's head."""
+
+FRESH_S: Final = 1.0
+"""For so long an answer is given again."""
 
 _QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
@@ -43,6 +51,10 @@ class Metrics(Collector):
         self._started_s = time.time()
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        self._made_s = -math.inf
+        self._made: list[Metric] = []
+        self._texts: dict[str, bytes] = {}
+        self._headers: Headers = ()
 
     def include(self, *components: Callable[[Samples], None]) -> None:
         """Ask these too: each adds what it has counted."""
@@ -51,13 +63,25 @@ class Metrics(Collector):
     def answer(self, request: Request) -> Response:
         """In the text format, or as OpenMetrics where the client would rather have that. No checkpoint."""
         encode, content_type = _OPENMETRICS if _prefers_openmetrics(request) else _TEXT
-        return Response(200, encode(self._registry), content_type)
+        now_s = trio.current_time()
+        if now_s - self._made_s >= FRESH_S:
+            self._made_s, self._made = now_s, list(self._measured())
+            self._texts.clear()
+            self._headers = (("Last-Modified", email.utils.formatdate(usegmt=True)),)
+        text = self._texts.get(content_type)
+        if text is None:
+            text = self._texts[content_type] = encode(self._registry)
+        return Response(200, text, content_type, self._headers)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: what there is to ask is known when somebody asks."""
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
+        """Everything, as it was when it was asked last."""
+        yield from self._made
+
+    def _measured(self) -> Iterator[Metric]:
         """Everything, as of now. To be called inside trio."""
         build = {"version": self._version, "python": platform.python_version()}
         yield InfoMetricFamily("tickerd_build", "What runs.", value=build)

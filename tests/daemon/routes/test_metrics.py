@@ -1,5 +1,6 @@
 """What `GET /metrics` says after traffic that is known, and what it never says."""
 
+import email.utils
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 import trio
+import trio.testing
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -26,7 +28,7 @@ from connectors.base import (
     VenueTimeout,
     VenueUnavailable,
 )
-from connectors.metric import Histogram
+from connectors.metric import Histogram, Samples
 from daemon.front.request import Request
 from daemon.health.board import Verdict
 from daemon.health.crosscheck import Tolerances
@@ -34,6 +36,7 @@ from daemon.health.watch import Watch
 from daemon.host.usage import process_usage
 from daemon.ingest.fleet import Fleet, RestartSettings
 from daemon.ingest.supervisor import Intensity, Link, supervise
+from daemon.routes import metrics as metrics_route
 from daemon.routes.metrics import Metrics
 from tests.daemon.ingest.uncounted import Uncounted
 from tests.daemon.routes.scraping import Running, Scrape, running
@@ -395,6 +398,33 @@ async def test_the_format_is_what_the_client_takes(accept: str, kind: str) -> No
         assert {"tickerd_tasks", "tickerd_clients_behind"} <= names
 
 
+async def test_they_are_taken_once_a_second_at_most_in_whatever_format(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_route, "FRESH_S", 1.0)
+    asked = 0
+
+    def measure(samples: Samples) -> None:
+        nonlocal asked
+        asked += 1
+        samples.count("tickerd_asked", "How often.", asked)
+
+    metrics = Metrics("test")
+    metrics.include(measure)
+    plain = Request(method="GET", path="/metrics", peer="127.0.0.1")
+    other = msgspec.structs.replace(plain, headers=(("accept", "application/openmetrics-text"),))
+    texts = [metrics.answer(each).body for _ in range(100) for each in (plain, other)]
+    assert asked == 1
+    assert len(set(texts)) == 2
+    made = email.utils.parsedate_to_datetime(dict(metrics.answer(plain).headers)["Last-Modified"])
+    assert abs(made.timestamp() - time.time()) < SOON_S
+    await trio.sleep(0.99)
+    assert metrics.answer(plain).body == texts[0]
+    await trio.sleep(0.02)
+    assert Scrape.of(metrics.answer(plain).body.decode()).value("tickerd_asked_total") == 2
+    assert b"tickerd_asked_total 2" in metrics.answer(other).body
+
+
 async def test_head_is_get_without_the_body() -> None:
     async with running() as daemon:
         head, body = await daemon.ask("HEAD /metrics HTTP/1.1")
@@ -415,7 +445,8 @@ async def test_two_daemons_in_one_process_count_for_themselves() -> None:
 async def test_whatever_clients_send_makes_no_new_series() -> None:
     # With a limit that lets one client try all it likes.
     async with running(
-        "[limits]\nerrors_in_a_row = 1000000\ncommands_per_s = 100000\ncommands_burst = 100000\n"
+        "[limits]\nerrors_in_a_row = 1000000\nerrors_burst = 1000000\n"
+        "commands_per_s = 100000\ncommands_burst = 100000\n"
     ) as daemon:
         before = await daemon.scrape()
         await _be_odd(daemon, 1000)
