@@ -5,6 +5,8 @@ import {books, days, now, prices, ranked, WINDOW_MS} from '/market.js';
 
 const LEAST_MS = 60_000;
 const PAD = {top: 14, right: 84, bottom: 24, left: 2};
+const MOST_LINES = 40;
+const MOST_DECIMALS = 30;
 const MINUTES_MS = [15_000, 30_000, 60_000];
 
 const choice = byId('instrument');
@@ -114,6 +116,16 @@ function niceStep(range, count) {
   return power * [1, 2, 5, 10].find((factor) => factor * power * count >= range);
 }
 
+/**
+ * The multiples of `step` between two prices. They are counted, not added up: where the step is finer than such large
+ * numbers can tell, adding it changes nothing, and the tab would stand still.
+ */
+function multiples(low, high, step) {
+  const first = Math.ceil(low / step);
+  const count = Math.min(Math.ceil(high / step) - first, MOST_LINES);
+  return Array.from({length: Math.max(0, count || 0)}, (_, at) => (first + at) * step);
+}
+
 /** The series in the window, the liveliest first. */
 function visible(instrument, from) {
   return ranked()
@@ -148,10 +160,10 @@ export function drawChart() {
   pen.fillStyle = text;
   pen.textBaseline = 'middle';
   const step = niceStep(high - low, Math.max(3, Math.floor(height / 64)));
-  const decimals = Math.max(0, -Math.floor(Math.log10(step)));
+  const decimals = Math.min(MOST_DECIMALS, Math.max(0, -Math.floor(Math.log10(step))));
   const newest = lines[0].series.at(-1);
   pen.beginPath();
-  for (let price = Math.ceil(low / step) * step; price < high; price += step) {
+  for (const price of multiples(low, high, step)) {
     pen.moveTo(PAD.left, Math.round(y(price)) + 0.5);
     pen.lineTo(right, Math.round(y(price)) + 0.5);
     if (Math.abs(y(price) - y(newest.last)) > 16) pen.fillText(grouped(price.toFixed(decimals)), right + 10, y(price));

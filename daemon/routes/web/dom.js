@@ -23,8 +23,11 @@ export function mark(element, name, value) {
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
-/** The venue's digits, every one of them, in groups of three. What is no plain decimal stays as it is. */
+const MOST_CHARS = 66; // as many as a price may have; grouping takes time by their square
+
+/** The venue's digits, every one of them, in groups of three. What is no plain decimal stays as it is, cut where it is long. */
 export function grouped(digits) {
+  if (digits.length > MOST_CHARS) return `${digits.slice(0, MOST_CHARS)}…`;
   const found = /^([-+]?)(\d+)(\.\d+)?$/.exec(digits);
   if (!found) return digits;
   const [, sign, whole, fraction = ''] = found;

@@ -4,6 +4,7 @@ import {byId, figures, make, mark, put, putChange, putDigits, rows} from '/dom.j
 import {exactly, lists} from '/market.js';
 
 const SHARES = 6;
+const MOST_ROWS = 250; // of a list: more than is asked for, and no more than a browser can show at once
 
 /** The `data` of the newest message, with each number as the venue's digits; parsed once. */
 function data(list) {
@@ -89,7 +90,7 @@ export function renderTop() {
     mark(head, 'aria-sort', sort.column === column ? (sort.direction > 0 ? 'ascending' : 'descending') : null);
   }
   if (!lists.top) return;
-  const coins = new Map(data('top').coins.map((coin) => [coin.id, coin]));
+  const coins = new Map(data('top').coins.slice(0, MOST_ROWS).map((coin) => [coin.id, coin]));
   const ids = [...coins.values()].sort(inOrder).map(({id}) => id);
   showTop(ids, ({cells, name, symbol}, id) => {
     const coin = coins.get(id);
@@ -110,7 +111,7 @@ const showTrending = rows(byId('trending-rows'), () => {
 });
 
 export function renderTrending() {
-  const coins = new Map(data('trending').coins.map(({item}) => [item.id, item]));
+  const coins = new Map(data('trending').coins.slice(0, MOST_ROWS).map(({item}) => [item.id, item]));
   showTrending([...coins.keys()], (row, id) => {
     const {name, symbol, data: about} = coins.get(id);
     put(row.name, name);

@@ -38,7 +38,13 @@ function render() {
   const due = [...dirty];
   dirty.clear();
   frame = 0;
-  for (const view of due) views[view]();
+  for (const view of due) {
+    try {
+      views[view]();
+    } catch (error) {
+      reportError(error); // what one view cannot show is no reason to stop the others
+    }
+  }
 }
 
 const [, token] = /token=([^&]+)/.exec(location.hash) ?? [];
