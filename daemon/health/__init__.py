@@ -1,1 +1,1 @@
-"""The state of each channel: is its data fresh, and can it be right?"""
+"""Watches the state of each channel: is its data fresh, and is it plausible?"""

@@ -1,19 +1,17 @@
-"""What is known of every channel right now: its state, since when, why, and when data last came.
+"""The board: the current state of every channel, since when, why, and when data last came.
 
-Several know something about a channel, each from its own point of view, and none of them may wipe out what another one
-said:
+Three sources report on a channel, each from its own point of view, and none may overwrite another:
 
 * its *connector* (`connectors.base.StateChange`): whether there is a link to the venue, and why not;
-* the *freshness* contract (`daemon.health.freshness`): whether data comes as it should, whatever the connector
-  believes;
-* the *cross-check* (`daemon.health.crosscheck`): whether what comes can be right.
+* the *freshness* contract (`daemon.health.freshness`): whether data comes in time, whatever the connector reports;
+* the *cross-check* (`daemon.health.crosscheck`): whether the data is plausible.
 
-The last two pass *verdicts*. This is the one place where all of it becomes the one state that clients see: the worst of
-what is said, with the reasons joined. A connector that is `reconnecting`, `down` or `stale` speaks for itself alone:
-that it has no data explains everything else.
+The last two pass *verdicts*. Only the board combines all reports into the one state that clients see: the worst of
+them, with the reasons joined. While a connector is `reconnecting`, `down` or `stale`, only its own report counts: that
+it has no data explains everything else.
 
-The hub writes it, in the same step in which it tells the clients; everyone else only reads. So `/channels`, `/readyz`
-and the `status` messages can never disagree.
+The sequencer writes the board, in the same step in which it tells the clients; all others only read it. So `/channels`,
+`/readyz` and the `status` messages can never disagree.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from protocol.channels import Catalogue
 from protocol.messages import Status
 
 Source: TypeAlias = Literal["freshness", "crosscheck"]
-"""Who passes verdicts, in the order in which their reasons are told."""
+"""The sources of verdicts, in the order in which their reasons are joined."""
 
 _SOURCES: Final[tuple[Source, ...]] = ("freshness", "crosscheck")
 
@@ -48,8 +46,8 @@ _OPEN: Final = frozenset({"live", "connecting"})
 class ChannelState(msgspec.Struct, frozen=True):
     """One channel's state. Times are ms since 1970.
 
-    `last_event_ms` is None until data has come for the first time. `stale_after_s` says how long it may be silent, as
-    things stand; None until that is known.
+    `last_event_ms` is None until the first data has come. `stale_after_s` says how long the channel may currently be
+    silent; None until that is known.
     """
 
     state: State
@@ -61,7 +59,7 @@ class ChannelState(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What `source` holds of a channel: `stale`, or (`live`) only a remark; without a reason, nothing any more."""
+    """What `source` reports: `stale`, or only a remark (`live`). Without a reason it withdraws its last report."""
 
     channel: str
     source: Source
@@ -73,10 +71,10 @@ class Seen:
     """What a channel has delivered since the start.
 
     Attributes:
-        events: how many.
-        last: the newest.
-        fresh: how many were more than the repeat of a body.
-        newest: the newest of those.
+        events: how many events.
+        last: the newest event.
+        fresh: how many events were more than a repeated body.
+        newest: the newest of these.
     """
 
     __slots__ = ("events", "fresh", "last", "newest")
@@ -91,7 +89,7 @@ class Board:
     """The state of every channel of the catalogue.
 
     Attributes:
-        catalogue: the channels there are; `adopt` exchanges it.
+        catalogue: the channels; `adopt` replaces it.
     """
 
     def __init__(self, catalogue: Catalogue, now_ms: int) -> None:
@@ -103,9 +101,9 @@ class Board:
         self._stale_after_s: dict[str, float] = {}
 
     def adopt(self, catalogue: Catalogue, changed: AbstractSet[str], now_ms: int) -> None:
-        """Another catalogue. Of channels that are new or `changed` nothing is known, but what clients were told last.
+        """Replace the catalogue. Of new or `changed` channels only the state that clients were told last is kept.
 
-        The first report of a new channel's connector is news to whoever is subscribed to it from an earlier time.
+        A new channel starts as `down`, so that its connector's first report reaches clients that subscribed earlier.
         """
         self.catalogue = catalogue
         kept = [name for name in catalogue.names if name in self._states]
@@ -122,7 +120,7 @@ class Board:
         self._stale_after_s = {name: self._stale_after_s[name] for name in kept if name in self._stale_after_s}
 
     def apply(self, change: StateChange | Verdict, now_ms: int) -> ChannelState | None:
-        """Note a change. None where nothing a client can see has changed, or the channel is not (or no longer) known.
+        """Note a change. Returns None if clients see no difference, or if the channel is not (or no longer) known.
 
         `since_ms` moves only with the state itself: another reason for the same state does not make it younger.
         """
@@ -133,7 +131,7 @@ class Board:
         if isinstance(change, StateChange):
             self._connectors[name] = change
             if change.state not in _OPEN:
-                # It speaks for itself now, and what was held of the time before is over.
+                # From now on only the connector counts: earlier verdicts are void.
                 self._verdicts[name].clear()
         elif change.reason:
             self._verdicts[name][change.source] = change
@@ -150,7 +148,7 @@ class Board:
         return new
 
     def saw(self, event: Event) -> None:
-        """Data came. Once per message, so it does as little as possible."""
+        """Data came. Called once per message, so it does as little as possible."""
         try:
             seen = self._seen[event.channel]
         except KeyError:
@@ -162,7 +160,7 @@ class Board:
             seen.newest = event
 
     def expect(self, channel: str, stale_after_s: float) -> None:
-        """The channel may be silent for so long."""
+        """Set how long the channel may be silent."""
         self._stale_after_s[channel] = stale_after_s
 
     def seen(self, channel: str) -> Seen:
@@ -174,7 +172,7 @@ class Board:
         return self._connectors[channel]
 
     def verdict(self, channel: str, source: Source) -> Verdict | None:
-        """What that source holds of the channel, if anything. Raises: KeyError."""
+        """That source's verdict on the channel, or None. Raises: KeyError."""
         return self._verdicts[channel].get(source)
 
     def state(self, channel: str) -> ChannelState:
@@ -219,7 +217,7 @@ class Board:
 
 
 def _combined(connector: StateChange, verdicts: Mapping[Source, Verdict]) -> StateChange:
-    """What clients are told."""
+    """The state that clients are told."""
     if not verdicts or connector.state not in _OPEN:
         return connector
     told = [verdicts[source] for source in _SOURCES if source in verdicts]

@@ -1,15 +1,15 @@
-"""What the venues say, held against each other: data may be fresh and wrong all the same.
+"""The cross-check: compares venues with each other, because data can be fresh and still wrong.
 
-* **Apart**: the same instrument on two venues further apart than a band, for a while (one is polled and the other
-  pushed, so that a fast move looks like a difference for as long as a poll takes).
-* **Frozen**: a price that stays exactly where it is while the other venue's moves.
-* **Crossed**: a book whose best bid is not below its best ask, which no venue's matching lets happen.
+* **Apart**: the prices of one instrument on two venues differ by more than a band for some time. (If one venue is
+  polled and the other pushes, a fast move looks like a difference until the next poll.)
+* **Frozen**: a price stays exactly the same while the other venue's price moves.
+* **Crossed**: the best bid of a book is not below its best ask, which no venue's matching allows.
 
-None of these says which venue is right, so nothing is held back and no state changes: the channels concerned carry a
-remark in their `status`, both of them where there are two. Its words stay the same as long as it lasts.
+None of these shows which venue is right, so nothing is held back and no state changes: each channel concerned (both, if
+there are two) carries a remark in its `status`. The wording stays the same for as long as the remark lasts.
 
-Pure: `look` is told the time (monotonic seconds) and the newest quotes. It is called about once a second with what
-stands on the tape, so the way of a message costs nothing for it.
+Pure: `look` is given the time (monotonic seconds) and the newest quotes. It is called about once a second with quotes
+from the tape, so it costs nothing on a message's path.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import msgspec
 from connectors.base import Percent, Seconds
 
 _HEALED: Final = 0.9
-"""A difference has to fall below this part of the band to be over: at its edge it would come and go."""
+"""A difference ends only below this fraction of the band, so that it does not come and go at the edge."""
 
 
 class Quote(msgspec.Struct, frozen=True):
-    """The newest that a channel says of an instrument; `bid` and `ask` are the best of a book, else 0."""
+    """A channel's newest price of an instrument, or the best `bid` and `ask` of its book; 0 for what it lacks."""
 
     channel: str
     exchange: str
@@ -38,13 +38,13 @@ class Quote(msgspec.Struct, frozen=True):
 
 
 class Tolerances(msgspec.Struct, frozen=True):
-    """`[crosscheck]`: what two venues may say of one instrument before it is remarked on.
+    """`[crosscheck]`: how much two venues may differ on one instrument without a remark.
 
     Attributes:
         band_percent: how far two venues may be apart.
         for_s: for how long they may be further apart than that.
-        frozen_s: how long a price may stay the same ...
-        frozen_percent: ... while the other venue's has moved by as much as this.
+        frozen_s: how long a price may stay the same while the other venue's moves by `frozen_percent`.
+        frozen_percent: see `frozen_s`.
     """
 
     band_percent: Percent = 1.0
@@ -58,7 +58,7 @@ _Pair: TypeAlias = tuple[str, str, str]
 
 
 class _Standing:
-    """Since when a price stands where it is."""
+    """A price, and since when it has not moved."""
 
     __slots__ = ("price", "since_s")
 
@@ -68,7 +68,7 @@ class _Standing:
 
 
 class _Range:
-    """How far one channel's price went since another one's has stood still; what is told about it."""
+    """How far one channel's price has moved while another one's stood still, and the remark about it."""
 
     __slots__ = ("high", "low", "reason", "since_s")
 
@@ -79,7 +79,7 @@ class _Range:
 
 
 class CrossCheck:
-    """All pairs of channels that say something about the same instrument on different venues."""
+    """Compares all pairs of channels that carry the same instrument on different venues."""
 
     def __init__(self, tolerances: Tolerances) -> None:
         self._tolerances = tolerances
@@ -90,7 +90,7 @@ class CrossCheck:
         self._crossed: dict[tuple[str, str], str] = {}
 
     def look(self, quotes: Iterable[Quote], now_s: float) -> dict[str, str]:
-        """The remark of each channel that there is one about; what is not among the quotes is not judged."""
+        """Returns the remarks by channel. Only the given quotes are compared."""
         priced: dict[str, list[Quote]] = {}
         crossed: dict[tuple[str, str], str] = {}
         for quote in quotes:
@@ -151,7 +151,7 @@ class CrossCheck:
         return told
 
     def _frozen(self, pair: _Pair, still: Quote, moving: Quote, now_s: float) -> str:
-        """`still` has not moved, and how far `moving` went since then."""
+        """The remark if `still` has stood still for too long while `moving` moved; else ""."""
         standing, tolerances = self._standing[still.channel, still.instrument], self._tolerances
         range_ = self._ranges.get(pair)
         if range_ is None or range_.since_s != standing.since_s:
@@ -167,7 +167,7 @@ class CrossCheck:
         return range_.reason
 
     def _forget(self, pairs: set[_Pair]) -> None:
-        """What is no longer quoted is no longer held against anybody."""
+        """Drop the state of pairs that are no longer quoted."""
         for pair in self._apart_s.keys() - pairs:
             del self._apart_s[pair]
         for pair in self._reasons.keys() - pairs:

@@ -1,23 +1,23 @@
-"""The freshness contract: by when a channel must have delivered, and what is told when it has not.
+"""The freshness contract: by when a channel must deliver data, and what to report if it does not.
 
-A connection that is up, and even one that answers pings, says nothing about data: venues have been mute for hours while
-they looked well. So what is watched here is data and nothing else, channel by channel:
+An open connection proves nothing about data, even if it answers pings: venues have sent nothing for hours over healthy
+connections. So this watches only data, channel by channel:
 
 * a *scheduled* channel declares its cadence: it is late after `SCHEDULED` cadences;
-* of a channel that is *pushed*, the pauses teach what is usual (see `Pauses`). So a market that trades once an hour is
-  not called stale every minute, and one that moves ten times a second is called stale after two seconds;
-* `stale_after_s` of the configuration wins over both.
+* for a *pushed* channel the usual pauses are learned (see `Pauses`). So a market that trades once an hour is not called
+  stale every minute, and one that moves ten times a second is called stale after two seconds;
+* `stale_after_s` in the configuration overrides both.
 
-What a scheduled channel *repeats* keeps the channel alive only as long as the source's own cadence explains it: a fresh
-body, or one that the venue has confirmed, says for how long it may be repeated (`Event.lifetime_s`: cache headers, the
-plan's budget). After that, and the grace of a late message, repeats are silence.
+The *repeats* of a scheduled channel keep it alive only for as long as the source's own cadence explains them: a fresh
+or confirmed body says for how long it may be repeated (`Event.lifetime_s`: cache headers, the plan's budget). After
+that time, plus the allowance for a late message, repeats count as silence.
 
-This is about a channel's data; whether the *connection* is mute, so that it has to be made anew, is for
-`connectors.push.pulse` to decide. The two agree by this rule: while a connector says itself that it is not connected,
-or that its channel is stale, nothing is held here; from each new attempt on, and after a spell in which the daemon
-itself was too busy to look, the channel has its time again.
+This concerns a channel's data. `connectors.push.pulse` decides whether the *connection* is silent and must be replaced.
+The two agree by this rule: while a connector itself reports that it is not connected, or that its channel is stale,
+nothing is reported here; at each new attempt, and after a time in which the daemon itself was too busy to look, the
+channel's time starts again.
 
-Pure: every method is told the time (monotonic seconds). The wall clock may jump as it likes.
+Pure: every method is given the time (monotonic seconds), so jumps of the wall clock do not matter.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ from daemon.health.board import Seen
 from protocol.channels import Channel
 
 SCHEDULED: Final = 2.5
-"""Late after so many cadences: one message may be lost to a slow answer."""
+"""A channel is late after so many cadences: one slow answer may cost a message."""
 
 SHORTEST_S: Final = 2.0
-"""Nothing is called late sooner than this."""
+"""No channel is late sooner than this."""
 
 UNKNOWN_S: Final = 30.0
-"""As long as a pushed channel's pauses are not known, nothing is called late sooner than this."""
+"""Until its usual pauses are known, a pushed channel is not late sooner than this."""
 
 ORDINARY_S: Final = 60.0
-"""The longest that is waited for what comes several times a minute."""
+"""The longest limit for a channel with several messages a minute."""
 
 LONGEST_S: Final = 14_400.0
-"""The longest that is waited for anything."""
+"""The longest limit for any channel."""
 
 FIRST_S: Final = 15.0
-"""Connecting, the handshake and the first message may take so long together: who pushes begins with what there is."""
+"""Connecting, handshake and first message may take this long in total: a pushing venue starts with current data."""
 
 BUSY_S: Final = 1.0
-"""Looks that are further apart than this mean that the daemon was busy, and not the venue silent."""
+"""If two looks are further apart than this, the daemon was busy, rather than the venue silent."""
 
 
 class Pauses:
-    """The pauses between a pushed channel's messages, and after how long a pause is too long.
+    """The pauses between a pushed channel's messages, and the limit derived from them.
 
-    Of each minute the longest pause is kept, for the last `MINUTES` of them (a pause that takes longer than a minute
-    fills one by itself). Four times their median is too long: single outages do not shift it, and a market that calms
-    down over the night does so before it is called stale.
+    The longest pause of each minute is kept, for the last `MINUTES` minutes (a pause longer than a minute counts as one
+    minute). The limit is four times their median: single outages do not shift it, and it grows in time when a market
+    calms down over night.
     """
 
     MINUTES: Final = 15
     KNOWN: Final = 3
-    """So many minutes have to be known before a short limit is believed."""
+    """So many minutes must be known before a limit below `UNKNOWN_S` is used."""
 
     def __init__(self) -> None:
         self._longest_s: deque[float] = deque(maxlen=self.MINUTES)
@@ -70,7 +70,7 @@ class Pauses:
         self._in_minute_s = 0.0
 
     def add(self, pause_s: float) -> None:
-        """Two messages were so far apart."""
+        """Note the time between two messages."""
         self._minute_s += pause_s
         self._in_minute_s = max(self._in_minute_s, pause_s)
         if self._minute_s >= 60.0:
@@ -79,7 +79,7 @@ class Pauses:
 
     @property
     def usual_s(self) -> float:
-        """The longest pause of an ordinary minute; 0 where nothing is known."""
+        """The longest pause of a typical minute; 0 if nothing is known."""
         return median(self._longest_s) if self._longest_s else 0.0
 
     @property
@@ -103,21 +103,21 @@ class Freshness:
         self._due_s = now_s + self._first_s
         self._anew = True
         self._repeats_s: float | None = None
-        """By when something fresh must come; None where nothing has come that could be repeated."""
+        """By when a fresh body must come; None before the first one."""
         self._reason = ""
 
     @property
     def stale_after_s(self) -> float:
-        """How long the channel may be silent, as things stand."""
+        """How long the channel may currently be silent."""
         return self._limit_s
 
     def look(self, connector: StateChange, seen: Seen, now_s: float) -> str:
-        """What is wrong with the channel's data, in words that stay the same as long as it lasts; "" for nothing.
+        """What is wrong with the channel's data; "" if nothing is. The wording stays the same while it lasts.
 
         Args:
             connector: what the channel's connector reported last.
             seen: what the channel has delivered.
-            now_s: the time; to be called several times a second.
+            now_s: the time. Call this several times a second.
         """
         busy_s, self._look_s = now_s - self._look_s, now_s
         if busy_s > BUSY_S:
@@ -166,7 +166,7 @@ class Freshness:
             self._repeats_s = now_s + lifetime_s + self._limit_s
 
     def _begin(self, now_s: float) -> None:
-        """The connector begins anew, or has something to say itself: its time runs from here, and teaches nothing."""
+        """The connector starts anew, or reports a state itself: its time starts now, and this pause is not learned."""
         self._anew = True
         self._due_s = now_s + self._first_s
         if self._repeats_s is not None:

@@ -1,4 +1,4 @@
-"""What `systemctl status` shows of the daemon: how many clients there are, and how its channels are."""
+"""The line that `systemctl status` shows: how many clients there are, and the channels' states."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from daemon.host.systemd import Notifier
 _STATUS_EVERY_S: Final = 1.0
 
 _STATUS_BYTES: Final = 500
-"""The longest status: it is one line of `systemctl status`."""
+"""The longest status, so that it stays one line of `systemctl status`."""
 
 _NAMES: Final = 6
-"""So many channels are named per state."""
+"""How many channels are named per state."""
 
 _TOLD: Final[tuple[State, ...]] = ("stale", "reconnecting", "connecting", "down")
-"""The states in which channels are named; of those that are live the count is enough."""
+"""The states whose channels are named; live channels are only counted."""
 
 
 class StatusLine:
-    """The status in words, and how long it is until the next attempt of each channel that waits for one."""
+    """The status in words, and the time until the next attempt of each channel that waits for one."""
 
     def __init__(self) -> None:
         self._attempts: dict[str, tuple[ChannelState, float]] = {}
 
     def words(self, clients: int, channels: Mapping[str, ChannelState], now_s: float) -> str:
-        """As `serving 12 clients; 7 channels live; down: bitcoinprice, ethprice (next attempt in 12 s)`.
+        """For example `serving 12 clients; 7 channels live; down: bitcoinprice, ethprice (next attempt in 12 s)`.
 
-        To be called again and again: the wait is counted from the call in which a channel first had its state.
+        Call this regularly: a wait is counted from the first call in which the channel had its state.
         """
         self._note(channels, now_s)
         live = sum(state.state == "live" for state in channels.values())
@@ -69,9 +69,9 @@ async def publish_status(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Keep systemd's status line true, until cancelled: told when it changes, once a second at most.
+    """Keep systemd's status line up to date, until cancelled: sent when it changes, once a second at most.
 
-    Returns at once where there is nobody to tell.
+    Returns at once if there is no link to systemd.
     """
     line = StatusLine()
     task_status.started()

@@ -1,10 +1,10 @@
-"""The one task that looks after all channels: is their data fresh, and can it be right?
+"""The one task that watches all channels: is their data fresh, and is it plausible?
 
-Several times a second it asks the freshness contract of every channel, and once a second the cross-check; what they
-find becomes verdicts, which the hub puts on the board and tells the clients in the same step. So a broken contract is
-known within `LOOK_S`, and is with the clients at once.
+Several times a second it evaluates the freshness contract of every channel, and once a second the cross-check. Their
+findings become verdicts, which the sequencer puts on the board and sends to the clients in the same step. So a broken
+contract is noticed within `LOOK_S`, and clients are told at once.
 
-It reads what is there already (the board's counts, the newest entry of each topic on the tape); nothing is done per
+It reads only existing data (the board's counts, the newest entry of each topic on the tape); it does no work per
 message.
 """
 
@@ -25,10 +25,10 @@ from protocol.channels import Channel
 from protocol.kinds import View
 
 LOOK_S: Final = 0.25
-"""Between two looks at every channel."""
+"""The time between two looks at all channels."""
 
 _CROSSCHECK_EVERY: Final = 4
-"""The cross-check has its turn at every fourth look."""
+"""The cross-check runs at every fourth look."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -68,12 +68,12 @@ class Watch:
         """Set up.
 
         Args:
-            board: what each channel has delivered, and what is held of it.
-            newest: the newest message of a channel and an instrument, as JSON; None where there is none.
+            board: what each channel has delivered, and its verdicts.
+            newest: returns the newest message of a channel and an instrument, as JSON, or None.
             publish: tells clients of new verdicts.
-            tolerances: what two venues may say differently.
-            unreadable: by connector's name, how many of its venue's frames could not be read since the start.
-            note_unreadable: told of a connector's name, and of how many more those are now.
+            tolerances: how much two venues may differ.
+            unreadable: returns, by connector's name, how many of its venue's frames could not be read since the start.
+            note_unreadable: called with a connector's name and the number of further such frames.
         """
         self._board = board
         self._newest = newest
@@ -85,10 +85,10 @@ class Watch:
         self._counted: dict[str, int] = {}
         self._looks = 0
         self.lag_s = Histogram()
-        """How late the event loop woke this task: as late as it would any other whose time had come."""
+        """How late the event loop woke this task; it wakes others just as late."""
 
     def compare(self, tolerances: Tolerances) -> None:
-        """Hold venues against each other with other tolerances, and from the beginning."""
+        """Use other tolerances, and begin the comparison anew."""
         self._crosscheck = CrossCheck(tolerances)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -103,7 +103,7 @@ class Watch:
             self.look(now_s)
 
     def look(self, now_s: float) -> None:
-        """One look at every channel; what has changed is told."""
+        """Look at every channel once, and publish the verdicts that changed."""
         verdicts = [*self._fresh(now_s)]
         if self._looks % _CROSSCHECK_EVERY == 0:
             verdicts += self._checked(now_s)
@@ -134,12 +134,12 @@ class Watch:
             yield from _change(board, channel.name, "crosscheck", remarks.get(channel.name, ""))
 
     def _quotes(self) -> Iterator[Quote]:
-        """The newest of every instrument of the channels that are live: old data is not held against anybody."""
+        """The newest quote of every instrument of the live channels: old data is not compared."""
         board = self._board
         for channel in board.catalogue:
             state = board.state(channel.name)
             if state.state == "live" and state.last_event_ms is not None:
-                # An instrument that stays away from its channel, or was there before a restart, has no say.
+                # Skip instruments whose last message is older than the channel allows, e.g. from before a restart.
                 since_ms = state.last_event_ms - 1000 * (state.stale_after_s or 0.0)
                 for instrument in channel.instruments:
                     payload = self._newest(channel.name, instrument)
@@ -161,14 +161,14 @@ class Watch:
 
 
 def _change(board: Board, channel: str, source: Source, reason: str) -> Iterator[Verdict]:
-    """The verdict, if it is another one than the board has."""
+    """The verdict, if it differs from the one on the board."""
     held = board.verdict(channel, source)
     if reason != ("" if held is None else held.reason):
         yield Verdict(channel, source, "stale" if reason and source == "freshness" else "live", reason)
 
 
 def _quote(payload: bytes, channel: Channel, instrument: str, since_ms: float) -> Quote | None:
-    """What a message says of an instrument; None where that is too old, or cannot be compared."""
+    """A message's quote of an instrument; None if it is too old or cannot be compared."""
     try:
         match channel.kind.view:
             case View.PRICE | View.DAY:
@@ -185,5 +185,5 @@ def _quote(payload: bytes, channel: Channel, instrument: str, since_ms: float) -
                 return None
             case _:
                 assert_never(channel.kind.view)
-    except (msgspec.DecodeError, ValueError):  # digits that a book's normaliser does not look at
+    except (msgspec.DecodeError, ValueError):  # a book's digits, which its normaliser does not check
         return None

@@ -14,7 +14,7 @@ lasts for longer than any disk stays broken.
 
 * A clean stop stores everything and gives the rest of the block back: the next start goes on as if nothing had been.
 * After any other end the next start goes on behind the block. What was sent and not stored, a tenth of a second's
-  messages as a rule, is a *hole*: a client whose position lies before or in it is told `recovered: false`, each topic's
+  messages as a rule, is a *gap*: a client whose position lies before or in it is told `recovered: false`, each topic's
   `prev_seq` names a position that no message has, and it is written into the gap ledger. Counts per topic
   (`Entry.ordinal`) go on from what was stored.
 * A start that can reserve nothing, since the disk takes nothing, begins a new tape in memory. It has an epoch of its

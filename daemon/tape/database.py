@@ -1,15 +1,15 @@
-"""One SQLite file of ours: opened and held, written in transactions, and let go.
+"""One SQLite file of tickerd's: opens and holds it, writes to it in transactions, and closes it.
 
-A file that is something else is never touched, not even opened as a database: its header says whose it is. A file of
-ours that SQLite cannot read is damaged, and is moved aside by whoever finds that out.
+A foreign file is never touched, not even opened as a database: the header tells whose it is. A tickerd file that SQLite
+cannot read is damaged; the caller that finds this out moves it aside.
 
-Errors say who has to do something:
+Each error tells where the fault is:
 
-* `ArchiveError`: whoever configures the daemon (the path, the permissions), or another process that has the file;
-* `DiskError`: nobody but the disk, which is full, read-only or broken. What is written there can wait;
-* `sqlite3.Error`: what SQLite says of one transaction; see `is_full` and `is_damage`.
+* `ArchiveError`: the configuration (the path, the permissions), or another process that holds the file;
+* `DiskError`: only the disk, which is full, read-only or broken. Writing can wait until it is well again;
+* `sqlite3.Error`: one transaction; see `is_full` and `is_damage`.
 
-The schema is made before the file is switched to WAL mode, so that its header tells from the first moment on.
+The schema is created before the file is switched to WAL mode, so that the header is right from the first moment on.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from typing import Final
 _MAGIC: Final = b"SQLite format 3\0"
 _APPLICATION_ID: Final = int.from_bytes(b"tick", "big")
 _APPLICATION_ID_AT: Final = 68
-"""Where it stands in the file's header (sqlite.org/fileformat.html section 1.3.17)."""
+"""Its offset in the file's header (sqlite.org/fileformat.html section 1.3.17)."""
 
 _LOG: Final = "-wal"
-"""What SQLite puts behind the file's name for its write-ahead log."""
+"""The suffix of SQLite's write-ahead log."""
 
 _BESIDE: Final = (_LOG, "-shm", "-journal")
-"""What SQLite may put beside a file."""
+"""The suffixes of the files that SQLite may put beside a file."""
 
 _KEPT_ASIDE: Final = 3
-"""So many damaged files are kept."""
+"""How many damaged files are kept."""
 
 _LOG_BYTES: Final = 16 * 1024 * 1024
-"""The log is cut to this size after it has been larger. While it is larger and cannot be moved into the file, nothing
-is written: it would grow until the disk is full."""
+"""A log that has grown beyond this is cut back to it. While it is larger and cannot be moved into the file, nothing is
+written: otherwise it would grow until the disk is full."""
 
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _LOCKED: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _FORBIDDEN: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}
-"""Either the permissions or the disk; the operating system knows more."""
+"""Caused by the permissions or by the disk; the operating system tells which."""
 
 _DISK: Final = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
@@ -73,33 +73,32 @@ class ArchiveError(OSError):
 
 
 class DiskError(ArchiveError):
-    """The file cannot be used because of the disk that it is on. It may get well by itself."""
+    """The file cannot be used because of its disk. This may pass by itself."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(path, reason, permanent=False)
 
 
 class CutShortError(DiskError):
-    """Somebody else took a part of the file away."""
+    """The file has become shorter: something else truncated it."""
 
 
 class Database:
-    """The open file. Nobody else can open it until it is closed.
+    """The open file. No other process can open it until it is closed.
 
-    Any thread may use it, one at a time. Text comes out of it as bytes: what is damaged need not be UTF-8.
+    Any thread may use it, one at a time. Text is read as bytes, because damaged text need not be UTF-8.
 
     Attributes:
-        path: where it is.
+        path: the path of the file.
         read: executes a query.
     """
 
     def __init__(self, path: Path, schema: Sequence[str], version: int) -> None:
-        """Open the file, or make a new one of that schema.
+        """Open the file, or create one with that schema.
 
         Raises:
-            ArchiveError: It is something else, of another version, not allowed, or in use; or (`DiskError`) the disk
-                fails.
-            sqlite3.Error: It is damaged.
+            ArchiveError: The file is foreign, of another version, forbidden or in use; or (`DiskError`) the disk fails.
+            sqlite3.Error: The file is damaged.
         """
         self.path = path
         new = _is_new(path)
@@ -115,13 +114,13 @@ class Database:
 
     @contextmanager
     def transaction(self, *, synced: bool) -> Iterator[sqlite3.Connection]:
-        """Everything that the body executes, or nothing of it.
+        """Carry out all statements of the body, or none.
 
         Args:
-            synced: whether it must be on the disk afterwards, in the file itself, also if the power fails.
+            synced: whether the change must be on the disk afterwards, in the file itself, even if the power fails.
 
         Raises:
-            sqlite3.Error: It could not be done.
+            sqlite3.Error: The transaction failed.
             DiskError: This is no longer the file that was opened, or its log cannot be moved into it.
         """
         connection = self._connection
@@ -142,12 +141,12 @@ class Database:
                 self._move_log()
 
     def close(self) -> None:
-        """Let go of the file. What is still in the log is moved into it, if the disk takes it."""
+        """Close the file. The log is moved into it, if the disk allows."""
         with suppress(sqlite3.Error):
             self._connection.close()
 
     def _check_in_place(self) -> None:
-        """Raises: DiskError, where the file was deleted, replaced or cut short: what is written would be lost."""
+        """Raises: DiskError, if the file was deleted, replaced or cut short: a write would be lost."""
         for ending, seen in self._found().items():
             was = self._identities.get(ending)
             if was is not None and (seen is None or seen[:2] != was[:2]):
@@ -157,7 +156,7 @@ class Database:
             self._identities[ending] = seen
 
     def _found(self) -> dict[str, tuple[int, int, int] | None]:
-        """Device, inode and size of the file and of its log, as they are now at their paths."""
+        """Device, inode and size of what is now at the paths of the file and of its log."""
         found: dict[str, tuple[int, int, int] | None] = {}
         for ending in ("", _LOG):
             try:
@@ -169,7 +168,7 @@ class Database:
         return found
 
     def _check_log(self) -> None:
-        """Raises: DiskError or sqlite3.Error, where the log has grown too long and cannot be moved into the file."""
+        """Raises: DiskError or sqlite3.Error, if the log is too long and cannot be moved into the file."""
         log = self._identities[_LOG]
         if log is not None and log[2] > _LOG_BYTES and not self._move_log():
             raise DiskError(self.path, f"its log of {log[2]} bytes cannot be moved into it")
@@ -208,22 +207,22 @@ def _connect(path: Path, schema: Sequence[str], version: int, *, new: bool) -> s
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether the file is not whole."""
+    """Whether the file is damaged."""
     return _code(error) in _DAMAGED or isinstance(error, CutShortError)
 
 
 def is_malformed(error: Exception) -> bool:
-    """Whether SQLite says that the file is not whole, or that its tables are not as they were made."""
+    """Whether SQLite reports that the file is damaged, or that its tables do not match the schema."""
     return _code(error) in _DAMAGED or _code(error) == sqlite3.SQLITE_ERROR
 
 
 def is_full(error: Exception) -> bool:
-    """Whether SQLite says that there was no room: the open file is as good as before."""
+    """Whether SQLite reports that there was no room: the open file is still good."""
     return _code(error) == sqlite3.SQLITE_FULL
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> ArchiveError:
-    """What SQLite says about the file, for a user."""
+    """SQLite's error as an error for the operator."""
     code = _code(error)
     if code in _LOCKED:
         return ArchiveError(path, "is in use by another process", permanent=False)
@@ -233,7 +232,7 @@ def _unusable(path: Path, error: sqlite3.Error) -> ArchiveError:
 
 
 def _is_new(path: Path) -> bool:
-    """Look at the file without opening it as a database. Raises: ArchiveError."""
+    """Whether the file must be created; does not open it as a database. Raises: ArchiveError."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ArchiveError(path, "is not a file", permanent=True)
@@ -251,7 +250,7 @@ def _is_new(path: Path) -> bool:
 
 
 def _check_writable(path: Path) -> None:
-    """Whether the file and its log can be written, or made: the operating system says better than SQLite why not.
+    """Check that the file and its log can be written or created: the operating system explains failures best.
 
     Raises: ArchiveError.
     """
@@ -263,7 +262,7 @@ def _check_writable(path: Path) -> None:
 
 
 def _refused(path: Path, what: str, error: OSError) -> ArchiveError:
-    """What the operating system says about the file."""
+    """The operating system's error as an error for the operator."""
     reason = f"{what}: {error.strerror or error}"
     if error.errno in _DISK:
         return DiskError(path, reason)
@@ -271,7 +270,7 @@ def _refused(path: Path, what: str, error: OSError) -> ArchiveError:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a damaged file, and its log with it; the `_KEPT_ASIDE` newest such files stay. Raises: ArchiveError."""
+    """Rename a damaged file and its log; the `_KEPT_ASIDE` newest such files are kept. Raises: ArchiveError."""
     now_s, now_us = divmod(time.time_ns() // 1000, 1_000_000)
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now_s))
     aside = path.with_name(f"{path.name}.corrupt-{stamp}.{now_us:06}Z")
@@ -287,7 +286,7 @@ def move_aside(path: Path) -> Path:
 
 
 def _forget_aside(path: Path) -> None:
-    """Delete damaged files that were moved aside, but the newest: what damages one again and again fills no disk."""
+    """Delete all but the newest files moved aside: a recurring fault must not fill the disk."""
     found = (str(each) for each in path.parent.glob(f"{glob.escape(path.name)}.corrupt-*"))
     files = sorted(name for name in found if not name.endswith(_BESIDE))
     for name in files[:-_KEPT_ASIDE]:
@@ -296,5 +295,5 @@ def _forget_aside(path: Path) -> None:
 
 
 def _code(error: Exception) -> int:
-    """The primary result code (sqlite.org/rescode.html); 0 where it is not SQLite's."""
+    """The primary result code (sqlite.org/rescode.html); 0 if the error is not SQLite's."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

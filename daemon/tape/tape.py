@@ -1,12 +1,12 @@
 """The ticker tape: a bounded ring, in memory, of the last messages of all channels.
 
-Every published message gets the next `seq` and stands on the tape as an *entry*, framed once for everybody. Clients
+Every published message gets the next `seq` and becomes an *entry* on the tape, framed once for all clients. Clients
 have no queues: each has a position on the tape (see `daemon.tape.cursor`). The tape's size bounds the memory of the
-daemon, whatever the number of clients and however slow they are.
+daemon, however many clients there are and however slow they are.
 
 Sync and pure: no trio, no clock, no I/O.
 
-Three kinds of entry share the one sequence, so that their order is the same for everyone:
+Three kinds of entry share one sequence, so that every client sees them in the same order:
 
 * data, of a topic (channel, instrument);
 * a channel's status, of the topic (channel, STATUS);
@@ -32,26 +32,26 @@ from protocol.messages import Error, Format, MessageError, encode_as, to_msgpack
 from protocol.session import ALL, Selection
 
 Topic: TypeAlias = tuple[str, str]
-"""Channel and instrument; the instrument is "" where the channel is about a whole market."""
+"""Channel and instrument; the instrument is "" if the channel is about a whole market."""
 
 STATUS: Final = "!status"
-"""In place of an instrument: the state of the channel's connector."""
+"""In place of an instrument: the channel's status."""
 
 NOTICE: Final[Topic] = ("!", "!notice")
-"""The topic of what goes to every client, subscribed or not."""
+"""The topic of messages to every client, subscribed or not."""
 
 CANARY: Final[Topic] = ("!", "!canary")
-"""The topic of what shows that the hub is alive (`daemon.sessions.canary`); no client can select it."""
+"""The topic of messages that test whether the hub is alive (`daemon.sessions.canary`); no client can take it."""
 
 LAST_POSITION: Final = 2**53 - 1
 """The largest integer that JavaScript holds exactly."""
 
 _REMEMBERED: Final = 1024
-"""Of so many messages per topic it is still known where they stood when they have left the ring."""
+"""So many positions per topic are remembered after their messages have left the ring."""
 
 
 class TapeSettings(msgspec.Struct, frozen=True):
-    """`[tape]`: how much history is kept, whichever bound is met first, and where; `path` "" is memory only."""
+    """`[tape]`: how much history is kept (the bound reached first counts), and where; `path` "": only in memory."""
 
     entries: Count = 100_000
     bytes: Bytes = 67_108_864
@@ -59,33 +59,33 @@ class TapeSettings(msgspec.Struct, frozen=True):
 
 
 class OutOfPositions(RuntimeError):
-    """A message would have got a position that another run of the daemon may use again."""
+    """The next position is not reserved: another run of the daemon might use it again."""
 
 
 class Entry:
-    """One message on the tape, with its bytes for each way of writing it, made once for all who need them."""
+    """One message on the tape, with its frame in each format, built once for all clients."""
 
     __slots__ = ("_others", "data", "epoch", "ordinal", "seq", "text", "topic")
 
     def __init__(self, seq: int, ordinal: int, topic: Topic, payload: bytes, epoch: str) -> None:
         self.seq = seq
         self.ordinal = ordinal
-        """The how-many-eth of its topic, from 1: the difference of two is an exact count, also of what is gone."""
+        """Its number within its topic, from 1: the difference of two is exact, even if messages are gone."""
         self.topic = topic
         self.epoch = epoch
         self.data = topic[1] != STATUS and topic not in (NOTICE, CANARY)
-        """Whether this is a data message: what snapshots, resumes and `missed` counts are about."""
+        """Whether this is a data message. Snapshots, resumes and `missed` counts concern only these."""
         self.text = text_frame(payload)
         self._others: dict[Format, bytes] | None = None
 
     @property
     def payload(self) -> bytes:
-        """The message as JSON: the text frame less its header (RFC 6455 section 5.2: 2, 4 or 10 bytes)."""
+        """The message as JSON: the text frame without its header (RFC 6455 section 5.2: 2, 4 or 10 bytes)."""
         length = self.text[1]
         return self.text[2 if length < 126 else 4 if length == 126 else 10 :]
 
     def frame(self, format: Format) -> bytes:
-        """The bytes for a client of that format. JSON is ready; the others are made on first use."""
+        """The frame in that format. The JSON one is ready; the others are built on first use."""
         if format is Format.JSON:
             return self.text
         if self._others is None:
@@ -95,13 +95,13 @@ class Entry:
             if format is Format.MSGPACK:
                 frame = binary_frame(self._packed())
             else:
-                # A position is about data. What goes at intervals is late: a status must not seem to be beyond it.
+                # Only data has a position: messages at intervals come late, and a later status must not hide them.
                 frame = sse_event(self.payload, f"{self.epoch}-{self.seq}" if self.data else None)
             self._others[format] = frame
         return frame
 
     def _packed(self) -> bytes:
-        """The message as MessagePack; where its JSON has no such form, an `error` in its place rather than silence."""
+        """The message as MessagePack; if its JSON has no such form, an `error` instead of it, rather than silence."""
         try:
             return to_msgpack(self.payload)
         except MessageError as why:
@@ -114,19 +114,19 @@ class Entry:
 class Tape:
     """The ring.
 
-    Positions grow by one with each message, but for the *breaks* that an unclean stop leaves (see
-    `daemon.tape.archive`): positions up to there may have been used, and nobody knows for what. So places in the ring
-    are counted by arrival, and a short list of segments says which positions they are.
+    Positions grow by one with each message, except at the *breaks* that an unclean stop leaves (see
+    `daemon.tape.archive`): positions up to a break may have been used, and nobody knows for which messages. So places
+    in the ring are counted by arrival, and a short list of segments maps them to positions.
 
     Attributes:
-        epoch: a random id of this tape; a position is worth something only together with it.
-        head: the newest position, 0 where there is none. The newest entry stands there, but just after a break.
-        tail: `seq` of the oldest entry still here; `head + 1` where there is none.
-        gone: nothing after this position has left the ring.
-        broken_at: the position of the newest break, 0 where there is none. No message has it, and no topic's chain
-            of `prev_seq` goes across: whoever had not come further does not know what it missed.
+        epoch: a random id of this tape; a position means something only together with it.
+        head: the newest position, 0 if there is none. The newest entry is at the head, unless a break came after it.
+        tail: `seq` of the oldest entry in the ring; `head + 1` if there is none.
+        gone: no entry after this position has left the ring.
+        broken_at: the position of the newest break, 0 if there is none. No message has this position, and no topic's
+            chain of `prev_seq` crosses it: a client with an earlier position cannot know what it missed.
         limit: positions beyond this one are refused; the archive moves it.
-        size_bytes: frames held (the JSON ones; another format costs the same again while somebody uses it).
+        size_bytes: size of the frames held (JSON ones; every other format in use costs about the same again).
     """
 
     def __init__(self, max_entries: int, max_bytes: int, epoch: str | None = None) -> None:
@@ -152,19 +152,19 @@ class Tape:
         return self._arrived - self._left
 
     def newest(self, topic: Topic) -> Entry | None:
-        """The topic's newest message, or None where there is none."""
+        """The topic's newest message, or None."""
         return self._latest.get(topic[0], {}).get(topic[1])
 
     def last_seq(self, topic: Topic) -> int:
-        """The next message's `prev_seq`: the `seq` of the topic's newest one, 0 where there is none.
+        """The next message's `prev_seq`: the `seq` of the topic's newest message, 0 if there is none.
 
-        After a break it is the break's position, which no message has: nobody takes the chain for an unbroken one.
+        After a break it is the break's position. No message has that, so no client takes the chain for unbroken.
         """
         entry = self.newest(topic) or self._forgotten.get(topic)
         return self.broken_at if entry is None else max(entry.seq, self.broken_at)
 
     def append(self, topic: Topic, payload: bytes) -> Entry:
-        """Put a message, encoded with `seq` = `head + 1`, on the tape; the oldest ones make room.
+        """Put a message, encoded with `seq` = `head + 1`, on the tape; the oldest entries make room.
 
         Raises:
             OutOfPositions: The position is beyond `limit`.
@@ -175,7 +175,7 @@ class Tape:
         return self.place(Entry(self.head + 1, 1 if before is None else before.ordinal + 1, topic, payload, self.epoch))
 
     def place(self, entry: Entry) -> Entry:
-        """Put an entry at its own position, which must be the one after the head; `append` or an archive made it."""
+        """Put an entry, made by `append` or read from the archive, at its position: the one after the head."""
         ring, capacity = self._ring, self.max_entries
         if self._arrived - self._left == capacity:
             self._evict()
@@ -191,24 +191,24 @@ class Tape:
         return entry
 
     def outlive(self, entry: Entry) -> None:
-        """Take back a topic's newest message that had left the ring already, before anything is placed."""
+        """Restore a topic's newest message that had already left the ring. Call this before any `place`."""
         self._latest.setdefault(entry.topic[0], {})[entry.topic[1]] = entry
         self.left(entry.topic, entry.seq, entry.ordinal)
 
     def left(self, topic: Topic, seq: int, ordinal: int) -> None:
-        """The topic's message with that ordinal left the ring, or had left it, and stood at `seq`."""
+        """Note that the topic's message with that ordinal, at `seq`, has left the ring."""
         positions = self._places(*topic)
         if ordinal >= positions.next_ordinal:
             positions.add(seq, ordinal)
         positions.leave(seq, ordinal)
 
     def start_at(self, tail: int) -> None:
-        """Nothing before that position is here; to be called before anything is placed."""
+        """Start at that position. Call this before any `place`."""
         self.head, self.tail, self.gone = tail - 1, tail, tail - 1
         self._segments = [(tail, 0)]
 
     def break_at(self, position: int) -> None:
-        """Positions up to this one, which must be beyond the head, may have been used: go on behind it."""
+        """Positions up to this one, which is beyond the head, may have been used: go on after it."""
         if self._segments[-1][1] == self._arrived:
             self._segments.pop()
         self._segments.append((position + 1, self._arrived))
@@ -217,9 +217,9 @@ class Tape:
             self.tail = position + 1
 
     def holds(self, after: int) -> bool:
-        """Whether `after` is a place to go on from: all that followed it and was kept is still here, or yet to come.
+        """Whether a client can go on from `after`: every later entry that was kept is still here, or yet to come.
 
-        The inside of a break is none: what was there was sent, and is not known.
+        It cannot go on from inside a break: the messages there were sent, and are not known.
         """
         if not self.gone <= after <= self.head:
             return False
@@ -229,14 +229,14 @@ class Tape:
         return True
 
     def between(self, after: int, upto: int) -> Iterator[Entry]:
-        """The entries with `after < seq <= upto` that are here, in order."""
+        """The entries in the ring with `after < seq <= upto`, in order."""
         ring, capacity = self._ring, self.max_entries
         for arrival in range(self._arrival(after), self._arrival(upto)):
             if (entry := ring[arrival % capacity]) is not None:
                 yield entry
 
     def _arrival(self, after: int) -> int:
-        """How many entries had arrived when the first one beyond that position did, or will have."""
+        """How many entries arrived before the first one beyond that position."""
         most = self._arrived
         for first, arrival in reversed(self._segments):
             if after >= first - 1:
@@ -245,9 +245,9 @@ class Tape:
         return self._left
 
     def before_first(self, selection: Selection, after: int, had: Mapping[Topic, int]) -> int:
-        """The position before the first message of the selection beyond that position; the head where there is none.
+        """The position before the first message of the selection beyond `after`; the head if there is none.
 
-        Of each topic the first `had` messages are passed over. Found by an index: the tape is not walked.
+        The first `had` messages of each topic are skipped. This uses an index and does not walk the tape.
         """
         first = self.head + 1
         for channel, instrument in selection:
@@ -266,12 +266,12 @@ class Tape:
         return positions is None or positions.newest_gone <= after
 
     def count_at(self, topic: Topic, position: int) -> int | None:
-        """How many messages the topic had up to that position; None where it is not known any more."""
+        """How many messages the topic had up to that position; None if that is no longer known."""
         positions = self._known_places(topic)
         return 0 if positions is None else positions.count_at(position)
 
     def before_next(self, topic: Topic, position: int) -> int:
-        """The ordinal before that of the topic's first message beyond that position, as far back as is known."""
+        """The ordinal of the topic's first known message beyond that position, minus one."""
         positions = self._known_places(topic)
         return 0 if positions is None else positions.before_next(position)
 
@@ -288,9 +288,9 @@ class Tape:
         return positions
 
     def latest(self, selection: Selection, after: int = 0) -> list[Entry]:
-        """The newest entry of each topic of the selection whose `seq` is beyond `after`, in `seq` order.
+        """The newest entry of each topic of the selection, if its `seq` is beyond `after`; in `seq` order.
 
-        A topic's newest entry outlives its place in the ring: a page is never empty because a channel is slow.
+        A topic's newest entry is kept beyond its place in the ring, so a slow channel always has something to show.
         """
         found = {
             entry.seq: entry
@@ -301,7 +301,7 @@ class Tape:
         return [found[seq] for seq in sorted(found)]
 
     def payload(self, channel: str, instrument: str) -> bytes | None:
-        """The newest message of that topic, as JSON; None where there is none."""
+        """The newest message of that topic, as JSON, or None."""
         entry = self.newest((channel, instrument))
         return None if entry is None else entry.payload
 
@@ -310,16 +310,16 @@ class Tape:
         return [entry.payload for entry in self.latest(frozenset({(channel, instrument)}))]
 
     def forget(self, known: Callable[[Topic], bool]) -> None:
-        """Show no newest message of topics that there are no more: it would be shown for ever.
+        """Stop showing the newest message of topics that no longer exist: it would be shown for ever.
 
-        A topic that comes back goes on where it was: with a chain and a count of its own it would pass for another.
+        A topic that comes back continues its old chain and count: a new start would make it look like another topic.
         """
         for channel, newest in self._latest.items():
             self._forgotten |= {(channel, name): entry for name, entry in newest.items() if not known((channel, name))}
             self._latest[channel] = {name: entry for name, entry in newest.items() if known((channel, name))}
 
     def outliving(self) -> list[Entry]:
-        """The newest entries of topics that have nothing in the ring any more."""
+        """The newest entries of topics that have no entry left in the ring."""
         return [entry for newest in self._latest.values() for entry in newest.values() if entry.seq < self.tail]
 
     def _evict(self) -> None:
@@ -338,7 +338,7 @@ class Tape:
             del self._segments[0]
 
     def measure(self, samples: Samples) -> None:
-        """Add how full it is."""
+        """Add how full the tape is."""
         samples.value("tickerd_tape_entries", "Messages on the tape.", len(self))
         samples.value("tickerd_tape_entries_max", "How many it holds.", self.max_entries)
         samples.value("tickerd_tape_bytes", "The size of these messages.", self.size_bytes)
@@ -347,12 +347,12 @@ class Tape:
 
 
 class Positions:
-    """Where the messages of one topic stand: those in the ring, and the last ones that have left it.
+    """The positions of one topic's messages: those in the ring, and the last ones that have left it.
 
-    It makes counts exact of what is gone, and finds a place without a walk over the tape.
+    This keeps counts of lost messages exact, and finds a place without walking the tape.
 
     Attributes:
-        newest_gone: the position of the newest one that has left the ring, 0 where none has.
+        newest_gone: the position of the newest message that has left the ring, 0 if none has.
     """
 
     __slots__ = ("_first", "_gone", "_seqs", "_unbroken", "newest_gone")
@@ -366,14 +366,14 @@ class Positions:
 
     @property
     def next_ordinal(self) -> int:
-        """The ordinal of the topic's next message, as far as is known here."""
+        """The ordinal that follows the last known one."""
         return self._first + len(self._seqs)
 
     def add(self, seq: int, ordinal: int) -> None:
-        """The next one. Some in between may be missing: then nobody knows how many there were at a place before it.
+        """Add a message. If some before it are missing, counts at earlier positions are no longer known.
 
-        Those before them are still found while they are in the ring, and the missing ones count as had together with
-        them.
+        The messages before the missing ones are still found while they are in the ring; the missing ones count as had
+        together with them.
         """
         missing = ordinal - self.next_ordinal
         if missing:
@@ -385,7 +385,7 @@ class Positions:
         self._seqs.append(seq)
 
     def leave(self, seq: int, ordinal: int) -> None:
-        """The oldest one in the ring leaves it."""
+        """The topic's oldest message in the ring leaves it."""
         self.newest_gone = seq
         self._gone = max(self._gone, ordinal - self._first + 1)
         if self._gone > 2 * _REMEMBERED:
@@ -395,22 +395,22 @@ class Positions:
             self._gone = _REMEMBERED
 
     def count_at(self, position: int) -> int | None:
-        """How many messages the topic had up to that position; None where that is before all that is known."""
+        """How many messages the topic had up to that position; None if that is no longer known."""
         count = self.before_next(position)
         return None if count < max(self._first, self._unbroken) > 1 else count
 
     def first_beyond(self, position: int, had: int) -> int | None:
-        """Where the first known message stands that is beyond that position and beyond the first `had`, if any does."""
+        """The position of the first known message beyond `position` and beyond the first `had` messages, or None."""
         if self._seqs and had >= self._first:
             position = max(position, self._seqs[min(had - self._first, len(self._seqs) - 1)])
         place = bisect_right(self._seqs, position)
         return self._seqs[place] if place < len(self._seqs) else None
 
     def before_next(self, position: int) -> int:
-        """The ordinal before that of the first known message beyond that position."""
+        """The ordinal of the first known message beyond that position, minus one."""
         return self._first - 1 + bisect_right(self._seqs, position)
 
 
 def selects(selection: Selection, topic: Topic) -> bool:
-    """Whether the selection takes that topic. "All of a channel" means its data; its status is selected by name."""
+    """Whether the selection includes the topic. `ALL` of a channel means its data; its status is selected by name."""
     return topic in selection or (topic[1] != STATUS and (topic[0], ALL) in selection)

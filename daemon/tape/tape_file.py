@@ -1,13 +1,13 @@
-"""The tape's tail in one file: what is in it, how it is read back, and what is never believed.
+"""The tape in one file: what it holds, how it is read back, and how damage is found.
 
-The file is written in transactions, in WAL mode, by one connection that holds it exclusively. So a process that is
-killed leaves all of its last transaction or nothing of it. A reservation of positions is synced to disk, and moved into
-the file itself; whatever else is written is synced whenever SQLite moves it into the file (`synchronous` is FULL and
-NORMAL in turn; sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous). **kill -9 loses nothing that was
-stored; a loss of power may lose the last transactions, and never a reservation.** Either way the file is whole.
+The file is written in transactions, in WAL mode, by one connection that holds it exclusively. So a killed process
+leaves all of its last transaction or none of it. A reservation of positions is synced to disk, and moved into the file
+itself. Everything else is synced whenever SQLite moves it into the file (`synchronous` is FULL or NORMAL accordingly;
+sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous). **kill -9 loses nothing that was stored; a power
+failure may lose the last transactions, but never a reservation.** Either way the file stays intact.
 
-Every row carries a checksum. A row that does not fit it is discarded, never served, and the positions from there on
-count as lost. A file that SQLite cannot read is moved aside and a new tape begins.
+Every row carries a checksum. A row that does not match it is discarded and never served, and the positions from there
+on count as lost. A file that SQLite cannot read is moved aside, and a new tape begins.
 
 Blocking, and by one thread at a time: `daemon.tape.archive` keeps it off the hot path.
 """
@@ -39,18 +39,18 @@ _SCHEMA: Final = (
 
 
 class _Damaged(Exception):
-    """What the file says cannot be believed."""
+    """The content of the file cannot be trusted."""
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the tape as a whole.
+    """The record of the tape as a whole.
 
     Attributes:
         epoch: its random id, for as long as the file lives.
         reserved: positions up to here may have been used.
-        clean: whether exactly these have been used, and all that stood on the tape is stored.
-        broken_at: the newest position of which it is not known what was sent before it (`Tape.broken_at`).
-        tail: entries before this one are here only as the newest of their topics.
+        clean: whether exactly these have been used, and the whole tape is stored.
+        broken_at: the position of the newest break (`Tape.broken_at`).
+        tail: entries before this position are kept only as the newest of their topics.
         stored_ms: when this was written, ms since 1970.
     """
 
@@ -66,14 +66,14 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """One transaction.
 
     Attributes:
-        meta: as it is to be afterwards.
-        entries: those that are new.
-        kept: positions before `meta.tail` that are not to be deleted.
-        gaps: those that are new or other than before.
-        all_gaps: whether these are all, and others are to be deleted.
-        anew: whether all entries that the file has are to be deleted first: they are of another tape, or nobody knows
-            which of them there are.
-        synced: whether it must be on the disk when `write` returns, also if the power fails.
+        meta: the new record of the tape.
+        entries: the new entries.
+        kept: positions before `meta.tail` that must not be deleted.
+        gaps: the gaps that are new or have changed.
+        all_gaps: whether `gaps` is the whole ledger, so that all others are deleted.
+        anew: whether to delete all entries in the file first: they belong to another tape, or nobody knows which ones
+            there are.
+        synced: whether it must be on the disk when `write` returns, even if the power fails.
     """
 
     meta: Meta
@@ -89,12 +89,12 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What was read back.
 
     Attributes:
-        tape: as it goes on: its head is where the next message follows.
-        meta: as it was found.
-        gaps: the ledger's.
-        hole: the first and the last position that were given up, since nobody knows what they were used for; None after
-            a clean stop.
-        discarded: rows that did not fit their checksums.
+        tape: ready to go on: the next message follows its head.
+        meta: the record of the tape as it was found.
+        gaps: the ledger's gaps.
+        hole: the gap after an unclean stop: the first and the last position whose messages are unknown; None after a
+            clean stop.
+        discarded: how many rows did not match their checksums.
         aside: where a damaged file was moved, if there was one.
     """
 
@@ -107,18 +107,18 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TapeFile:
-    """The open file. Close it in any case; others cannot open it meanwhile.
+    """The open file. It must be closed; until then no other process can open it.
 
     Attributes:
-        path: where it is.
-        aside: where a damaged one was moved that was there before, or None.
+        path: the path of the file.
+        aside: where a damaged file that was found there was moved, or None.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make a new one; a damaged one is moved aside.
+        """Open the file, or create one; a damaged one is moved aside.
 
         Raises:
-            ArchiveError: It cannot be opened, is in use, or is something else than a tape.
+            ArchiveError: It cannot be opened, is in use, or is not a tape.
         """
         self.path = path
         self.aside: Path | None = None
@@ -138,7 +138,7 @@ class TapeFile:
         """Read everything back. A damaged file is moved aside, and a new tape begins.
 
         Raises:
-            ArchiveError: The file cannot be read, or the damaged one not be moved.
+            ArchiveError: The file cannot be read, or the damaged one cannot be moved.
         """
         try:
             return self._restore(max_entries, max_bytes, now_ms)
@@ -216,7 +216,7 @@ class TapeFile:
         )
 
     def _entries(self, epoch: str) -> Iterator[Entry | None]:
-        """All rows in order of their positions; None in the place of one that does not fit its checksum."""
+        """All rows in the order of their positions; None for a row that does not match its checksum."""
         rows = self._database.read(
             "SELECT seq, channel, instrument, ordinal, payload, checksum FROM entries ORDER BY seq"
         )
@@ -238,8 +238,8 @@ class TapeFile:
         """Carry out one transaction.
 
         Raises:
-            sqlite3.Error: It could not be done, and nothing of it is.
-            DiskError: The same; the file is not the one that was opened, or its log cannot be moved into it.
+            sqlite3.Error: It failed, and nothing was changed.
+            DiskError: Likewise; the file is not the one that was opened, or its log cannot be moved into it.
         """
         meta = batch.meta
         with self._database.transaction(synced=batch.synced) as connection:
@@ -264,7 +264,7 @@ class TapeFile:
             )
 
     def close(self) -> None:
-        """Let go of the file. What is still in the log is moved into it."""
+        """Close the file. The log is moved into it."""
         self._database.close()
 
 
@@ -273,7 +273,7 @@ class _Chain(msgspec.Struct):
 
 
 def _prev_seq(entry: Entry, otherwise: int) -> int:
-    """Where the topic's message before this one stood, at the latest. A status or a notice does not say."""
+    """The topic's previous position, from `prev_seq`; `otherwise` for a status or a notice, which has none."""
     try:
         return msgspec.json.decode(entry.payload, type=_Chain).prev_seq
     except msgspec.DecodeError:
@@ -287,7 +287,7 @@ def _row(entry: Entry) -> tuple[int, str, str, int, bytes, int]:
 
 
 def _checksum(*fields: object) -> int:
-    """CRC-32 of the fields; text as UTF-8, and whatever a damaged row may hold instead in some form of its own."""
+    """CRC-32 of the fields: bytes as they are, text as UTF-8, everything else (numbers, damage) as its `repr`."""
     checksum = 0
     for field in fields:
         data = field if isinstance(field, bytes) else field.encode() if isinstance(field, str) else repr(field).encode()
