@@ -13,6 +13,7 @@ fail-fast (they end the process, and whoever started it starts it again), a conn
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -112,6 +113,8 @@ async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> i
         try:
             async with trio.open_nursery() as root:
                 await daemon.start(root, listeners)
+                # What was made at the start stays to the end: the garbage collector need not look at it again.
+                gc.freeze()
                 announce(base_urls(listeners, secure=bool(config.server.certificate)))
                 daemon.notifier.ready()
                 async for number in signals:

@@ -62,21 +62,35 @@ class OutOfPositions(RuntimeError):
     """The next position is not reserved: another run of the daemon might use it again."""
 
 
-class Entry:
-    """One message on the tape, with its frame in each format, built once for all clients."""
+class Entry(msgspec.Struct, gc=False, eq=False):
+    """One message on the tape, with its frame in each format, built once for all clients.
 
-    __slots__ = ("_others", "data", "epoch", "ordinal", "seq", "text", "topic")
+    The garbage collector does not look at entries: they are in no circle, and a look at a full tape's entries would
+    hold up everybody for a tenth of a second, again and again.
 
-    def __init__(self, seq: int, ordinal: int, topic: Topic, payload: bytes, epoch: str) -> None:
-        self.seq = seq
-        self.ordinal = ordinal
-        """Its number within its topic, from 1: the difference of two is exact, even if messages are gone."""
-        self.topic = topic
-        self.epoch = epoch
-        self.data = topic[1] != STATUS and topic not in (NOTICE, CANARY)
-        """Whether this is a data message. Snapshots, resumes and `missed` counts concern only these."""
-        self.text = text_frame(payload)
-        self._others: dict[Format, bytes] | None = None
+    Attributes:
+        seq: its position.
+        ordinal: its number among the messages of its topic, from 1. The difference of two is an exact count, also of
+            messages that are gone.
+        topic: its topic.
+        epoch: the tape's.
+        text: its JSON as a websocket's text frame.
+        data: whether this is a data message: what snapshots, resumes and `missed` counts are about.
+    """
+
+    seq: int
+    ordinal: int
+    topic: Topic
+    epoch: str
+    text: bytes
+    data: bool
+    _others: dict[Format, bytes] | None = None
+
+    @classmethod
+    def of(cls, seq: int, ordinal: int, topic: Topic, payload: bytes, epoch: str) -> Entry:
+        """The entry for a message, encoded as JSON."""
+        data = topic[1] != STATUS and topic not in (NOTICE, CANARY)
+        return cls(seq, ordinal, topic, epoch, text_frame(payload), data)
 
     @property
     def payload(self) -> bytes:
@@ -172,7 +186,8 @@ class Tape:
         if self.head >= self.limit:
             raise OutOfPositions(f"position {self.head + 1} is not reserved; {self.limit} is the last one that is")
         before = self.newest(topic) or self._forgotten.get(topic)
-        return self.place(Entry(self.head + 1, 1 if before is None else before.ordinal + 1, topic, payload, self.epoch))
+        ordinal = 1 if before is None else before.ordinal + 1
+        return self.place(Entry.of(self.head + 1, ordinal, topic, payload, self.epoch))
 
     def place(self, entry: Entry) -> Entry:
         """Put an entry, made by `append` or read from the archive, at its position: the one after the head."""

@@ -222,7 +222,7 @@ class TapeFile:
         )
         for seq, channel, instrument, ordinal, payload, checksum in rows:
             if checksum == _checksum(epoch, seq, channel, instrument, ordinal, payload):
-                yield Entry(seq, ordinal, (channel.decode(), instrument.decode()), payload, epoch)
+                yield Entry.of(seq, ordinal, (channel.decode(), instrument.decode()), payload, epoch)
             else:
                 yield None
 
