@@ -64,6 +64,10 @@ _RETRY_SPREAD_S: Final = 10.0
 USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
 """Who venues are told we are."""
 
+_COLLECTIONS: Final = (1_000, 10, 50)
+"""When the garbage collector looks (`gc.set_threshold`). A look at everything holds up everybody; by default a thousand
+clients that come at once cause several, by this none."""
+
 STDIN: Final = 0
 
 _LAST_ANSWERS_S: Final = 1.0
@@ -115,6 +119,7 @@ async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> i
                 await daemon.start(root, listeners)
                 # What was made at the start stays to the end: the garbage collector need not look at it again.
                 gc.freeze()
+                gc.set_threshold(*_COLLECTIONS)
                 announce(base_urls(listeners, secure=bool(config.server.certificate)))
                 daemon.notifier.ready()
                 async for number in signals:

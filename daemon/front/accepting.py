@@ -15,8 +15,8 @@ from typing import Final
 
 import trio
 
-AT_ONCE: Final = 64
-"""Connections of one listener accepted in one turn: some two milliseconds."""
+AT_ONCE: Final = 32
+"""Connections of one listener accepted in one turn: a few milliseconds."""
 
 _AGAIN_S: Final = 0.1
 """After a shortage of descriptors or memory."""
