@@ -1,6 +1,6 @@
-"""What is asked and answered over plain HTTP: the bodies, beside those of `protocol/messages.py`.
+"""The bodies of the plain HTTP interface, beside those in `protocol/messages.py`.
 
-Every answer is an object with `type` and `timestamp` as every message has them; a refusal is an `error`.
+Every answer is an object with `type` and `timestamp`, as every message is; a refusal is an `error`.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from protocol.messages import Control, ServerInfo, State, Timestamp
 from protocol.payloads import SCHEMAS
 
 Cause: TypeAlias = Literal["outage", "stale", "resync", "restart", "lagged", "refused", "unreadable", "unstored"]
-"""What a gap comes from.
+"""The cause of a gap.
 
 * `outage`: there was no link to the venue;
-* `stale`: there was one, and no data;
-* `resync`: clients that came back could not be given all that they had missed, and began anew;
-* `restart`: the daemon was not there, or what it had sent was not stored;
+* `stale`: there was a link, but no data;
+* `resync`: clients that resumed could not get all that they had missed, and began anew;
+* `restart`: the daemon was not running, or had not stored what it had sent;
 * `lagged`: clients did not keep up;
-* `refused`: a connector's messages that the hub would not publish;
-* `unreadable`: a venue's frames that are not what it documents;
-* `unstored`: the disk took nothing; nobody missed anything by that, unless an unclean stop came before its end.
+* `refused`: the sequencer refused a connector's messages;
+* `unreadable`: a venue sent frames that do not match its documentation;
+* `unstored`: the disk could not be written to; clients missed nothing, unless an unclean stop followed meanwhile.
 """
 
 _DATA: Final = Meta(extra_json_schema={"anyOf": [{"$ref": f"{SCHEMAS}{message.__name__}"} for message in MESSAGES]})
-"""One data message; the annotation of a field that has its bytes."""
+"""Annotates a field that holds the bytes of one data message."""
 
 
 class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One channel and how it does; `since` is ISO-8601, `age_s` the age of its last message.
+    """One channel and its state; `since` is ISO-8601, `age_s` the age of its last message.
 
     Attributes:
         kind: what the venue is asked for.
         type: the type of its data messages.
-        view: what a reader finds in them: `price`; `day` (a price, and the summary of 24 hours); `book` (`bids` and
+        view: what they contain: `price`; `day` (a price, and the summary of 24 hours); `book` (`bids` and
             `asks`); `market`, `top` or `trending` (figures of the whole market, or lists of coins).
-        stale_after_s: the silence that makes it `stale`, as things stand.
+        stale_after_s: the silence after which it currently becomes `stale`.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(Control, frozen=True, kw_only=True, tag="health"):
-    """`GET /healthz`: the process is alive, and its event loop turns."""
+    """`GET /healthz`: the process is alive, and its event loop runs."""
 
     status: str
     server: ServerInfo
@@ -67,9 +67,9 @@ class Health(Control, frozen=True, kw_only=True, tag="health"):
 
 
 class Readiness(Control, frozen=True, kw_only=True, tag="readiness"):
-    """`GET /readyz`: whether clients are let in and get data, and why not; or what else is amiss.
+    """`GET /readyz`: whether clients are let in and get data, and if not, why; or what else is wrong.
 
-    `stale` has the channels whose data is not what it should be, by name, with the reason.
+    `stale` names the channels whose data is stale, each with the reason.
     """
 
     ready: bool
@@ -87,7 +87,7 @@ class ChannelList(Control, frozen=True, kw_only=True, tag="channels"):
 class Snapshot(Control, frozen=True, kw_only=True, tag="snapshot"):
     """`GET /snapshot/{channel}`: the newest message of each topic, byte for byte as on the websocket.
 
-    `epoch` and `seq` are the position it was taken at: `since` of a `subscribe` continues from there.
+    `epoch` and `seq` are the position at which it was taken; pass them as `since` of a `subscribe` to continue there.
     """
 
     channel: str
@@ -98,9 +98,9 @@ class Snapshot(Control, frozen=True, kw_only=True, tag="snapshot"):
 
 
 class GapReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One gap. `start` and `end` are ISO-8601; `end` is null while it lasts, `channel` where it concerns all.
+    """One gap. `start` and `end` are ISO-8601; `end` is null while it lasts, `channel` is null if it concerns all.
 
-    `count`: clients, frames or attempts, as the cause has it; `messages`: those that somebody did not get.
+    `count`: how many clients, frames or attempts, depending on the cause; `messages`: how many clients did not get.
     """
 
     id: int
@@ -115,7 +115,7 @@ class GapReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GapList(Control, frozen=True, kw_only=True, tag="gaps"):
-    """`GET /gaps`. `more`: how many others there are; `forgotten`: how many have made room for newer ones."""
+    """`GET /gaps`. `more`: how many others there are; `forgotten`: how many were dropped for newer ones."""
 
     gaps: tuple[GapReport, ...]
     more: int

@@ -1,4 +1,4 @@
-"""The catalogue: which channels there are, and what each carries.
+"""The catalogue: all channels, and what each carries.
 
 A *channel* is the public name a client subscribes to (`binance_prices`). A *topic* is one series of messages inside a
 channel: the pair of channel and instrument. The sequence chain (`prev_seq`), the snapshot and every filter work per
@@ -21,7 +21,7 @@ WHOLE_MARKET: Final = ""
 """The instrument of a topic that is about a whole market rather than one pair."""
 
 _MOST_COMPARED_CHARS: Final = 64
-"""Comparing names costs the product of their lengths, and a client chooses one of the two."""
+"""Comparing two names costs the product of their lengths, and a client chooses one of them."""
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +30,11 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: what clients subscribe to; `connector_id` on the wire.
         exchange: the venue, as the wire's `exchange` field names it.
-        kind: what the venue is asked for, and all that follows from it.
-        instruments: `BASE/QUOTE` names; empty where the channel is about a whole market.
-        cadence_s: seconds between two messages of a scheduled channel; None where the venue pushes.
-        stale_after_s: seconds of silence after which it is stale; None where that follows from the cadence, or (where
-            the venue pushes) from what is usual.
+        kind: what the venue is asked for, and the properties that follow from it.
+        instruments: `BASE/QUOTE` names; empty if the channel is about a whole market.
+        cadence_s: seconds between two messages of a scheduled channel; None if the venue pushes.
+        stale_after_s: seconds of silence after which it is stale; None to derive this from the cadence or, if the venue
+            pushes, from the usual pauses.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Catalogue:
     """All channels by name, in the order of the configuration. Immutable: a reload makes a new one.
 
     Attributes:
-        withheld: names of channels that there are, but not for whoever this catalogue was made for.
+        withheld: names of channels that exist, but that the client of this catalogue may not have.
     """
 
     def __init__(self, channels: Iterable[Channel], withheld: AbstractSet[str] = frozenset()) -> None:
-        """Raises: ValueError, where two channels have one name."""
+        """Raises: ValueError, if two channels have the same name."""
         self.withheld = withheld
         self._channels: dict[str, Channel] = {}
         for channel in channels:
@@ -83,19 +83,19 @@ class Catalogue:
         return tuple(self._channels)
 
     def granted(self, grant: Grant) -> Catalogue:
-        """The catalogue for a client with that grant: this very one, where it covers everything."""
+        """The catalogue for a client with that grant; this very object if the grant covers all channels."""
         withheld = frozenset(name for name in self._channels if not grant.covers(name))
         if not withheld:
             return self
         return Catalogue((channel for channel in self if channel.name not in withheld), self.withheld | withheld)
 
     def nearest(self, name: str, count: int = 3) -> tuple[str, ...]:
-        """The valid names most like `name`, best first: what a person who mistyped probably meant."""
+        """The valid names most like `name`, best first: probably what was meant by a typing error."""
         return nearest(name, self._channels, count)
 
 
 def nearest(name: str, valid: Iterable[str], count: int = 3) -> tuple[str, ...]:
-    """Those of the `valid` names that are most like `name`, whatever its case, best first."""
+    """The `valid` names most like `name`, best first; upper and lower case do not matter."""
     folded: dict[str, list[str]] = {}
     for candidate in valid:
         folded.setdefault(candidate.casefold(), []).append(candidate)

@@ -1,6 +1,6 @@
-"""Error codes and close codes, each with whether the client may come back.
+"""Error codes and close codes; each close code says whether the client may come back.
 
-They are part of the wire contract: a client may compare them, so a code is never renamed, only added.
+They are part of the wire contract: clients compare them, so codes are added but never renamed.
 """
 
 from __future__ import annotations

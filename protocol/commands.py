@@ -1,9 +1,9 @@
 """Every client command, and how a client's bytes become one.
 
-`protocol/messages.py` is the other direction, and hands on every name of this module, so that one
-import serves both. A field's name here is its name on the wire.
+`protocol/messages.py` is the other direction. It re-exports every name of this module, so that one import serves both.
+A field's name here is its name on the wire.
 
-Errors: `decode_command` raises `CommandError` and nothing else, whatever the bytes are.
+Errors: `decode_command` raises only `CommandError`, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MOST_INTERVAL_MS: Final = 3_600_000
 _INTERVAL: Final = Meta(extra_json_schema={"minimum": LEAST_INTERVAL_MS, "maximum": MOST_INTERVAL_MS})
 _NAMES: Final = Meta(extra_json_schema={"minItems": 1})
 _PLACE: Final = Meta(extra_json_schema={"minimum": 0})
-"""For the schemas; `protocol/session.py` looks, and says in its own words what is wrong."""
+"""Only for the schemas: `protocol/session.py` checks these limits, and words the errors itself."""
 
 MOST_REASON_CHARS: Final = 300
-"""The longest `message` of an `error` reply: what a client sent is shown to it, not sent back."""
+"""The longest `message` of an `error` reply: it shows what the client sent, but does not send it all back."""
 
 
 class Format(enum.Enum):
-    """How messages are written on one connection."""
+    """The encoding of the messages of one connection."""
 
     JSON = "tickerd.v1.json"
     MSGPACK = "tickerd.v1.msgpack"
@@ -74,7 +74,7 @@ class Unsubscribe(msgspec.Struct, frozen=True, tag_field="type", tag="unsubscrib
 class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping", omit_defaults=True):
     """`{"type":"ping","id":9}`: the application's heartbeat, apart from RFC 6455's ping frames.
 
-    `data` holds the bytes of the format that the ping came in.
+    `data` holds bytes in the format of the ping.
     """
 
     id: Id | None = None
@@ -87,12 +87,12 @@ _COMMANDS: Final = ("subscribe", "unsubscribe", "ping")
 
 
 class CommandError(Exception):
-    """A client's bytes that are no command.
+    """A client's bytes are not a command.
 
     Attributes:
-        code: for the `error` reply.
+        code: the code of the `error` reply.
         reason: what is wrong, what was seen, what is allowed; at most `MOST_REASON_CHARS` long.
-        id: the command's, where it could be read.
+        id: the command's id, if it could be read.
     """
 
     def __init__(self, code: ErrorCode, reason: str, id: Id | None = None) -> None:
@@ -103,7 +103,7 @@ class CommandError(Exception):
 
 
 class _Envelope(msgspec.Struct):
-    """What can be told of a command that failed to decode: two values, each to be read alone."""
+    """What may still be readable of a command that failed to decode: two values, each decoded by itself."""
 
     type: Raw | UnsetType = UNSET
     id: Raw | UnsetType = UNSET
@@ -136,16 +136,16 @@ _MSGPACK: Final = _Reading(
 
 
 def decode_command(raw: str | bytes, format: Format) -> Command:
-    """One client frame's payload.
+    """Decode one client frame's payload.
 
     Raises:
-        CommandError: it is no command; the only exception that any input whatever can cause.
+        CommandError: it is not a command. No input can cause any other exception.
     """
     reading = _MSGPACK if format is Format.MSGPACK else _JSON
     try:
         payload = raw.encode() if isinstance(raw, str) else raw
         if reading is _JSON:
-            # msgspec does not look into a value that it keeps as Raw, and `data` is echoed.
+            # msgspec does not check a value that it keeps as Raw, and `data` is echoed.
             payload.decode()
     except UnicodeError:
         raise CommandError(ErrorCode.MALFORMED, f"not UTF-8; seen {_shown(raw)}") from None
@@ -156,12 +156,12 @@ def decode_command(raw: str | bytes, format: Format) -> Command:
 
 
 def cut(text: str, most_chars: int = MOST_REASON_CHARS) -> str:
-    """`text`, or as much of its beginning as fits together with a mark that it goes on."""
+    """`text`, cut to `most_chars` and marked by an ellipsis if it is longer."""
     return text if len(text) <= most_chars else text[: most_chars - 1] + "…"
 
 
 def _explain(payload: bytes, reading: _Reading, error: str) -> CommandError:
-    """Why the bytes are no command, in words for the person who wrote them."""
+    """Explain why the bytes are not a command, to the person who wrote them."""
     try:
         envelope = reading.envelope.decode(payload)
     except msgspec.ValidationError as why:
@@ -189,7 +189,7 @@ def _explain(payload: bytes, reading: _Reading, error: str) -> CommandError:
 
 
 def _read_id(raw: Raw | UnsetType, reading: _Reading) -> Id | None:
-    """The `id`, or None where there is none that could be echoed."""
+    """The `id`, or None if there is none that can be echoed."""
     if isinstance(raw, UnsetType):
         return None
     try:
@@ -199,7 +199,7 @@ def _read_id(raw: Raw | UnsetType, reading: _Reading) -> Id | None:
 
 
 def _shown(raw: str | bytes) -> str:
-    """The first characters of what was sent, safe to put into a message."""
-    # Four bytes are the most that a character takes; the rest need not be decoded to be cut off.
+    """The first characters of the input, safe to put into a message."""
+    # A character takes at most four bytes; the rest is cut off without decoding it.
     head = raw[:61].encode(errors="replace") if isinstance(raw, str) else raw[:244]
     return cut(head.decode(errors="replace"), 60) or "nothing"

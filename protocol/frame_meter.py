@@ -1,11 +1,11 @@
-"""What a client's frames cost, read off their heads alone. Pure: bytes in, a verdict out.
+"""Limits the frames of a client that are not commands. Pure: bytes in, a verdict out.
 
-The session counts commands, but frames that carry none cost as much to read: pings (each of which has to be answered,
-RFC 6455 section 5.5.2), pongs that nobody asked for (section 5.5.3) and the fragments of a message (section 5.4). A
-`FrameMeter` sees every byte of a client before anybody else does, walks from one frame's head to the next, over however
-the network cut them, and says when these come faster than they may.
+The session counts commands, but other frames cost as much to read: pings (each must be answered, RFC 6455 section
+5.5.2), unsolicited pongs (section 5.5.3) and the fragments of a message (section 5.4). A `FrameMeter` sees every byte
+of a client first. It reads only the frames' heads, however the network has split them, and reports when such frames
+come faster than allowed.
 
-It judges nothing else: a frame that breaks the protocol is for whoever reads it next.
+It checks nothing else: the next reader handles a frame that breaks the protocol.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final
 
 LEAST_FRAMES_PER_S: Final = 1.0
 LEAST_FRAMES_BURST: Final = 20
-"""However few commands are allowed, a client may keep its connection alive by pings of its own."""
+"""Lower bounds: even if very few commands are allowed, a client may keep its connection alive by pings."""
 
 _HEAD_BYTES: Final = 2
-"""What every frame begins with (RFC 6455 section 5.2); the longer lengths and the key of the mask follow."""
+"""The fixed part of every frame's head (RFC 6455 section 5.2); longer lengths and the masking key follow."""
 
 _FIN: Final = 0x80
 _OPCODE: Final = 0x0F
@@ -28,7 +28,7 @@ _MASKED: Final = 0x80
 _LENGTH: Final = 0x7F
 _KEY_BYTES: Final = 4
 _MOST_OWED: Final = 4
-"""Pongs that are waited for at once: who answers several pings by one may not save up the others."""
+"""The most pongs that can be outstanding: a client that answers several pings by one pong cannot save up the rest."""
 
 _LENGTH_BYTES: Final = {126: 2, 127: 8}
 
@@ -42,29 +42,29 @@ class FrameMeter:
     __slots__ = ("_burst", "_closed", "_head", "_pongs", "_rate_per_s", "_refilled_s", "_skip", "_tokens")
 
     def __init__(self, rate_per_s: float, burst: int, now_s: float) -> None:
-        """Rate and burst as those of the commands; `now_s` is on the same monotonic clock as that of `feed`."""
+        """Rate and burst are those of the commands; `now_s` is on the same monotonic clock as in `feed`."""
         self._rate_per_s = max(rate_per_s, LEAST_FRAMES_PER_S)
         self._burst = max(burst, LEAST_FRAMES_BURST)
         self._tokens = float(self._burst)
         self._refilled_s = now_s
-        self._head = b""  # the beginning of a frame's head that was cut
-        self._skip = 0  # how much of a frame's payload is still to come
+        self._head = b""  # the beginning of a frame's head that has not come whole
+        self._skip = 0  # how many bytes of a frame's payload are still to come
         self._pongs = 0
         self._closed = False
 
     @property
     def limit(self) -> str:
-        """What is allowed, in words."""
+        """The limit, in words."""
         return f"{self._rate_per_s:g} control frames and fragments/s (in a burst {self._burst})"
 
     def pinged(self) -> None:
-        """We have sent a ping: its pong will not be counted. One pong may answer several pings, never the reverse."""
+        """Note that we sent a ping: its pong is not counted. One pong may answer several pings, but not the reverse."""
         self._pongs = min(self._pongs + 1, _MOST_OWED)
 
     def feed(self, data: bytes, now_s: float) -> bool:
-        """Take the client's next bytes. False where it has sent more frames than it may: close the connection.
+        """Take the client's next bytes. Returns False if it has sent too many frames: then close the connection.
 
-        Whatever follows a close frame is not looked at (RFC 6455 section 5.5.1).
+        Bytes after a close frame are ignored (RFC 6455 section 5.5.1).
         """
         if self._closed:
             return True
@@ -106,7 +106,7 @@ class FrameMeter:
 
 
 def _head_bytes(data: bytes, at: int, size: int) -> int:
-    """How long the head is that begins at `at`; where the second byte is not here yet, more than there is."""
+    """The length of the head that begins at `at`; more than the data if its second byte has not come yet."""
     if size - at < _HEAD_BYTES:
         return _HEAD_BYTES
     second = data[at + 1]

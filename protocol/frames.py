@@ -1,7 +1,7 @@
-"""One payload in, one envelope out: RFC 6455 server frames and Server-Sent Events.
+"""Wraps payloads into RFC 6455 server frames and Server-Sent Events.
 
 A server's frames are never masked (RFC 6455 section 5.1), so the bytes for one message are the same for every client.
-That is what makes fan-out cheap: a message is framed here once, and the very same bytes go to thousands of sockets.
+That makes fan-out cheap: a message is framed here once, and the very same bytes go to thousands of sockets.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def ping_frame(payload: bytes = b"") -> bytes:
 def close_frame(code: int, reason: str = "") -> bytes:
     """One close frame (RFC 6455 section 5.5.1).
 
-    The reason is cut to what fits beside the two-byte code, on a character boundary: half a character would not be
-    UTF-8, and the peer would have to answer 1007 to our goodbye.
+    The reason is cut, at a character boundary, to fit beside the two-byte code: half a character would not be UTF-8,
+    and the peer would have to answer 1007.
     """
     text = reason.encode(errors="replace")[: MAX_CONTROL_PAYLOAD_BYTES - 2].decode(errors="ignore").encode()
     return _frame(_CLOSE, struct.pack("!H", code) + text)
@@ -53,7 +53,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
 def sse_event(payload: bytes, event_id: str | None = None) -> bytes:
     """One Server-Sent Event whose `id` a browser's EventSource sends back as `Last-Event-ID`.
 
-    Without an id there is no `id` line at all: an empty one would make the browser forget the last one it had.
+    Without an id there is no `id` line at all: an empty one would make the browser forget the last id.
 
     A line break inside the payload starts another `data:` line (WHATWG HTML, section 9.2.6), so that a venue's
     pretty-printed JSON arrives whole.
@@ -67,7 +67,7 @@ def sse_event(payload: bytes, event_id: str | None = None) -> bytes:
 
 
 def sse_position(event_id: str) -> bytes:
-    """Nothing but an id: no event is dispatched, but the browser sends this one back from now on (section 9.2.6).
+    """Only an id: the browser dispatches no event, but sends this id back from now on (section 9.2.6).
 
     Raises:
         ValueError: as `sse_event`.
@@ -82,7 +82,7 @@ def _id_line(event_id: str) -> bytes:
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
-    """Header and payload; the three lengths of RFC 6455 section 5.2."""
+    """Header and payload, with one of the three length forms of RFC 6455 section 5.2."""
     size = len(payload)
     if size < 126:
         return bytes((_FIN | opcode, size)) + payload

@@ -1,4 +1,4 @@
-"""What a client may have: which channels, and by whose leave."""
+"""What a client may have: which channels, and by which token."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ ALL_CHANNELS: Final = ("*",)
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """The leave that one token gives.
+    """The permission that one token gives.
 
     Attributes:
-        name: the token's name, "" where no token was needed.
+        name: the token's name, "" if no token was needed.
         patterns: the names of the channels it covers; `*` stands for any characters and `?` for one.
-        mark: the digest of the token, by which two grants of one name are told apart. It is not shown.
+        mark: the digest of the token, which tells apart two grants of the same name. It is not shown.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Grant(msgspec.Struct, frozen=True):
     mark: bytes = b""
 
     def covers(self, channel: str) -> bool:
-        """Whether the channel is one of those that may be had."""
+        """Whether the grant includes the channel."""
         return any(fnmatchcase(channel, pattern) for pattern in self.patterns)
 
     def __repr__(self) -> str:
@@ -32,4 +32,4 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 ANYONE: Final = Grant("")
-"""What everybody has where no tokens are configured: all channels."""
+"""The grant of every client if no tokens are configured: all channels."""

@@ -1,9 +1,9 @@
 """The kinds of channel, one row each. Code that treats kinds differently asks the row, never the name.
 
-A channel is a venue and a *kind*: what that venue is asked for. The row says everything that others need to know of its
-messages: their Structs, what `data` holds, what a reader finds in them, what makes up the state of a topic, and whether
-an interval may leave some out. A new kind is a row here, its Struct in `protocol/messages.py`, what its `data` holds in
-`protocol/payloads.py`, and a venue that makes it.
+A channel is a venue and a *kind*: what that venue is asked for. The row has everything that other code must know about
+its messages: their Structs, what `data` holds, what a reader finds in them, what makes up the state of a topic, and
+whether an interval may skip some. A new kind needs a row here, a Struct in `protocol/messages.py`, the content of its
+`data` in `protocol/payloads.py`, and a venue that provides it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from protocol.payloads import TICKERS, BookData, Coin, DayTicker, GlobalMarket, 
 
 
 class TopicState(enum.Enum):
-    """What a client must have had of a topic to know how things stand there."""
+    """Which messages a client needs to know the current state of a topic."""
 
     NEWEST = "newest"
-    """The newest message: it says everything."""
+    """The newest message: it is the whole state."""
 
     EVERY = "every"
     """Every message: each stands for itself, as a trade does."""
@@ -39,7 +39,7 @@ class TopicState(enum.Enum):
 
 
 class View(enum.StrEnum):
-    """What a reader finds in a message: what a table, a page or a comparison of venues shows of it."""
+    """What a reader finds in a message, and so what a table, a page or a comparison of venues can show."""
 
     PRICE = "price"
     """`price`, of one instrument."""
@@ -57,23 +57,23 @@ class View(enum.StrEnum):
     """In `data` a list of coins by size."""
 
     TRENDING = "trending"
-    """In `data` a list of coins that people look for."""
+    """In `data` a list of coins that people search for."""
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of channel.
 
     Attributes:
-        name: what a configuration and `GET /channels` call it.
-        message: what an event of such a channel becomes.
-        payloads: what `data` may hold; one for each way in which a venue says it.
+        name: its name in the configuration and in `GET /channels`.
+        message: the Struct that an event of such a channel becomes.
+        payloads: what `data` may hold; one for each form in which venues send it.
         view: what a reader finds in its messages.
-        most_bytes: how large `data` may be: several times what venues send. One that is larger is refused, for it would
+        most_bytes: the size limit of `data`, several times what venues send. A larger one is refused, because it would
             push the history of other channels off the tape.
         whole_market: whether such a channel is one topic, about a whole market; else each instrument is a topic.
         state: what makes up the state of a topic.
         snapshot: for `TopicState.DELTA` the message that begins a topic anew, else None.
-        instead: the kind that whoever wants fewer messages takes instead, where an interval may leave none out.
+        instead: if an interval may skip no message, the kind to use for fewer messages.
     """
 
     name: str
@@ -88,17 +88,17 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tag(self) -> str:
-        """`type` on the wire of what an event becomes."""
+        """The wire's `type` of the message that an event becomes."""
         return str(self.message.__struct_config__.tag)
 
     @property
     def messages(self) -> tuple[type[DataMessage], ...]:
-        """All Structs that its messages may be."""
+        """All Structs of its messages."""
         return (self.message,) if self.snapshot is None else (self.message, self.snapshot)
 
     @property
     def thinnable(self) -> bool:
-        """Whether an interval may leave messages out: the newest one must say everything."""
+        """Whether an interval may skip messages: only if the newest one is the whole state."""
         return self.state is TopicState.NEWEST
 
 
@@ -143,7 +143,7 @@ PAYLOADS: Final[tuple[type[msgspec.Struct], ...]] = (
     *dict.fromkeys(each for kind in _ROWS for each in kind.payloads),
     Coin,
 )
-"""The Structs of all that `data` holds, those inside of others too."""
+"""The Structs of everything that `data` holds, nested ones included."""
 
 VIEWS: Final = {str(message.__struct_config__.tag): kind.view for kind in _ROWS for message in kind.messages}
 """What a reader finds in a message, by its `type`."""

@@ -1,17 +1,16 @@
-"""Every server message, and how it is written; with `protocol/commands.py` the whole vocabulary.
+"""Every server message, and how it is encoded; with `protocol/commands.py` the whole vocabulary.
 
-These two modules are the only place where wire names stand, with `protocol/payloads.py` (what `data`
-holds) and `protocol/answers.py` (the HTTP bodies). A field's name here is its name on the wire; names
-are final (additions are allowed, renames are not). One Struct serves both formats:
+Only these two modules, `protocol/payloads.py` (what `data` holds) and `protocol/answers.py` (the HTTP bodies) define
+names on the wire. A field's name here is its name on the wire. Names are final: they may be added, but not renamed. One
+Struct serves both formats:
 
-* **JSON** (`tickerd.v1.json`, text frames). `price` and `data` are spliced in as the venue's own
-  bytes, so that `42150.50` stays `42150.50`: no digit passes through a float.
-* **MessagePack** (`tickerd.v1.msgpack`, binary frames): the same messages. MessagePack has no
-  decimal number, so `price` is a string of the same digits there; numbers inside `data` are
-  integers or 64-bit floats.
+* **JSON** (`tickerd.v1.json`, text frames). `price` and `data` are spliced in as the venue's own bytes, so that
+  `42150.50` stays `42150.50`: no digit passes through a float.
+* **MessagePack** (`tickerd.v1.msgpack`, binary frames): the same messages. MessagePack has no decimal number, so
+  `price` is a string of the same digits there; numbers inside `data` are integers or 64-bit floats.
 
-Errors: `decode_message` and `to_msgpack` raise `MessageError` and nothing else, whatever the bytes
-are. The names of `protocol/commands.py` are handed on, `decode_command` and `CommandError` too.
+Errors: `decode_message` and `to_msgpack` raise only `MessageError`, whatever the bytes are. This module re-exports the
+names of `protocol/commands.py`, `decode_command` and `CommandError` included.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from protocol.commands import decode_command as decode_command
 from protocol.payloads import DIGITS, NUMBER
 
 State: TypeAlias = Literal["connecting", "live", "stale", "reconnecting", "down"]
-"""A channel's state as clients see it: `live` only once data has arrived, never on an acknowledgement alone."""
+"""A channel's state as clients see it. Only data makes it `live`; an acknowledgement does not."""
 
 _STAMP: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
 
@@ -53,16 +52,16 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_def
     Attributes:
         connector_id: the channel's name.
         exchange: the venue.
-        instrument: `BASE/QUOTE`; absent where the message is about a whole market.
-        price: the venue's digits, spliced; of an order book the middle of its best bid and best ask. Absent where the
-            message is about a whole market, and where a side of the book is empty.
+        instrument: `BASE/QUOTE`; absent if the message is about a whole market.
+        price: the venue's digits, unchanged; for an order book the middle of its best bid and best ask. Absent if the
+            message is about a whole market, or if a side of the book is empty.
         timestamp: when this daemon published it, ISO-8601, UTC, milliseconds.
         seq: position on the tape.
-        prev_seq: `seq` of the message before it on the same topic, 0 for the first.
-        exchange_ms: the venue's event time (ms since 1970), where the venue gives one.
-        received_ms: when the daemon had the venue's bytes (ms since 1970).
+        prev_seq: `seq` of the previous message of the same topic, 0 for the first.
+        exchange_ms: the venue's event time (ms since 1970), if the venue gives one.
+        received_ms: when the daemon received the venue's bytes (ms since 1970).
         cached: whether a scheduled channel repeats a body that the venue has not refreshed.
-        data: what the venue said, in the venue's own field names.
+        data: the venue's data, in the venue's own field names.
     """
 
     connector_id: str
@@ -87,7 +86,7 @@ class TickerUpdate(Data, frozen=True, kw_only=True, tag="ticker_update"):
 
 
 class OrderbookUpdate(Data, frozen=True, kw_only=True, tag="orderbook_update"):
-    """The best levels of one instrument's book, a full replacement each time."""
+    """The best levels of one instrument's book; each message replaces the previous one."""
 
 
 class MarketUpdate(Data, frozen=True, kw_only=True, tag="market_update"):
@@ -99,11 +98,11 @@ class TopUpdate(Data, frozen=True, kw_only=True, tag="top_update"):
 
 
 class TrendingUpdate(Data, frozen=True, kw_only=True, tag="trending_update"):
-    """What people search for."""
+    """The coins that people search for most."""
 
 
 DataMessage: TypeAlias = PriceUpdate | TickerUpdate | OrderbookUpdate | MarketUpdate | TopUpdate | TrendingUpdate
-"""All of them; which kinds of channel have them, and what their `data` holds, is in `protocol/kinds.py`."""
+"""All data messages. `protocol/kinds.py` has their kinds of channel, and what their `data` holds."""
 
 
 # ---- control messages: server to client ----------------------------------------------------------
@@ -116,14 +115,14 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
-    """Who answers."""
+    """The name and version of the server."""
 
     name: str
     version: str
 
 
 class Welcome(Control, frozen=True, kw_only=True, tag="welcome"):
-    """The first message of a session: this tape's identity and head, the channels, the keepalive's period."""
+    """The first message of a session: the tape's identity and head, the channels, the keepalive's period."""
 
     server: ServerInfo
     epoch: str
@@ -135,8 +134,8 @@ class Welcome(Control, frozen=True, kw_only=True, tag="welcome"):
 class Subscribed(Control, frozen=True, kw_only=True, tag="subscribed"):
     """The answer to `subscribe`: the channels it took effect for, and the position from which messages follow.
 
-    `recovered` answers a `since`, per channel; where it is false, `missed` counts what is lost if that is known, and
-    `reason` says why.
+    `recovered` answers a `since`, per channel; if it is false, `missed` counts the lost messages, if the number is
+    known, and `reason` says why.
     """
 
     channels: tuple[str, ...]
@@ -158,9 +157,9 @@ class Unsubscribed(Control, frozen=True, kw_only=True, tag="unsubscribed"):
 
 
 class Status(Control, frozen=True, kw_only=True, tag="status"):
-    """How a channel does: its state, since when (ISO-8601), why, and when its connector tries again.
+    """The state of a channel, since when (ISO-8601), why, and when its connector tries again.
 
-    It names the channel in `channel`: whoever looks for `connector_id` wants data, and takes `data` apart.
+    It names the channel in `channel`, because clients take a message with `connector_id` for data and read its `data`.
     """
 
     channel: str
@@ -173,7 +172,7 @@ class Status(Control, frozen=True, kw_only=True, tag="status"):
 class Lagged(Control, frozen=True, kw_only=True, tag="lagged"):
     """`missed` messages between `from_seq` and `to_seq`, both included, will not come.
 
-    The latest of each of the client's topics follow.
+    The newest message of each of the client's topics follows.
     """
 
     missed: int
@@ -189,7 +188,7 @@ class Pong(Control, frozen=True, kw_only=True, tag="pong"):
 
 
 class Error(Control, frozen=True, kw_only=True, tag="error"):
-    """A command that cannot be carried out: what, the value seen, what is allowed."""
+    """A command could not be carried out: what is wrong, the value seen, what is allowed."""
 
     code: ErrorCode
     message: str
@@ -198,7 +197,7 @@ class Error(Control, frozen=True, kw_only=True, tag="error"):
 
 
 class Test(Control, frozen=True, kw_only=True, tag="test"):
-    """What somebody sent to everybody with `POST /ws/test`."""
+    """A message to all clients, sent by `POST /ws/test`."""
 
     __test__ = False  # the name is the wire's; pytest must not take it for a test class
 
@@ -232,11 +231,11 @@ Message: TypeAlias = DataMessage | ControlMessage
 
 
 class MessageError(Exception):
-    """A server's bytes that are no message of this contract, or that MessagePack cannot say."""
+    """A server's bytes are not a message of this contract, or have no MessagePack form."""
 
 
 is_number: Final = re.compile(DIGITS).fullmatch
-"""Whether text is a number as `number` takes it; a match, or None."""
+"""Whether `number` takes that text; a match, or None."""
 
 _packer: Final = msgspec.msgpack.Encoder()
 _json_message: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
@@ -259,9 +258,9 @@ def number(digits: str) -> Raw:
 
 
 def middle(bid: str, ask: str) -> str:
-    """The price half way between a book's best bid and best ask, in JSON's digits.
+    """The price half way between a book's best bid and best ask, as a JSON number.
 
-    Exact for prices of up to 27 digits, rounded beyond. "" where one of the two is no number, or the result has more
+    Exact for prices of up to 27 digits, rounded beyond. "" if one of the two is not a number, or if the result has more
     digits than `number` takes.
     """
     if is_number(bid) is None or is_number(ask) is None:
@@ -273,8 +272,8 @@ def middle(bid: str, ask: str) -> str:
 def encode_as(message: Message, format: Format) -> bytes:
     """A message's payload in the given format (SSE carries JSON).
 
-    The `Raw` fields of a data message hold JSON, whatever the format: that is what venues send. The
-    `data` of a `Pong` is the client's own and holds bytes of the given format.
+    The `Raw` fields of a data message hold JSON in any format, because venues send JSON. The `data` of a `Pong` is the
+    client's own, and holds bytes of the given format.
 
     Raises:
         MessageError: a data message that `to_msgpack` refuses.
@@ -287,11 +286,11 @@ def encode_as(message: Message, format: Format) -> bytes:
 
 
 def to_msgpack(payload: bytes) -> bytes:
-    """The MessagePack form of a message's JSON form: made once, on first use, for all who asked.
+    """The MessagePack form of a message in JSON. The tape calls this once per message, on first use.
 
     Raises:
-        MessageError: `payload` is not a message, or `data` holds a number that no 64 bits hold, or
-            text that is not UTF-8.
+        MessageError: `payload` is not a message, or `data` holds a number that does not fit into 64 bits, or text that
+            is not UTF-8.
     """
     message = decode_message(payload, Format.JSON)
     try:
@@ -310,10 +309,10 @@ def to_msgpack(payload: bytes) -> bytes:
 
 
 def decode_message(payload: bytes | str, format: Format) -> Message:
-    """One server message; what a client in Python uses. `Raw` fields hold bytes of that format.
+    """Decode one server message, for clients in Python. `Raw` fields hold bytes of that format.
 
     Raises:
-        MessageError: the payload is no message of this contract.
+        MessageError: the payload is not a message of this contract.
     """
     try:
         if format is Format.MSGPACK:
@@ -324,7 +323,7 @@ def decode_message(payload: bytes | str, format: Format) -> Message:
 
 
 def _pack_raw(raw: Raw) -> Raw:
-    """A JSON value as MessagePack; an integer beyond 64 bits, which that lacks, as a float."""
+    """A JSON value as MessagePack. That has no integers beyond 64 bits, so these become floats."""
     value = msgspec.json.decode(raw)
     try:
         return Raw(_packer.encode(value))

@@ -1,11 +1,11 @@
 """What `data` and `price` of the data messages hold.
 
-`data` is spliced into a message as bytes (`Raw`) and never read on its way; what is in it is said here, once. Two of
-these objects the daemon writes itself, `PriceData` and `BookData`. All others are the venue's own, and the venue's
-documentation names the rest of their fields. A venue that is added brings its ticker here, and into `TICKERS`.
+`data` is spliced into a message as bytes (`Raw`) and not read on its way; only this module describes its content. The
+daemon itself writes two of these objects, `PriceData` and `BookData`. All others are the venue's own, and the venue's
+documentation names the rest of their fields. A new venue adds its ticker here, and to `TICKERS`.
 
-Which messages hold which of them is in `protocol/kinds.py`. They are for JSON Schemas only: nothing is checked by them
-when a message is decoded.
+`protocol/kinds.py` says which messages hold which objects. They are for JSON Schemas only: decoding a message does not
+check them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import msgspec
 from msgspec import Meta, Raw
 
 DIGITS: Final = r"-?(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?"
-"""A number as JSON writes one (RFC 8259 section 6), and as every reader of JSON can take it: 30 digits before the point
-and behind it, two in the exponent. A 64-bit float holds its size."""
+"""A JSON number (RFC 8259 section 6) that every JSON reader can take: at most 30 digits before the point, 30 after it,
+and two in the exponent. Its magnitude fits into a 64-bit float."""
 
 SCHEMAS: Final = "#/components/schemas/"
-"""Where a schema is found in the description that the daemon publishes."""
+"""The place of the schemas in the description that the daemon publishes."""
 
 _LEVELS: Final = Meta(
     description="Best first; each is `[price, quantity]`, the venue's digits as text.",
@@ -32,7 +32,7 @@ _LEVELS: Final = Meta(
 
 
 class VenueObject(msgspec.Struct):
-    """The venue's own object, passed on as it came: named are the fields that are looked at, and others come too."""
+    """The venue's own object, passed on unchanged: it has the fields that are named here, and others."""
 
 
 class PriceData(msgspec.Struct, rename="camel", gc=False):
@@ -44,7 +44,7 @@ class PriceData(msgspec.Struct, rename="camel", gc=False):
 
 
 class BookData(msgspec.Struct, rename="camel", gc=False):
-    """Binance's best levels: the venue's body, and the symbol that it lacks."""
+    """Binance's best levels: the venue's body, with the symbol added, which it lacks."""
 
     symbol: str
     last_update_id: int
@@ -76,7 +76,7 @@ class GlobalMarket(VenueObject):
 
 
 class Coin(VenueObject):
-    """A row of CoinGecko's `/coins/markets`; what is not named here may be null."""
+    """A row of CoinGecko's `/coins/markets`; fields that are not named here may be null."""
 
     id: str
     symbol: str
@@ -84,7 +84,7 @@ class Coin(VenueObject):
 
 
 class TopCoins(msgspec.Struct):
-    """CoinGecko's `/coins/markets`: the list, best capitalised first."""
+    """CoinGecko's `/coins/markets`: the list, largest market capitalisation first."""
 
     coins: list[Coin]
 
@@ -96,7 +96,7 @@ class Trending(VenueObject):
 
 
 TICKERS: Final = (OkxTicker,)
-"""A venue's ticker each."""
+"""The ticker objects, one per venue."""
 
 NUMBER: Final = Meta(extra_json_schema={"type": "number"})
 """Annotates a `Raw` field that holds a number."""

@@ -1,10 +1,10 @@
-"""JSON Schemas of the Structs: what a message looks like, in a form that other programs read.
+"""JSON Schemas of the Structs: they describe the messages to other programs.
 
-Made, never written: a schema is what msgspec says of a Struct, its description the Struct's docstring, an `Attributes:`
-section of that the descriptions of the fields. So a schema says what the daemon's own encoder and decoder do. None of
-them forbids fields that it does not name, since later versions may add some.
+The schemas are generated: msgspec derives a schema from the Struct, the docstring becomes its description, and the
+docstring's `Attributes:` section the descriptions of the fields. So a schema always matches the daemon's own encoder
+and decoder. No schema forbids unknown fields, since later versions may add some.
 
-They keep to the common part of JSON Schema's draft 7, which AsyncAPI builds on, and 2020-12: either validator will do.
+They use only what JSON Schema's draft 7, on which AsyncAPI builds, and 2020-12 have in common: either validator works.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PACKED_PRICE: Final = {
 
 
 def schemas(types: Iterable[type]) -> Object:
-    """A JSON Schema for each of these and for everything inside them, by name."""
+    """JSON Schemas of these types and of all types inside them, by name."""
     found: dict[str, type] = {}
     for each in types:
         found.setdefault(each.__name__, each)
@@ -58,13 +58,13 @@ def schemas(types: Iterable[type]) -> Object:
 
 
 def one_of(structs: Iterable[type[msgspec.Struct]]) -> Object:
-    """The schema of what is one of these."""
+    """The schema of a value that is one of these."""
     references: list[Object] = [{"$ref": f"{SCHEMAS}{struct.__name__}"} for struct in structs]
     return references[0] if len(references) == 1 else {"anyOf": references}
 
 
 def _explain(schema: Object, struct: type[msgspec.Struct]) -> None:
-    """Put the docstring where it belongs: what it says of the fields to the fields."""
+    """Add the docstring as description; its `Attributes:` section goes to the fields."""
     text, own = docstring(struct)
     schema["description"] = text
     fields: dict[str, str] = {}
@@ -72,12 +72,12 @@ def _explain(schema: Object, struct: type[msgspec.Struct]) -> None:
         fields |= docstring(each)[1]
     for field, meaning in (fields | own).items():
         described = schema["properties"].get(field, {"$ref": ""})
-        if "$ref" not in described:  # what stands beside a reference is not looked at in draft 7
+        if "$ref" not in described:  # draft 7 ignores everything beside a reference
             described.setdefault("description", meaning)
 
 
 def docstring(of: type) -> tuple[str, dict[str, str]]:
-    """The text, and what its `Attributes:` section says of each field."""
+    """The docstring's text, and the entries of its `Attributes:` section by field."""
     text, _, section = (inspect.cleandoc(of.__doc__) if of.__doc__ else "").partition("\n\nAttributes:\n")
     said = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
     return text.strip(), {name: " ".join(meaning.split()) for name, meaning in said}
@@ -102,5 +102,5 @@ def _meanings(codes: type[ErrorCode | CloseCode]) -> Object:
 
 
 def schema_name(struct: type[msgspec.Struct], *, packed: bool) -> str:
-    """Under which name its schema stands. Data messages have another one in MessagePack, for their `price`."""
+    """The name of its schema. Data messages have a second schema for MessagePack, because of their `price`."""
     return f"Packed{struct.__name__}" if packed and issubclass(struct, Data) else struct.__name__

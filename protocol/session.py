@@ -1,16 +1,17 @@
-"""What one client has subscribed to, and what its frames are answered with. Pure: no trio, no clock, no I/O.
+"""One client's subscriptions, and the answers to its frames. Pure: no trio, no clock, no I/O.
 
-The shell (`daemon/sessions/sessions.py`) hands every frame of the client to `Session.receive`, together with the time,
-and carries out the effects it gets back, in order. The session never looks at the tape: a `Join` says what the client
-asked for, and the shell, which knows the tape's position, answers it with `subscribed`.
+The shell (`daemon/sessions/websocket.py`) hands every frame of the client to `Session.receive`, together with the time,
+and carries out the returned effects in order. The session never looks at the tape: a `Join` says what the client asked
+for, and the shell, which knows the tape's position, answers with `subscribed`.
 
-The rules it keeps are those of the wire contract, sections 3 and 4:
+It follows the rules of the wire contract, sections 3 and 4:
 
 * every command that can be carried out, wholly or in part, gives exactly one `Join`, `Leave` or `Reply` with a `Pong`;
-* what cannot be carried out gives a `Reply` with an `Error` that says what, the value seen and what is allowed;
-* `CommandLimits.errors_in_a_row` frames in a row of which nothing could be carried out (refused by the command rate
-  included) give a `Close`, after which the session is deaf; so do more of them than `errors_per_s` and `errors_burst`
-  allow, whatever else is carried out in between.
+* what cannot be carried out gives a `Reply` with an `Error` that says what is wrong, the value seen and what is
+  allowed;
+* `CommandLimits.errors_in_a_row` frames in a row of which nothing could be carried out (those refused by the command
+  rate included) give a `Close`, after which the session ignores all frames. So do more such frames than `errors_per_s`
+  and `errors_burst` allow, even if others are carried out in between.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ EVERY_MESSAGE: Final = 0
 """The interval, in milliseconds, of a subscription that did not ask for one."""
 
 _MOST_NAMED: Final = 3
-"""How many names are explained in one `error`: finding the nearest valid name costs time."""
+"""How many names one `error` explains: finding the nearest valid name takes time."""
 
 _MOST_NAME_CHARS: Final = 64
-"""How much of an unknown name is shown to the one who sent it."""
+"""How much of an unknown name the error shows."""
 
 Selection: TypeAlias = frozenset[tuple[str, str]]
 """Pairs of channel and instrument; the instrument `ALL` stands for all of the channel's topics."""
@@ -65,8 +66,8 @@ class CommandLimits(msgspec.Struct, frozen=True, kw_only=True):
         commands_per_s: how many commands a client may send each second in the long run.
         commands_burst: how many it may send at once after a pause.
         channels_per_command: how many names one command may list.
-        errors_in_a_row: after how many fruitless frames the connection is closed.
-        errors_per_s: how many fruitless frames there may be each second in the long run, others in between or not.
+        errors_in_a_row: after how many fruitless frames in a row the connection is closed.
+        errors_per_s: how many fruitless frames a client may send each second in the long run, even between others.
         errors_burst: how many of them at once after a pause; beyond this the connection is closed, too.
     """
 
@@ -82,7 +83,7 @@ class Subscription(msgspec.Struct, frozen=True):
     """The options of one subscribed channel.
 
     Attributes:
-        instruments: only these; None for all that the channel has, now and after a change of configuration.
+        instruments: only these; None for all instruments of the channel, even after a change of configuration.
         interval_ms: at most one message per topic in this time; `EVERY_MESSAGE` (0) for no such limit.
     """
 
@@ -100,12 +101,12 @@ class Join(msgspec.Struct, frozen=True):
     """Effect: from now on the client gets these channels; answer `subscribed`.
 
     Attributes:
-        channels: those that the command took effect for, in its order.
+        channels: the channels that the command took effect for, in its order.
         selection: the topics that this one command selects.
         interval_ms: as in `Subscription`.
-        snapshot: whether the latest message of each topic is to follow the answer.
+        snapshot: whether the newest message of each topic must follow the answer.
         since: where the client wants to resume.
-        id: to be echoed.
+        id: the id to echo.
     """
 
     channels: tuple[str, ...]
@@ -137,13 +138,12 @@ class Session:
     """The state of one client.
 
     Attributes:
-        catalogue: what this client can subscribe to. Set it when the configuration was reloaded: later commands are
-            judged by the new one. Subscriptions stay, so that a channel which is gone and comes back is still
-            subscribed.
+        catalogue: what this client can subscribe to. Set it after a reload of the configuration: it then applies to
+            later commands. Subscriptions stay, so a channel that is removed and comes back is still subscribed.
     """
 
     def __init__(self, catalogue: Catalogue, format: Format, limits: CommandLimits, now_s: float) -> None:
-        """`now_s` is on the same monotonic clock as that of `receive`."""
+        """`now_s` is on the same monotonic clock as in `receive`."""
         self.catalogue = catalogue
         self._format = format
         self._limits = limits
@@ -155,7 +155,7 @@ class Session:
 
     @property
     def subscriptions(self) -> Mapping[str, Subscription]:
-        """The subscribed channels, in the order of their first subscription; a live view that cannot be written."""
+        """The subscribed channels, in the order of their first subscription; a live, read-only view."""
         return MappingProxyType(self._subscriptions)
 
     @property
@@ -164,7 +164,7 @@ class Session:
         return frozenset(each.interval_ms for each in self._subscriptions.values())
 
     def selection(self, interval_ms: int) -> Selection:
-        """The topics of all channels that are subscribed with this interval."""
+        """The topics of all channels subscribed with this interval."""
         return frozenset(
             topic
             for name, subscription in self._subscriptions.items()
@@ -173,20 +173,20 @@ class Session:
         )
 
     def receive(self, raw: str | bytes, now_s: float, timestamp: str) -> list[Effect]:
-        """What one frame of the client makes the shell do.
+        """Handle one frame of the client. Returns the effects that the shell must carry out.
 
         Args:
             raw: the payload; str for a text frame, bytes for a binary one.
-            now_s: the present, on a monotonic clock.
-            timestamp: the present, as the wire has it; put into the replies.
+            now_s: the time, on a monotonic clock.
+            timestamp: the time in the wire's form, for the replies.
         """
         if self._closed:
             return []
         if isinstance(raw, str) == (self._format is Format.MSGPACK):
             frame, protocol = ("text", "MessagePack") if isinstance(raw, str) else ("binary", "JSON")
             return [self._close(CloseCode.UNSUPPORTED_DATA, f"a {frame} frame on the {protocol} protocol")]
-        # Every frame counts, garbage too: reading it is what costs. A refused one takes no token, so that a client
-        # which comes back to the allowed rate is served at once.
+        # Every frame counts, even garbage, because reading it costs time. A refused one takes no token, so that a
+        # client which returns to the allowed rate is served at once.
         within_rate = self._take_token(now_s)
         try:
             command = decode_command(raw, self._format)
@@ -210,7 +210,7 @@ class Session:
         return effects
 
     def _carry_out(self, command: Command, timestamp: str) -> list[Effect]:
-        """Raises: CommandError, where a field is outside its limits."""
+        """Raises: CommandError, if a field is outside its limits."""
         match command:
             case Subscribe():
                 return self._subscribe(command, timestamp)
@@ -232,10 +232,10 @@ class Session:
             joined = {channel.name: Subscription(None, interval_ms) for channel in channels}
         else:
             offered = dict.fromkeys(each for channel in channels for each in channel.instruments)
-            # One command may list thousands; only those that exist are looked for in each channel.
+            # One command may list thousands of instruments; only existing ones are looked up in each channel.
             found = [each for each in dict.fromkeys(command.instruments) if each in offered]
             for channel in channels:
-                # A whole market has no instruments to choose from: the filter does not concern it.
+                # A whole market has no instruments, so the filter does not apply to it.
                 chosen = tuple(each for each in found if each in channel.instruments) if channel.instruments else None
                 if chosen != ():
                     joined[channel.name] = Subscription(chosen, interval_ms)
@@ -254,7 +254,7 @@ class Session:
 
     def _unsubscribe(self, command: Unsubscribe, timestamp: str) -> list[Effect]:
         self._check_channels(command)
-        # A channel that a reload took away can still be left.
+        # A channel that a reload removed can still be unsubscribed.
         names = tuple(dict.fromkeys((*self.catalogue.names, *self._subscriptions)))
         known, effects = _known(command, names, self.catalogue.withheld, timestamp)
         if known or not effects:
@@ -264,7 +264,7 @@ class Session:
         return effects
 
     def _check_channels(self, command: Subscribe | Unsubscribe) -> None:
-        """Raises: CommandError, where there are no names or too many."""
+        """Raises: CommandError, if there are no names or too many."""
         count, most = len(command.channels), self._limits.channels_per_command
         if count == 0:
             reason = f'channels: empty; name at least one, or "{ALL}" for all'
@@ -294,7 +294,7 @@ def _topics(channel: str, subscription: Subscription) -> Iterator[tuple[str, str
 
 
 def _check_options(command: Subscribe) -> None:
-    """Raises: CommandError, where an option is outside its limits."""
+    """Raises: CommandError, if an option is outside its limits."""
     interval_ms = command.interval_ms
     if interval_ms is not None and not LEAST_INTERVAL_MS <= interval_ms <= MOST_INTERVAL_MS:
         reason = f"interval_ms: {interval_ms}; {LEAST_INTERVAL_MS} to {MOST_INTERVAL_MS} are allowed"
@@ -310,7 +310,7 @@ def _check_options(command: Subscribe) -> None:
 def _known(
     command: Subscribe | Unsubscribe, names: Sequence[str], withheld: AbstractSet[str], timestamp: str
 ) -> tuple[tuple[str, ...], list[Effect]]:
-    """Those of the command's channels that are among `names`, each once; and the errors for the others, if any."""
+    """The command's channels that are among `names`, each once; and errors for the others."""
     wanted = dict.fromkeys(name for each in command.channels for name in (names if each == ALL else (each,)))
     valid = frozenset(names)
     known = tuple(name for name in wanted if name in valid)
@@ -329,10 +329,10 @@ def _known(
 def _without_instruments(
     command: Subscribe, unknown: Sequence[str], offered: Sequence[str], without: Sequence[Channel], timestamp: str
 ) -> list[Effect]:
-    """The error for instruments that no channel of the command has, and for channels that have none of them, if any."""
+    """An error for instruments that no channel of the command has, and for channels that have none of them."""
     reasons = [_unknown("instrument", unknown, offered)] if unknown else []
     if ALL not in command.channels:
-        # "Everything there is of BTC/USDT" is no mistake; a channel that was asked for by name and has it not is one.
+        # All channels with BTC/USDT is a valid request; naming a channel that lacks it is a mistake.
         reasons += [f"{each.name} has only {', '.join(each.instruments)}" for each in without[:_MOST_NAMED]]
     if not reasons:
         return []
@@ -343,7 +343,7 @@ def _without_instruments(
 def _interval_refused(
     command: Subscribe, whole: Sequence[Channel], catalogue: Catalogue, timestamp: str
 ) -> list[Effect]:
-    """The error for channels of which an interval may leave nothing out, if there are any."""
+    """An error for channels of which an interval may skip no message, if there are any."""
     if not whole:
         return []
     kinds = {(channel.exchange, channel.kind.instead) for channel in whole}
@@ -359,7 +359,7 @@ def _interval_refused(
 
 
 def _unknown(kind: str, unknown: Sequence[str], valid: Sequence[str]) -> str:
-    """Which names are unknown, and what each may have been meant for."""
+    """Text that names the unknown names, each with the valid ones it may stand for."""
     described: list[str] = []
     without_near = False
     for name in unknown[:_MOST_NAMED]:
