@@ -182,14 +182,13 @@ class Cursor:
         """Find the topics of which the client has had more messages than its position implies."""
         ahead: set[tuple[Topic, int]] = set()
         self._level_at = self.position
-        for entry in tape.latest(self.selection):
-            had = self.had.get(entry.topic, 0)
-            if had > tape.before_next(entry.topic, self.position):
-                ahead.add((entry.topic, had))
-                self._level_at = max(self._level_at, entry.seq)
+        for topic, had in self.had.items():
+            if had > tape.before_next(topic, self.position):
+                ahead.add((topic, had))
+                self._level_at = max(self._level_at, tape.last_seq(topic))
         self._ahead = frozenset(ahead)
 
 
 def had_now(tape: Tape, selection: Selection) -> dict[Topic, int]:
     """For each topic of the selection, the ordinal that a client at the head has had."""
-    return {entry.topic: entry.ordinal for entry in tape.latest(selection)}
+    return tape.counts(selection)

@@ -265,15 +265,24 @@ class Tape:
         The first `had` messages of each topic are skipped. This uses an index and does not walk the tape.
         """
         first = self.head + 1
+        for topic, positions in self._selected(selection):
+            seq = positions.first_beyond(after, had.get(topic, 0))
+            if seq is not None and seq < first:
+                first = seq
+        return first - 1
+
+    def counts(self, selection: Selection) -> dict[Topic, int]:
+        """How many messages each topic of the selection has had so far, including topics that `forget` removed."""
+        return {topic: positions.next_ordinal - 1 for topic, positions in self._selected(selection)}
+
+    def _selected(self, selection: Selection) -> Iterator[tuple[Topic, Positions]]:
+        """Every topic of the selection that has had a message, with its positions."""
         for channel, instrument in selection:
             topics = self._positions.get(channel, {})
             for name in topics if instrument == ALL else (instrument,):
                 positions = topics.get(name)
                 if positions is not None and (instrument != ALL or name != STATUS):
-                    seq = positions.first_beyond(after, had.get((channel, name), 0))
-                    if seq is not None and seq < first:
-                        first = seq
-        return first - 1
+                    yield (channel, name), positions
 
     def whole(self, topic: Topic, after: int) -> bool:
         """Whether none of the topic's messages after that position has left the ring."""

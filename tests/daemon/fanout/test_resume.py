@@ -25,8 +25,9 @@ from daemon.tape import archive as archives
 from daemon.tape.archive import Archive
 from daemon.tape.tape import NOTICE, Tape, Topic
 from daemon.tape.tape_file import Batch, TapeFile
-from protocol.messages import Data, Format, Position, Subscribed
-from tests.daemon.fanout.sink import START_MS, Client, Fan
+from protocol.channels import Catalogue
+from protocol.messages import Data, Format, Position, PriceUpdate, Status, Subscribed
+from tests.daemon.fanout.sink import CATALOGUE, START_MS, Client, Fan
 
 TOPICS: tuple[Topic, ...] = (("a", "X/U"), ("a", "Y/U"), ("b", "X/U"))
 
@@ -488,3 +489,20 @@ def test_a_client_that_is_behind_walks_over_a_break() -> None:
     assert client.subscriber.cursor is None  # it has caught up, though there is nothing behind the break yet
     fan.publish(A)
     assert client.seqs() == [10**6 + 1]
+
+
+def test_whoever_resumes_is_not_sent_again_what_it_had_of_a_channel_that_was_removed() -> None:
+    fan = Fan()
+    client = fan.connect()
+    client.subscribe("a")
+    fan.publish(A, B, A, B)
+    fan.sequencer.adopt(Catalogue([CATALOGUE["b"]]))
+    assert [type(each) for each in client.messages()][-3:] == [PriceUpdate, PriceUpdate, Status]
+    client.subscribe("b", since=Position("k3v", 0))
+    client.catch_up()
+    assert [(type(each), getattr(each, "seq", None)) for each in client.messages()] == [
+        (Subscribed, 5),
+        (Status, None),
+        (PriceUpdate, 2),
+        (PriceUpdate, 4),
+    ]

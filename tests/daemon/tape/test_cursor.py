@@ -175,3 +175,16 @@ def test_what_stands_before_damaged_messages_is_resumed_like_any_other(
             cursor = Cursor(BOTH, tape.head, had_now(tape, BOTH))
             cursor.resume(tape, BOTH, after)
             assert rest(cursor, tape) == [entry.seq for entry in tape.between(after, tape.head)]
+
+
+def test_clients_at_one_place_have_had_the_same_also_of_a_topic_that_is_not_shown_any_more() -> None:
+    tape = tape_of(A, B, A, B)
+    further = Cursor(BOTH, 4, had_now(tape, BOTH))
+    further.resume(tape, frozenset({B}), 0)
+    behind = Cursor(BOTH, 4, had_now(tape, BOTH))
+    behind.resume(tape, BOTH, 0)
+    tape.forget(lambda topic: topic != A)
+    three = BOTH | {("c", ALL)}
+    cursors_now = [cursor.selecting(tape, three) for cursor in (further, behind)]
+    assert [rest(cursor, tape) for cursor in cursors_now] == [[2, 4], [1, 2, 3, 4]]
+    assert len({cursor.selecting(tape, three).place for cursor in (further, behind)}) == 2
