@@ -13,7 +13,6 @@ fail-fast (they end the process, and whoever started it starts it again), a conn
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -42,6 +41,7 @@ from daemon.health.board import Board
 from daemon.health.status_line import publish_status
 from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
+from daemon.host.garbage import Garbage
 from daemon.host.systemd import Notifier
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.inbox import Item, Turn
@@ -63,10 +63,6 @@ _RETRY_SPREAD_S: Final = 10.0
 
 USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
 """Who venues are told we are."""
-
-_COLLECTIONS: Final = (1_000, 10, 50)
-"""When the garbage collector looks (`gc.set_threshold`). A look at everything holds up everybody; by default a thousand
-clients that come at once cause several, by this none."""
 
 STDIN: Final = 0
 
@@ -117,9 +113,6 @@ async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> i
         try:
             async with trio.open_nursery() as root:
                 await daemon.start(root, listeners)
-                # What was made at the start stays to the end: the garbage collector need not look at it again.
-                gc.freeze()
-                gc.set_threshold(*_COLLECTIONS)
                 announce(base_urls(listeners, secure=bool(config.server.certificate)))
                 daemon.notifier.ready()
                 async for number in signals:
@@ -256,6 +249,7 @@ class Daemon:
         if self.notifier.watchdog_s is not None:
             canary = Canary(self.sequencer, self.hub, self._inbox, self.front_door, listeners)
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
+        await root.start(Garbage().run)
 
     def _note_unreadable(self, connector: str, count: int) -> None:
         reason = f"{connector} sent frames that are not what it documents; they were left out"

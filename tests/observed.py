@@ -21,14 +21,19 @@ import msgspec
 import trio
 
 from daemon.__main__ import main
+from daemon.publish.sequencer import Sequencer
 
 COUNT: Final = struct.Struct("=q")
 """The number of tasks."""
 
-_STEPS: Final = struct.Struct("=qqqqq64s64s")
+_STEPS: Final = struct.Struct("=qqqqqq64s64s")
 """As `Steps`, times in nanoseconds; then the names of the two longest steps' tasks."""
 
 _NAME_BYTES: Final = 64
+
+_PASSES: Final = f"{Sequencer.run.__module__}.{Sequencer.run.__qualname__}"
+"""The task whose steps are the fan-out: a pass writes once to each client that has caught up, and is as long as they
+are many."""
 
 LONG_S: Final = 0.005
 """A step longer than this is counted."""
@@ -37,11 +42,14 @@ LONG_S: Final = 0.005
 class Steps(msgspec.Struct, frozen=True):
     """The steps of a process's tasks since it was asked to forget. A step is all that a task does between two waits.
 
+    The passes of the fan-out are not among them.
+
     Attributes:
         count: how many there were.
         long_count: how many of them took more than `LONG_S` of CPU time.
         longest_s: the longest one, by the clock: with what other processes took of the core meanwhile.
         longest_cpu_s: the longest one, by the thread's CPU time.
+        longest_pass_s: the longest pass of the fan-out, by CPU time.
         longest_turn_s: the longest time from one look at the sockets to the next: all tasks that were ready, once.
         name: the task whose step was the longest by the clock.
         cpu_name: the same by CPU time.
@@ -51,6 +59,7 @@ class Steps(msgspec.Struct, frozen=True):
     long_count: int
     longest_s: float
     longest_cpu_s: float
+    longest_pass_s: float
     longest_turn_s: float
     name: str
     cpu_name: str
@@ -87,7 +96,8 @@ class StepTimes(trio.abc.Instrument):
         self._forget()
 
     def _forget(self) -> None:
-        self._count = self._long_count = self._longest_ns = self._longest_cpu_ns = self._longest_turn_ns = 0
+        self._count = self._long_count = 0
+        self._longest_ns = self._longest_cpu_ns = self._longest_pass_ns = self._longest_turn_ns = 0
         self._name = self._cpu_name = b""
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -102,6 +112,11 @@ class StepTimes(trio.abc.Instrument):
         self._look()
         self._count += 1
         COUNT.pack_into(self._map, 0, self._count)
+        if task.name == _PASSES:
+            if cpu_ns > self._longest_pass_ns:
+                self._longest_pass_ns = cpu_ns
+                self._write()
+            return
         is_long = cpu_ns > LONG_S * 1e9
         self._long_count += is_long
         if took_ns > self._longest_ns:
@@ -131,16 +146,15 @@ class StepTimes(trio.abc.Instrument):
 
     def _write(self) -> None:
         counts = self._count, self._long_count
-        times_ns = self._longest_ns, self._longest_cpu_ns, self._longest_turn_ns
+        times_ns = self._longest_ns, self._longest_cpu_ns, self._longest_pass_ns, self._longest_turn_ns
         _STEPS.pack_into(self._map, 0, *counts, *times_ns, self._name, self._cpu_name)
 
 
 def steps(path: Path) -> Steps:
     """What the observed process has written to that file."""
     count, long_count, *times_ns, name, cpu_name = _STEPS.unpack(path.read_bytes())
-    longest_s, cpu_s, turn_s = (each / 1e9 for each in times_ns)
     names = (each.rstrip(b"\0").decode(errors="replace") for each in (name, cpu_name))
-    return Steps(count, long_count, longest_s, cpu_s, turn_s, *names)
+    return Steps(count, long_count, *(each / 1e9 for each in times_ns), *names)
 
 
 def forget_steps(path: Path) -> None:

@@ -15,7 +15,7 @@ import trio
 from daemon.fanout.hub import Hub
 from daemon.fanout.subscriber import State, Subscriber
 from daemon.front.limits import Limits
-from daemon.sessions.stream import ClientStream
+from daemon.sessions.stream import ClientStream, nothing
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
 from protocol.grant import Grant
@@ -97,6 +97,8 @@ class ConnectedClient(ABC):
         """Close the connection at once, also when cancelled."""
         self.detach()
         self.stream.close_writing()
+        # Who refers to whom in a ring is freed by a garbage collection only, and that stops everybody.
+        self.stream.on_blocked = self.stream.on_closing = self.subscriber.wake = nothing
         await trio.aclose_forcefully(self.stream)
 
     def end(self) -> None:

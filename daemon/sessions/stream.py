@@ -80,8 +80,8 @@ class ClientStream(trio.abc.Stream):
         self.full = True
         self.fd = self._socket.fileno() if self._tls is None else -1
         self.pending: list[bytes | memoryview] = []
-        self.on_blocked: Callable[[], None] = _nothing
-        self.on_closing: Callable[[], None] = _nothing
+        self.on_blocked: Callable[[], None] = nothing
+        self.on_closing: Callable[[], None] = nothing
         self.meter: FrameMeter | None = None
         self.flooded = ""
         self.last_received_s = self.last_progress_s = trio.current_time()
@@ -395,5 +395,5 @@ class ClientStream(trio.abc.Stream):
             self._answered.set()
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """The default for the callbacks: nobody needs to know."""

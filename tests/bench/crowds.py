@@ -157,6 +157,7 @@ def _resume(plan: Plan, clients: int, channel: str, *, whole: bool) -> Iterator[
     what = f"{clients} clients resume {channel} from the far end of a tape of {TAPE_ENTRIES} entries"
     longest = Row(f"{what}: the longest step of the event loop, CPU time", "ms", AT_MOST, LONG_S * 1e3, of_value=True)
     clock, turn = Row("the same, by the clock", "ms"), Row("the longest turn of the event loop", "ms")
+    passes = Row("the longest pass of the fan-out to those that have caught up, CPU time", "ms")
     served = Row("until the last of them has its first message", "s")
     there = Row("until the last of them has caught up", "s")
     fed = Row("what all of them are sent from then on", "MB/s")
@@ -182,6 +183,7 @@ def _resume(plan: Plan, clients: int, channel: str, *, whole: bool) -> Iterator[
             seen, noticed, share = steps(file), near.tell(), core.share()
         longest.add(seen.longest_cpu_s * 1e3)
         clock.add(seen.longest_s * 1e3)
+        passes.add(seen.longest_pass_s * 1e3)
         turn.add(seen.longest_turn_s * 1e3)
         served.add(came.served_s)
         there.add(came.there_s)
@@ -194,7 +196,7 @@ def _resume(plan: Plan, clients: int, channel: str, *, whole: bool) -> Iterator[
             f"{seen.cpu_name}, by the clock of {seen.name}; {drained.least_bytes / drained.seconds / 1e6:.2f} MB/s at "
             "the client that was sent least"
         )
-    yield from (longest, clock, turn, served, *([there] if whole else [fed]), health, pings)
+    yield from (longest, clock, passes, turn, served, *([there] if whole else [fed]), health, pings)
 
 
 def _fill(plan: Plan, settings: dict[str, str]) -> None:
