@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from tests.bench.measures import FLAT_OUT, Plan
+from tests.bench.measures import DISTURBED_SHARE, FLAT_OUT, Plan
 from tests.bench.processes import Served, bystanders, crowd, daemon, head, load, newest
 from tests.bench.report import AT_MOST, Row
 from tests.bench.watchdog import watchdog
-from tests.bench.window import Noticed, cpu_ns
+from tests.bench.window import Noticed, cpu_ns, waited_ns
 from tests.observed import LONG_S, forget_steps, steps
 
 WATCHDOG_S: Final = 4.0
@@ -49,16 +49,22 @@ def _said(noticed: Noticed) -> str:
 
 
 class _Core:
-    """Which share of its core the server uses, since the last question."""
+    """What the server's core is used for, since the last question."""
 
     def __init__(self, server: Served) -> None:
         self._pid = server.pid
-        self._began_s, self._began_ns = time.monotonic(), cpu_ns(server.pid)
+        self._seen = self._look()
 
-    def share(self) -> float:
-        began_s, began_ns = self._began_s, self._began_ns
-        self._began_s, self._began_ns = time.monotonic(), cpu_ns(self._pid)
-        return (self._began_ns - began_ns) / 1e9 / (self._began_s - began_s)
+    def _look(self) -> tuple[float, int, int]:
+        return time.monotonic(), cpu_ns(self._pid), waited_ns(self._pid)
+
+    def told(self) -> str:
+        """The server's share of it, and whether something else wanted it too: then the figures say little."""
+        (began_s, began_ns, waiting_ns), self._seen = self._seen, self._look()
+        took_ns = (self._seen[0] - began_s) * 1e9
+        share, waited = (self._seen[1] - began_ns) / took_ns, (self._seen[2] - waiting_ns) / took_ns
+        disturbed = f"; it WAITED for its core for {waited:.0%} of the time" if waited > DISTURBED_SHARE else ""
+        return f"server {share:.0%} of its core{disturbed}"
 
 
 def newcomers(plan: Plan) -> Iterator[Row]:
@@ -90,13 +96,13 @@ def _beside(plan: Plan, clients: int, rate: int, coming: int) -> Iterator[Row]:
             time.sleep(BEYOND_S)
             came = group.arrive(coming)
             time.sleep(BEYOND_S)
-            noticed, share = near.tell(), core.share()
+            noticed, used = near.tell(), core.told()
             gap.add(watching.gap_s(began_s))
         served.add(came.served_s)
         half.add(came.median_s)
         health.add(noticed.health.worst_s)
         pings.add(noticed.pings.worst_s)
-        plan.say(f"  server {share:.0%} of its core; {_said(noticed)}")
+        plan.say(f"  {used}; {_said(noticed)}")
     yield from (served, half, health, pings, gap)
 
 
@@ -114,20 +120,20 @@ def _all_at_once(plan: Plan, coming: int, rate: int) -> Iterator[Row]:
             near.look()
             core = _Core(server)
             came = group.arrive(coming)
-            meanwhile, share = near.tell(), core.share()
+            meanwhile, used = near.tell(), core.told()
             time.sleep(plan.settle_s)
             near.look()
-            core.share()
+            core.told()
             time.sleep(plan.seconds)
-            later, later_share = near.tell(), core.share()
+            later, later_used = near.tell(), core.told()
         one.add(came.worst_s)
         last.add(came.served_s)
         health.add(meanwhile.health.worst_s)
         pings.add(meanwhile.pings.worst_s)
         later_health.add(later.health.worst_s)
         later_pings.add(later.pings.worst_s)
-        plan.say(f"  meanwhile server {share:.0%} of its core; {_said(meanwhile)}")
-        plan.say(f"  once all are there server {later_share:.0%} of its core; {_said(later)}")
+        plan.say(f"  meanwhile {used}; {_said(meanwhile)}")
+        plan.say(f"  once all are there {later_used}; {_said(later)}")
     yield from (one, last, health, pings, later_health, later_pings)
 
 
@@ -180,7 +186,7 @@ def _resume(plan: Plan, clients: int, channel: str, *, whole: bool) -> Iterator[
             core = _Core(server)
             came = group.resume(clients, since, upto if whole else 0)
             drained = group.drain(plan.seconds)
-            seen, noticed, share = steps(file), near.tell(), core.share()
+            seen, noticed, used = steps(file), near.tell(), core.told()
         longest.add(seen.longest_cpu_s * 1e3)
         clock.add(seen.longest_s * 1e3)
         passes.add(seen.longest_pass_s * 1e3)
@@ -190,7 +196,7 @@ def _resume(plan: Plan, clients: int, channel: str, *, whole: bool) -> Iterator[
         fed.add(drained.bytes / drained.seconds / 1e6)
         health.add(noticed.health.worst_s)
         pings.add(noticed.pings.worst_s)
-        plan.say(f"  server {share:.0%} of its core; {_said(noticed)}")
+        plan.say(f"  {used}; {_said(noticed)}")
         plan.say(
             f"  {seen.count} steps, {seen.long_count} over {LONG_S * 1e3:g} ms of CPU time; the longest by CPU time of "
             f"{seen.cpu_name}, by the clock of {seen.name}; {drained.least_bytes / drained.seconds / 1e6:.2f} MB/s at "
