@@ -1,4 +1,4 @@
-"""A client of the daemon for Python on trio, which comes back by itself.
+"""A client of the daemon for Python on trio, which reconnects by itself.
 
     async with connect("ws://127.0.0.1:8000/ws") as client:
         async for message in client.subscribe("bitcoinprice"):
@@ -8,9 +8,9 @@
                 case Reconnecting() | Resumed() | Lost() | Gap() | Lagged():
                     print(message)
 
-Each subscription has a connection of its own, so that what one consumer does not read holds up no other. After a loss
-it waits (full jitter, or as `goodbye` says), and resumes each channel where it stopped: a message is handed over at
-most once, in order, and one that is missing is announced. Importing this package does not load the daemon.
+Each subscription has a connection of its own, so a slow consumer does not hold up others. After a lost connection it
+waits (full jitter, or as `goodbye` says), and resumes each channel where it stopped: each message is delivered at most
+once, in order, and missing ones are announced. Importing this package does not load the daemon.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Connections of the client: `connect`, and what one connection can do."""
+"""The client itself: `connect`, and the methods of a connected client."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ PATH: Final = "/ws"
 
 _SCHEMES: Final = {"http": "ws", "https": "wss"}
 _STABLE_S: Final = 10.0
-"""A connection that held so long, beyond what opening it may take, ends the row of failures."""
+"""A connection that held this long, beyond the time to open it, ends a row of failures."""
 
 _NEVER: Final = 2**31
-"""Failures in a row after which the back-off's breaker opens: a daemon is its own venue, and is tried all the time."""
+"""Failures in a row until the back-off's breaker opens. It never does: a client always tries its daemon again."""
 
 
 def websocket_url(url: str) -> str:
-    """The websocket's address: `http` becomes `ws`, a bare `host:port` is taken, and without a path it is `/ws`."""
+    """The websocket's address: `http` becomes `ws`, a bare `host:port` is allowed, and the default path is `/ws`."""
     parts = urlsplit(url if "://" in url else f"ws://{url}")
     scheme = _SCHEMES.get(parts.scheme, parts.scheme)
     return urlunsplit((scheme, parts.netloc, PATH if parts.path in ("", "/") else parts.path, parts.query, ""))
 
 
 def check_token(token: str) -> None:
-    """Raises: ValueError, where it cannot stand in a header."""
+    """Raises: ValueError, if the token cannot be sent in a header."""
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise ValueError("a token consists of printable ASCII characters, without blanks")
 
@@ -54,20 +54,20 @@ async def connect(
     retry_base_s: float = 1.0,
     retry_cap_s: float = 30.0,
 ) -> AsyncIterator[Client]:
-    """A client that has had its welcome. Leaving it closes all its connections; being cancelled does so at once.
+    """A client that has received its welcome. Leaving the block closes all its connections; if cancelled, at once.
 
     Args:
-        url: where the daemon is, as `websocket_url` takes it.
+        url: the address of the daemon, in a form that `websocket_url` accepts.
         token: sent as `Authorization: Bearer`.
-        ssl_context: for `wss`, instead of the system's trust.
-        timeout_s: for connecting, for the handshake with the welcome, and for a command to be taken.
+        ssl_context: for `wss`, instead of the system's trusted certificates.
+        timeout_s: limit for connecting, for the handshake with the welcome, and for sending a command.
         retry_base_s: the first wait after a loss is drawn between 0 and this; the limit doubles with each failure.
-        retry_cap_s: the most that limit becomes.
+        retry_cap_s: the highest such limit.
 
     Raises:
-        ValueError: no such URL, no such token, or a limit that is not above 0.
+        ValueError: the URL or the token is invalid, or a limit is not above 0.
         ServerUnavailable, ServerRefused, NotUnderstood: the first connection fails.
-        BaseException: what the body raises, as it is, not in a group.
+        BaseException: the exception of the body, unchanged and not in a group.
     """
     address = parse_address(websocket_url(url))
     check_token(token)
@@ -96,7 +96,7 @@ class Client:
     """A daemon that can be subscribed to; made by `connect`.
 
     Attributes:
-        welcome: what the daemon said first on the newest connection: its channels, its version, its tape.
+        welcome: the daemon's first message on the newest connection: its channels, version and tape.
     """
 
     welcome: Welcome
@@ -115,7 +115,7 @@ class Client:
         self._spare = await self._open_link()
 
     def close(self) -> None:
-        """Have all connections closed."""
+        """Begin to close all connections."""
         for link in self._links:
             link.close()
 
@@ -127,14 +127,14 @@ class Client:
         snapshot: bool = True,
         since: Position | None = None,
     ) -> Subscription:
-        """Messages of these channels; asked for when the iteration begins.
+        """Subscribe to these channels. The command is sent when the iteration begins.
 
         Args:
             channels: names, or `"*"` for all.
             instruments: only these, such as `BTC/USDT`.
             interval_ms: at most one message per topic in this time, the newest.
             snapshot: whether the newest message of each topic comes first.
-            since: resume from here, as an earlier `Subscription.positions` had it.
+            since: resume from this position, taken from an earlier `Subscription.positions`.
 
         Raises:
             ValueError: no channels.
@@ -153,7 +153,7 @@ class Client:
         """Ask the daemon for an answer, over a connection that no subscription uses.
 
         Raises:
-            ServerUnavailable: there is no answer in `timeout_s`, or no connection.
+            ServerUnavailable: there is no answer within `timeout_s`, or no connection.
             ServerRefused, NotUnderstood: as by `connect`.
         """
         async with self._pinging:
@@ -188,7 +188,7 @@ class Client:
                 return RoundTrip(round_trip_s, there_s - (time.time() - round_trip_s / 2))
 
     async def _take_link(self) -> Link:
-        """The connection that is open already and has not been used yet, or a new one."""
+        """The open connection that has not been used yet, or a new one."""
         link, self._spare = self._spare, None
         if link is not None:
             if link.is_alive:
@@ -204,7 +204,7 @@ class Client:
 
 
 def _raise_alone(error: BaseException) -> NoReturn:
-    """Raise a member of a group as it was before it came into the group, its context included."""
+    """Raise a member of a group with the context that it had before it was in the group."""
     context = error.__context__
     try:
         raise error

@@ -1,10 +1,10 @@
-"""What a client is told beside the server's own messages: events of its connection, and errors.
+"""What a client reports beside the server's own messages: events of its connection, and errors.
 
 ClientError
 ├── ServerUnavailable   no connection, or not now; trying again later may help
-├── ServerRefused       the server will not have this client as it is: trying again would end the same way
+├── ServerRefused       the server does not accept this client: trying again unchanged would fail again
 ├── CommandRefused      an `error` reply: a channel that does not exist, an option outside its limits
-└── NotUnderstood       whoever answers does not speak this protocol
+└── NotUnderstood       the other side does not speak this protocol
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ServerUnavailable(ClientError):
     """No such host, no answer, or an answer that says "later".
 
     Attributes:
-        retry_after_s: when the server asked not to be asked again sooner.
+        retry_after_s: how long the server asked to wait before the next try, if it did.
     """
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
@@ -34,7 +34,7 @@ class ServerUnavailable(ClientError):
 
 
 class ServerRefused(ClientError):
-    """Coming back unchanged would end the same way: a wrong path, no token, a broken rule.
+    """Trying again unchanged would fail again: a wrong path, no token, a broken rule.
 
     Attributes:
         code: the HTTP status of the opening handshake, or the websocket close code.
@@ -51,7 +51,7 @@ class CommandRefused(ClientError):
     Attributes:
         code: what kind of error.
         message: what is wrong, what was seen, what is allowed.
-        channels: those that it is about, where it is about some.
+        channels: the channels that it concerns, if any.
     """
 
     def __init__(self, code: ErrorCode, message: str, channels: tuple[str, ...]) -> None:
@@ -62,17 +62,17 @@ class CommandRefused(ClientError):
 
 
 class NotUnderstood(ClientError):
-    """The other side is no tickerd, or one that speaks another protocol."""
+    """The other side is not tickerd, or is a version that speaks another protocol."""
 
 
 class Reconnecting(msgspec.Struct, frozen=True):
-    """The connection is lost, or an attempt to open it again has failed; the next follows by itself.
+    """The connection is lost, or an attempt to reopen it has failed; the next attempt follows by itself.
 
-    What was received last is no longer the present until `Resumed`.
+    Until `Resumed` the data received last is not current.
 
     Attributes:
         reason: why.
-        code: the websocket close code; 1006 where there was none (RFC 6455 section 7.1.5).
+        code: the websocket close code; 1006 if there was none (RFC 6455 section 7.1.5).
         retry_in_s: how long until the next attempt.
     """
 
@@ -85,9 +85,9 @@ class Resumed(msgspec.Struct, frozen=True):
     """The connection is back, and every subscription is restored.
 
     Attributes:
-        away_s: for how long there was none.
-        restarted: whether the daemon has begun another tape, so that positions count anew.
-        lost: the channels of which messages are missing; a `Lost` has told of each.
+        away_s: how long there was no connection.
+        restarted: whether the daemon has begun another tape, so that positions start anew.
+        lost: the channels of which messages are missing; a `Lost` has announced each.
     """
 
     away_s: float
@@ -96,11 +96,11 @@ class Resumed(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """Messages of these channels will not come (`recovered: false`); what is left of them follows.
+    """Some messages of these channels will not come (`recovered: false`); those that were kept follow.
 
     Attributes:
-        channels: which.
-        missed: how many, per channel, where the daemon knows it.
+        channels: the channels.
+        missed: how many messages, per channel, if the daemon knows the number.
         reason: why.
     """
 
@@ -110,13 +110,13 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Messages are missing that nobody announced: the contract is broken, or something in between lost them.
+    """Messages are missing without an announcement: the contract is broken, or something on the way lost them.
 
     Attributes:
-        channel: of which messages are missing.
-        instrument: "" where the channel is about a whole market.
+        channel: the channel whose messages are missing.
+        instrument: "" if the channel is about a whole market.
         after: `seq` of the last message before the gap.
-        before: `seq` of the first message behind it, which follows.
+        before: `seq` of the first message after it, which follows.
     """
 
     channel: str
@@ -126,16 +126,16 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 Received: TypeAlias = DataMessage | Status | Lagged | Test | Reconnecting | Resumed | Lost | Gap
-"""What iterating a subscription gives."""
+"""What iterating over a subscription yields."""
 
 
 class RoundTrip(msgspec.Struct, frozen=True):
     """The answer to a `ping`.
 
     Attributes:
-        round_trip_s: from sending the command to having its answer.
-        clock_offset_s: how far the daemon's clock is ahead of this machine's. It holds to within half the round trip,
-            and to the millisecond in which the daemon writes time.
+        round_trip_s: from sending the command to receiving its answer.
+        clock_offset_s: how far the daemon's clock is ahead of this machine's. It is accurate to half the round trip,
+            plus the millisecond to which the daemon writes time.
     """
 
     round_trip_s: float

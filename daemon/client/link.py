@@ -1,8 +1,8 @@
 """One connection of a client to the daemon: opened, greeted, read message by message, closed.
 
-A link has one task, in the client's nursery, that owns the socket and trio-websocket's reader; whoever uses the link
-calls `receive` and `send` from a task of its own. Nothing is read ahead but a bounded number of messages: where nobody
-receives, the socket fills up, and the daemon sees a slow client.
+A link has one task, in the client's nursery, that owns the socket and trio-websocket's reader; other tasks call
+`receive` and `send`. Only a bounded number of messages is read ahead: if no task receives, the socket fills up, and the
+daemon sees a slow consumer.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ ABNORMAL: Final = 1006
 """The code of a connection that ended without a close frame (RFC 6455 section 7.1.5)."""
 
 _READ_AHEAD: Final = 64
-"""Messages. Some are needed: trio-websocket answers no ping while a message waits for its place."""
+"""How many messages are read ahead. Without any, trio-websocket would not answer a ping while a message waits."""
 
 _MESSAGE_BYTES: Final = 16 * 1024 * 1024
 _CLOSE_S: Final = 0.5
 """How long the daemon may take over the closing handshake."""
 
 _MISSED: Final = 2.5
-"""Heartbeats: the daemon pings at each, so after two of them something must have been heard."""
+"""In heartbeats: the daemon pings at each, so after two of them something must have been received."""
 
 _FINAL: Final = frozenset(code for code in CloseCode if not code.may_reconnect) - {CloseCode.NORMAL}
 _LATER: Final = frozenset({408, 429, 500, 502, 503, 504})
-"""HTTP statuses that say nothing about this client, so that another try may go well."""
+"""HTTP statuses whose cause is not this client, so that another try may succeed."""
 
 _BROKEN: Final = (wsproto.utilities.ProtocolError, h11.ProtocolError)
-"""What trio-websocket's reader lets through where the protocol is broken at an awkward moment."""
+"""Exceptions that escape trio-websocket's reader if the protocol is violated at certain moments."""
 
 _TAGS: Final = frozenset(each.__struct_config__.tag for each in get_args(Message))
 
 
 class Disconnected(Exception):
-    """The connection has ended, and another one may be opened. `code` is the close code."""
+    """The connection has ended, and a new one may be opened. `code` is the close code."""
 
     def __init__(self, reason: str, code: int = ABNORMAL) -> None:
         super().__init__(reason)
@@ -61,13 +61,13 @@ class Disconnected(Exception):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the daemon is, and how it is addressed.
+    """Where the daemon is, and how to connect to it.
 
     Attributes:
         address: host, port and path.
         token: for `Authorization: Bearer`; "" for none.
         ssl_context: for TLS; None without.
-        timeout_s: for connecting, for the handshake with the welcome, and for a command to be taken.
+        timeout_s: limit for connecting, for the handshake with the welcome, and for sending a command.
     """
 
     address: Address
@@ -77,12 +77,12 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Watched(trio.abc.Stream):
-    """The socket, and when anything was last heard from it.
+    """The socket, with the time at which bytes were last received.
 
     Attributes:
-        heard_s: when, on trio's clock.
-        ended: once nothing more will come.
-        rejected: whether it was closed from this side before it ended: what came was not understood.
+        heard_s: that time, on trio's clock.
+        ended: set when nothing more will come.
+        rejected: whether this side closed it before it ended, because it did not understand the bytes.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -132,10 +132,10 @@ class Link:
     async def open(cls, nursery: trio.Nursery, endpoint: Endpoint) -> Link:
         """Connect and wait for the welcome; the connection then lives in `nursery` until `close`.
 
-        If cancelled, nothing is left of it.
+        If cancelled, nothing is left behind.
 
         Raises:
-            ServerUnavailable, ServerRefused, NotUnderstood: see there.
+            ServerUnavailable, ServerRefused, NotUnderstood: see `daemon.client.events`.
         """
         link = cls(endpoint)
         await nursery.start(link._run)
@@ -143,12 +143,12 @@ class Link:
 
     @property
     def is_over(self) -> bool:
-        """Whether it was closed from this side."""
+        """Whether this side has closed it."""
         return self._over.is_set()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be used: not closed, and something was heard not long ago."""
+        """Whether it can be used: it is not closed, and something was received recently."""
         silent_s = trio.current_time() - self._stream.heard_s
         return not self.is_over and self._websocket.closed is None and silent_s < self._patience_s
 
@@ -157,11 +157,11 @@ class Link:
         return _MISSED * self.welcome.heartbeat_s if self.welcome.heartbeat_s > 0 else math.inf
 
     def close(self) -> None:
-        """End it: with a close frame, which the daemon has a moment to answer. May be called again."""
+        """Close it, with a close frame, which the daemon has a moment to answer. May be called repeatedly."""
         self._over.set()
 
     async def send(self, command: Command) -> None:
-        """Send a command. One that cannot be sent whole ends the link, also when that is by cancellation.
+        """Send a command. If it cannot be sent whole, also because of cancellation, the link is closed.
 
         Raises:
             Disconnected: the connection is closed, or the daemon does not read.
@@ -180,14 +180,14 @@ class Link:
             raise Disconnected(f"nothing could be sent for {self._endpoint.timeout_s:g} s")
 
     async def receive(self) -> tuple[Message, str]:
-        """The next message, and its text as it came. Types of a later version of the contract are passed over.
+        """The next message, and its text as received. Message types of later versions are skipped.
 
-        Being cancelled loses nothing.
+        If cancelled, no message is lost.
 
         Raises:
             Disconnected: the connection has ended, or nothing was heard for two heartbeats.
             ServerRefused: it was closed with a code that says not to come back.
-            NotUnderstood: what came is no message.
+            NotUnderstood: the data received is not a message.
         """
         began_s = trio.current_time()
         while True:
@@ -216,7 +216,7 @@ class Link:
     # ---- the task -----------------------------------------------------------------------------------------------
 
     async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Raises: ClientError, before it is started only."""
+        """Raises: ClientError, only before it has started."""
         started, causes = False, list[BaseException]()
         try:
             endpoint = self._endpoint
@@ -236,7 +236,7 @@ class Link:
                             await self._websocket.aclose()
                     reader.cancel_scope.cancel(reason="the link is closed")
             finally:
-                # At once: a courteous end has been tried.
+                # At once: a close frame has been tried before.
                 await trio.aclose_forcefully(self._stream)
         except* (ClientError, VenueUnavailable, Disconnected, HandshakeError, ConnectionClosed, *_BROKEN) as group:
             causes = list(leaves(group))
@@ -245,7 +245,7 @@ class Link:
         self._over.set()
 
     async def _greet(self, reader: trio.Nursery) -> None:
-        """The opening handshake, and the welcome behind it."""
+        """The opening handshake, and the welcome that follows."""
         endpoint = self._endpoint
         with trio.move_on_after(endpoint.timeout_s):
             async with trio.open_nursery() as race:
@@ -285,7 +285,7 @@ class Link:
         return self._endpoint.address.host_header
 
     def _explained(self, causes: list[BaseException]) -> ClientError:
-        """The one error to raise: what was said explicitly before what follows from it."""
+        """The one error to raise: an explicit answer rather than its consequences."""
         cause = min(causes, key=_weight)
         match cause:
             case ConnectionRejected():
@@ -334,7 +334,7 @@ class _Tagged(msgspec.Struct):
 
 
 def _weight(cause: BaseException) -> int:
-    """Lower is more telling: a broken protocol, for one, than the hanging up behind it."""
+    """Lower is more informative: a protocol violation, say, rather than the hang-up that follows it."""
     if isinstance(cause, ConnectionRejected):
         return 0
     if isinstance(cause, _BROKEN):

@@ -1,8 +1,8 @@
-"""One subscription of a client, iterated: messages in order, each at most once, over as many connections as it takes.
+"""One subscription of a client: an iterator over messages, in order, each at most once, across reconnects.
 
-Nothing runs beside the consumer: `__anext__` itself reads the socket, notices that the connection is dead, waits, opens
-another and resumes. So a consumer that is slow slows down its own connection and nothing else, and one that has stopped
-reading holds no memory but what one connection reads ahead.
+No task runs beside the consumer: `__anext__` itself reads the socket, detects a dead connection, waits, opens a new one
+and resumes. So a slow consumer slows down only its own connection, and one that has stopped reading holds no memory but
+what one connection reads ahead.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from protocol.messages import (
 )
 
 ALL: Final = "*"
-"""As a channel: all that there are."""
+"""As a channel: all channels."""
 
 _MOST_CHANNELS: Final = 64
 """In one command: the daemon's default limit."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How a subscription is asked for; the fields are those of the command `subscribe`."""
+    """The options of a subscription; the fields are those of the command `subscribe`."""
 
     instruments: tuple[str, ...] | None = None
     interval_ms: int | None = None
@@ -57,11 +57,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Away(msgspec.Struct):
-    """An absence, from the loss of a connection until everything is restored over another.
+    """The time from the loss of a connection until everything is restored over another one.
 
     Attributes:
         since_s: when it began.
-        restarted: whether the daemon has another tape meanwhile.
+        restarted: whether the daemon has begun another tape meanwhile.
         lost: channels of which messages are missing.
     """
 
@@ -73,11 +73,11 @@ class _Away(msgspec.Struct):
 class Subscription:
     """What `Client.subscribe` returns: an asynchronous iterator of `Received`, for one task at a time.
 
-    It ends when every channel was left (`unsubscribe`) or after `aclose`; `async with` does that too. Being cancelled
-    in the middle loses nothing: the next iteration goes on.
+    It ends when every channel has been left (`unsubscribe`) or after `aclose`; leaving `async with` ends it, too. If an
+    iteration is cancelled, no message is lost: the next one goes on.
 
     Attributes:
-        raw: the message that was handed over last, as the daemon sent it; "" after an event of the client's own.
+        raw: the last message, as the daemon sent it; "" after an event of the client's own.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Subscription:
 
     @property
     def positions(self) -> dict[str, Position]:
-        """Per channel, where it can be resumed (`since`), also by another process: all before was handed over."""
+        """Per channel, the position (`since`) from which this or another process can resume: all before was yielded."""
         found = {channel: self._track.position(channel) for channel in self._track.channels}
         return {channel: position for channel, position in found.items() if position is not None}
 
@@ -123,8 +123,8 @@ class Subscription:
         """The next message or event.
 
         Raises:
-            CommandRefused: the daemon does not carry out the subscription. It is over then.
-            ServerRefused, NotUnderstood: coming back would not help. It is over then.
+            CommandRefused: the daemon refuses the subscription, which ends by this.
+            ServerRefused, NotUnderstood: reconnecting would not help; the subscription ends by this.
             trio.BusyResourceError: another task is iterating.
         """
         if self._step is not None:
@@ -145,9 +145,9 @@ class Subscription:
             self._step = None
 
     async def unsubscribe(self, *channels: str) -> None:
-        """Leave these channels (`"*"`: all); nothing of them is handed over any more. The iteration ends with the last.
+        """Leave these channels (`"*"`: all): their messages stop at once. Leaving the last one ends the iteration.
 
-        A name that is not subscribed is no error. If cancelled, they are left all the same.
+        Names that are not subscribed are ignored. If cancelled, the channels are left all the same.
         """
         known = dict.fromkeys((*self._track.channels, *(name for name in self._asked if name != ALL)))
         known = {name: None for name in known if name not in self._left}
@@ -162,17 +162,17 @@ class Subscription:
                 try:
                     await self._link.send(Unsubscribe(names, next(self._numbers)))
                 except (Disconnected, ClientError):
-                    return  # whoever iterates finds out as well, and does not restore them
+                    return  # the iterating task sees the error, too, and does not restore these channels
 
     async def aclose(self) -> None:
-        """End the subscription and its connection, which has a moment to close. May be called again."""
+        """End the subscription, and begin to close its connection. May be called repeatedly."""
         self._end()
         await trio.lowlevel.checkpoint()
 
     # ---- the connection ---------------------------------------------------------------------------------------------
 
     async def _advance(self) -> None:
-        """One step: open the connection, or work off the next message. Raises: ClientError, where that is the end."""
+        """One step: open the connection, or handle the next message. Raises: ClientError, if the subscription ends."""
         try:
             if self._again is not None:
                 again, self._again = self._again, None
@@ -187,7 +187,7 @@ class Subscription:
             self._disconnected(str(end), ABNORMAL, end.retry_after_s)
 
     async def _connect(self) -> None:
-        """Wait as long as is due, open a connection and ask for everything again."""
+        """Wait until the next attempt is due, open a connection and subscribe to everything again."""
         await trio.sleep_until(self._retry_s)
         self._backoff.started(trio.current_time())
         link = await self._open_link()
@@ -205,7 +205,7 @@ class Subscription:
                 link.close()
 
     def _commands(self, offered: Sequence[str]) -> Iterator[Subscribe | Ping]:
-        """What to say on a new connection: each channel from where it is, and then a ping."""
+        """The commands for a new connection: subscribe to each channel from its position, then a ping."""
         wanted = [name for name in (offered if ALL in self._asked else self._asked) if name not in self._left]
         begun = bool(self._track.channels)
         sampled = self._options.interval_ms is not None
@@ -214,7 +214,7 @@ class Subscription:
             alike[self._options.since] = [ALL]
         else:
             for name in wanted:
-                # At an interval it is the newest that counts, which the snapshot brings.
+                # At an interval only the newest message counts, and the snapshot brings it.
                 alike.setdefault(None if sampled and begun else self._track.position(name), []).append(name)
         for since, names in alike.items():
             for at in range(0, len(names), _MOST_CHANNELS):
@@ -229,7 +229,7 @@ class Subscription:
                     since=since,
                     id=number,
                 )
-        # Its answer comes behind all that the others bring at once.
+        # Its answer comes after everything that the other commands bring at once.
         self._settles = next(self._numbers)
         yield Ping(self._settles)
 
@@ -308,7 +308,7 @@ class Subscription:
             self._coming.append((Resumed(away_s, away.restarted, tuple(away.lost)), ""))
 
     def _refused(self, error: Error) -> None:
-        """Raises: CommandRefused, but not where only some of all channels cannot be had as it was asked."""
+        """Raises: CommandRefused, unless only some of all channels cannot be had in the way that was asked."""
         if error.code is ErrorCode.INTERVAL_REFUSED and ALL in self._asked:
             return
         by_channel = self._track.channels and error.id in self._restoring

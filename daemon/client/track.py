@@ -1,8 +1,8 @@
-"""What one subscription has had: each message at most once, holes named, and where to resume. Sync and pure.
+"""Tracks the messages of one subscription: drops doubles, finds gaps, and knows where to resume. Sync and pure.
 
-Per channel it keeps a *place*: the tape's epoch, the position at which the subscription began there (`floor`), and
-`seq` of the last message of each instrument. A channel's messages come in the order of `seq`, over all its topics, so
-the newest of them is where the channel can be resumed (`Position`); `prev_seq` shows what is missing.
+Per channel it keeps a *place*: the tape's epoch, the position at which the subscription began there (`floor`), and the
+`seq` of the last message of each instrument. A channel's messages come in the order of `seq`, across all its topics, so
+the channel can be resumed from the newest one (`Position`); `prev_seq` shows which messages are missing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from protocol.messages import DataMessage, Lagged, Position, Subscribed
 
 
 class _Place(msgspec.Struct):
-    """Where one channel is.
+    """The place of one channel.
 
     Attributes:
-        epoch: of the tape that the numbers are about.
-        floor: everything of the channel up to here is either had or not wanted.
-        owed: whether the snapshot may not have come yet, so that `floor` is a promise only.
+        epoch: the epoch of the tape to which the positions belong.
+        floor: every message of the channel up to here has been had or is not wanted.
+        owed: whether the snapshot may still be missing, so that `floor` does not hold yet.
         newest: `seq` of the last message, 0 for none.
         last: the same for each instrument.
-        announced: up to here `lagged` or `recovered: false` has told what is missing.
+        announced: up to here `lagged` or `recovered: false` has announced what is missing.
     """
 
     epoch: str
@@ -39,9 +39,9 @@ class Track:
     """The places of one subscription's channels.
 
     Args:
-        snapshot: whether the subscription asks for the newest message of each topic to begin with.
-        sampled: whether it has an interval, so that `prev_seq` shows what it asked not to get.
-        since: where it begins, if it resumes what an earlier process had.
+        snapshot: whether the subscription begins with the newest message of each topic.
+        sampled: whether it has an interval, so that `prev_seq` skips the messages it asked not to get.
+        since: where it begins, if it resumes from an earlier process.
     """
 
     def __init__(self, *, snapshot: bool, sampled: bool, since: Position | None = None) -> None:
@@ -52,18 +52,18 @@ class Track:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Those that the daemon has confirmed."""
+        """The channels that the daemon has confirmed."""
         return tuple(self._places)
 
     def position(self, channel: str) -> Position | None:
-        """Where the channel can be resumed; None where it has to begin afresh."""
+        """Where the channel can be resumed; None if it must begin anew."""
         place = self._places.get(channel)
         if place is None or (place.owed and not place.newest):
             return self._since if place is None else None
         return Position(place.epoch, place.newest if place.owed else max(place.newest, place.floor))
 
     def answered(self, answer: Subscribed) -> Lost | None:
-        """`subscribed` has come. Returns what is lost, if anything is."""
+        """Take a `subscribed`. Returns what is lost, if anything is."""
         recovered = {} if isinstance(answer.recovered, UnsetType) else answer.recovered
         lost: list[str] = []
         for channel in answer.channels:
@@ -86,19 +86,19 @@ class Track:
         return Lost(tuple(lost), missed, reason)
 
     def settled(self) -> None:
-        """What answers to commands bring along, snapshots too, has come: an answer to a later command is here."""
+        """Note that all answers and their snapshots have come: the answer to a later command is here."""
         for place in self._places.values():
             place.owed = False
 
     def lagged(self, told: Lagged) -> None:
-        """`lagged` has told what is missing."""
+        """Take a `lagged`, which announces what is missing."""
         for place in self._places.values():
             place.announced = max(place.announced, told.to_seq)
 
     def take(self, message: DataMessage) -> bool | Gap:
-        """Whether a data message that has come is to be handed over.
+        """Take a data message. Returns whether to yield it.
 
-        Or the gap before it: once that is told, the same message is to be given again.
+        Or returns the gap before it: after reporting that, pass the same message again.
         """
         place = self._places.get(message.connector_id)
         if place is None:
@@ -120,5 +120,5 @@ class Track:
         return True
 
     def leave(self, channel: str) -> None:
-        """Nothing of it is wanted any more."""
+        """Forget the channel: none of its messages is wanted any more."""
         self._places.pop(channel, None)

@@ -1,1 +1,1 @@
-"""One client, whatever it speaks, and all clients together."""
+"""Serves clients over both protocols: one client each, and all clients together."""

@@ -1,10 +1,10 @@
-"""Does the daemon still do its work? What systemd's watchdog is fed by.
+"""The canary checks whether the daemon still works, and feeds systemd's watchdog.
 
-Several times within the watchdog's time a canary is sent the way of every message: through the hub's memory channel, so
-that the hub's loop has to turn; onto the tape, under a topic of its own that no client can select; and by the hub's
-write to the file descriptor of a subscriber, which is one end of a socket pair here. If it arrives at the other end in
-time, each listener is knocked at, as a client would, and must let the connection in. Only then is `WATCHDOG=1` sent:
-a daemon of which only a timer is alive is killed by systemd, and started again.
+Several times within the watchdog's time it sends a message along the path of every message: through the sequencer's
+memory channel, so the sequencer must run; onto the tape, under a topic that no client can select; and by the hub's
+write to the file descriptor of a subscriber, here one end of a socket pair. If the message arrives at the other end in
+time, the canary connects to each listener, as a client would, and the connection must be let in. Only then it sends
+`WATCHDOG=1`. So systemd kills and restarts a daemon of which only a timer is still alive.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from protocol.frames import text_frame
 from protocol.messages import Format
 
 _PART: Final = 4
-"""The watchdog's time is so many times as long as that between two looks, and as a look may take: so a look that fails
-and one that is slow do not yet cost a healthy daemon its life."""
+"""The watchdog's time, divided by this, is the time between two looks and the time limit of one look: so one failed and
+one slow look do not end a healthy daemon."""
 
 _REQUEST: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -39,7 +39,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Canary:
-    """Looks whether messages get through the hub, and connections through the front door."""
+    """Checks that messages get through the hub, and connections through the front door."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Canary:
         front_door: FrontDoor,
         listeners: Sequence[trio.SocketListener],
     ) -> None:
-        """`inbox` is that of the sequencer, `listeners` those of the front door."""
+        """`inbox` leads to the sequencer; `listeners` are those of the front door."""
         self._sequencer = sequencer
         self._hub = hub
         self._inbox = inbox
@@ -64,14 +64,14 @@ class Canary:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Look, and tell the watchdog where all is well, until the front door closes or this is cancelled."""
+        """Look regularly, and feed the watchdog if all is well, until the front door closes or this is cancelled."""
         every_s = watchdog_s / _PART
         trouble = ""
         task_status.started()
         while True:
             next_s = trio.current_time() + every_s
             found = await self.look(every_s)
-            if not self._front_door.accepting:  # a stop: systemd does not watch any more
+            if not self._front_door.accepting:  # the daemon is stopping: systemd no longer watches
                 return
             if not found:
                 notifier.watchdog()
@@ -83,7 +83,7 @@ class Canary:
             await trio.sleep_until(next_s)
 
     async def look(self, within_s: float) -> str:
-        """What does not work, in words; "" where everything does. If cancelled, nothing is left behind."""
+        """What does not work, in words; "" if everything does. If cancelled, nothing is left behind."""
         failed = "a message did not get through the hub"
         try:
             with trio.fail_after(within_s):
@@ -98,7 +98,7 @@ class Canary:
         return ""
 
     async def _through_the_hub(self) -> None:
-        """A subscriber comes, gets the canary as any client gets a message, and goes."""
+        """Attach a subscriber, wait until it gets the canary as any client gets a message, and detach it."""
         near, far = socket.socketpair()
         ours, theirs = trio.socket.from_stdlib_socket(near), trio.socket.from_stdlib_socket(far)
         subscriber = Subscriber(Format.JSON, ClientStream(trio.SocketStream(theirs)), _nothing)
@@ -109,7 +109,7 @@ class Canary:
         try:
             await self._inbox.send(Turn(partial(self._sequencer.tell, CANARY, payload)))
             frame, received = text_frame(payload), b""
-            # Another canary that was late may come before it.
+            # An earlier canary that was late may come first.
             while frame not in received:
                 received += await ours.recv(4096)
         finally:
@@ -118,10 +118,10 @@ class Canary:
             ours.close()
 
     async def _through_the_front_door(self, family: socket.AddressFamily, address: tuple[str | int, ...]) -> None:
-        """Connect and ask. An answer shows that it was let in, whatever it says; so does the end of the connection.
+        """Connect and send a request. Any answer shows that the connection was let in; so does its end.
 
-        The kernel takes connections by itself, but it answers nothing. Where TLS is spoken, the request is none, and
-        the connection ends.
+        The kernel accepts connections by itself, but it does not answer. A TLS listener does not understand the
+        request, and ends the connection.
         """
         with trio.socket.socket(family, socket.SOCK_STREAM) as connection:
             await connection.connect(address)
@@ -133,7 +133,7 @@ class Canary:
 
 
 def _address(listening: trio.socket.SocketType) -> tuple[socket.AddressFamily, tuple[str | int, ...]]:
-    """Where a connection from this machine reaches the listener."""
+    """The address at which this machine reaches the listener."""
     family, name = listening.family, listening.getsockname()
     if not ipaddress.ip_address(name[0].partition("%")[0]).is_unspecified:
         return family, name
@@ -143,4 +143,4 @@ def _address(listening: trio.socket.SocketType) -> tuple[socket.AddressFamily, t
 
 
 def _nothing() -> None:
-    """A subscriber that has fallen behind is not caught up: its canary does not arrive, and that is what is found."""
+    """Start no catch-up: if the subscriber falls behind, its canary does not arrive, and the look fails."""

@@ -1,7 +1,7 @@
-"""One client as long as it is connected, whatever it speaks: its stream, its place in the fan-out, and its end.
+"""One connected client of either protocol: its stream, its place in the fan-out, and its end.
 
-What a websocket and an event stream have in common stands here; `daemon.sessions.sessions` and
-`daemon.sessions.event_stream` add how each of them is read, pinged and taken leave of.
+This holds what a websocket and an event stream have in common; `daemon.sessions.websocket` and
+`daemon.sessions.event_stream` add how each of them is read, pinged and closed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class ConnectedClient(ABC):
 
     Attributes:
         peer: its IP address.
-        grant: what it may have.
-        stream: where its bytes go, kept whole.
-        subscriber: as the fan-out sees it.
-        closing: once it is to be closed: the code, the reason, and how long the peer may take over it.
-        ended: with which close code, and why, it has ended; None as long as nobody knows.
-        next_ping_s: when it is pinged next, by `trio.current_time()`.
+        grant: the channels it may have.
+        stream: its byte stream, which keeps frames whole.
+        subscriber: the client as the fan-out sees it.
+        closing: the close code, the reason, and how long the peer may take, once the client must be closed; else None.
+        ended: the close code and the reason of its end; None until they are known.
+        next_ping_s: when it is pinged next, on the clock of `trio.current_time()`.
     """
 
     def __init__(
@@ -60,32 +60,32 @@ class ConnectedClient(ABC):
         self.next_ping_s = trio.current_time() + ping_every_s
         self._hub = hub
         self._nursery = nursery
-        self._gone: trio.Event | None = None  # made by whoever waits: an idle client is to cost little
+        self._gone: trio.Event | None = None  # made only when somebody waits: an idle client must cost little
         self._over = False
         self._conversation = trio.CancelScope()
 
     @abstractmethod
     def ping(self) -> bytes:
-        """What shows the client, and whatever stands between, that the connection is alive."""
+        """The bytes that show the client, and proxies between, that the connection is alive."""
 
     @abstractmethod
     def verdict(self, now_s: float, limits: Limits) -> tuple[CloseCode, str] | None:
-        """Why this client is to be dropped; None where it may stay."""
+        """Why this client must be dropped; None if it may stay."""
 
     @abstractmethod
     def last_words(self, code: CloseCode, reason: str) -> bytes:
-        """What tells a client that is dropped why, should it ever read again."""
+        """The bytes that tell a dropped client the reason, should it ever read again."""
 
     @abstractmethod
     def adopt(self, catalogue: Catalogue) -> None:
-        """A reload has made another catalogue."""
+        """Use the new catalogue after a reload."""
 
     def say_goodbye(self, goodbye: Goodbye) -> None:
         """Announce a planned close; `ask_to_close` follows."""
         self.subscriber.say(goodbye)
 
     def ask_to_close(self, code: CloseCode, reason: str, within_s: float = _CLOSE_S) -> None:
-        """Listen no more, and close, behind what has been said already.
+        """Stop listening, and close after everything that has been sent so far.
 
         After `within_s` the connection is dropped, whether the peer has answered or not.
         """
@@ -102,7 +102,7 @@ class ConnectedClient(ABC):
         await trio.aclose_forcefully(self.stream)
 
     def end(self) -> None:
-        """The session is over: nothing more is said or heard."""
+        """Note that the session is over: nothing more is sent or read."""
         self._over = True
         if self._gone is not None:
             self._gone.set()
@@ -114,15 +114,15 @@ class ConnectedClient(ABC):
             await self._gone.wait()
 
     def _slow(self, now_s: float, limits: Limits) -> tuple[CloseCode, str] | None:
-        """The verdict on a client that is behind and whose socket takes nothing."""
+        """The verdict on a slow consumer: it is behind, and its socket has taken nothing for too long."""
         if self.subscriber.state is not State.BEHIND or now_s - self.stream.last_progress_s <= limits.write_deadline_s:
             return None
         return CloseCode.SLOW_CONSUMER, f"slow consumer: nothing could be written for {limits.write_deadline_s:g} s"
 
     def detach(self) -> None:
-        """Be written to by the hub no more. To be called before its nursery ends, too: no task can be started then."""
+        """Leave the hub. Call this before the nursery ends, too: afterwards no catch-up task can be started."""
         self._hub.detach(self.subscriber)
 
     def _catch_up(self) -> None:
-        """It has fallen behind."""
+        """Start the catch-up task: the client has fallen behind."""
         self._nursery.start_soon(self._hub.catch_up, self.subscriber)

@@ -1,6 +1,6 @@
-"""What is counted of all clients together, whatever they speak: who came, how they went, what they asked in vain.
+"""Counts for all clients of both protocols: connections, close codes, refused commands.
 
-The codes that become labels of metrics are ours, or those of RFC 6455: a peer may close with any of some thousands.
+Only our own codes and those of RFC 6455 become labels of metrics: a peer may close with any of thousands of codes.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from protocol.messages import Error, Format
 from protocol.session import Effect, Reply
 
 CLOSE_CODES: Final = (*sorted({1002, 1005, 1006, *map(int, CloseCode)}), 0)
-"""Ours; a protocol error, no code and no close frame, as the peer may leave it (section 7.4.1); and 0 for any other."""
+"""Our own; protocol error, no code and no close frame, as a peer may cause (section 7.4.1); 0 for any other code."""
 
 
 class ClientCounts:
-    """Counts since the start, but for `open`.
+    """Counts since the start, except `open`.
 
     Attributes:
-        open: clients there are now.
+        open: clients that are connected now.
         entered: clients that were welcomed.
-        unopened: clients that the front door had let in, and whose opening handshake failed.
-        closes: how clients ended, by `CLOSE_CODES`.
+        unopened: clients that the front door let in, but whose opening handshake failed.
+        closes: closed clients, by `CLOSE_CODES`.
         commands: frames that clients sent.
-        errors: what was answered with an error.
+        errors: commands that were answered with an error, by its code.
     """
 
     def __init__(self) -> None:
@@ -38,22 +38,22 @@ class ClientCounts:
         self.errors: Counter[ErrorCode] = Counter()
 
     def enter(self, format: Format) -> None:
-        """A client was welcomed."""
+        """Count a client that is welcomed."""
         self.open[format] += 1
         self.entered[format] += 1
 
     def leave(self, format: Format, code: int) -> None:
-        """A client that had been welcomed is gone, with that close code."""
+        """Count the end of a welcomed client, with that close code."""
         self.open[format] -= 1
         self.closes[code if code in CLOSE_CODES else 0] += 1
 
     def effect(self, effect: Effect) -> None:
-        """What a command came to."""
+        """Count the effect of a command."""
         if isinstance(effect, Reply) and isinstance(effect.message, Error):
             self.errors[effect.message.code] += 1
 
     def measure(self, samples: Samples) -> None:
-        """Add all of them."""
+        """Add all counts."""
         clients = samples.gauge("tickerd_clients", "Clients that are connected, by what they speak.", "format")
         entered = samples.counter("tickerd_sessions", "Clients that were welcomed.", "format")
         for format in Format:

@@ -1,13 +1,13 @@
 """The I/O shell of one client of Server-Sent Events (`GET /events`, WHATWG HTML section 9.2).
 
-For the hub it is a client like any other, in another envelope: the passes write the tape's own bytes to its socket, and
-a catch-up task brings it to the head when it was behind. Only what it says differs: nothing. Its one subscription came
-with its request, and what it sends behind that is read and dropped, so that its going is noticed.
+For the hub it is a client like any other, with another envelope: the passes write the tape's own bytes to its socket,
+and a catch-up task brings it to the head if it is behind. But it sends no commands: its one subscription comes with its
+request. Later bytes are read and dropped, only to notice when the client leaves.
 
-The `id` of the last event is its position, and all it brings along when it comes back. So an event has an `id` only
-where everything before it has been sent or announced as missing; where no event says so (behind a snapshot, and now and
-then on a quiet channel) a block that is nothing but an `id` does. What a websocket client learns from a close code it
-is told by `goodbye`.
+The `id` of the last event is the client's position, and all that it sends when it comes back. So an event has an `id`
+only if everything before it has been sent or announced as missing. Where no event can carry one (after a snapshot, and
+from time to time on a quiet channel), a block with only an `id` does. A `goodbye` replaces the close code of a
+websocket.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from protocol.messages import Format, Goodbye, encode
 from protocol.session import Join, Reply
 
 _RETRY_MS: Final = (1000, 4000)
-"""Between these a browser is asked to wait before it comes back; each another time, so that not all come at once."""
+"""A browser is asked to wait a random time in this range before it comes back, so that not all come at once."""
 
 _IGNORED_BYTES: Final = 64 * 1024
-"""So much may come behind the request: whoever sends more takes this for another protocol."""
+"""So much may follow the request: a client that sends more takes this for another protocol."""
 
 _LINGER_S: Final = 1.0
-"""So long a client has to close its own end, once it has been sent everything."""
+"""How long a client may take to close its own end, once everything has been sent."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class EventStream(ConnectedClient):
         self._counts = sessions.counts
 
     def answer(self, request: EventRequest) -> None:
-        """Do what it asked for: what was wrong with a part of it, and then the subscription."""
+        """Answer the request: send errors about parts of it, and carry out the subscription."""
         for effect in request.effects:
             self._counts.effect(effect)
             if isinstance(effect, Reply):
@@ -74,7 +74,7 @@ class EventStream(ConnectedClient):
                 self._joining.join(self.subscriber, request.state, effect)
 
     async def listen(self) -> None:
-        """Wait until the client goes, or is to be closed (`ask_to_close`); then it has a while to read to the end.
+        """Wait until the client leaves or must be closed (`ask_to_close`); then give it time to read to the end.
 
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: the connection broke, or was dropped.
@@ -100,7 +100,7 @@ class EventStream(ConnectedClient):
         return self.subscriber.keep_alive(self._tape)
 
     def verdict(self, now_s: float, limits: Limits) -> tuple[CloseCode, str] | None:
-        """Nothing could be written for too long. It answers no ping: `_watch_acknowledgements` sees to the rest."""
+        """Drops it if nothing could be written for too long. `_watch_acknowledgements` replaces pongs."""
         return self._slow(now_s, limits)
 
     def last_words(self, code: CloseCode, reason: str) -> bytes:
@@ -110,28 +110,28 @@ class EventStream(ConnectedClient):
         return sse_event(encode(Goodbye(timestamp=timestamp, code=code, reason=reason, retry_after_s=wait_s)))
 
     def adopt(self, catalogue: Catalogue) -> None:
-        """Nothing changes: it has subscribed already, and cannot do so again."""
+        """Do nothing: it has subscribed already, and cannot subscribe again."""
 
     def say_goodbye(self, goodbye: Goodbye) -> None:
-        """Announce a planned close, in a browser's own words, too: its EventSource waits as long as `retry` says."""
+        """Announce a planned close, also by the `retry` field, which sets how long a browser's EventSource waits."""
         self.stream.post(_retry(goodbye.retry_after_s * 1000))
         super().say_goodbye(goodbye)
 
 
 class EventStreams:
-    """All there is to `GET /events`: the front door hands over who is let in."""
+    """Serves `GET /events`: the front door hands over the clients that it lets in."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
     def judge(self, request: Request) -> EventRequest:
-        """What the client asks for. Raises: Refused, where it cannot have it."""
+        """What the client asks for. Raises: Refused, if it cannot have that."""
         sessions = self._sessions
         now_s, timestamp = trio.current_time(), sessions.clock.timestamp()
         return event_request.judge(request, sessions.catalogue, sessions.limits, now_s, timestamp)
 
     async def serve(self, client: EventClient) -> None:
-        """Serve one client until its connection ends. Whatever goes wrong is its own affair: this is the barrier.
+        """Serve one client until its connection ends. This is the barrier: its errors do not affect others.
 
         If cancelled, the connection is closed at once; see `Sessions.say_goodbye` for the polite way.
         """
@@ -163,9 +163,9 @@ class EventStreams:
 
 
 def _watch_acknowledgements(client: EventClient, limits: Limits) -> None:
-    """Let the kernel find out that the peer is gone: it answers no ping, but it has to acknowledge what it is sent.
+    """Let the kernel detect a dead peer: it answers no ping, but must acknowledge the bytes that it is sent.
 
-    TCP_USER_TIMEOUT also counts while a peer has no room. So it is longer than the write deadline, which says why.
+    TCP_USER_TIMEOUT also runs while a peer has no room. So it is longer than the write deadline, which gives a reason.
     """
     transport = client.stream
     plain = transport if isinstance(transport, trio.SocketStream) else transport.transport_stream
@@ -174,5 +174,5 @@ def _watch_acknowledgements(client: EventClient, limits: Limits) -> None:
 
 
 def _retry(wait_ms: float) -> bytes:
-    """The field that sets a browser's waiting time, at once (section 9.2.6)."""
+    """The field that sets how long a browser waits before it comes back; it takes effect at once (section 9.2.6)."""
     return b"retry: %d\n\n" % wait_ms

@@ -1,6 +1,6 @@
-"""All clients together, whatever they speak: who is here, what is counted of them, and how they are taken leave of.
+"""All clients of both protocols: keeps track of them, pings them, and closes them.
 
-Nobody is pinged, timed or closed by a task of its own: one *sweeper* looks after all clients, once a second.
+No client has a task of its own for pings or deadlines: one *sweeper* checks all clients, once a second.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from protocol.messages import Goodbye, ServerInfo, Welcome
 _SWEEP_S: Final = 1.0
 
 _RETURN_S: Final = (0.5, 10.0)
-"""Between these a client whose token has changed is asked to wait; each another time, so that not all come at once."""
+"""A client whose token has changed is asked to wait a random time in this range, so that not all return at once."""
 
 Ending: TypeAlias = Callable[[Grant], tuple[CloseCode, str] | None]
 
@@ -38,7 +38,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Sessions:
-    """All clients, whatever they speak."""
+    """All clients of both protocols."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Sessions:
 
     @property
     def catalogue(self) -> Catalogue:
-        """The channels there are; a reload exchanges it."""
+        """The current catalogue; a reload replaces it."""
         return self._board.catalogue
 
     def __len__(self) -> int:
@@ -77,17 +77,17 @@ class Sessions:
         return iter(tuple(self._open))
 
     def change(self, limits: Limits) -> None:
-        """A reload: other limits for who comes from now on, and the hub's catalogue for the commands of everybody."""
+        """After a reload: use the new limits for new clients, and the new catalogue for the commands of all clients."""
         self.limits = limits
         for client in self:
             client.adopt(self.catalogue)
 
     def revoke(self, ending: Ending) -> None:
-        """Other tokens are in force: close every client whose grant does not hold any more, with a word.
+        """After the tokens changed: close every client whose grant is no longer valid, after a `goodbye`.
 
         Args:
-            ending: the close code and the reason for a client with that grant; None where it may stay. It is asked
-                again about each client that comes, since one may have been let in under the tokens before.
+            ending: returns the close code and the reason for a client with that grant; None if it may stay. It is also
+                called for each new client, which may have been let in under the earlier tokens.
         """
         self._ending = ending
         for client in self:
@@ -103,7 +103,7 @@ class Sessions:
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """A client whose opening handshake is under way, as long as the block lasts: a stop waits for it."""
+        """Marks a client in its opening handshake for as long as the block lasts: a stop waits for it."""
         self._opening_count += 1
         try:
             yield
@@ -112,7 +112,7 @@ class Sessions:
             self._opened.unpark_all()
 
     def enter(self, client: ConnectedClient, how: str) -> None:
-        """It is one of the clients from now on, and is welcomed; `how` it is connected is for the log. See `leave`."""
+        """Add the client, and welcome it. `how` it is connected goes to the log. See `leave`."""
         self._open.add(client)
         self.counts.enter(client.subscriber.format)
         self.hub.attach(client.subscriber)
@@ -125,7 +125,7 @@ class Sessions:
             self._dismiss(client)
 
     async def leave(self, client: ConnectedClient) -> None:
-        """It is none any more, and its connection is closed, also when cancelled. To be called whatever happened."""
+        """Remove the client and close its connection, also when cancelled. Must be called for every client."""
         if client in self._open:
             self._open.discard(client)
             code, reason = client.ended or (1006, "the connection broke")
@@ -156,7 +156,7 @@ class Sessions:
             await self.sweep()
 
     async def sweep(self) -> None:
-        """One look at every session. Closing one does not wait for its peer."""
+        """Check every session once. Closing one does not wait for its peer."""
         now_s = trio.current_time()
         for count, session in enumerate(self):
             verdict = session.verdict(now_s, self.limits)
@@ -166,16 +166,15 @@ class Sessions:
                 await session.drop()
             elif now_s >= session.next_ping_s:
                 session.next_ping_s = now_s + self.limits.ping_every_s
-                if not session.stream.pending:  # one that does not read must not collect pings
+                if not session.stream.pending:  # pings must not pile up for a client that does not read
                     session.stream.post(session.ping())
             if count % 100 == 99:
                 await trio.lowlevel.checkpoint()
 
     async def say_goodbye(self, reason: str, grace_s: float, retry_spread_s: float) -> None:
-        """Close all sessions politely: what is on the tape, `goodbye`, 1001. Takes `grace_s` at most.
+        """Close all sessions in order: the rest of the tape, `goodbye`, 1001. Takes `grace_s` at most.
 
-        `retry_after_s` is another one for each client, up to `retry_spread_s`, so that they do not all come back at
-        once.
+        `retry_after_s` is random for each client, up to `retry_spread_s`, so that they do not all come back at once.
         """
         deadline_s = trio.current_time() + grace_s
         async with trio.open_nursery() as nursery:
@@ -189,7 +188,7 @@ class Sessions:
             with trio.move_on_at(deadline_s):
                 while self._opening_count:
                     await self._opened.park()
-            # Nobody can come any more: the front door lets no one in.
+            # No client can enter any more: the front door lets none in.
             self._dismiss = None
 
     async def _say_goodbye(

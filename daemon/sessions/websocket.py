@@ -2,14 +2,14 @@
 
 One client is one `serve` call, with a nursery of its own and these tasks:
 
-* trio-websocket's reader, which answers pings and closes, and hands commands over;
-* the session itself: it takes each command, asks the sans-IO `protocol.session` what is to be done, and does it;
+* trio-websocket's reader, which answers pings and closes, and hands over commands;
+* the session itself: it passes each command to the sans-IO `protocol.session`, and carries out the returned effects;
 * while the client is behind, a task that catches it up. It ends when the client has caught up; an idle client has none.
 
-trio-websocket's traps that this file keeps clear of (0.12.2): its `aclose` waits for the peer without a limit, so it is
-always called under a deadline and followed by a forceful close; it can raise out of its reader task when a ping crosses
-our close, so each session ends in a barrier; a refused message leaves the stream open, and a violation of the protocol
-closes it without a word, so it gets a stream that it cannot close, and we always close it.
+This file avoids these traps of trio-websocket (0.12.2). Its `aclose` waits for the peer without a limit, so it is
+always called under a deadline and followed by a forceful close. Its reader task can raise when a ping crosses our
+close, so each session ends in a barrier. It leaves the stream open after a refused message, and closes it without a
+close frame after a protocol violation, so it gets a stream that it cannot close, and we always close it.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ _CLOSE_FRAME: Final = b"\x88"
 _LINGER_S: Final = 2.0
 
 _VIOLATIONS: Final = (1002, 1007, 1009)
-"""The codes for which trio-websocket leaves off reading: broken framing, not UTF-8, a message over the limit."""
+"""The codes after which trio-websocket stops reading: broken framing, not UTF-8, a message over the limit."""
 
 _PENDING_BYTES: Final = 256 * 1024
-"""Replies kept for a client that does not read them; beyond this its commands wait."""
+"""So many bytes of replies are kept for a client that does not read; beyond this its commands wait."""
 
 _log: Final = logging.getLogger(__name__)
 
 
 class UnclosedStream(trio.abc.Stream):
-    """A client's stream as trio-websocket has it: everything but closing it.
+    """A client's stream for trio-websocket, which can do everything with it but close it.
 
-    trio-websocket closes in two ways that will not do (0.12.2): over a violation of the protocol at once, without the
-    close frame that RFC 6455 section 7.1.7 asks for; and before we know of it, while the hub may still write to the
-    file descriptor, whose number the next client may have by then. So closing is `WebSocketClient`'s business.
+    trio-websocket (0.12.2) closes in two unsuitable ways: after a protocol violation at once, without the close frame
+    that RFC 6455 section 7.1.7 asks for; and without telling us, while the hub may still write to the file descriptor,
+    whose number the next client may have by then. So `WebSocketClient` closes the stream.
     """
 
     def __init__(self, stream: ClientStream) -> None:
@@ -63,7 +63,7 @@ class UnclosedStream(trio.abc.Stream):
         self._closed = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """As `ClientStream.send_all`; trio-websocket hands over one frame at a time, a close frame as it should be."""
+        """As `ClientStream.send_all`. trio-websocket sends one frame at a time, so a close frame can be told apart."""
         await self._check()
         if data[:1] == _CLOSE_FRAME:
             await self._stream.send_close(bytes(data))
@@ -81,7 +81,7 @@ class UnclosedStream(trio.abc.Stream):
         return await self._stream.receive_some(max_bytes)
 
     async def aclose(self) -> None:
-        """Use it no more. Nothing is closed."""
+        """End trio-websocket's use of the stream; nothing is closed."""
         self._closed = True
         await trio.lowlevel.checkpoint()
 
@@ -92,7 +92,7 @@ class UnclosedStream(trio.abc.Stream):
 
 
 class WebSocketClient(ConnectedClient):
-    """One websocket client: what it has in common with any other, and its subscriptions."""
+    """One websocket client, with its subscriptions."""
 
     def __init__(self, sessions: Sessions, upgrade: Upgrade, nursery: trio.Nursery) -> None:
         super().__init__(
@@ -119,7 +119,7 @@ class WebSocketClient(ConnectedClient):
             return await request.accept(subprotocol=upgrade.subprotocol, extra_headers=_HEADERS)
 
     async def converse(self, websocket: WebSocketConnection) -> None:
-        """Take commands until the connection is to be closed (`ask_to_close`); then the peer has a while to agree.
+        """Take commands until the connection must be closed (`ask_to_close`); then give the peer time to answer.
 
         Raises:
             ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError: the peer ended it.
@@ -153,7 +153,7 @@ class WebSocketClient(ConnectedClient):
                 assert_never(effect)
 
     async def part(self, why: ConnectionClosed) -> None:
-        """The websocket is closed. A client that broke the rules is told so, and given a moment to read it."""
+        """Note why the websocket closed. Tell a client that broke the rules so, and give it time to read that."""
         code, reason = (1006, "") if why.reason is None else (why.reason.code, why.reason.reason or "")
         if self.stream.flooded:
             code, reason = CloseCode.POLICY, self.stream.flooded
@@ -163,20 +163,20 @@ class WebSocketClient(ConnectedClient):
                 await self.stream.refuse(close_frame(code, reason))
 
     async def fail(self) -> None:
-        """The session ended by a bug of ours: say so (RFC 6455 section 7.4.1) where that can still be said."""
+        """Tell the client, if possible, that the session ended by a bug of ours (RFC 6455 section 7.4.1)."""
         self.ended = CloseCode.INTERNAL_ERROR, "the daemon failed; its log says why"
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(_LINGER_S):
             await self.stream.refuse(close_frame(*self.ended))
 
     def ping(self) -> bytes:
-        """A ping frame: the peer has to answer it (RFC 6455 section 5.5.2), and its answer is no flood."""
+        """A ping frame: the peer must answer it (RFC 6455 section 5.5.2), so the meter does not count its pong."""
         self.meter.pinged()
         return ping_frame()
 
     def verdict(self, now_s: float, limits: Limits) -> tuple[CloseCode, str] | None:
-        """Nothing could be written for too long, or nothing came, no pong either."""
+        """Drops it if nothing could be written, or nothing was received, for too long."""
         stream = self.stream
-        # What its socket takes is proof of life too: the pong of a slow client waits behind what it reads.
+        # Bytes that its socket takes are proof of life, too: a slow client reads our ping only after what came before.
         behind = self.subscriber.state is State.BEHIND
         alive_s = max(stream.last_received_s, stream.last_progress_s) if behind else stream.last_received_s
         slow = self._slow(now_s, limits)
@@ -189,18 +189,18 @@ class WebSocketClient(ConnectedClient):
         return close_frame(code, reason)
 
     def adopt(self, catalogue: Catalogue) -> None:
-        """Judge its commands by this one from now on. What it is subscribed to stays."""
+        """Apply this catalogue to later commands. Existing subscriptions stay."""
         self.state.catalogue = catalogue.granted(self.grant)
 
 
 class WebSockets:
-    """Serves websocket clients: the front door hands over who is let in."""
+    """Serves websocket clients: the front door hands over the clients that it lets in."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
     async def serve(self, upgrade: Upgrade) -> None:
-        """Serve one client until its connection ends. Whatever goes wrong is its own affair: this is the barrier.
+        """Serve one client until its connection ends. This is the barrier: its errors do not affect others.
 
         If cancelled, the connection is closed without the closing handshake; `Sessions.say_goodbye` is the polite way.
         """
@@ -221,7 +221,7 @@ class WebSockets:
                 failed = session is None or session.closing is None
                 if failed:
                     _log.exception("the session of %s failed", upgrade.peer)
-                else:  # a ping that crossed our close, as a rule
+                else:  # usually a ping that crossed our close
                     _log.debug("the session of %s failed while it was closing", upgrade.peer, exc_info=True)
             if failed and session is not None:
                 await session.fail()
