@@ -1,8 +1,8 @@
 """The command line: `tickerd run`, `demo`, `simulate`, `rehearse`, `check`, `token`, `watch`, `channels`, `ping`.
 
 Exit codes: 0 for a clean stop, 2 for a wrong command line, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, 1
-for everything else. A user's mistake gets one line on standard error and no traceback; a traceback is a bug.
-What a command needs is imported by it alone, so that `tickerd --version` does not load the daemon.
+for everything else. A user's mistake gives one line on standard error and no traceback; a traceback is a bug. Each
+command imports what it needs by itself, so that `tickerd --version` does not load the daemon.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ CLEAN: Final = 0
 FAILED: Final = 1
 WRONG_CONFIG: Final = 78
 INTERRUPTED: Final = 130
-"""As shells report an end by SIGINT; here for one that comes before the daemon listens to signals, or a rehearsal."""
+"""The shells' code for an end by SIGINT: if it comes before the daemon handles signals, or during a rehearsal."""
 
 _LISTENING_FAILED: Final = {errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
 _READING_FAILED: Final = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR}
 
 
 class _Failure(Exception):
-    """A mistake of the user's, or of the machine's: one line, and the exit code."""
+    """An error that the user or the machine caused: one line, and the exit code."""
 
     def __init__(self, line: str, status: int = FAILED) -> None:
         super().__init__(line)
@@ -45,10 +45,10 @@ class _Failure(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. Without `argv`, the process's own arguments are taken."""
+    """Run one command and return its exit code. The default of `argv` is the process's own arguments."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A file's name need not be text.
+            # A file's name need not be valid text.
             stream.reconfigure(errors="backslashreplace")
     try:
         arguments = parser(version()).parse_args(argv)
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = end.code if isinstance(end.code, int) else CLEAN
     except KeyboardInterrupt:
         status = INTERRUPTED
-    # Only now, and here, can it show that nobody reads what argparse has printed.
+    # Flush what argparse has printed: only this shows whether its reader is gone.
     _say("", end="")
     return status
 
@@ -74,12 +74,12 @@ def version() -> str:
 
 
 def _say(text: str, end: str = "\n") -> None:
-    """Print, at once. Whoever has stopped reading (`tickerd --help | head -1`) does not stop us."""
+    """Print at once. A reader that has stopped (`tickerd --help | head -1`) is no error."""
     try:
         # Text and line end in one write: a line of the log may share the pipe.
         print(f"{text}{end}", end="", flush=True)
     except BrokenPipeError:
-        # What is still buffered has to go somewhere at the end of the process.
+        # Python flushes its buffer at exit: send that to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -112,7 +112,7 @@ def _token(arguments: argparse.Namespace) -> int:
 
     token = new_token()
     lines = [f"[tokens.{arguments.name}]", f'hash = "{written_hash(token)}"', 'channels = ["*"]']
-    _say("\n".join([token, "", "# The token is shown this once. This is for the configuration:", *lines]))
+    _say("\n".join([token, "", "# The token is shown only this once. Put this into the configuration:", *lines]))
     return CLEAN
 
 
@@ -145,7 +145,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         _announce(urls)
         _say(demo.introduction(config.server, urls))
 
-    # The venues' port has to be known before the configuration can be made.
+    # The configuration needs the venues' port.
     with socket.create_server((demo.HOST, 0)) as venues:
         port: int = venues.getsockname()[1]
         config = _configured(lambda: demo.demo_config(port, os.environ, arguments.port))
@@ -259,7 +259,7 @@ def _talk(arguments: argparse.Namespace) -> int:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file in one step, so that whoever waits for it never reads half of it."""
+    """Replace a file in one step, so that a process that waits for it never reads half of it."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf-8")
@@ -270,7 +270,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _until_stopped(start: Callable[[], Awaitable[int]], log: LogSettings, hint: str) -> int:
-    """Log, run until stopped, and put into one line what shows only then: no such address, no use for a certificate."""
+    """Log, run until stopped, and report in one line what fails only then: an address, a certificate."""
     import trio
 
     from connectors.base import leaves
@@ -291,7 +291,7 @@ def _until_stopped(start: Callable[[], Awaitable[int]], log: LogSettings, hint: 
 
 
 def _explained(error: OSError, hint: str) -> _Failure | None:
-    """What a user can do something about. Listeners put their address and port where others put a file's name."""
+    """The error in one line, if the user can fix it. Listeners put their address and port into `filename`."""
     from daemon.front.listening import PassedSocketError
     from daemon.tape.database import ArchiveError
 

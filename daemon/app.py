@@ -6,9 +6,8 @@
              (supervised)   (bounded: a busy hub            (front door lets them in,
                              slows the venues' links)        a session serves each)
 
-This is the only place that knows the concrete classes. The root nursery owns everything: the hub and the front door are
-fail-fast (they end the process, and whoever started it starts it again), a connector is not (see
-`daemon.ingest.supervisor`).
+Only this file knows the concrete classes. The root nursery owns everything: a failure of the hub or the front door ends
+the process, which systemd restarts; a failure of a connector does not (see `daemon.ingest.supervisor`).
 """
 
 from __future__ import annotations
@@ -59,15 +58,15 @@ from daemon.tape.tape import Tape
 from protocol.messages import ServerInfo
 
 _RETRY_SPREAD_S: Final = 10.0
-"""Over this time clients are asked to spread their return after a planned stop."""
+"""The time over which clients are asked to spread their return after a planned stop."""
 
 USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
-"""Who venues are told we are."""
+"""The user agent that venues see."""
 
 STDIN: Final = 0
 
 _LAST_ANSWERS_S: Final = 1.0
-"""How long a stop waits, behind the goodbyes, for those who came just before it and ask a first question."""
+"""How long a stop waits, after the goodbyes, for the first requests of connections that came just before it."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -78,10 +77,10 @@ async def serve(
     """Run the daemon until SIGTERM or SIGINT; a second one ends it at once.
 
     Args:
-        config: everything it is told.
+        config: the whole configuration.
         announce: called once with the base URLs, when clients are let in.
-        reread: makes the configuration anew, in a thread, at SIGHUP; it may raise ConfigError. Without it, and where
-            the signal says that the terminal of the process is gone, SIGHUP stops the daemon as SIGTERM does.
+        reread: reads the configuration again, in a thread, at SIGHUP; it may raise ConfigError. Without it, or if the
+            signal means that the terminal of the process is gone, SIGHUP stops the daemon as SIGTERM does.
 
     Returns:
         The exit code: 0 after an orderly stop, 1 after a second signal or a failure of the core (which is logged).
@@ -137,7 +136,7 @@ async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> i
 
 
 class Daemon:
-    """Everything, built and not yet running."""
+    """All components, built but not yet running."""
 
     def __init__(
         self,
@@ -148,7 +147,7 @@ class Daemon:
         *,
         guarded: bool = False,
     ) -> None:
-        """Build it; `mark` keeps over a restart whether a token is needed, `guarded` is whether one was."""
+        """Build it. `mark` remembers over a restart whether a token is needed; `guarded`: whether one was."""
         self.config = config
         self.archive = archive
         self._mark = Mark("") if mark is None else mark
@@ -269,12 +268,12 @@ class Daemon:
             _log.warning("%s", access.CLOSED)
 
     async def _remember(self) -> None:
-        """Keep over a restart whether a token is needed."""
+        """Remember, over a restart, whether a token is needed."""
         guarded = self.front_door.admission.policy.tokens is not None
         await trio.to_thread.run_sync(partial(self._mark.keep, guarded=guarded))
 
     def ask_to_reload(self) -> None:
-        """Read the configuration again, soon. Asking twice before it is done is asking once more, and not oftener."""
+        """Read the configuration again soon. Several requests during a reload cause only one more."""
         with suppress(trio.WouldBlock):
             self._doorbell.send_nowait(None)
 
@@ -286,7 +285,7 @@ class Daemon:
                 self.notifier.ready()
 
     async def _reload(self) -> None:
-        """Read the configuration, and bring it into force. One that cannot be used is reported, and changes nothing."""
+        """Read the configuration and apply it. An unusable one is reported, and changes nothing."""
         try:
             config, tls, crews = await trio.to_thread.run_sync(self._prepare, abandon_on_cancel=True)
         except ConfigError as error:
@@ -306,7 +305,7 @@ class Daemon:
             self._bring_into_force(config, tls)
             done.set()
 
-        # In order with the events: those of the connectors that have just ended are published before.
+        # In order with the events: those of the connectors that have just ended are published first.
         await self._inbox.send(Turn(bring_into_force))
         await done.wait()
         await self._remember()
@@ -315,7 +314,7 @@ class Daemon:
         _log.info("reloaded; venues that began anew: %s", ", ".join(crews) or "none")
 
     def _prepare(self) -> tuple[Config, ssl.SSLContext | None, dict[str, list[Connector]]]:
-        """All of a reload that may fail, and reads files. Raises: ConfigError, OSError."""
+        """The part of a reload that may fail and reads files. Raises: ConfigError, OSError."""
         config = self.config if self._reread is None else self._reread()
         crews = {venue: _connectors(venue, config) for venue in changed_venues(self.config, config)}
         return config, tls_context(config.server), crews
@@ -339,7 +338,7 @@ class Daemon:
     async def stop(self, root: trio.CancelScope) -> None:
         """Stop in order, within the grace period, and then end everything.
 
-        Not ready, and no new clients; the connectors; what is on the tape to the clients; `goodbye` and 1001.
+        First let no new clients in, then end the connectors, send the rest of the tape, then `goodbye` and 1001.
         """
         self.notifier.stopping()
         grace_s = self.config.limits.grace_s
@@ -361,7 +360,7 @@ def _open_archive(config: Config) -> Archive:
 
 
 def _connectors(name: str, config: Config) -> list[Connector]:
-    """What a venue's configured channels need; none where it has no channel."""
+    """The connectors for a venue's configured channels; none if it has no channel."""
     venue = VENUES[name]
     channels = [channel for channel in config.channels if channel.exchange == name]
     return venue.build(channels, config.connectors.of(venue), USER_AGENT)

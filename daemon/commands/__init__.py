@@ -1,1 +1,1 @@
-"""What the command line does beside `tickerd run`."""
+"""The commands of the command line beside `tickerd run`."""

@@ -1,4 +1,4 @@
-"""What the command line accepts, with help and examples for each command. What a command does is in `__main__`."""
+"""The arguments of the command line, with help and examples. `__main__` carries the commands out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Add: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line instead of the whole usage."""
+    """Reports an error in one line instead of the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG_USAGE, f"tickerd: {' '.join(message.splitlines())}; see {self.prog} --help\n")
@@ -32,13 +32,13 @@ def parser(version: str) -> argparse.ArgumentParser:
         """
   tickerd demo                              try it, with simulated venues
   tickerd run                               serve the real venues on localhost, port 8000
-  tickerd run --config tickerd.toml         the same, as the file says
-  tickerd check tickerd.toml                look a configuration over
+  tickerd run --config tickerd.toml         the same, configured by a file
+  tickerd check tickerd.toml                check a configuration
   tickerd token partner                     make a token that lets a client in
   tickerd simulate --port 9000              the simulated venues as a process of their own
-  tickerd rehearse                          try every fault on a daemon, and see what clients are told
-  tickerd watch bitcoinprice                see prices move, of a daemon that runs
-  TICKERD_SERVER__PORT=9000 tickerd run     the environment wins over the file""",
+  tickerd rehearse                          try every fault on a daemon, and show what clients are told
+  tickerd watch bitcoinprice                show the prices of a running daemon
+  TICKERD_SERVER__PORT=9000 tickerd run     the environment overrides the file""",
         prog="tickerd",
     )
     whole.add_argument("--version", action="version", version=f"tickerd {version}", help="print the version and stop")
@@ -70,7 +70,7 @@ def _command_parser(
 
 def _add_run(add: _Add) -> None:
     parser = add(
-        "Serve the real venues until SIGTERM or Ctrl-C. Without a file the defaults hold: localhost, port 8000.",
+        "Serve the real venues until SIGTERM or Ctrl-C. Without a file the defaults apply: localhost, port 8000.",
         """
   tickerd run
   tickerd run --config /etc/tickerd/tickerd.toml
@@ -101,10 +101,10 @@ def _add_simulate(add: _Add) -> None:
         """
   tickerd simulate --port 9000
   tickerd simulate --port 0 --config-out venues.toml
-  tickerd run --config venues.toml          the daemon before them, in another terminal
-  tickerd simulate --okx-rate 100           ten times what OKX pushes at most
-  tickerd simulate --recorded payloads/     what venues once sent, instead of a simulation
-  tickerd simulate --scenario faults.toml   faults by the clock; `GET /control/faults` says which there are
+  tickerd run --config venues.toml          a daemon for them, in another terminal
+  tickerd simulate --okx-rate 100           ten times OKX's highest rate
+  tickerd simulate --recorded payloads/     recorded payloads instead of a simulation
+  tickerd simulate --scenario faults.toml   faults at set times; `GET /control/faults` lists them all
   curl -d '{"fault": "silence", "venue": "okx", "for_s": 40}' localhost:9000/control
   curl -d '{"clear": true}' localhost:9000/control""",
         name="simulate",
@@ -122,25 +122,25 @@ def _add_simulate(add: _Add) -> None:
     parser.add_argument(
         "--config-out", type=Path, metavar="FILE", help="write the configuration for `tickerd run` there"
     )
-    parser.add_argument("--scenario", type=Path, metavar="FILE", help="faults by the clock: TOML, [[step]] tables")
+    parser.add_argument("--scenario", type=Path, metavar="FILE", help="faults at set times: TOML, [[step]] tables")
     parser.add_argument("--recorded", type=Path, metavar="DIR", help="serve a folder of recorded payloads instead")
     parser.add_argument("--stamp", action="store_true", help="put a monotonic stamp (ns) into each ticker frame")
     parser.add_argument(
-        "--cache-s", type=_count, metavar="N", help="how long each of CoinGecko's answers stays (as the real ones do)"
+        "--cache-s", type=_count, metavar="N", help="how long CoinGecko's answers stay the same (as the real ones)"
     )
 
 
 def _add_rehearse(add: _Add) -> None:
     parser = add(
-        "Play every fault of the simulated venues, and a full disk, to daemons started for it, with clients that note "
-        "what they are told, and print a table: what clients were told, time to notice, time to recover, messages lost "
-        "or doubled. Exit code 0 only if every fault ended well. It needs no network.",
+        "Play every fault of the simulated venues, and a full disk, on daemons started for this, with clients that "
+        "note what they are told. Print a table: what clients were told, time to notice, time to recover, messages "
+        "lost or doubled. Exit code 0 only if every fault ended well. It needs no network.",
         """
   tickerd rehearse
   tickerd rehearse --only silence --only http_status
   tickerd rehearse --sample                 one case of each fault
-  tickerd rehearse --patience 130           wait for every pause that a venue asks for, up to two minutes
-  tickerd rehearse --json                   one object a line""",
+  tickerd rehearse --patience 130           sit out every pause that a venue asks for, up to two minutes
+  tickerd rehearse --json                   one object per line""",
         name="rehearse",
         help="try every fault on a daemon",
     )
@@ -155,30 +155,30 @@ def _add_rehearse(add: _Add) -> None:
         type=_count,
         default=15,
         metavar="S",
-        help="seconds to wait for recovery; a longer pause is well if clients were told of it (15)",
+        help="seconds to wait for recovery; a longer pause passes if clients were told of it (15)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of the table")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line instead of the table")
 
 
 def _add_check(add: _Add) -> None:
     parser = add(
-        "Look a configuration over, with the environment's overrides: every mistake with its key, the value and "
-        "what is allowed, one a line. Exit code 78 if there is any.",
+        "Check a configuration, with the environment's overrides: print every mistake with its key, the value and "
+        "what is allowed, one per line. Exit code 78 if there is any.",
         """
   tickerd check tickerd.toml""",
         name="check",
-        help="look a configuration over",
+        help="check a configuration",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the configuration, TOML")
 
 
 def _add_token(add: _Add) -> None:
     parser = add(
-        "Make a token that lets a client in, and print it, with what the configuration has to say of it. The token is "
-        "printed this once and stands nowhere else: the configuration has its digest.",
+        "Make a token that lets a client in, and print it with its section for the configuration. The token is printed "
+        "only this once and is stored nowhere: the configuration has its digest.",
         """
   tickerd token
-  tickerd token partner                     for the client that the log is to call partner""",
+  tickerd token partner                     for a client that the log calls partner""",
         name="token",
         help="make a token that lets a client in",
     )
@@ -197,31 +197,31 @@ def _token_name(text: str) -> str:
 
 def _add_watch(add: _Add) -> None:
     parser = add(
-        "Show what a daemon sends: a live table, or JSON lines with --json and where standard output is no terminal. "
-        "A lost connection is opened again, and what was missed is fetched. Ctrl-C ends it.",
+        "Show what a daemon sends: a live table, or JSON lines with --json or if standard output is not a terminal. "
+        "A lost connection is reopened, and missed messages are fetched. Ctrl-C ends it.",
         """
   tickerd watch                             every channel
   tickerd watch bitcoinprice ethprice
   tickerd watch --json bitcoinprice | head -3
   tickerd watch --url wss://prices.example.com --token-file token""",
         name="watch",
-        help="see prices move",
+        help="show live prices",
     )
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="by name (all)")
-    parser.add_argument("--json", action="store_true", help="the daemon's messages, one a line")
+    parser.add_argument("--json", action="store_true", help="the daemon's messages, one per line")
     _add_peer(parser)
 
 
 def _add_channels(add: _Add) -> None:
     parser = add(
-        "Show what a daemon serves, and how each channel does.",
+        "Show the channels of a daemon, and the state of each.",
         """
   tickerd channels
   tickerd channels --json""",
         name="channels",
-        help="see what there is",
+        help="show the channels",
     )
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--json", action="store_true", help="one object per line")
     _add_peer(parser)
 
 
@@ -246,7 +246,7 @@ def _add_peer(parser: argparse.ArgumentParser) -> None:
         help="ws://, wss://, http://, https:// or host:port (ws://127.0.0.1:8000/ws)",
     )
     parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="where the token stands; else the environment's TICKERD_TOKEN"
+        "--token-file", type=Path, metavar="FILE", help="the file with the token; else TICKERD_TOKEN of the environment"
     )
 
 

@@ -1,4 +1,4 @@
-"""The simulated venues as commands: alone (`tickerd simulate`), or with the daemon before them (`tickerd demo`)."""
+"""The simulated venues as commands: alone (`tickerd simulate`), or with a daemon for them (`tickerd demo`)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from daemon.config.venues import url_keys
 from daemon.front.listening import ServerSettings, open_listeners
 
 HOST: Final = "127.0.0.1"
-"""The venues are never offered to other machines."""
+"""Other machines can never reach the simulated venues."""
 
 CADENCE_S: Final = 2.0
-"""Of scheduled channels in the demo: whoever looks at it does not wait ten seconds."""
+"""The cadence of scheduled channels in the demo, so that a user does not wait ten seconds."""
 
 
 async def simulate(simulator: Simulator, port: int, ready: Callable[[str, str], None]) -> int:
@@ -41,7 +41,7 @@ async def simulate(simulator: Simulator, port: int, ready: Callable[[str, str], 
         The exit code.
 
     Raises:
-        OSError: The port cannot be had; its `filename` names it.
+        OSError: The port cannot be used; its `filename` names it.
     """
     listeners = await open_listeners(ServerSettings(host=HOST, port=port))
     chosen: int = listeners[0].socket.getsockname()[1]
@@ -55,18 +55,18 @@ async def simulate(simulator: Simulator, port: int, ready: Callable[[str, str], 
 
 
 async def demo(venues: socket.socket, seed: int, serve: Callable[[], Awaitable[int]]) -> int:
-    """Serve the venues on a listening socket and the daemon before them, until the daemon stops.
+    """Serve the venues on a listening socket, and run a daemon for them, until the daemon stops.
 
     Args:
-        venues: Listens already; closed at the end.
-        seed: Decides all values.
-        serve: Runs the daemon, configured as `demo_config` says.
+        venues: The socket, which already listens; it is closed at the end.
+        seed: Determines all values.
+        serve: Runs the daemon, configured by `demo_config`.
 
     Returns:
         The daemon's exit code.
 
     Raises:
-        BaseExceptionGroup: With whatever `serve` raises, as an OSError where the daemon's port cannot be had.
+        BaseExceptionGroup: With the exceptions of `serve`, such as an OSError if the daemon's port cannot be used.
     """
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(venues))
     async with trio.open_nursery() as nursery:
@@ -81,8 +81,8 @@ def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) 
 
     Args:
         venues_port: Where the simulator listens.
-        environ: Overrides; those of connectors do not count, so that no real venue is asked.
-        port: Where the daemon listens, whatever the environment says; None leaves it.
+        environ: Overrides; those of connectors are ignored, so that no real venue is contacted.
+        port: Where the daemon listens, regardless of the environment; None keeps the configured port.
 
     Raises:
         daemon.config.ConfigError: Something in the environment is not allowed.
@@ -104,7 +104,7 @@ def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) 
 
 
 def simulator_config(host: str, port: int) -> str:
-    """The configuration (TOML) that points the daemon at a simulator listening there; it asks no real venue."""
+    """The configuration (TOML) that points the daemon at that simulator, and at no real venue."""
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     tables = []
     for name, venue in VENUES.items():
@@ -116,13 +116,13 @@ def simulator_config(host: str, port: int) -> str:
 
 
 def _moved(url: str, where: str) -> str:
-    """The same path without TLS at another host."""
+    """The same URL at another host and without TLS."""
     parts = urlsplit(url)
     return parts._replace(scheme=parts.scheme.removesuffix("s"), netloc=where).geturl()
 
 
 def introduction(server: ServerSettings, urls: Sequence[str]) -> str:
-    """What the demo prints: where it listens, and one line to try."""
+    """The text that the demo prints: where it listens, and one line to try."""
     ports = {url.rpartition(":")[2] for url in urls}
     both = server.host == "localhost" and len(ports) == 1
     base = f"{urls[0].partition(':')[0]}://localhost:{ports.pop()}" if both else urls[0]

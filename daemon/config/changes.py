@@ -1,6 +1,6 @@
-"""Another configuration for a daemon that runs: what of it changes, and what takes a restart.
+"""A new configuration for a running daemon: which venues it changes, and which keys need a restart.
 
-The daemon itself (`daemon.app`) brings the changes into force, in the order that its components need.
+The daemon itself (`daemon.app`) applies the changes, in the order that its components need.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _FIXED: Final = (
     *("tape.entries", "tape.bytes", "tape.path"),
     *("hub.inbox_batches", "log.format"),
 )
-"""Keys that are looked at once, at the start."""
+"""Keys that are read only at the start."""
 
 
 def changed_venues(old: Config, new: Config) -> Iterator[str]:
-    """The venues whose connectors have to be others: their settings or channels are not what they were."""
+    """The venues whose connectors must be replaced: their settings or channels have changed."""
     for name, venue in VENUES.items():
         before, after = (
             (config.connectors.of(venue), [channel for channel in config.channels if channel.exchange == name])
@@ -33,7 +33,7 @@ def changed_venues(old: Config, new: Config) -> Iterator[str]:
 
 
 def fixed_keys(old: Config, new: Config) -> list[str]:
-    """The keys that have another value now, which only a restart brings into force."""
+    """The changed keys that only a restart can apply."""
     return [key for key in _FIXED if _value(old, key) != _value(new, key)]
 
 

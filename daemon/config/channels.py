@@ -1,6 +1,6 @@
-"""`[channels.NAME]`: what a section may say, and the channel that it makes together with the defaults.
+"""`[channels.NAME]`: the keys of a section, and the channel that it and the defaults make.
 
-The defaults themselves stand in `daemon.config.load`.
+The defaults themselves are in `daemon.config.load`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class ChannelSection(msgspec.Struct, frozen=True):
-    """One section as it is written; None is what was left out."""
+    """One section as it is written; None for a key that was left out."""
 
     connector: ConnectorName | None = None
     kind: str | None = None
@@ -50,13 +50,13 @@ def channels(
     cadence_s: float,
     problems: Problems,
 ) -> Iterator[Channel]:
-    """The enabled channels: the defaults with what was given for them, then what else was given.
+    """The enabled channels: first the defaults, as the configuration changes them, then the others.
 
     Args:
-        defaults: The channels that are there without being asked for.
+        defaults: The channels that exist without a section of their own.
         given: The sections of the configuration, by name.
-        cadence_s: Of a scheduled channel that says nothing else.
-        problems: Gets what is not allowed; a channel with a problem is left out.
+        cadence_s: The default cadence of a scheduled channel.
+        problems: Collects what is not allowed; a channel with a problem is left out.
     """
     for name, section in _merged(defaults, given).items():
         key = dotted(("channels", name))
@@ -76,7 +76,7 @@ def _merged(defaults: Mapping[str, ChannelSection], given: Mapping[str, ChannelS
     for name in defaults.keys() & given.keys():
         default, section = defaults[name], given[name]
         if section.connector not in (None, default.connector):
-            # What the default asks of its venue means nothing at another one.
+            # The default's other keys do not apply to another venue.
             continue
         inherited: dict[str, Any] = msgspec.structs.asdict(default)
         if section.instrument is not None or section.instruments is not None:
@@ -87,13 +87,13 @@ def _merged(defaults: Mapping[str, ChannelSection], given: Mapping[str, ChannelS
 
 
 def _kind(section: ChannelSection, venue: Venue[Any]) -> str | None:
-    """The kind that is asked for. A venue with only one need not be told."""
+    """The kind of the section; a venue with only one kind needs no key."""
     only = venue.kinds[0] if len(venue.kinds) == 1 else None
     return only if section.kind is None else section.kind
 
 
 def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
-    """Key, value seen and what is allowed, for all that the types cannot say."""
+    """Key, value seen and what is allowed, for rules beyond types and ranges."""
     if section.connector is None:
         yield "connector", "none", ", ".join(map(shown, VENUES))
         return

@@ -1,8 +1,8 @@
 """Secrets that systemd hands over as files (`LoadCredential=`, `SetCredential=`), for the keys of the configuration.
 
-systemd names their folder in `$CREDENTIALS_DIRECTORY`. Only the daemon's user can read it, and no `systemctl show` and
-no child process sees what is in it, as they would of the environment. A credential wins over the configuration's file,
-the environment over both. No line about one shows what is in it.
+systemd names their folder in `$CREDENTIALS_DIRECTORY`. Only the daemon's user can read it; unlike the environment, its
+content is visible neither to `systemctl show` nor to child processes. A credential overrides the configuration file,
+and the environment overrides both. No error line shows a credential's content.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 """The variable by which systemd names the folder (systemd.exec, "Credentials")."""
 
 CREDENTIALS: Final = venues.secrets()
-"""By file name, as `coingecko_api_key`: the key whose value it holds."""
+"""By file name, such as `coingecko_api_key`: the key whose value the file holds."""
 
 TABLES: Final = {"tokens": "tokens"}
-"""By file name: the section whose tables it holds, as TOML, in the form of the configuration's own file."""
+"""By file name: the section whose tables the file holds, as TOML in the form of the configuration file."""
 
 _MOST_BYTES: Final = 4096
 _MOST_TABLE_BYTES: Final = 1024 * 1024
 
 
 def overlay(tree: dict[str, Any], folder: Path, problems: Problems) -> None:
-    """Write the credentials that are in the folder over a tree that came from a file. None need be there."""
+    """Write the credentials in the folder over a tree that came from a file. All of them are optional."""
     for name, path in CREDENTIALS.items():
         key = ".".join(path)
         text = _text(folder / name, key, "ascii", _MOST_BYTES, problems)
@@ -42,7 +42,7 @@ def overlay(tree: dict[str, Any], folder: Path, problems: Problems) -> None:
 
 
 def _overlay_tables(tree: dict[str, Any], section: str, file: Path, problems: Problems) -> None:
-    """Each table of the file takes the place of the one of its name, or joins the others."""
+    """Each table of the file replaces the one of the same name, or is added."""
     text = _text(file, section, "utf-8", _MOST_TABLE_BYTES, problems)
     if text is None:
         return
@@ -64,7 +64,7 @@ def _overlay_tables(tree: dict[str, Any], section: str, file: Path, problems: Pr
 
 
 def _text(file: Path, key: str, encoding: Literal["ascii", "utf-8"], most_bytes: int, problems: Problems) -> str | None:
-    """What is in the file; None where there is none, or it cannot be read, which is noted."""
+    """The content of the file; None if there is no file, or if it cannot be read, which is noted."""
     try:
         with file.open("rb") as opened:
             content = opened.read(most_bytes + 1)

@@ -1,9 +1,8 @@
 """The configuration: a TOML file and the environment make one frozen `Config`.
 
-The components that keep to a section declare it; `daemon.config.settings` lists them. A key of the file is
-`[section] key`; the environment writes the same as `TICKERD_SECTION__KEY` and wins. Units are in the names. All
-mistakes are found in one go, each with the key, the value seen and what is allowed. Secrets appear neither in errors
-nor in a `repr`.
+Each section is declared by the component that uses it; `daemon.config.settings` lists them. A key of the file is
+`[section] key`; the environment overrides it by `TICKERD_SECTION__KEY`. Units are in the names. All mistakes are found
+at once, each with the key, the value seen and what is allowed. Secrets appear neither in errors nor in a `repr`.
 """
 
 from __future__ import annotations
@@ -49,19 +48,19 @@ IGNORED_VARIABLES: Final = frozenset(
         "TICKERD_FUZZ_SEED",
     }
 )
-"""Not settings of the daemon: the token with which the commands that talk to one are let in; and of its tests, where
-recorded payloads and the user's text are, what must be there to test with, and how long and from where to search for
+"""Not settings of the daemon: the token of the commands that talk to a daemon; and for the tests, where recorded
+payloads and the user's text are, which tools must be present, and how long and from which seed to search for
 failures."""
 
 CADENCE_S: Final = 10.0
-"""Of a scheduled channel that says nothing else."""
+"""The default cadence of a scheduled channel."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the daemon can be told, checked.
+    """The whole configuration, checked.
 
-    `channels` are those that are served, in order; `has_tokens_table` is whether it speaks of tokens at all, be it by
-    an empty table.
+    `channels`: the channels that are served, in order. `has_tokens_table`: whether it has a table of tokens, even an
+    empty one.
     """
 
     server: ServerSettings
@@ -81,7 +80,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return Catalogue(self.channels)
 
     def policy(self, *, guarded: bool = False) -> admission.Policy:
-        """Who is let in, and how many; `guarded`: whether a token was needed until now."""
+        """Which clients are let in, and how many; `guarded`: whether a token was needed until now."""
         given = tokens.grants(self.tokens)
         known = access.in_force(given, opened=self.server.open, declared=self.has_tokens_table, before=guarded)
         return admission.policy(self.server, self.limits, known)
@@ -114,10 +113,10 @@ class ConfigError(Exception):
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """Read the file, if one is given, then systemd's credentials, and the environment over both.
+    """Read the file, if one is given, then systemd's credentials and the environment, which override it.
 
     Raises:
-        ConfigError: The file or a credential cannot be read, is not TOML, or says something that is not allowed.
+        ConfigError: The file or a credential cannot be read, is not TOML, or has a value that is not allowed.
     """
     folder = environ.get(credentials.DIRECTORY, "")
     secrets = Path(folder) if folder else None
@@ -166,7 +165,7 @@ _Refusal: TypeAlias = tuple[str, str, str]
 
 
 def _refused(file: File) -> Iterator[_Refusal]:
-    """What types and ranges cannot say."""
+    """Rules beyond types and ranges."""
     yield from _refused_server(file.server)
     yield from tokens.refused(file.tokens)
     limits, supervisor = file.limits, file.supervisor

@@ -1,8 +1,8 @@
-"""From a tree of untyped values (TOML, environment) to Structs, with every mistake collected on the way.
+"""Turns a tree of untyped values (TOML, environment) into Structs, and collects every mistake.
 
-Knows nothing of what the daemon can be told: the Structs of `daemon.config.load` say that, by their annotations. A
-value that is refused is replaced by its default, so that reading goes on and one look shows all that is wrong.
-A table is a Struct, or a `dict` from names to Structs; everything else is a value.
+It does not know the daemon's settings: the annotations of the Structs in `daemon.config.settings` define them. A
+refused value is replaced by its default, so that reading goes on and all mistakes show at once. A table is a Struct, or
+a `dict` from names to Structs; everything else is a value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN_CHARACTERS: Final = 120
 
 
 class Problems:
-    """What is wrong so far: at most one line for each key, since a second one would follow from the first."""
+    """The mistakes found so far: at most one line per key, since a second one would only follow from the first."""
 
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
@@ -40,19 +40,19 @@ class Problems:
         return tuple(f"{key}{self._variables.get(key, '')}: {line}" for key, line in self._lines.items())
 
     def came_from(self, key: str, variable: str) -> None:
-        """Remember that the environment set this key, so that the line names where to mend it."""
+        """Remember that the environment set this key, so that the line names where to fix it."""
         self._variables[key] = f" (from {dotted((variable,))})"
 
     def value(self, key: str, seen: str, allowed: str) -> None:
-        """A value that is not allowed; `seen` is its text as `shown` makes it."""
+        """Note a value that is not allowed; `seen` is its text, made by `shown`."""
         self._lines.setdefault(key, f"got {seen}; allowed: {allowed}")
 
     def plain(self, key: str, line: str) -> None:
-        """Anything else that is wrong with a key."""
+        """Note any other mistake about a key."""
         self._lines.setdefault(key, line)
 
     def unknown(self, key: str, siblings: Iterable[str], everywhere: Iterable[str]) -> None:
-        """A key that does not exist: name the nearest one beside it, else in any table, else all beside it."""
+        """Note a key that does not exist; name the nearest in its table, else in any table, else all in its table."""
         near = _nearest(key, siblings) or _nearest(key, everywhere)
         hint = f"nearest is {near}" if near else f"allowed: {', '.join(siblings)}"
         self._lines.setdefault(key, f"unknown key; {hint}")
@@ -77,7 +77,7 @@ def dotted(path: Sequence[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value on one line, as the configuration would write it, shortened where it is long. Tables are not shown."""
+    """A value on one line, as the configuration would write it, shortened if it is long. Tables are not shown."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list | tuple):
@@ -95,7 +95,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Parse TOML.
 
     Raises:
-        ValueError: One line that says what is wrong and, where the parser knows it, at which line.
+        ValueError: One line that says what is wrong and, if the parser knows it, at which line.
     """
     try:
         return tomllib.loads(text)
@@ -106,7 +106,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def allowed(type_: object) -> str:
-    """What a value's annotation lets in, in words. A `description` in its `Meta` says it best."""
+    """The values that an annotation allows, in words; the `description` in its `Meta` if there is one."""
     return _allowed(inspect.type_info(type_))
 
 
@@ -146,7 +146,7 @@ def _holds_secret(struct: type[msgspec.Struct]) -> bool:
 
 
 def keys(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Every key below a table, dotted; `NAME` stands where a table may have any name."""
+    """Every key below a table, dotted; `NAME` stands for a table that may have any name."""
     for field in msgspec.structs.fields(struct):
         here = (*path, field.encode_name)
         inner = _inner_table(field.type)
@@ -170,7 +170,7 @@ def _inner_table(type_: object) -> type[msgspec.Struct] | None:
 
 
 def read(struct: type[Table], tree: Mapping[str, Any], problems: Problems) -> Table:
-    """Make a Struct of a tree. What is refused is noted and has its default in the result."""
+    """Make a Struct of a tree. A refused value is noted, and the result has its default."""
     return _read(struct, tree, (), problems, tuple(keys(struct)))
 
 
@@ -226,8 +226,8 @@ def overlay(
 ) -> None:
     """Write the environment's `TICKERD_SECTION__KEY` variables over a tree that came from a file.
 
-    Names count in any case. A value is read as TOML where that makes it a value of the wanted type, and is taken as
-    text otherwise, so `8000`, `true`, `["a", "b"]` and plain `localhost` all do.
+    Upper and lower case do not matter in names. A value is read as TOML if that gives the wanted type, and is taken as
+    text otherwise, so `8000`, `true`, `["a", "b"]` and plain `localhost` all work.
     """
     known = tuple(keys(struct))
     for variable in sorted(environ):
@@ -248,7 +248,7 @@ def overlay(
 
 
 def _unknown_variable(variable: str, path: Sequence[str], known: Iterable[str], problems: Problems) -> None:
-    # Where a part may have any name, it keeps the one that was written.
+    # A part that may have any name keeps the name that was written.
     name = path[1] if len(path) > 1 else "NAME"
     keys_by_variable = {ENVIRONMENT_PREFIX + key.replace("NAME", name).replace(".", "__").upper(): key for key in known}
     matches = difflib.get_close_matches(variable.upper(), keys_by_variable, n=1, cutoff=0.75)
@@ -259,7 +259,7 @@ def _unknown_variable(variable: str, path: Sequence[str], known: Iterable[str], 
 
 
 def _value_type(struct: type[msgspec.Struct], path: Sequence[str]) -> object | None:
-    """The annotation at the end of a path; None where there is no such value."""
+    """The annotation at the end of a path; None if there is no such value."""
     current: object = struct
     for part in path:
         if _is_named(current):

@@ -1,7 +1,7 @@
-"""The configuration file as a whole: its sections, each declared by the component that keeps to it.
+"""The configuration file as a whole: its sections, each declared by the component that uses it.
 
-Each key has its default and its range there. What types and ranges cannot say of a value is checked in
-`daemon.config.load`. A secret appears in no `repr`.
+The component defines each key's default and range; `daemon.config.load` checks what types and ranges cannot express. A
+secret appears in no `repr`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`[tokens.NAME]`: what a section may say. A token itself stands nowhere, only its digest."""
+"""`[tokens.NAME]`: the keys of a section. It holds only the token's digest, never the token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HASH_ALLOWED: Final = "sha256: and 64 hexadecimal digits, as `tickerd token` pr
 
 
 class TokenSection(msgspec.Struct, frozen=True):
-    """One section as it is written. `hash` is not shown, either: from it a token that is weak could be guessed."""
+    """One section as it is written. `hash` is not shown, either, because a weak token could be guessed from it."""
 
     hash: Annotated[str, Meta(description=_HASH_ALLOWED, extra={"secret": True})] = ""
     channels: Annotated[tuple[str, ...], Meta(description='a list of channels and patterns, as ["binance_*"]')] = (
@@ -33,17 +33,17 @@ class TokenSection(msgspec.Struct, frozen=True):
 
 
 def is_name(text: str) -> bool:
-    """Whether a token may be called that: it stands in the log, and in what clients are told."""
+    """Whether a token may have that name, which appears in the log and in messages to clients."""
     return _NAME.fullmatch(text) is not None
 
 
 def written_hash(token: str) -> str:
-    """A token's digest, as the configuration has it."""
+    """A token's digest in the form of the configuration."""
     return f"sha256:{digest_of(token).hex()}"
 
 
 def grants(sections: Mapping[str, TokenSection]) -> tuple[Grant, ...]:
-    """What each token lets its bearer have, in order. The sections have been looked over: see `refused`."""
+    """The grant of each token, in order. The sections must have passed `refused`."""
     return tuple(
         Grant(name, section.channels, bytes.fromhex(section.hash.removeprefix("sha256:")))
         for name, section in sections.items()
@@ -51,7 +51,7 @@ def grants(sections: Mapping[str, TokenSection]) -> tuple[Grant, ...]:
 
 
 def refused(sections: Mapping[str, TokenSection]) -> Iterator[tuple[str, str, str]]:
-    """Key, value seen and what is allowed, for all that the types cannot say."""
+    """Key, value seen and what is allowed, for rules beyond types and ranges."""
     seen: dict[str, str] = {}
     for name, section in sections.items():
         key = redacted(dotted(("tokens", name)))

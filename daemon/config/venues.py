@@ -1,4 +1,4 @@
-"""`[connectors]`: a table for each venue of the registry, by the Struct in which that venue declares its settings."""
+"""`[connectors]`: a table for each venue of the registry, defined by the venue's own settings Struct."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from daemon.config.reader import shown
 
 
 class VenueTables(msgspec.Struct, frozen=True):
-    """The settings of all venues, each as the field of its name."""
+    """The settings of all venues; each field has its venue's name."""
 
     def of(self, venue: Venue[Settings]) -> Settings:
-        """The settings of one."""
+        """The settings of one venue."""
         settings: Settings = getattr(self, venue.name)
         return settings
 
@@ -27,7 +27,7 @@ class VenueTables(msgspec.Struct, frozen=True):
 if TYPE_CHECKING:
     Connectors = VenueTables
 else:
-    # Only the registry knows which fields there are.
+    # Only the registry knows the fields.
     Connectors = msgspec.defstruct(
         "Connectors",
         [(venue.name, venue.settings, venue.settings()) for venue in VENUES.values()],
@@ -38,7 +38,7 @@ else:
 
 
 def secrets() -> dict[str, tuple[str, str, str]]:
-    """The secrets that venues want, each by the name `VENUE_KEY`: the section, table and key where it belongs."""
+    """The venues' secrets by the name `VENUE_KEY`: section, table and key of each."""
     return {
         f"{venue.name}_{key}": ("connectors", venue.name, key)
         for venue in VENUES.values()
@@ -47,12 +47,12 @@ def secrets() -> dict[str, tuple[str, str, str]]:
 
 
 def url_keys(venue: Venue[Any]) -> dict[str, str]:
-    """The keys of a venue that hold a URL, and of which scheme: `http` or `ws`, each with or without TLS."""
+    """The keys of a venue that hold a URL, and the scheme of each: `http` or `ws`, with or without TLS."""
     return _marked(venue.settings, "url")
 
 
 def refused(connectors: VenueTables) -> Iterator[tuple[str, str, str]]:
-    """Key, value seen and what is allowed, for all that the types cannot say."""
+    """Key, value seen and what is allowed, for rules beyond types and ranges."""
     for venue in VENUES.values():
         settings: VenueSettings = connectors.of(venue)
         table = f"connectors.{venue.name}"
@@ -65,14 +65,14 @@ def refused(connectors: VenueTables) -> Iterator[tuple[str, str, str]]:
 
 
 def _marked(settings: type[VenueSettings], mark: str) -> dict[str, Any]:
-    """The keys whose `Meta` has such an `extra`, and what it says."""
+    """The keys whose `Meta` has that entry in its `extra`, and the entry's value."""
     types = {field.name: inspect.type_info(field.type) for field in msgspec.structs.fields(settings)}
     extras = {key: info.extra or {} for key, info in types.items() if isinstance(info, inspect.Metadata)}
     return {key: extra[mark] for key, extra in extras.items() if mark in extra}
 
 
 _HIDDEN: Final = re.compile("[@?#]")
-"""What stands behind or before these in a URL may be a secret."""
+"""Text before or after these characters in a URL may be a secret."""
 
 
 def _refused_url(key: str, url: str, scheme: str) -> Iterator[tuple[str, str, str]]:

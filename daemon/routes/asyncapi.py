@@ -1,7 +1,7 @@
 """`GET /asyncapi.json`: the daemon's interface as an AsyncAPI 3.0.0 document, made from the Structs of `protocol/`.
 
-Nothing of the messages is written down here a second time: their schemas and descriptions come from the Structs (see
-`protocol.schemas`). Only where a message stands is said here: on which address, who sends it, and what answers it.
+The messages' schemas and descriptions come from the Structs (see `protocol.schemas`). This file adds only where each
+message occurs: at which address, who sends it, and what answers it.
 
 The document describes the daemon, so *receive* is what the daemon receives: a client does the opposite
 (https://www.asyncapi.com/docs/reference/specification/v3.0.0). A plain HTTP route is an operation with a reply.
@@ -48,15 +48,15 @@ ANSWERS: Final[dict[type[Command], tuple[Message, ...]]] = {
     Unsubscribe: (Unsubscribed, Error),
     Ping: (Pong, Error),
 }
-"""What a command is answered with."""
+"""The answers to each command."""
 
 UNASKED: Final[tuple[Message, ...]] = tuple(
     struct for struct in get_args(ControlMessage) if struct not in (Subscribed, Unsubscribed, Pong, TestResponse)
 )
-"""Control messages that the daemon sends of its own accord."""
+"""Control messages that the daemon sends without a command."""
 
 EVENTS: Final[tuple[Message, ...]] = (Subscribed, *MESSAGES, *UNASKED)
-"""What an event stream is told: it subscribes by its query."""
+"""The messages of an event stream, which subscribes by its query."""
 
 _INSTRUMENT: Final = {"instrument": {"type": "string", "description": "Only this one, such as `BTC/USDT`."}}
 _GAPS: Final = {
@@ -83,7 +83,7 @@ _STREAM: Final = "Server-Sent Events: the `data` of each is one message, the `id
 
 
 class Route(msgspec.Struct, frozen=True):
-    """An HTTP route: a request, and what is answered. An `error` may come instead."""
+    """An HTTP route: a request and its answers. An `error` may come instead."""
 
     name: str
     method: str
@@ -105,17 +105,17 @@ ROUTES: Final = (
 )
 
 _SECURITY: Final = {"security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in ("bearer", "token")]}
-"""Either of them will do."""
+"""Either of them is enough."""
 
 _JSON: Final = "application/json"
 _MSGPACK: Final = "application/msgpack"
 _HOST: Final = re.compile(r"[A-Za-z0-9._\-:\[\]]{1,255}")
 _ELSEWHERE: Final = "localhost"
-"""What is named as the host to a client that did not say by which name it came."""
+"""The host in the document for a client that sent no usable `Host` header."""
 
 
 class Description:
-    """The document, kept ready for the catalogue that it was last made for."""
+    """The document, cached for the catalogue that it was last made for."""
 
     def __init__(self, server: ServerInfo) -> None:
         self._server = server
@@ -123,7 +123,7 @@ class Description:
         self._parts: dict[str, Raw] = {}
 
     def answer(self, request: Request, catalogue: Catalogue, *, tokens: bool) -> Response:
-        """The document for this client: its servers are at the address that the client used.
+        """The document for this client; its servers have the address that the client used.
 
         `tokens`: whether a token is needed.
         """

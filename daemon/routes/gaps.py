@@ -1,7 +1,7 @@
-"""`GET /gaps`: what is in the gap ledger, newest first.
+"""`GET /gaps`: the gap ledger, newest gaps first.
 
-`channel` asks for one channel's gaps, and those that concern all (a restart, lagging clients); `since_ms` for those
-that lasted beyond that moment, or still last; `limit` for so many at most.
+`channel` selects one channel's gaps, and those that concern all channels (a restart, lagging clients); `since_ms`
+selects gaps that lasted beyond that moment, or are still open; `limit` is their largest number.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _LATEST_MS: Final = 2**53
 
 
 def gap_list(request: Request, ledger: Ledger, catalogue: Catalogue, clock: WallClock) -> GapList:
-    """What the request asks for.
+    """Answer the request.
 
     Raises:
-        Refused: 404 for a channel that there is not and never was, 400 for a number that is none.
+        Refused: 404 for a channel that does not exist and never did, 400 for an invalid number.
     """
     asked = _asked(request)
     channel = asked.get("channel")
@@ -68,7 +68,7 @@ def _report(gap: LedgerGap, clock: WallClock, now_ms: int) -> GapReport:
 
 
 def _asked(request: Request) -> dict[str, str]:
-    """The query, each name once; names that mean nothing here are passed over, as everywhere."""
+    """The query, each name once; unknown names are ignored, as everywhere."""
     asked: dict[str, str] = {}
     for name, value in request.query:
         if name in asked and name in ("channel", "since_ms", "limit"):

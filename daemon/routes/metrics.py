@@ -1,12 +1,12 @@
-"""`GET /metrics`: what the daemon does and how it feels, for Prometheus.
+"""`GET /metrics`: the daemon's metrics, for Prometheus.
 
-They are asked once a second at most, however often and in whatever format somebody asks: all of them together cost as
-much as ten plain requests. `Last-Modified` says when that was.
+They are collected at most once a second, however often and in whatever format they are requested: collecting all of
+them costs as much as ten plain requests. `Last-Modified` gives the time of collection.
 
-Nothing is measured here but the process. Every component counts for itself, and adds its numbers when somebody asks
+This file measures only the process. Every component keeps its own counts, and adds them to each collection
 (`connectors.metric`); this file writes them out.
 
-The registry is this object's own, so that two daemons in one process do not meet in prometheus_client's global one.
+Each `Metrics` has its own registry, so that two daemons in one process do not share prometheus_client's global one.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from daemon.host.usage import process_usage
 
 _TEXT: Final = choose_encoder("")
 _OPENMETRICS: Final = choose_encoder("application/openmetrics-text; version=1.0.0")
-"""An encoder and its content type. prometheus_client (0.26) is not asked about a client's own header: it fails on a
-version that is no number, and repeats it in the answer's head."""
+"""An encoder and its content type. A client's own header is not passed to prometheus_client (0.26): it fails on a
+version that is not a number, and repeats it in the answer's head."""
 
 FRESH_S: Final = 1.0
-"""For so long an answer is given again."""
+"""How long the same answer is given again."""
 
 _QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
 
 class Metrics(Collector):
-    """Asks the components when it is asked."""
+    """Collects the components' metrics for each request."""
 
     def __init__(self, version: str) -> None:
-        """`version` is that of the daemon."""
+        """`version`: the daemon's version."""
         self._version = version
         self._components: list[Callable[[Samples], None]] = []
         self._started_s = time.time()
@@ -57,11 +57,11 @@ class Metrics(Collector):
         self._headers: Headers = ()
 
     def include(self, *components: Callable[[Samples], None]) -> None:
-        """Ask these too: each adds what it has counted."""
+        """Add these components; each is called to add its metrics."""
         self._components += components
 
     def answer(self, request: Request) -> Response:
-        """In the text format, or as OpenMetrics where the client would rather have that. No checkpoint."""
+        """Answer in the text format, or as OpenMetrics if the client prefers that. No checkpoint."""
         encode, content_type = _OPENMETRICS if _prefers_openmetrics(request) else _TEXT
         now_s = trio.current_time()
         if now_s - self._made_s >= FRESH_S:
@@ -74,15 +74,15 @@ class Metrics(Collector):
         return Response(200, text, content_type, self._headers)
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: what there is to ask is known when somebody asks."""
+        """Describe nothing in advance: `collect` yields everything."""
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
-        """Everything, as it was when it was asked last."""
+        """All metrics, as last collected."""
         yield from self._made
 
     def _measured(self) -> Iterator[Metric]:
-        """Everything, as of now. To be called inside trio."""
+        """All current metrics. Call this inside trio."""
         build = {"version": self._version, "python": platform.python_version()}
         yield InfoMetricFamily("tickerd_build", "What runs.", value=build)
         samples = Samples()
@@ -106,7 +106,7 @@ class Metrics(Collector):
 
 
 def _prefers_openmetrics(request: Request) -> bool:
-    """Whether the `Accept` header (RFC 9110 section 12.5.1) has OpenMetrics at least as high as plain text."""
+    """Whether the `Accept` header (RFC 9110 section 12.5.1) ranks OpenMetrics at least as high as plain text."""
     quality = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
     for item in request.tokens("accept"):
         kind, *parameters = (part.strip() for part in item.lower().split(";"))

@@ -1,8 +1,8 @@
 """The live page: the files of `daemon/routes/web/`, read once at the start and served from memory.
 
-Only the names below are served, so no path can lead out of the folder. Nothing is built: what lies there is what the
-browser gets. A browser asks each time whether its copy is still good (`ETag`, 304), so that a newer daemon's page is
-there at once.
+Only the names below are served, so no path can lead out of the folder. There is no build step: the browser gets the
+files as they are. A browser asks each time whether its copy is still valid (`ETag`, 304), so that it gets a newer
+daemon's page at once.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ FILES: Final = {
 
 _POLICY: Final = "; ".join(
     [
-        # Everything from here and nothing inline, so what a venue or a client says can never run.
+        # Load everything from here and nothing inline, so text of a venue or a client can never run.
         "default-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
         "object-src 'none'",
-        # Where browsers know it, text cannot be assigned as HTML at all.
+        # In browsers that support it, text cannot be assigned as HTML at all.
         "require-trusted-types-for 'script'",
     ]
 )
@@ -63,7 +63,7 @@ class Page:
         self._assets = {path: _read(folder / name, content_type) for path, (name, content_type) in FILES.items()}
 
     def answer(self, request: Request) -> Response:
-        """The file at the request's path, which must be one of `FILES`; 304 where the browser has it."""
+        """The file at the request's path, which must be one of `FILES`; 304 if the browser already has it."""
         asset = self._assets[request.path]
         if _has(request, dict(asset.headers)["ETag"]):
             return Response(304, b"", content_type=asset.content_type, headers=asset.headers)
@@ -84,6 +84,6 @@ def _read(file: Path, content_type: str) -> _Asset:
 
 
 def _has(request: Request, etag: str) -> bool:
-    """Whether the browser names this version as one it has (RFC 9110 section 13.1.2: compared weakly)."""
+    """Whether the browser already has this version (RFC 9110 section 13.1.2: compared weakly)."""
     known = request.tokens("if-none-match")
     return "*" in known or etag in (each.removeprefix("W/") for each in known)

@@ -1,8 +1,8 @@
-"""The plain HTTP routes: what can be asked without a websocket.
+"""The plain HTTP routes, which need no websocket.
 
 Each route is one function from a request to a response, over read-only views of the daemon (the Protocols below). None
-of them waits for anything, so what a response says belongs to one moment: the position on the tape that a snapshot
-names is the position at which it was taken.
+of them waits for anything, so a response describes one moment: a snapshot names exactly the position on the tape at
+which it was taken.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from protocol.session import ALL
 
 
 class TapeView(Protocol):
-    """The newest messages, and where the tape is."""
+    """The tape's newest messages and its position."""
 
     @property
     def epoch(self) -> str:
@@ -50,7 +50,7 @@ class TapeView(Protocol):
 
 
 class ChannelState(Protocol):
-    """How one channel's connector does."""
+    """The state of one channel."""
 
     @property
     def state(self) -> State:
@@ -64,7 +64,7 @@ class ChannelState(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why; "" where there is nothing to say."""
+        """Why; "" if there is nothing to say."""
         ...
 
     @property
@@ -74,12 +74,12 @@ class ChannelState(Protocol):
 
     @property
     def last_event_ms(self) -> int | None:
-        """When its last message came, ms since 1970; None where none has come."""
+        """When its last message came, ms since 1970; None before the first."""
         ...
 
     @property
     def stale_after_s(self) -> float | None:
-        """How long it may be silent, as things stand; None where that is not known yet."""
+        """How long it may currently be silent; None if that is not known yet."""
         ...
 
 
@@ -99,7 +99,7 @@ _test_request: Final = msgspec.json.Decoder(TestRequest)
 
 
 class PlainRoutes:
-    """Finds the route of a request, and answers it; a `HEAD` as `GET`, whose body is left out when it is sent."""
+    """Finds the route of a request, and answers it; `HEAD` like `GET`, whose body is then not sent."""
 
     def __init__(
         self,
@@ -119,12 +119,12 @@ class PlainRoutes:
     ) -> None:
         """Set up.
 
-        `clients`: how many there are. `broadcast`: sends a `test` to each. `accepting`: whether clients are let in.
-        `catalogue` is asked each time, since a reload makes another.
+        `clients`: the number of clients. `broadcast`: sends a `test` to each. `accepting`: whether clients are let in.
+        `catalogue` is called for each request, since a reload replaces the catalogue.
 
-        `needs_token`: whether the clients' routes want a token; the description of the interface says so. `unstored`:
-        why the tape is not being stored, where it should be and is not; clients get everything all the same. `metrics`
-        answers `GET /metrics`; without it there are none.
+        `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
+        why the tape is not being stored although it should be, else ""; clients get everything all the same. `metrics`
+        answers `GET /metrics`; without it there is no such route.
         """
         self._server = server
         self._catalogue = catalogue
@@ -152,14 +152,14 @@ class PlainRoutes:
 
     @property
     def paths(self) -> frozenset[str]:
-        """Every path that is answered, but for those below `/snapshot/`."""
+        """All paths except those below `/snapshot/`."""
         return frozenset(self._routes)
 
     async def answer(self, request: Request) -> Response:
         """The response. No checkpoint.
 
         Raises:
-            Refused: 404 for an unknown path, 405 for another method than the path has, and what the routes refuse.
+            Refused: 404 for an unknown path, 405 for a method that the path does not have, and errors of the routes.
         """
         methods = self._methods_of(request.path)
         if methods is None:
@@ -240,14 +240,14 @@ class PlainRoutes:
         )
 
     def _test(self, request: Request) -> Response:
-        # Behind a proxy on this machine every peer is loopback: what was forwarded came from elsewhere, unless a
+        # Behind a proxy on this machine every peer is loopback: a forwarded request came from elsewhere, unless a
         # trusted proxy says otherwise.
         forwarded = not request.vouched and any(request.values(name) for name in FORWARDED)
         local = not forwarded and ipaddress.ip_address(request.peer).is_loopback
         if request.grant == ANYONE and not local:
             remote = "POST /ws/test is for clients on the daemon's own machine, and for those with a token"
             raise Refused(403, ErrorCode.FORBIDDEN, remote)
-        # What a page may send without asking (a "simple" request) is of another type: Fetch standard, section 2.2.2.
+        # A page's "simple" requests, which need no permission, have other types: Fetch standard, section 2.2.2.
         kinds = [value.partition(";")[0].strip().lower() for value in request.values("content-type")]
         if kinds != [JSON]:
             seen = ", ".join(kinds)[:_LONGEST_SHOWN] or "none"
@@ -301,7 +301,7 @@ def _ok(body: Control) -> Response:
 
 
 def _instrument(request: Request, channel: Channel) -> str:
-    """The one that is asked for, or `ALL`. Raises: Refused, where the channel has no such instrument."""
+    """The requested instrument, or `ALL`. Raises: Refused, if the channel has no such instrument."""
     asked = [value for name, value in request.query if name == "instrument"]
     if not asked:
         return ALL
