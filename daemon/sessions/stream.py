@@ -152,6 +152,12 @@ class ClientStream(trio.abc.Stream):
             self._broken = True
             return b""
 
+    def _sign_end(self, tls: TlsStream) -> None:
+        """Write the end of what is sent, with nothing pending; what the socket does not take of it is pending then."""
+        record = tls.end()
+        if record and (written := self._write(record)) < len(record):
+            self.pending.append(_Record(record[written:]))
+
     def settle(self, frames: Sequence[bytes], written: int) -> int:
         """Of these frames, joined, the socket took `written` bytes: how many of the frames are on their way?
 
@@ -219,10 +225,13 @@ class ClientStream(trio.abc.Stream):
     async def send_close(self, frame: bytes) -> None:
         """Send a close frame. From here on nothing else is sent: what is posted later is lost. Raises: as `flush`."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        self._say_close(frame)
+        await self.send_all(b"")
+
+    def _say_close(self, frame: bytes) -> None:
         self.on_closing()
         self.post(frame)
         self._said_close = True
-        await self.send_all(b"")
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the socket might take bytes. Raises: as `flush`."""
@@ -240,7 +249,7 @@ class ClientStream(trio.abc.Stream):
         torn = self.pending[0] if self.pending and isinstance(self.pending[0], memoryview) else b""
         self.pending.clear()
         words = bytes(torn) + frame
-        data = bytes(record) + (words if self._tls is None else self._encrypted(self._tls, words))
+        data = bytes(record) + (words if self._tls is None else self._encrypted(self._tls, words) + self._tls.end())
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _SEND_BUFFER_BYTES + len(data))
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0x7FFF_FFFF)
@@ -350,13 +359,20 @@ class ClientStream(trio.abc.Stream):
 
         Raises: as `flush` and `receive_some`.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()
         if not self._said_close:
-            await self.send_close(frame)
-        if self.fd >= 0:
-            try:
-                self._socket.shutdown(socket.SHUT_WR)
-            except OSError as error:
-                raise trio.BrokenResourceError(str(error)) from error
+            self._say_close(frame)
+        if self._tls is not None and not self._closed:
+            # Nothing can be encrypted behind the end. Where nothing is pending the end goes at once: to a client that
+            # closes as soon as it has the frame, an end that comes later would be an error.
+            if self.pending:
+                await self.flush()
+            self._sign_end(self._tls)
+        await self.send_all(b"")
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
         self._refusing = True  # trio-websocket (0.12.2) reads once more behind a message over the limit, or is about to
         if self._receiving:
             self._received = trio.Event()
@@ -367,16 +383,12 @@ class ClientStream(trio.abc.Stream):
     async def finish(self) -> None:
         """End what is sent, behind all that was posted, so that the peer can tell this from a broken connection.
 
-        Then the peer's own end is waited for: under a deadline, please. Over TLS the end has to be signed (RFC 8446
-        section 6.1).
+        Then the peer's own end is waited for: under a deadline, please. Over TLS the end is signed (RFC 8446 section
+        6.1).
 
         Raises: as `flush` and `receive_some`.
         """
-        await self.send_close(b"")
-        if self._tls is not None:
-            await self._tls.unwrap()
-        else:
-            await self.refuse(b"")
+        await self.refuse(b"")
 
     async def aclose(self) -> None:
         """Close the connection. What is pending is lost; flush first where that matters."""
@@ -384,7 +396,14 @@ class ClientStream(trio.abc.Stream):
         await self._transport.aclose()
 
     def close_writing(self) -> None:
-        """From now on nothing is written any more, and `fd` is not used: another connection may get that number."""
+        """From now on nothing is written any more, and `fd` is not used: another connection may get that number.
+
+        Over TLS the end is signed, if all was said and written: a client that is cut off is to notice it.
+        """
+        if self._tls is not None and not self._closed:
+            end = self._tls.end()  # made in any case, so that nobody signs an end behind what is lost now
+            if self._said_close and not self.pending and end:
+                self._write(end)
         self._closed = True
         self.fd = -1
         self.pending.clear()

@@ -30,11 +30,19 @@ CATALOGUE = Catalogue(
 )
 
 
-class FakeSink:
-    """What `Subscriber` asks of a `Sink`, with room for so many bytes; `taken` is what the client has got."""
+RECORD_BYTES = 60
+"""Less than any message, so that one always needs several records."""
 
-    def __init__(self, fd: int, room: float = math.inf) -> None:
+
+class FakeSink:
+    """What `Subscriber` asks of a `Sink`, with room for so many bytes; `taken` is what the client has got.
+
+    Over TLS a record that the socket does not take whole is taken all the same, and its rest is pending.
+    """
+
+    def __init__(self, fd: int, room: float = math.inf, *, tls: bool = False) -> None:
         self.fd = fd
+        self.tls = tls
         self.room = room
         self.pending: list[bytes | memoryview] = []
         self.taken = b""
@@ -44,14 +52,28 @@ class FakeSink:
         self.hub: Hub | None = None
 
     def post(self, data: bytes) -> None:
-        written = 0 if self.pending else self.write_now(data)
+        if self.pending:
+            self.pending.append(data)
+            return
+        written = self.write_now(data)
         if written < len(data):
             self.pending.append(data[written:])
-            if self.hub is not None and self.subscriber is not None:
-                self.hub.blocked(self.subscriber)
+        if self.pending and self.hub is not None and self.subscriber is not None:
+            self.hub.blocked(self.subscriber)
 
     def write_now(self, data: bytes) -> int:
-        taken = int(min(self.room, len(data))) if not self.pending else 0
+        if not self.tls:
+            return self._take(data) if not self.pending else 0
+        done = 0
+        while done < len(data) and not self.pending:
+            record = data[done : done + RECORD_BYTES]
+            if (taken := self._take(record)) < len(record):
+                self.pending.append(record[taken:])
+            done += len(record)
+        return done
+
+    def _take(self, data: bytes) -> int:
+        taken = int(min(self.room, len(data)))
         self.room -= taken
         self.taken += data[:taken]
         return taken
@@ -167,7 +189,7 @@ class Fan:
         return written
 
     def connect(self, format: Format = Format.JSON, *, room: float = math.inf, tls: bool = False) -> Client:
-        sink = FakeSink(-1 if tls else len(self._sinks) + 10, room)
+        sink = FakeSink(-1 if tls else len(self._sinks) + 10, room, tls=tls)
         if not tls:
             self._sinks[sink.fd] = sink
         client = Client(self, sink, format)

@@ -1,8 +1,8 @@
 """The fan-out core against a model that is a plain list, whatever clients do and however little their sockets take.
 
 The hub, the tape, the cursors, the intervals, `daemon.fanout.joining`, `protocol.session` and `ClientStream` are the
-real ones; only the system call is not: a client's fake socket takes as many bytes as it has room for. The state machine
-runs inside one trio task, so that time is trio's mock clock and nothing happens but what a rule does.
+real ones, and so is TLS; only the system call is not: a client's fake socket takes as many bytes as it has room for.
+The state machine runs inside one trio task, so that time is trio's mock clock and nothing happens but what a rule does.
 
 What each client received is judged as it comes in, frame by frame (`Reader`), from the wire's point of view only: the
 list of all that was published, the commands the client sent, and the answers it got.
@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import math
 import socket
+import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import hypothesis.strategies as st
 import msgspec
@@ -68,6 +71,7 @@ from protocol.messages import (
     decode_message,
 )
 from protocol.session import EVERY_MESSAGE, Close, CommandLimits, Join, Leave, Reply, Session, Subscription
+from tests.daemon.serving import certificate
 
 START_MS: Final = 1_765_211_445_123
 ENDLESS: Final = math.inf
@@ -83,6 +87,9 @@ CATALOGUE: Final = Catalogue(
 )
 TOPICS: Final[tuple[Topic, ...]] = (("a", "X/U"), ("a", "Y/U"), ("b", "X/U"), ("m", ""))
 INTERVALS_MS: Final = (100, 1000)
+
+Contexts: TypeAlias = tuple[ssl.SSLContext, ssl.SSLContext]
+"""The server's and the client's."""
 
 
 @dataclass(frozen=True)
@@ -329,15 +336,30 @@ class NumberedSocket:
 
 
 class Sealing(TlsStream):
-    """Makes records that anybody can read: a mark, the length, and the bytes."""
+    """Both ends of real TLS, in memory: a byte that is missing, or comes too early, is an `ssl.SSLError`."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, contexts: Contexts) -> None:
         transport: Any = SimpleNamespace(socket=NumberedSocket(number))
-        self.transport_stream = transport
+        super().__init__(transport, contexts[0])
+        self._sent = ssl.MemoryBIO()
+        self._client = contexts[1].wrap_bio(self._sent, self._incoming, server_hostname="localhost")
+        for end in (self._client, self._tls, self._client, self._tls):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+            self._sent.write(self._outgoing.read())
 
     def encrypt(self, data: bytes | memoryview) -> bytes:
         assert 0 < len(data) <= RECORD_BYTES
-        return b"\x17" + len(data).to_bytes(4, "big") + bytes(data)
+        return super().encrypt(data)
+
+    def decrypted(self, data: bytes) -> bytes:
+        """What the client reads once these bytes have come to it."""
+        self._sent.write(data)
+        found = bytearray()
+        with suppress(ssl.SSLWantReadError):
+            while more := self._client.read(1 << 16):
+                found += more
+        return bytes(found)
 
 
 class Client:
@@ -351,8 +373,7 @@ class Client:
         transport: trio.SocketStream,
         number: int,
         room: float,
-        *,
-        tls: bool,
+        tls: Sealing | None,
     ) -> None:
         self.hub = hub_
         self.joining = joining
@@ -360,7 +381,7 @@ class Client:
         self.room = room
         self.number = number
         self.tls = tls
-        self.stream = ClientStream(Sealing(number) if tls else transport)
+        self.stream = ClientStream(tls or transport)
         self.stream.fd = -1 if tls else number
         self.stream.on_blocked = lambda: hub_.blocked(self.subscriber)
         self.subscriber = Subscriber(reader.format, self.stream, self._wake)
@@ -368,7 +389,6 @@ class Client:
         self.session = Session(CATALOGUE, reader.format, limits, trio.current_time())
         self.catching_up = False
         self._flushing = False
-        self._records = b""
 
     def _wake(self) -> None:
         self.catching_up = True
@@ -382,21 +402,8 @@ class Client:
             self.reader.prompt = False
         if not taken:
             raise BlockingIOError
-        self.reader.feed(self._opened(bytes(data[:taken])) if self.tls else bytes(data[:taken]))
+        self.reader.feed(bytes(data[:taken]) if self.tls is None else self.tls.decrypted(bytes(data[:taken])))
         return taken
-
-    def _opened(self, data: bytes) -> bytes:
-        """What the records hold that are whole by now."""
-        self._records += data
-        found = b""
-        while len(self._records) >= 5:
-            assert self._records[0] == 0x17, "a record was torn"
-            size = 5 + int.from_bytes(self._records[1:5], "big")
-            if len(self._records) < size:
-                break
-            found += self._records[5:size]
-            self._records = self._records[size:]
-        return found
 
     def step(self) -> None:
         """One step of `Hub.catch_up`: flush what is pending, then take the next from the tape."""
@@ -486,8 +493,11 @@ arrivals = st.builds(
 class FanOut(RuleBasedStateMachine):
     """Clients that come and go, read or do not, subscribe and resume, while the hub publishes."""
 
-    def __init__(self, clock: MockClock, transport: trio.SocketStream, sockets: dict[int, Client]) -> None:
+    def __init__(
+        self, clock: MockClock, transport: trio.SocketStream, sockets: dict[int, Client], contexts: Contexts
+    ) -> None:
         super().__init__()
+        self.contexts = contexts
         self.clock = clock
         self.transport = transport
         self.by_fd = sockets
@@ -533,7 +543,8 @@ class FanOut(RuleBasedStateMachine):
         number = self._number()
         reader = Reader(arrival.format, self.log)
         reader.notice = max((line.number for line in self.log.lines if line.topic is None), default=0)
-        client = Client(self.hub, self.joining, reader, self.transport, number, arrival.room, tls=arrival.tls)
+        tls = Sealing(number, self.contexts) if arrival.tls else None
+        client = Client(self.hub, self.joining, reader, self.transport, number, arrival.room, tls)
         self.by_fd[number] = client
         self.open.append(client)
         self.hub.attach(client.subscriber)
@@ -755,8 +766,11 @@ class FanOut(RuleBasedStateMachine):
 
 
 async def test_every_client_gets_what_the_contract_promises(
-    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    pem, key = certificate(tmp_path)
+    contexts = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context(cafile=str(pem))
+    contexts[0].load_cert_chain(pem, key)
     sockets: dict[int, Client] = {}
 
     def write(fd: int, data: bytes | memoryview) -> int:
@@ -776,7 +790,7 @@ async def test_every_client_gets_what_the_contract_promises(
 
             class Machine(FanOut):
                 def __init__(self) -> None:
-                    super().__init__(mock_clock, transport, sockets)
+                    super().__init__(mock_clock, transport, sockets, contexts)
 
             more = settings(max_examples=3 * settings().max_examples, stateful_step_count=40)
             run_state_machine_as_test(Machine, settings=more)

@@ -85,8 +85,11 @@ async def test_a_topic_that_joined_without_snapshot_begins_with_what_is_new(fan:
 
 
 @pytest.mark.parametrize("room", range(0, 400, 17))
-async def test_a_full_socket_has_the_newest_at_the_next_moment(fan: Fan, mock_clock: MockClock, room: int) -> None:
-    client, other = join(fan, "a"), join(fan, "a")
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_full_socket_has_the_newest_at_the_next_moment(
+    fan: Fan, mock_clock: MockClock, room: int, tls: bool
+) -> None:
+    client, other = join(fan, "a", tls=tls), join(fan, "a")
     tick_after(fan, mock_clock, 1.1)  # both are written to with their group from now on
     fan.publish(A, A2)
     client.sink.room = room  # less than two frames
@@ -100,6 +103,21 @@ async def test_a_full_socket_has_the_newest_at_the_next_moment(fan: Fan, mock_cl
     tick_after(fan, mock_clock, 1)
     assert first + client.seqs() in ([2, 3], [1, 2, 3])
     assert other.seqs() == [3]
+
+
+async def test_a_record_that_is_torn_at_an_interval_is_flushed_by_a_task(fan: Fan, mock_clock: MockClock) -> None:
+    client = join(fan, "a", tls=True)
+    for _ in range(2):  # the second time with its group
+        fan.publish(A)
+        tick_after(fan, mock_clock, 1.1)
+    size = len(client.sink.taken) // 2
+    client.messages()
+    client.sink.room = size - 1
+    fan.publish(A)
+    tick_after(fan, mock_clock, 1)
+    assert (len(client.sink.pending), client.woken) == (1, 1)
+    client.catch_up()
+    assert client.seqs() == [3]
 
 
 async def test_tls_and_messagepack_clients_have_the_same(fan: Fan, mock_clock: MockClock) -> None:

@@ -380,8 +380,7 @@ async def test_a_bad_frame_is_told_by_its_close_code(case: str, either: Server) 
             assert re.search(r"\d", closed.reason), closed.reason
         with suppress(trio.BrokenResourceError):
             await client.send(struct.pack("!H", code), CLOSE)
-        if either.secure is None:  # over TLS there is no half-close: there the daemon waits for the client to go
-            await client.ended()
+        await client.ended()
     await either.serves()
 
 

@@ -62,7 +62,7 @@ async def test_bytes_go_both_ways_and_the_end_is_signed(contexts: Contexts, vers
                 while received < 1_000_000:
                     received += len(await client.receive_some())
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(server.unwrap)
+                nursery.start_soon(server.send_eof)
                 assert await client.receive_some() == b"", "an end without close_notify raises here"
                 await client.aclose()
     finally:

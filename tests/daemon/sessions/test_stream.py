@@ -506,11 +506,12 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> Contexts:
 
 @asynccontextmanager
 async def tls_connected(
-    contexts: Contexts, *, small: bool = False
+    contexts: Contexts, *, small: bool = False, https: bool = True
 ) -> AsyncIterator[tuple[ClientStream, trio.SSLStream[trio.SocketStream]]]:
+    """Without `https` the client demands that the end is signed."""
     far, near = await tcp_pair(small=small)
     server = TlsStream(far, contexts[0])
-    client = trio.SSLStream(near, contexts[1], server_hostname="localhost", https_compatible=True)
+    client = trio.SSLStream(near, contexts[1], server_hostname="localhost", https_compatible=https)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.do_handshake)
         nursery.start_soon(client.do_handshake)
@@ -608,6 +609,103 @@ async def test_over_tls_a_refusal_arrives(contexts: Contexts) -> None:
     async with tls_connected(contexts) as (stream, client), trio.open_nursery() as nursery:
         nursery.start_soon(stream.refuse, close_frame(1007, "not UTF-8"))
         assert await HandMade(client).frame() == (CLOSE, b"\x03\xefnot UTF-8")
+        await client.aclose()
+
+
+async def test_over_tls_the_end_waits_for_whoever_waits_for_the_socket(contexts: Contexts) -> None:
+    """A catch-up task waits like that, with nothing pending, when the daemon stops."""
+    async with tls_connected(contexts, small=True, https=False) as (stream, client), trio.open_nursery() as nursery:
+        posted = fill(stream)
+        nursery.start_soon(stream.flush)
+        received = b""
+        while stream.pending:
+            received += await client.receive_some(1000)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(stream.finish)
+        await trio.testing.wait_all_tasks_blocked()
+        while data := await client.receive_some():
+            received += data
+        assert received == posted
+        await client.aclose()
+
+
+async def test_over_tls_the_end_waits_for_what_is_not_encrypted_yet(contexts: Contexts) -> None:
+    async with tls_connected(contexts, small=True, https=False) as (stream, client), trio.open_nursery() as nursery:
+        posted = fill(stream)
+        for _ in range(9):
+            stream.post(b"y" * 20_000)
+        nursery.start_soon(stream.finish)
+        assert await exactly(client, len(posted) + 180_000) == posted + b"y" * 180_000
+        assert await client.receive_some() == b""
+        await client.aclose()
+
+
+async def test_over_tls_the_end_arrives_though_the_client_goes_on_talking(contexts: Contexts) -> None:
+    async with tls_connected(contexts, https=False) as (stream, client), trio.open_nursery() as nursery:
+        finished = trio.Event()
+
+        async def finish() -> None:
+            await stream.finish()
+            finished.set()
+
+        await client.send_all(b"two words")
+        assert await stream.receive_some(3) == b"two", "the rest is decrypted, and nobody will read it"
+        stream.post(b"all of it")
+        nursery.start_soon(finish)
+        assert await exactly(client, 9) == b"all of it"
+        assert await client.receive_some() == b""
+        await client.send_all(b"and more of that")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not finished.is_set(), "it did not wait for the client's own end"
+        await client.aclose()
+        await finished.wait()
+
+
+@pytest.mark.parametrize("polite", [True, False])
+async def test_over_tls_closing_signs_the_end_where_all_was_said_and_only_there(
+    contexts: Contexts, polite: bool
+) -> None:
+    async with tls_connected(contexts, https=False) as (stream, client):
+        await stream.send_all(text_frame(b"the first"))
+        if polite:
+            await stream.send_close(close_frame(1001, "bye"))
+        stream.close_writing()
+        await trio.aclose_forcefully(stream)
+        reader = HandMade(client)
+        assert await reader.frame() == (TEXT, b"the first")
+        if polite:
+            assert await reader.frame() == (CLOSE, b"\x03\xe9bye")
+            assert await client.receive_some() == b""
+        else:
+            with pytest.raises(trio.BrokenResourceError):
+                await client.receive_some()
+
+
+async def test_over_tls_nothing_is_signed_behind_a_record_that_is_torn(contexts: Contexts) -> None:
+    async with tls_connected(contexts, small=True, https=False) as (stream, client):
+        fill(stream)
+        with trio.move_on_after(0.02):
+            await stream.send_close(b"")
+        await stream.aclose()
+        with pytest.raises(trio.BrokenResourceError):
+            await exactly(client, 100_000_000)
+
+
+async def test_over_tls_last_words_are_signed(contexts: Contexts) -> None:
+    async with tls_connected(contexts, https=False) as (stream, client):
+        posted = fill(stream)
+        stream.last_words(close_frame(4000, "slow consumer"))
+        await trio.aclose_forcefully(stream)
+        assert await exactly(client, len(posted)) == posted
+        assert await HandMade(client).frame() == (CLOSE, b"\x0f\xa0slow consumer")
+        assert await client.receive_some() == b""
+
+
+async def test_over_tls_a_refusal_ends_what_is_sent_and_then_waits_for_the_client(contexts: Contexts) -> None:
+    async with tls_connected(contexts, https=False) as (stream, client), trio.open_nursery() as nursery:
+        nursery.start_soon(stream.refuse, close_frame(1007, "not UTF-8"))
+        assert await HandMade(client).frame() == (CLOSE, b"\x03\xefnot UTF-8")
+        assert await client.receive_some() == b""
         await client.aclose()
 
 
