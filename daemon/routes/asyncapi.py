@@ -137,7 +137,7 @@ class Description:
 
 
 def servers(host: str, *, secure: bool, tokens: bool) -> Object:
-    """The one port by its two protocols; `host` with the port, where the client named one."""
+    """The one port with its two protocols; `host` includes the port if the client named one."""
     safety = "s" if secure else ""
     websocket = {"host": host, "protocol": f"ws{safety}", "description": "Commands and messages."}
     return {
@@ -147,7 +147,7 @@ def servers(host: str, *, secure: bool, tokens: bool) -> Object:
 
 
 def describe(server: ServerInfo, catalogue: Catalogue, *, tokens: bool) -> Object:
-    """The document, all but its `servers`."""
+    """The document without its `servers`."""
     commands = tuple(ANSWERS)
     spoken = {"websocket": _JSON, "packed": _MSGPACK}
     bodies = [body for route in ROUTES for body in (*route.answers, route.body) if body is not None]
@@ -192,7 +192,7 @@ def describe(server: ServerInfo, catalogue: Catalogue, *, tokens: bool) -> Objec
 
 
 def _message(struct: Message, kind: str, catalogue: Catalogue) -> Object:
-    """A message object: what it is called, what it is, what it looks like."""
+    """A message object: name, description and schema."""
     summary, _, more = docstring(struct)[0].partition("\n\n")
     message: Object = {
         "name": _tag(struct),
@@ -210,7 +210,7 @@ def _message(struct: Message, kind: str, catalogue: Catalogue) -> Object:
 
 
 def _examples(catalogue: Catalogue) -> list[Command]:
-    """Commands that this daemon carries out."""
+    """Examples of commands that this daemon carries out."""
     names = list(catalogue.names[:1]) or ["*"]
     return [
         Subscribe(channels=["*"]),
@@ -221,7 +221,7 @@ def _examples(catalogue: Catalogue) -> list[Command]:
 
 
 def _websocket(name: str, kind: str, catalogue: Catalogue) -> Object:
-    """The websocket by one of its subprotocols. What can be subscribed to is in `x-channels`."""
+    """The websocket with one of its subprotocols. `x-channels` lists the channels."""
     subprotocol = (Format.MSGPACK if kind == _MSGPACK else Format.JSON).value
     structs = dict.fromkeys(
         (*ANSWERS, *MESSAGES, *UNASKED, *(each for answers in ANSWERS.values() for each in answers))
@@ -246,7 +246,7 @@ def _websocket(name: str, kind: str, catalogue: Catalogue) -> Object:
 
 
 def _channel(channel: Channel) -> Object:
-    """What there is to subscribe to."""
+    """The channels that clients can subscribe to."""
     kind = channel.kind
     fields = {name: getattr(channel, name) for name in channel.__struct_fields__}
     return {**fields, "kind": kind.name, "type": kind.tag, "view": kind.view}
@@ -317,5 +317,5 @@ def _key(struct: Message, kind: str) -> str:
 
 
 def _tag(struct: Message) -> str:
-    """`type` on the wire; a body that has none is called by its Struct's name."""
+    """`type` on the wire; for a body without one, the name of its Struct."""
     return str(struct.__struct_config__.tag or struct.__name__)

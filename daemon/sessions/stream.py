@@ -92,7 +92,7 @@ class ClientStream(trio.abc.Stream):
     def post(self, data: bytes) -> None:
         """Send whole frames: at once where the socket takes them, else as soon as it does, in order. Never waits.
 
-        Whoever owns the stream flushes what stays pending: `on_blocked` is called when that begins.
+        The owner of the stream must flush what stays pending: `on_blocked` is called when that begins.
         """
         if self._closed or self._said_close:
             return
@@ -107,7 +107,7 @@ class ClientStream(trio.abc.Stream):
     def write_now(self, data: bytes | memoryview) -> int:
         """How many of the bytes the socket took without waiting: none while something is pending, which goes first.
 
-        A broken connection takes nothing, and says so to whoever flushes next.
+        A broken connection takes nothing; the next `flush` raises.
         """
         if self._closed or self._broken or self.pending:
             self.full = True
@@ -159,10 +159,10 @@ class ClientStream(trio.abc.Stream):
             self.pending.append(_Record(record[written:]))
 
     def settle(self, frames: Sequence[bytes], written: int) -> int:
-        """Of these frames, joined, the socket took `written` bytes: how many of the frames are on their way?
+        """The socket took `written` bytes of the joined frames. Returns how many of the frames are on their way.
 
-        A frame that is torn is: the rest of it is pending now. The frames after it are not; they stay on the tape, so
-        that a client which takes nothing holds no memory but that rest.
+        A torn frame is: its rest is pending now. The frames after it are not; they stay on the tape, so that a client
+        which takes nothing holds no memory but that rest.
         """
         done = 0
         for frame in frames:
@@ -176,7 +176,7 @@ class ClientStream(trio.abc.Stream):
         return done
 
     def stalled(self) -> None:
-        """The socket stopped taking bytes just now: the write deadline runs from here."""
+        """The socket has just stopped taking bytes: the write deadline starts now."""
         self.full = True
         self.last_progress_s = trio.current_time()
 
@@ -324,7 +324,7 @@ class ClientStream(trio.abc.Stream):
         return self._measured(data)
 
     def _measured(self, data: bytes) -> bytes:
-        """What the client sent, unless it is too much: then whoever reads is told that the stream is closed for it.
+        """What the client sent. If that is too much, the reader gets an error as if the stream were closed.
 
         Raises: trio.ClosedResourceError.
         """
@@ -415,4 +415,4 @@ class ClientStream(trio.abc.Stream):
 
 
 def nothing() -> None:
-    """The default for the callbacks: nobody needs to know."""
+    """The default callback, which does nothing."""

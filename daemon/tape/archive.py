@@ -1,25 +1,26 @@
-"""What lets the tape's tail survive a restart: one more cursor on the tape, whose client is a file.
+"""The archive keeps the tape over a restart: it follows the tape like a client, and writes it to a file.
 
-The hot path knows nothing of it. Ten times a second a task takes what is new from the tape and has a worker thread
-write it, in one transaction (`daemon.tape.tape_file`). Nothing queues up: what is not stored yet is on the tape anyway,
-and if the disk is so slow that the tape's tail overtakes it, what left is not stored, and counted (`unstored`).
+The hot path knows nothing of it. Ten times a second a task takes the new entries from the tape, and a worker thread
+writes them in one transaction (`daemon.tape.tape_file`). No queue builds up: entries that are not stored yet are still
+on the tape. If the disk is so slow that the tape's tail overtakes the archive, the entries that left are not stored,
+and are counted (`unstored`).
 
-**Nobody waits for the disk.** While it takes nothing (full, read-only, broken, or it does not answer) the daemon serves
-its clients as ever, says what is wrong (`trouble`, the log, the ledger), and tries again until it works. A file that
-was deleted, replaced or damaged in the meantime is made anew, with all that is on the tape.
+**Nothing waits for the disk.** While it cannot be written to (full, read-only, broken, or not answering) the daemon
+serves its clients as usual, reports what is wrong (`trouble`, the log, the ledger), and tries again until it works. A
+file that was deleted, replaced or damaged meanwhile is written anew, with the whole tape.
 
 **No position is used twice in one epoch.** Positions are reserved in the file, `BLOCK` at a time, before the first of
-them is used, and the next block when half of one is used. `Tape.limit` is the end of what is reserved. Half a block
-lasts for longer than any disk stays broken.
+them is used; the next block is reserved when half of one is used. `Tape.limit` is the last reserved position. Half a
+block lasts longer than any disk stays broken.
 
-* A clean stop stores everything and gives the rest of the block back: the next start goes on as if nothing had been.
-* After any other end the next start goes on behind the block. What was sent and not stored, a tenth of a second's
-  messages as a rule, is a *gap*: a client whose position lies before or in it is told `recovered: false`, each topic's
-  `prev_seq` names a position that no message has, and it is written into the gap ledger. Counts per topic
+* A clean stop stores everything and returns the rest of the block: the next start goes on where the tape ended.
+* After any other end the next start goes on after the block. The messages that were sent but not stored, usually those
+  of a tenth of a second, are a *gap*: a client whose position lies before or in it is told `recovered: false`, each
+  topic's `prev_seq` names a position that no message has, and the gap ledger records it. Counts per topic
   (`Entry.ordinal`) go on from what was stored.
-* A start that can reserve nothing, since the disk takes nothing, begins a new tape in memory. It has an epoch of its
-  own: what the file says of its positions holds for another one. As soon as the file can be written, it becomes the
-  file of the new tape. If the daemon dies before that, the next start finds the old tape as it was left.
+* A start that can reserve nothing, because the disk cannot be written to, begins a new tape in memory, with an epoch of
+  its own: the positions in the file belong to the old one. As soon as the file can be written, it becomes the file of
+  the new tape. If the daemon dies before that, the next start finds the old tape as it was left.
 
 The ledger is kept in the same file.
 """
@@ -51,22 +52,22 @@ BLOCK: Final = 2**40
 epoch begins."""
 
 EVERY_S: Final = 0.1
-"""How often what is new is stored."""
+"""How often new entries are stored."""
 
 RETRY_S: Final = 1.0
-"""After the file could not be written."""
+"""The wait after the file could not be written."""
 
 LATE_S: Final = 5.0
-"""A disk that takes longer than this over one transaction is in trouble."""
+"""A disk that needs longer than this for one transaction counts as trouble."""
 
 CLOSE_S: Final = 5.0
 """How long a stop waits for the disk."""
 
 _LOOK_S: Final = 1.0
-"""How often it is seen to whether the disk answers."""
+"""How often to check whether the disk answers."""
 
 _ENTRIES: Final = 4096
-"""Stored in one transaction at most."""
+"""The most entries of one transaction."""
 
 _LATE: Final = f"has taken longer than {LATE_S:g} s over one transaction"
 

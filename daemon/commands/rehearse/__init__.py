@@ -1,1 +1,1 @@
-"""`tickerd rehearse`: every fault of the simulated venues, played to a daemon."""
+"""`tickerd rehearse`: plays every fault of the simulated venues to a daemon."""

@@ -16,7 +16,7 @@ from daemon.commands.rehearse.judge import Data, Entry, Told, Topic
 from protocol.kinds import VIEWS, View
 
 PUSHES: Final = 8_192
-"""So many pushes of each instrument can be told apart: over twenty minutes of them."""
+"""How many pushes of each instrument can be told apart: those of over twenty minutes."""
 
 _HTTP_S: Final = 10.0
 
@@ -80,7 +80,7 @@ class Pushes:
 
 
 class Notebook:
-    """What the clients of one daemon have been told.
+    """Everything that the clients of one daemon were told.
 
     Attributes:
         entries: Since `turn_over`.
@@ -177,7 +177,7 @@ class _Readiness(msgspec.Struct):
 
 
 async def readiness(port: int) -> str:
-    """What `GET /readyz` says is amiss; "" where nothing is.
+    """What is wrong, according to `GET /readyz`; "" if nothing is.
 
     Raises:
         OSError: the daemon is not there.
@@ -189,7 +189,7 @@ async def readiness(port: int) -> str:
 
 
 async def _ask(port: int, request: bytes) -> bytes:
-    """The whole answer to a request behind which the connection is closed. Raises: OSError, trio.TooSlowError."""
+    """The whole answer to a request that closes the connection. Raises: OSError, trio.TooSlowError."""
     answer = b""
     with trio.fail_after(_HTTP_S):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:

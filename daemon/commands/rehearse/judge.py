@@ -12,7 +12,7 @@ A `Record` is what the clients of one daemon noted from the moment before a faul
 * all channels deliver again once the fault is over, or say when they will.
 
 A `DiskRecord` goes from the moment before the daemon's disk takes nothing more to when it does again: clients must
-notice nothing of that, and whoever looks must be told.
+notice nothing of that, and the operator must be told.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from connectors.simulator.faults.faults import Duplicates, Fault, Opening
 from connectors.simulator.faults.table import Case
 
 TOLD_S: Final = 1.0
-"""The wire contract's third promise: a state's way from the daemon's noticing it to the clients."""
+"""The wire contract's third promise: the time from when the daemon notices a state until clients are told."""
 
 QUIET_S: Final = 4.0
-"""No channel of a rehearsal may be without data for so long and be called live: over its contract (2.5 s at most)."""
+"""A channel without data for this long must not be called live: longer than any freshness limit here (2.5 s)."""
 
 FULL_DISK: Final = "tickerd full_disk"
 """The daemon's own fault: the disk takes nothing of its tape."""
@@ -220,7 +220,7 @@ def judge(record: Record) -> Verdict:
 
 
 def judge_disk(record: DiskRecord) -> Verdict:
-    """Clients must notice nothing, and whoever looks must be told: in `/readyz`, and once in the log."""
+    """Clients must notice nothing, and the operator must be told: in `/readyz`, and once in the log."""
     during = [entry for entry in record.entries if entry.at_s >= record.began_s]
     told = [entry for entry in during if isinstance(entry, Told) and entry.channel in record.channels]
     heard = {entry.channel for entry in during if isinstance(entry, Data)}
@@ -278,7 +278,7 @@ def _data(record: Noted) -> list[Data]:
 
 
 def _errors(record: Noted, but: str | None = None) -> list[str]:
-    """What a daemon that copes has no reason to log, apart from lines with that text."""
+    """Log lines that a daemon has no reason to write if it copes, except those with that text."""
     lines = [line for line in record.log if but is None or but not in line.text]
     found = [line.text for line in lines if line.level in ("error", "critical") or "Traceback" in line.text]
     return [f"the daemon logged an error: {text}" for text in found[:1]]
@@ -305,7 +305,7 @@ def _not_told(record: Record, troubles: Sequence[Told]) -> Iterator[str]:
 
 
 def _wrongly_told(record: Record, troubles: Sequence[Told]) -> Iterator[str]:
-    """Where the daemon is to cope: trouble, or no data."""
+    """Trouble, or missing data, although the daemon should cope."""
     if record.case.expects & TROUBLE:
         return
     if troubles:
@@ -317,7 +317,7 @@ def _wrongly_told(record: Record, troubles: Sequence[Told]) -> Iterator[str]:
 
 
 def _lateness(record: Record, troubles: Sequence[Told]) -> Iterator[float]:
-    """By channel: from the first line in which a connector (or, for the channel, whoever looks) gives the reason."""
+    """By channel: the delay since the log first gives the reason, for the connector or for the channel."""
     seen: set[str] = set()
     for one in troubles:
         if one.channel in seen or not one.reason:
@@ -331,7 +331,7 @@ def _lateness(record: Record, troubles: Sequence[Told]) -> Iterator[float]:
 
 
 def _quiet(record: Record) -> Iterator[str]:
-    """The venue's channels that had no data for too long, without a word about it."""
+    """The venue's channels that had no data for too long without a status that says so."""
     end_s = record.recovered_s or max((e.at_s for e in record.entries), default=record.began_s)
     for channel in record.channels:
         heard_s = record.began_s
@@ -359,7 +359,7 @@ def _disturbed(record: Record) -> Iterator[str]:
 
 
 def _holes(record: Noted) -> int:
-    """How often a message did not follow on the one before it on its topic, or came in disorder."""
+    """How often a message did not follow the previous one of its topic, or came out of order."""
     places = {topic: data.seq for topic, data in record.before.items()}
     holes = 0
     for data in _data(record):

@@ -201,7 +201,7 @@ async def _process(*arguments: str) -> AsyncIterator[Process]:
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without settings for another daemon, and without systemd's."""
+    """The environment without settings of another daemon, and without systemd's."""
     ours = ("TICKERD_", "NOTIFY_SOCKET", "JOURNAL_STREAM", "LISTEN_", "CREDENTIALS_DIRECTORY")
     return {name: value for name, value in environ.items() if not name.upper().startswith(ours)}
 
@@ -216,7 +216,7 @@ class Pair:
 
     @property
     def failure(self) -> str:
-        """What is broken for good; "" for nothing."""
+        """What is permanently broken; "" if nothing is."""
         if self.daemon.ended:
             return f"the daemon is down: {self.daemon.ended}"
         return f"the simulator is down: {self.venues.ended}" if self.venues.ended else self.book.failure

@@ -45,19 +45,19 @@ from daemon.commands.rehearse.judge import (
 from daemon.commands.rehearse.pair import ALL, CHANNELS, START_S, Pair, ProcessError, running
 
 NOTICE_S: Final = 8.0
-"""Every limit of a rehearsal's daemon together is shorter than this: whatever is not noticed by then is not noticed."""
+"""All limits of a rehearsal's daemon together are shorter: a fault not noticed by then is never noticed."""
 
 LASTS_S: Final = 3.0
-"""How long a fault lasts that is to be borne without a word: longer than any limit, or it could not be seen to be."""
+"""How long a fault lasts that clients must not notice: longer than any limit, or it would prove nothing."""
 
 AFTER_S: Final = 0.8
 """How long a fault goes on after clients were told of it."""
 
 SETTLE_S: Final = 0.4
-"""After all is well again: whatever is doubled or late may still come."""
+"""The wait after recovery, in which late or doubled messages may still come."""
 
 OTHERS_S: Final = 2.0
-"""The other venues' channels have data at least so often."""
+"""The other venues' channels have data at least this often."""
 
 _LOOK_S: Final = 0.2
 
@@ -126,7 +126,7 @@ def samples(parts: Sequence[Part]) -> tuple[Part, ...]:
 
 
 def _pause_s(case: Case) -> float:
-    """Roughly, how long the venue wants to be left alone."""
+    """Roughly how long the venue asks clients to wait."""
     match case.fault:
         case HttpStatus(status=418 | 429 as status, retry_after_s=None):
             return 120.0 if status == 418 else 60.0
@@ -137,7 +137,7 @@ def _pause_s(case: Case) -> float:
 
 
 async def rehearse(parts: Iterable[Part], terms: Terms, *, ended: Callable[[Verdict], None]) -> bool:
-    """Play them all, or until SIGINT or SIGTERM; `ended` is called as each ends. No process is left.
+    """Play all cases, or until SIGINT or SIGTERM; `ended` is called after each. No process is left behind.
 
     Returns:
         Whether all were played.
@@ -215,7 +215,7 @@ async def _fill_disk(pair: Pair, patience_s: float) -> tuple[Verdict, bool]:
     try:
         pair.daemon.limit_files(0)
         record.noticed_s = await _wait_said(pair, record, NOTICE_S, trouble=True)
-        # However often the daemon tries, it says so once, and clients have data all the while.
+        # However often the daemon tries, it logs this once, and clients keep getting data.
         await _wait(pair, lambda: False, LASTS_S)
         pair.daemon.limit_files(None)
         record.cleared_s = time.monotonic()
@@ -271,7 +271,7 @@ async def _endure(pair: Pair, record: Record, patience_s: float) -> None:
 
 
 def _is_told(pair: Pair, record: Record) -> bool:
-    """Whether clients know what they are to know."""
+    """Whether clients have been told what they must be told."""
     told = [
         entry
         for entry in pair.book.entries

@@ -1,4 +1,4 @@
-"""`tickerd channels`: what the daemon serves and how it does, from `GET /channels`, as a table or as JSON lines."""
+"""`tickerd channels`: the daemon's channels and their states, from `GET /channels`, as a table or as JSON lines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 
 
 class _Lines(msgspec.Struct):
-    """The answer, each channel as it came."""
+    """The answer, with each channel as received."""
 
     channels: list[msgspec.Raw]
 
@@ -45,7 +45,7 @@ async def channels(peer: Peer, say: Callable[[str], None], *, json: bool) -> Non
                 say(bytes(line).decode())
         else:
             listing = msgspec.json.decode(body, type=ChannelList)
-            # What is not a terminal is not to be wrapped.
+            # Do not wrap lines for anything but a terminal.
             console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNWRAPPED)
             with console.capture() as printed:
                 console.print(_table(listing.channels))

@@ -1,4 +1,4 @@
-"""What `tickerd watch`, `channels` and `ping` have in common: whom they talk to, and how they end.
+"""What `tickerd watch`, `channels` and `ping` have in common: the daemon they talk to, and how they end.
 
 Whatever comes from the network is made harmless before it is printed: a control character could steer the terminal.
 """
@@ -24,7 +24,7 @@ _MOST_CHARS: Final = 300
 
 
 class CommandFailed(Exception):
-    """What the user is told in one line, and the exit code."""
+    """A failure: one line for the user, and the exit code."""
 
     def __init__(self, line: str, status: int = FAILED) -> None:
         super().__init__(line)
@@ -39,7 +39,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 def open_peer(url: str, token_file: Path | None, environ: Mapping[str, str]) -> Peer:
-    """The daemon that the command line and the environment name; a file goes before the variable.
+    """The daemon that the command line and the environment name; a token file overrides the variable.
 
     Raises:
         CommandFailed: no such URL, or no token where one should be.
@@ -66,7 +66,7 @@ def open_peer(url: str, token_file: Path | None, environ: Mapping[str, str]) -> 
 
 
 def clean(text: str, most_chars: int = _MOST_CHARS) -> str:
-    """Text from outside with every character that is not printable written as an escape, and not too much of it."""
+    """Text from outside, with unprintable characters escaped, cut to a limit."""
     cut = text if len(text) <= most_chars else f"{text[: most_chars - 1]}…"
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in cut)
 
@@ -99,7 +99,7 @@ async def _run(command: Callable[[], Awaitable[None]]) -> CommandFailed | None:
 
 
 def _failure(error: BaseException) -> CommandFailed | None:
-    """What to tell the user, where it is no fault of the program."""
+    """What to tell the user, unless the error is a bug of the program."""
     match error:
         case BaseExceptionGroup(exceptions=[alone]):
             return _failure(alone)

@@ -1,4 +1,4 @@
-"""`tickerd ping`: how long the way to a daemon and back takes, and how far the two clocks are apart."""
+"""`tickerd ping`: the round trip to a daemon, and the offset between the two clocks."""
 
 from __future__ import annotations
 

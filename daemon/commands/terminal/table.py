@@ -1,4 +1,4 @@
-"""The live table of `tickerd watch`: what was told, by channel and instrument, and how that is drawn.
+"""The live table of `tickerd watch`: the data by channel and instrument, and how it is drawn.
 
 `Sheet` takes what a subscription gives and keeps what is to be seen; drawing it again shows ages that have grown and
 flashes that have faded. Texts are put in as they are: nothing in them is markup.
@@ -23,14 +23,14 @@ STYLES: Final = {"live": "green", "stale": "yellow", "reconnecting": "yellow", "
 
 _FLASH_S: Final = 0.8
 _NOTE_S: Final = 10.0
-"""For so long an event that has passed is shown."""
+"""How long a past event is shown."""
 
 _RISE: Final = ("▲", "bold green")
 _FALL: Final = ("▼", "bold red")
 
 
 class _Row(msgspec.Struct):
-    """One topic: what it said last, since when that is another price, and when the venue said it (ms since 1970)."""
+    """One topic: its last message, when its price last changed, and the venue's time of it (ms since 1970)."""
 
     shown: str
     received_ms: int
@@ -60,7 +60,7 @@ class Sheet:
         self._note: tuple[str, float] = ("", float("-inf"))
 
     def take(self, received: Received, now_s: float) -> None:
-        """What a subscription has given; `now_s` is monotonic."""
+        """Take what a subscription has yielded; `now_s` is monotonic."""
         match received:
             case Data():
                 self._data(received, now_s)
@@ -89,7 +89,7 @@ class Sheet:
         self._rows[topic] = row
 
     def draw(self, now_s: float, wall_s: float, rows: int) -> RenderableType:
-        """The table with at most so many rows, under two lines about the connection."""
+        """The table with at most that many rows, under two lines about the connection."""
         table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
         for name in ("channel", "instrument", "price", "", "age", "state"):
             right = name in ("price", "age")
@@ -106,7 +106,7 @@ class Sheet:
         return Group(*parts)
 
     def _order(self, topic: tuple[str, str]) -> tuple[int, str]:
-        """As the daemon told of the channels, and by name inside."""
+        """Channels in the daemon's order, each sorted by name."""
         channel, instrument = topic
         names = list(self._states)
         return (names.index(channel) if channel in self._states else len(names)), instrument
@@ -184,7 +184,7 @@ def _shown(message: Data) -> str:
 
 
 def _change(before: str, after: str) -> tuple[str, str]:
-    """Up or down, where it is a number that has changed."""
+    """Up or down, if it is a number that has changed."""
     try:
         return _RISE if float(after) > float(before) else _FALL
     except ValueError:

@@ -34,7 +34,7 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
 async def watch(peer: Peer, channels: Sequence[str], *, json: bool) -> None:
-    """Show these channels until cancelled, or until nobody reads standard output any more.
+    """Show these channels until cancelled, or until the reader of standard output is gone.
 
     Raises:
         ClientError: see `connect` and `Subscription`; from inside a group where it is raised by the iteration.
@@ -50,7 +50,7 @@ async def _table(client: Client, peer: Peer, channels: Sequence[str]) -> None:
     first = trio.Event()
     async with trio.open_nursery() as nursery, client.subscribe(*channels) as subscription:
         nursery.start_soon(_draw, console, sheet, first)
-        # Behind the first message, so that a refusal is not hidden by the screen.
+        # After the first message, so that the screen does not hide a refusal.
         async for received in subscription:
             sheet.take(received, trio.current_time())
             first.set()
@@ -71,7 +71,7 @@ async def _draw(console: Console, sheet: Sheet, first: trio.Event) -> None:
 
 
 async def _lines(client: Client, peer: Peer, channels: Sequence[str]) -> None:
-    """One message a line, as the daemon sent it; what happened to the connection goes to standard error."""
+    """One message per line, as the daemon sent it; events of the connection go to standard error."""
     kind = os.fstat(_STDOUT).st_mode
     async with trio.open_nursery() as nursery, client.subscribe(*channels) as subscription:
         if stat.S_ISFIFO(kind):
@@ -86,7 +86,7 @@ async def _lines(client: Client, peer: Peer, channels: Sequence[str]) -> None:
 
 
 def _line(raw: str, *, escaped: bool) -> bytes:
-    """JSON in one line; for a terminal also without a character that could steer it."""
+    """JSON in one line; for a terminal also without control characters."""
     # Outside of strings a line end is white space, and inside JSON has none (RFC 8259 section 7).
     line = raw.replace("\n", " ").replace("\r", " ")
     if escaped:
@@ -100,7 +100,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 async def _write(line: bytes) -> bool:
-    """Write to standard output. Returns False where nobody reads it any more."""
+    """Write to standard output. Returns False if its reader is gone."""
     while line:
         try:
             await trio.lowlevel.wait_writable(_STDOUT)
@@ -119,7 +119,7 @@ async def _write(line: bytes) -> bool:
 async def _wait_unread(scope: trio.CancelScope) -> None:
     """Cancel once the pipe's reading end is closed, also while there is nothing to write.
 
-    Such an end wakes whoever waits for the writing end to be readable; nothing else does.
+    That wakes a task that waits for the writing end to become readable; nothing else does.
     """
     await trio.lowlevel.wait_readable(_STDOUT)
     scope.cancel(reason="nobody reads")
