@@ -326,7 +326,7 @@ def _decode(raw: str | bytes) -> Message | None:
             tag = None
         if tag is not None and tag not in _TAGS:
             return None
-        raise NotUnderstood(f"what came is no message: {error}") from None
+        raise NotUnderstood(f"the data received is not a message: {error}") from None
 
 
 class _Tagged(msgspec.Struct):

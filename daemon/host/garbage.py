@@ -1,16 +1,16 @@
-"""The garbage collector, kept from stopping everybody.
+"""Keeps the garbage collector from blocking the event loop.
 
-CPython frees most objects by their reference counts. Its collector is there for those that refer to each other in a
-ring, and to find these it looks, in one go, at all objects there are: a tenth of a second for a thousand clients, more
-than half a second for ten thousand. Nobody is served meanwhile.
+CPython frees most objects by their reference counts. Its collector finds those that refer to each other in a cycle, and
+for this it scans all objects at once: this takes a tenth of a second for a thousand clients, and more than half a
+second for ten thousand. No client is served meanwhile.
 
-Here almost everything that lives for long is no garbage: clients, topics, code. So what has survived some collections
-is *frozen* (gc.freeze): it is freed by its reference count as ever, and the collector does not look at it any more. A
-collection is about the few thousand objects that have come since, and takes a few milliseconds, however many there are.
-Entries of the tape are not known to the collector at all (`daemon.tape.tape.Entry`).
+Here almost all long-lived objects are in use: clients, topics, code. So objects that survive some collections are
+*frozen* (gc.freeze): their reference counts still free them, but the collector no longer scans them. A collection then
+scans only the few thousand newer objects, and takes a few milliseconds, however many objects there are. The collector
+does not track entries of the tape at all (`daemon.tape.tape.Entry`).
 
-What of the frozen ones becomes garbage in a ring is found when everything is *thawed*, and looked at once. Clients
-leave no rings behind, so that finds next to nothing, and is done the more seldom the less it found.
+Frozen objects that become garbage in a cycle are found when all objects are *thawed* and scanned once. Clients leave no
+cycles behind, so a thaw finds next to nothing; the less it found, the later the next one.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from typing import Final
 import trio
 
 THRESHOLDS: Final = (500, 4, 2)
-"""As of gc.set_threshold: every 500 new objects those, every fifth time those that survived it too, every third time
-of these all that are not frozen: eight thousand or so."""
+"""For gc.set_threshold. Every 500 new objects these are scanned; every fifth time the survivors, too; and every third
+time of these, all objects that are not frozen: about eight thousand."""
 
 _FROZEN_AT_ONCE: Final = (THRESHOLDS[0] + 1) * (THRESHOLDS[1] + 1) * (THRESHOLDS[2] + 1)
 """How many objects one such collection can freeze."""
 
 LOOK_S: Final = 60.0
-"""How often it is asked whether to thaw."""
+"""How often to check whether to thaw."""
 
 FIRST_THAW: Final = 1_000_000
-"""After so many objects were frozen, everything is thawed: what they take bounds what can be lost meanwhile."""
+"""After so many frozen objects everything is thawed: their size bounds the memory that garbage can hold."""
 
 LAST_THAW: Final = 64 * FIRST_THAW
 
 _WORTH_IT: Final = 0.01
-"""The share of garbage among them that makes thawing as often worth it."""
+"""The share of garbage among them from which thawing equally often is worth it."""
 
 _log: Final = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ class Notifier:
         """From `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`; an invalid value is logged and ignored."""
         address = environ.get("NOTIFY_SOCKET", "")
         if address and (address[0] not in "/@" or len(address) == 1):
-            _log.warning("NOTIFY_SOCKET=%r is neither a path nor a name behind an @: systemd is told nothing", address)
+            _log.warning("NOTIFY_SOCKET=%r is neither a path nor @ and a name: systemd is not notified", address)
             address = ""
         return cls(address, _watchdog_s(environ))
 
@@ -114,6 +114,6 @@ def _watchdog_s(environ: Mapping[str, str]) -> float | None:
     if not text or (pid and pid != str(os.getpid())):
         return None
     if not text.isdecimal() or int(text) == 0:
-        _log.warning("WATCHDOG_USEC=%r is no time in microseconds: systemd's watchdog is not fed", text)
+        _log.warning("WATCHDOG_USEC=%r is not a time in microseconds: systemd's watchdog is not fed", text)
         return None
     return int(text) / 1e6

@@ -75,7 +75,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class ArchiveStatistics(msgspec.Struct, frozen=True):
-    """Counts since the start, and how things are.
+    """Counts since the start, and the current state.
 
     Attributes:
         stored: entries that were written to the file.
@@ -95,7 +95,7 @@ class ArchiveStatistics(msgspec.Struct, frozen=True):
 
 
 class Archive:
-    """The tape's file, and who writes it.
+    """The tape's file, and the code that writes it.
 
     Attributes:
         tape: the tape as it was read back, ready for the next message; a new one where nothing could be reserved.
@@ -111,7 +111,7 @@ class Archive:
         self._block = block
         self._file: TapeFile | None = None
         self._writing = threading.Lock()
-        """Held by whichever thread has to do with the file."""
+        """Held by the thread that uses the file."""
         self._anew = False
         self._unread = False
         self._found: list[LedgerGap] = []
@@ -126,7 +126,7 @@ class Archive:
 
     @classmethod
     def open(cls, path: Path, max_entries: int, max_bytes: int, clock: WallClock, block: int = BLOCK) -> Archive:
-        """Read the file back, or make a new one, and reserve the first positions. Blocking.
+        """Read the file back, or create it, and reserve the first positions. Blocking.
 
         Where the disk takes nothing, the tape is a new one in memory, and the file is taken up when it can be written.
 
@@ -158,7 +158,7 @@ class Archive:
         return archive
 
     def _begin_in_memory(self, error: Exception, since_ms: int) -> None:
-        """The disk takes nothing, and nothing was sent since that time: the tape is a new one."""
+        """Begin a new tape in memory: the disk cannot be written to, and nothing was sent since `since_ms`."""
         self._reason = _said(error)
         self._failures = 1
         epoch = self.tape.epoch
@@ -167,7 +167,7 @@ class Archive:
         _log.error("%s %s; a new tape, with epoch %s, is kept in memory meanwhile", self._path, self._reason, epoch)
 
     def _account_for(self, restored: Restored, *, used_up: bool) -> None:
-        """Say what the last stop, and what was found, mean for clients: in the log, and in the ledger."""
+        """Report in the log and the ledger what the last stop and the state of the file mean for clients."""
         path, meta, tape, now_ms = self._path, restored.meta, self.tape, self._clock.now_ms()
         if restored.aside is not None:
             reason = f"the tape's file was damaged: a new tape begins, with epoch {tape.epoch}"
@@ -193,11 +193,11 @@ class Archive:
 
     @property
     def trouble(self) -> str:
-        """Why what is sent is not being stored; "" where it is."""
+        """Why messages are not being stored; "" if they are."""
         return self._reason or (_LATE if self._late else "")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Store what is new, again and again, until cancelled.
+        """Store new entries regularly, until cancelled.
 
         If cancelled, a transaction under way is left to its thread; `close` waits for it.
         """
@@ -214,7 +214,7 @@ class Archive:
                     self._succeeded()
 
     async def flush(self) -> None:
-        """Store everything that is new.
+        """Store all new entries.
 
         Raises:
             sqlite3.Error, ArchiveError: The file could not be written; nothing is lost by that yet.
@@ -234,7 +234,7 @@ class Archive:
             self._began_s = None
 
     def statistics(self) -> ArchiveStatistics:
-        """What happened so far, and how things are."""
+        """The counts so far, and the current state."""
         tape = self.tape
         in_file = self._file is not None and not self._anew
         return ArchiveStatistics(
@@ -247,7 +247,7 @@ class Archive:
         )
 
     def measure(self, samples: Samples) -> None:
-        """Add what was stored, and what was not."""
+        """Add how many messages were stored, and how many were not."""
         counts = self.statistics()
         samples.count("tickerd_archive_stored", "Messages that were written to the tape's file.", counts.stored)
         samples.count("tickerd_archive_unstored", "Messages that left the tape before that.", counts.unstored)
@@ -257,7 +257,7 @@ class Archive:
         samples.value("tickerd_archive_reserved_position", "The last seq that may be used.", counts.reserved)
 
     async def close(self) -> None:
-        """Store everything, note that this is a clean stop, and let go of the file; to be called when nothing is sent.
+        """Store everything, mark a clean stop, and close the file. Call this when nothing more is sent.
 
         Takes `CLOSE_S` at most, also if cancelled. If the disk does not answer in time, the next start finds an unclean
         stop, and says so.
@@ -315,7 +315,7 @@ class Archive:
             self.ledger.over("unstored", "", self._clock.now_ms())
 
     async def _look_after(self) -> None:
-        """See to it that a disk which does not answer is noticed, and that the ledger knows of all trouble."""
+        """Notice a disk that does not answer, and record all trouble in the ledger."""
         noted = 0
         while True:
             late = self._began_s is not None and trio.current_time() - self._began_s > LATE_S
@@ -333,7 +333,7 @@ class Archive:
     # ---- in a worker thread -----------------------------------------------------------------------------------------
 
     def _take_up(self) -> None:
-        """Open the file, if it is not open. What it holds is written anew then.
+        """Open the file, if it is not open. Then all of its entries are written anew.
 
         Raises:
             sqlite3.Error, ArchiveError: It cannot be.
@@ -354,7 +354,7 @@ class Archive:
             self._file, self._anew = file, True
 
     def _write(self, batch: Batch) -> None:
-        """Raises: sqlite3.Error, ArchiveError. But for a want of room the file is opened anew the next time."""
+        """Raises: sqlite3.Error, ArchiveError. Unless only room was lacking, the next write opens the file anew."""
         with self._writing:
             if self._file is None:
                 raise DiskError(self._path, "is not open")
@@ -380,7 +380,7 @@ class Archive:
     # ---- what is written --------------------------------------------------------------------------------------------
 
     def _batch(self) -> Batch:
-        """The next transaction: what is not stored yet, and what the file is to forget."""
+        """The next transaction: what is not stored yet, and what to delete from the file."""
         tape, now_ms, anew = self.tape, self._clock.now_ms(), self._anew
         if self._found:
             self.ledger.load(self._found)
@@ -413,7 +413,7 @@ class Archive:
         return bool(batch.entries or batch.gaps or batch.synced)
 
     def _wrote(self, batch: Batch) -> None:
-        """The transaction is in the file."""
+        """Note that the transaction is in the file."""
         tail, entries = batch.meta.tail, batch.entries
         self._unstored += self._lost(tail, [entry for entry in entries if entry.seq < tail])
         self._stored += len(entries)
@@ -429,12 +429,12 @@ class Archive:
             self._forgotten = self.ledger.forgotten
 
     def _lost(self, tail: int, outliving: Sequence[Entry]) -> int:
-        """How many positions before the tail were never stored, and are not among those that can still be."""
+        """How many positions before the tail were never stored, and can no longer be."""
         return max(0, tail - 1 - self._safe) - sum(entry.seq > self._safe for entry in outliving)
 
 
 def _read(path: Path, max_entries: int, max_bytes: int, clock: WallClock) -> tuple[TapeFile, Restored]:
-    """Open the file, or make a new one, and read it. Raises: ArchiveError."""
+    """Open or create the file, and read it. Raises: ArchiveError."""
     file = TapeFile(path)
     try:
         return file, file.restore(max_entries, max_bytes, clock.now_ms())
@@ -444,5 +444,5 @@ def _read(path: Path, max_entries: int, max_bytes: int, clock: WallClock) -> tup
 
 
 def _said(error: Exception) -> str:
-    """What is wrong with the file, to be put behind its name."""
+    """What is wrong with the file, as text that follows its name."""
     return error.reason if isinstance(error, ArchiveError) else f"cannot be written: {error}"

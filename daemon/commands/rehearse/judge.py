@@ -263,7 +263,7 @@ def meets_s(fault: Fault, told: Sequence[Told], began_s: float) -> float:
 
 
 def is_expected(case: Case, one: Told) -> bool:
-    """Whether it is what clients are to be told. `live` is that only with a reason: everything is live at last."""
+    """Whether clients must be told this. `live` counts only with a reason, because every channel ends up live."""
     return one.state in case.expects and (one.state != "live" or bool(one.reason))
 
 

@@ -282,7 +282,7 @@ def _is_told(pair: Pair, record: Record) -> bool:
 
 
 def _promised_s(pair: Pair, record: Record) -> float:
-    """In how many seconds, from now, the last of the channels that are in trouble is to be asked again."""
+    """The seconds from now until the last of the channels in trouble is due for its next attempt."""
     states = [pair.book.states[name] for name in record.channels if name in pair.book.states]
     waits = [
         told.at_s + told.retry_in_s - time.monotonic()
@@ -293,7 +293,7 @@ def _promised_s(pair: Pair, record: Record) -> float:
 
 
 async def _wait(pair: Pair, is_so: Callable[[], bool], most_s: float) -> bool:
-    """Wait until it is so, for so long at most, and no longer than the pair works. Returns whether it is so."""
+    """Wait until the condition holds, up to a limit and while the pair works. Returns whether it holds."""
     with trio.move_on_after(most_s):
         while not is_so() and not pair.failure:
             with trio.move_on_after(_LOOK_S):
