@@ -26,7 +26,7 @@ from daemon.front.tls import RECORD_BYTES, TlsStream
 from protocol.frame_meter import FrameMeter
 
 _SEND_BUFFER_BYTES: Final = 512 * 1024
-"""The kernel's send buffer (SO_SNDBUF): bytes belong on the tape, where newer ones can take their place."""
+"""The kernel's send buffer (SO_SNDBUF), bounded: waiting bytes belong on the tape, where newer ones replace them."""
 
 _NOTSENT_BYTES: Final = 16 * 1024
 """TCP_NOTSENT_LOWAT, as trio itself sets it: a socket is writable only while less than this is waiting to be sent."""
@@ -49,8 +49,8 @@ class ClientStream(trio.abc.Stream):
         full: whether the socket did not take all of the last write, or there is no direct way.
         on_blocked: called when the socket did not take all of what was posted.
         on_closing: called before a close frame is written.
-        meter: counts what the client sends beside whole messages; None for no such limit.
-        flooded: "", or what the client has sent too much of; nothing is read from it any more.
+        meter: limits what the client sends beside whole messages; None for no limit.
+        flooded: "", or the limit that the client has exceeded; then nothing more is read from it.
         last_received_s: `trio.current_time()` of the last bytes from the client.
         last_progress_s: `trio.current_time()` of the last bytes the socket took, or of the moment it stopped taking
         them.
@@ -63,9 +63,9 @@ class ClientStream(trio.abc.Stream):
         head: bytes = b"",
         trailing: bytes = b"",
     ) -> None:
-        """`head` is what trio-websocket has to read first; `trailing` came behind it.
+        """`head`: the bytes that trio-websocket reads first; `trailing`: the bytes that came after them.
 
-        The latter is kept until trio-websocket has answered: wsproto would drop bytes that reach it sooner.
+        `trailing` is held back until trio-websocket has answered: wsproto would drop bytes that reach it sooner.
         """
         self._transport = transport
         self._tls = transport if isinstance(transport, TlsStream) else None
@@ -105,7 +105,7 @@ class ClientStream(trio.abc.Stream):
             self.on_blocked()
 
     def write_now(self, data: bytes | memoryview) -> int:
-        """How many of the bytes the socket took without waiting: none while something is pending, which goes first.
+        """Write without waiting. Returns how many bytes the socket took: none while older bytes are pending.
 
         A broken connection takes nothing; the next `flush` raises.
         """
@@ -129,9 +129,9 @@ class ClientStream(trio.abc.Stream):
         return written
 
     def _write_records(self, tls: TlsStream, data: bytes | memoryview) -> int:
-        """Encrypt and write record by record, until one is not taken whole: its rest is pending then.
+        """Encrypt and write record by record, until the socket does not take one whole: its rest becomes pending.
 
-        So a client that takes nothing holds no more than one record, and what is not encrypted yet is not taken.
+        So a client that takes nothing holds at most one record; bytes that are not encrypted yet do not count as taken.
         """
         plain, taken = memoryview(data), 0
         while taken < len(plain) and not self.pending:
@@ -204,7 +204,7 @@ class ClientStream(trio.abc.Stream):
                 self._write_pending()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """trio-websocket's way to write: whole frames, done when the socket has them.
+        """Send whole frames for trio-websocket; returns when the socket has taken them.
 
         If cancelled, the frame still goes out whole before anything else does.
 
@@ -238,7 +238,7 @@ class ClientStream(trio.abc.Stream):
         await self.flush()
 
     def last_words(self, frame: bytes) -> None:
-        """Before closing on a client that takes nothing: the rest of a torn frame, and then `frame`.
+        """Before closing a client that takes nothing, send the rest of a torn frame, and then `frame`.
 
         The kernel's buffer is made larger for this once, so that a client which reads again later finds out why it was
         closed, instead of a torn frame.
@@ -259,7 +259,7 @@ class ClientStream(trio.abc.Stream):
             return
 
     def _write_pending(self) -> None:
-        """Everything pending that the socket takes now, many frames in one call.
+        """Write as many pending frames as the socket takes now, in one call.
 
         Raises: trio.BrokenResourceError.
         """
@@ -272,7 +272,7 @@ class ClientStream(trio.abc.Stream):
             self.pending.insert(0, rest if self._tls is None else _Record(rest))
 
     def _take_pending(self) -> bytes:
-        """The first frames pending, joined, as they are written: about 64 KiB; over TLS one record.
+        """Take the first pending frames, joined for one write: about 64 KiB; over TLS one record.
 
         So a client that takes little costs little.
         """
@@ -294,7 +294,7 @@ class ClientStream(trio.abc.Stream):
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """The replayed head first, then what came behind it, then the socket's bytes.
+        """First the replayed head, then the bytes that came after it, then the socket's bytes.
 
         Raises:
             trio.BrokenResourceError: the connection is broken.
@@ -352,10 +352,10 @@ class ClientStream(trio.abc.Stream):
     # ---- closing ----------------------------------------------------------------------------------------------------
 
     async def refuse(self, frame: bytes) -> None:
-        """Say, by this close frame, what the peer did wrong (unless it was said), and see to it that this arrives.
+        """Tell the peer by this close frame what it did wrong (unless it was told), and make sure that it arrives.
 
         A socket that is closed with unread bytes in it is reset, and a reset makes the peer's kernel throw away the
-        frame that explains it. So what still comes is read and dropped until the peer closes: under a deadline, please.
+        frame that explains it. So all further bytes are read and dropped until the peer closes. Call under a deadline.
 
         Raises: as `flush` and `receive_some`.
         """
@@ -381,9 +381,9 @@ class ClientStream(trio.abc.Stream):
             pass
 
     async def finish(self) -> None:
-        """End what is sent, behind all that was posted, so that the peer can tell this from a broken connection.
+        """End the sending side after all posted bytes, so that the peer can tell this from a broken connection.
 
-        Then the peer's own end is waited for: under a deadline, please. Over TLS the end is signed (RFC 8446 section
+        Then wait for the peer's own end: call under a deadline. Over TLS the end is signed (RFC 8446 section
         6.1).
 
         Raises: as `flush` and `receive_some`.
@@ -391,7 +391,7 @@ class ClientStream(trio.abc.Stream):
         await self.refuse(b"")
 
     async def aclose(self) -> None:
-        """Close the connection. What is pending is lost; flush first where that matters."""
+        """Close the connection. Pending bytes are lost; flush first if that matters."""
         self.close_writing()
         await self._transport.aclose()
 
