@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.measures import DISTURBED_SHARE, FLAT_OUT, Plan
-from tests.bench.processes import Served, bystanders, crowd, daemon, head, load, newest
+from tests.bench.processes import Served, bystanders, crowd, daemon, flood, head, load, newest
 from tests.bench.report import AT_MOST, Row
 from tests.bench.watchdog import watchdog
 from tests.bench.window import Noticed, cpu_ns, waited_ns
@@ -38,6 +38,11 @@ def _health_row(when: str) -> Row:
 
 def _ping_row(when: str) -> Row:
     return Row(f"the longest wait for a websocket's pong {when}", "s", AT_MOST, NOTICE_S, of_value=True)
+
+
+def _gap_row() -> Row:
+    what = f"the longest time between two feedings of a watchdog of {WATCHDOG_S:g} s"
+    return Row(what, "s", AT_MOST, WATCHDOG_S, of_value=True)
 
 
 def _said(noticed: Noticed) -> str:
@@ -79,8 +84,7 @@ def _beside(plan: Plan, clients: int, rate: int, coming: int) -> Iterator[Row]:
     what = f"{coming} newcomers beside {clients} clients at {rate} messages/s: until the last has its first message"
     served = Row(what, "s", AT_MOST, 2.0, of_value=True)
     half, health, pings = Row("the same, half of them", "s"), _health_row("meanwhile"), _ping_row("meanwhile")
-    fed = f"the longest time between two feedings of a watchdog of {WATCHDOG_S:g} s"
-    gap = Row(fed, "s", AT_MOST, WATCHDOG_S, of_value=True)
+    gap = _gap_row()
     for _ in range(plan.repeats):
         with ExitStack() as stack:
             watching = stack.enter_context(watchdog(WATCHDOG_S))
@@ -215,4 +219,47 @@ def _fill(plan: Plan, settings: dict[str, str]) -> None:
             time.sleep(0.2)
 
 
-CROWDS: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {"newcomers": newcomers, "resume": resume}
+FLOODS: Final = ("/metrics", "/snapshot/bitcoinprice", "/gaps", "/asyncapi.json", "/nothing")
+FLOOD_CONNECTIONS: Final = 200
+"""What one address may have open at once."""
+
+BEHIND_PROXY: Final = {"TICKERD_SERVER__TRUSTED_PROXIES": '["127.0.0.1"]'}
+"""Loopback has no limits per address: so a proxy names the addresses."""
+
+FLOODER: Final = "203.0.113.66"
+BYSTANDER: Final = "203.0.113.7"
+
+
+def floods(plan: Plan) -> Iterator[Row]:
+    """One address requests one thing over and over, on all connections that it may have."""
+    for path, address in (*((path, FLOODER) for path in FLOODS), ("/metrics", "")):
+        whence = "one address" if address else "this machine"
+        what = f"{FLOOD_CONNECTIONS} connections from {whence} pipeline GET {path}: a bystander's wait for its pong"
+        half = Row(f"{what}, median", "ms")
+        pings, health = _ping_row("meanwhile"), _health_row("meanwhile")
+        gap = _gap_row()
+        for _ in range(plan.repeats):
+            with ExitStack() as stack:
+                watching = stack.enter_context(watchdog(WATCHDOG_S))
+                server = stack.enter_context(daemon(plan.cores, 10, watching.environ | BEHIND_PROXY))
+                near = stack.enter_context(bystanders(plan.cores, server, "--forwarded", BYSTANDER))
+                pour = stack.enter_context(
+                    flood(plan.cores, server, path, "--connections", FLOOD_CONNECTIONS, "--forwarded", address)
+                )
+                time.sleep(WATCHDOG_S / 4)
+                near.look()
+                core, began_s = _Core(server), time.monotonic()
+                flooded = pour(max(plan.seconds, WATCHDOG_S))
+                noticed, used = near.tell(), core.told()
+                gap.add(watching.gap_s(began_s))
+            half.add(noticed.pings.median_s * 1e3)
+            pings.add(noticed.pings.worst_s)
+            health.add(noticed.health.worst_s)
+            rates = ", ".join(f"{count / flooded.seconds:.0f}/s {code}" for code, count in flooded.answers.items())
+            closed, megabytes = flooded.closed / flooded.seconds, flooded.bytes / flooded.seconds / 1e6
+            plan.say(f"  answered {rates or 'nothing'}; {megabytes:.1f} MB/s; {closed:.0f} connections/s closed")
+            plan.say(f"  {used}; {_said(noticed)}")
+        yield from (half, pings, health, gap)
+
+
+CROWDS: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {"newcomers": newcomers, "resume": resume, "floods": floods}

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from tests.bench.client import request
-from tests.bench.window import Arrived, Drained, Noticed, Ready, Window
+from tests.bench.window import Arrived, Drained, Flooded, Noticed, Ready, Window
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_WITHIN_S: Final = 30.0
@@ -258,6 +258,15 @@ def crowd(cores: Cores, server: Served, *options: object) -> Iterator[Crowd]:
     """Clients that are yet to come. `options` as on its command line."""
     with running("tests.bench.newcomers", "--port", server.port, *options, core=cores.others) as process:
         yield Crowd(process)
+
+
+@contextmanager
+def flood(cores: Cores, server: Served, path: str, *options: object) -> Iterator[Callable[[float], Flooded]]:
+    """A flood of requests for that path, for so many seconds when it is called. `options` as on its command line."""
+    arguments = ("--port", server.port, "--path", path, *options)
+    # It takes what is left of its core: who measures beside it must not wait for it.
+    with running("tests.bench.flood", *arguments, core=cores.others, nice=10) as process:
+        yield lambda seconds: process.ask(f"flood {seconds}", Flooded, seconds + 30)
 
 
 class Bystanders:

@@ -104,6 +104,15 @@ class Drained(msgspec.Struct, frozen=True):
     least_bytes: int
 
 
+class Flooded(msgspec.Struct, frozen=True):
+    """A flood of requests: answers by status, how many connections the server closed, and the bytes it sent."""
+
+    seconds: float
+    answers: dict[int, int]
+    closed: int
+    bytes: int
+
+
 class Waits(msgspec.Struct, frozen=True):
     """How long answers took, in seconds, and how often there was none."""
 
