@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import socket
+import ssl
 import struct
 import termios
 from typing import Any, Final
@@ -21,16 +22,67 @@ PONG_BYTE: Final = b"\x8a"
 
 
 class Client:
-    """One connection. `have` is what is not a whole frame yet."""
+    """One connection. `have` is what is not a whole frame yet, `wire_bytes` what came, encrypted where it is."""
 
-    __slots__ = ("bytes", "have", "sampled", "socket", "step")
+    __slots__ = ("bytes", "have", "sampled", "secret", "socket", "step", "wire_bytes")
 
     def __init__(self, connection: socket.socket, *, sampled: bool) -> None:
         self.socket = connection
         self.sampled = sampled
         self.have = b""
         self.bytes = 0
+        self.wire_bytes = 0
+        self.secret: Secret | None = None
         self.step = "connecting"
+
+    def send(self, data: bytes) -> None:
+        """Send a few bytes; over TLS, encrypted."""
+        self.socket.send(data if self.secret is None else self.secret.encrypt(data))
+
+    def receive(self, size: int) -> bytes | None:
+        """What has come; b"" is the end. None where it says nothing yet. Raises: OSError."""
+        data = self.socket.recv(size)
+        self.wire_bytes += len(data)
+        if self.secret is None or not data:
+            return data
+        return self.secret.decrypt(data) or None
+
+
+class Secret:
+    """TLS between two buffers in memory, so that it is known how many bytes came over the wire."""
+
+    __slots__ = ("_incoming", "_outgoing", "_tls")
+
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext) -> None:
+        """Does the handshake on a connection that is open, and waits for it."""
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        connection.settimeout(30)
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                connection.sendall(self._outgoing.read())
+                self._incoming.write(connection.recv(65536))
+        connection.sendall(self._outgoing.read())
+        connection.setblocking(False)
+
+    def encrypt(self, data: bytes) -> bytes:
+        """The records that carry this."""
+        self._tls.write(data)
+        return self._outgoing.read()
+
+    def decrypt(self, data: bytes) -> bytes:
+        """What these bytes say, with those before."""
+        self._incoming.write(data)
+        parts = []
+        try:
+            while part := self._tls.read(65536):
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            pass
+        return b"".join(parts)
 
 
 def request(port: int, header: bytes = b"") -> bytes:

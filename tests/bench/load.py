@@ -23,6 +23,7 @@ import errno
 import os
 import select
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from typing import Final
 
 import msgspec
 
-from tests.bench.client import PONG, Client, request, subscription, unread, whole
+from tests.bench.client import PONG, Client, Secret, request, subscription, unread, whole
 from tests.bench.window import Ready, Window, cpu_ns, percentiles, waited_ns
 
 STAMP: Final = b'"mono":'
@@ -67,6 +68,7 @@ class Load:
         self._next_pongs_s = time.monotonic() + PONGS_EVERY_S
         self._round = 0
         self._commands = b""
+        self._tls = ssl.create_default_context(cafile=options.trusting) if options.trusting else None
         readers = range(options.stuck, options.clients)
         self._stuck = range(options.stuck)
         self._sampled = {
@@ -77,6 +79,8 @@ class Load:
 
     def _reset(self) -> None:
         self.frames = self.sampled_bytes = self.other_bytes = 0
+        for client in self.clients:
+            client.wire_bytes = 0
         self.closed = 0
         self.delays_ns: list[int] = []
         self.receipts: dict[int, tuple[int, int, int]] = {}
@@ -156,7 +160,7 @@ class Load:
         wanted = self._arrived.get("subscribed", 0) + len(clients)
         for client in clients:
             client.step = "subscribing"
-            client.socket.send(command)
+            client.send(command)
         while self._arrived.get("subscribed", 0) < wanted:
             self._turn(0.1)
             self._check_patience(began_s)
@@ -184,7 +188,10 @@ class Load:
         load_ns = time.process_time_ns() - load_ns
         took_s = (time.monotonic_ns() - began_ns) / 1e9
         frame_bytes = self.sampled_bytes / self.frames if self.frames else 0.0
-        others = self.other_bytes / frame_bytes if frame_bytes else 0.0
+        wire_bytes = sum(client.wire_bytes for client in self.clients if client.sampled)
+        # Over TLS a frame is longer on the wire, by a share of its record.
+        per_frame = wire_bytes / self.frames if self.frames and self._tls is not None else frame_bytes
+        others = self.other_bytes / per_frame if per_frame else 0.0
         complete = [(stamp, *seen) for stamp, seen in self.receipts.items() if seen[0] == len(self._sampled)]
         return Window(
             seconds=took_s,
@@ -216,7 +223,7 @@ class Load:
             client = self._by_fd[fd]
             try:
                 if client.step == "counting":
-                    self._walk(client, client.socket.recv(RECEIVE_BYTES), time.monotonic_ns())
+                    self._walk(client, client.receive(RECEIVE_BYTES), time.monotonic_ns())
                 else:
                     self._step(client)
             except BlockingIOError:
@@ -248,8 +255,10 @@ class Load:
         if len(ready) < OTHERS_AT_ONCE:
             self._next_others_s = time.monotonic() + self.options.others_ms / 1000
 
-    def _walk(self, client: Client, data: bytes, now_ns: int) -> None:
+    def _walk(self, client: Client, data: bytes | None, now_ns: int) -> None:
         """Count a sampled client's frames and keep their delays."""
+        if data is None:
+            return
         if not data:
             self._lost(client, self._poll)
             return
@@ -295,10 +304,14 @@ class Load:
             if self.options.raw:
                 self._arrive(client, "welcome", "counting")
             else:
-                client.socket.send(request(self.options.port))
+                if self._tls is not None:
+                    client.secret = Secret(client.socket, self._tls)
+                client.send(request(self.options.port))
                 client.step = "opening"
             return
-        data = client.socket.recv(65536)
+        data = client.receive(65536)
+        if data is None:
+            return
         if not data:
             raise ConnectionError(f"the server closed a connection that was {client.step}")
         client.have += data
@@ -335,7 +348,7 @@ class Load:
             return
         for client in self.clients[self.options.stuck + self._round :: PONG_ROUNDS]:
             if client.step in ("idle", "counting"):
-                client.socket.send(PONG)
+                client.send(PONG)
 
 
 def main() -> None:
@@ -349,6 +362,7 @@ def main() -> None:
     parser.add_argument("--stuck", type=int, default=0, help="how many of them never read once they have subscribed")
     parser.add_argument("--channel", default="bitcoinprice")
     parser.add_argument("--receive-buffer", type=int, default=0, help="SO_RCVBUF of each; 0 leaves it to the kernel")
+    parser.add_argument("--trusting", default="", help="speak TLS, and trust the certificates in this file")
     parser.add_argument("--raw", action="store_true", help="no handshakes: the server just writes")
     options = parser.parse_args()
     try:

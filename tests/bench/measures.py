@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -12,6 +14,7 @@ import msgspec
 from tests.bench.processes import Cores, Served, daemon, head, load, rss_kib, write_loop
 from tests.bench.report import AT_LEAST, AT_MOST, Row
 from tests.bench.window import Window, cpu_ns, waited_ns
+from tests.daemon.serving import certificate
 
 FULL_SHARE: Final = 0.95
 """A core of which a process uses this much is full."""
@@ -178,6 +181,41 @@ def latency(plan: Plan) -> Iterator[Row]:
     yield from (cost, *rows)
 
 
+def tls(plan: Plan) -> Iterator[Row]:
+    """The same clients over TLS and without: 100 messages/s, and as many as are tried at most."""
+    rate, clients = 100, 100
+    cost = Row(f"CPU per delivery over TLS, {rate} messages/s to {clients} clients", "µs", AT_MOST, 2.0)
+    delay = Row("median delay of these", "ms")
+    cost.note = delay.note = "compared with plain"
+    # A load that decrypts may be full before the server is: the note says how full that is.
+    full = Row(f"CPU per delivery over TLS, a feed of {plan.rates[-1]}/s to {clients} clients", "µs")
+    delivered = Row("deliveries/s of these", "million/s", note="compared with plain")
+    with tempfile.TemporaryDirectory() as folder:
+        pem, key = certificate(Path(folder))
+        secure = {"TICKERD_SERVER__CERTIFICATE": str(pem), "TICKERD_SERVER__KEY": str(key)}
+
+        def pair(rate: float, *how: object) -> tuple[Window, Window]:
+            trusting = ("--trusting", pem)
+            return _alone(plan, rate, clients, secure, *how, *trusting), _alone(plan, rate, clients, {}, *how)
+
+        for _ in range(plan.repeats):
+            ours, plain = pair(rate, *SAMPLE)
+            cost.add(_cost_us(ours), _cost_us(plain))
+            delay.add(ours.delays.p50 / 1e3, plain.delays.p50 / 1e3)
+        for _ in range(plan.repeats):
+            ours, plain = pair(plan.rates[-1], *FLAT_OUT)
+            full.add(_cost_us(ours), _cost_us(plain))
+            delivered.add(ours.deliveries / ours.seconds / 1e6, plain.deliveries / plain.seconds / 1e6)
+            busy, read = ours.server_cpu_s / ours.seconds, ours.load_cpu_s / ours.seconds
+            full.note = f"compared with plain; over TLS server {busy:.0%} of its core, load {read:.0%} of the other"
+    yield from (cost, delay, full, delivered)
+
+
+def _alone(plan: Plan, rate: float, clients: int, environ: Mapping[str, str], *how: object) -> Window:
+    with daemon(plan.cores, rate, environ) as server:
+        return _window(plan, server, clients, plan.seconds, *how)
+
+
 def never_reading(plan: Plan) -> Iterator[Row]:
     """What 100 clients that never read cost 400 that do."""
     rate, readers, stuck = 100, 400, 100
@@ -263,6 +301,7 @@ MEASURES: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {
     "saturation": saturation,
     "thousand": thousand,
     "latency": latency,
+    "tls": tls,
     "stuck": never_reading,
     "connections": connections,
     "ingest": ingest,

@@ -8,6 +8,7 @@ import queue
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -118,7 +119,7 @@ class Process:
     def port(self) -> int:
         """The port after `listening on http://127.0.0.1:`, or alone on a line."""
         while True:
-            found = re.fullmatch(rb"(?:listening on http://127\.0\.0\.1:)?(\d+)\n", self.line())
+            found = re.fullmatch(rb"(?:listening on https?://127\.0\.0\.1:)?(\d+)\n", self.line())
             if found is not None:
                 return int(found[1])
 
@@ -192,7 +193,7 @@ def daemon(
             settings = {**SETTINGS, **(environ or {})}
             with running(module, *arguments, core=cores.server, environ=settings) as server:
                 served = Served(server.pid, server.port(), venues.pid)
-                _wait_live(served.port)
+                _wait_live(served.port, settings.get("TICKERD_SERVER__CERTIFICATE", ""))
                 yield served
 
 
@@ -327,11 +328,14 @@ class _Channels(msgspec.Struct):
     channels: list[_Channel]
 
 
-def _wait_live(port: int) -> None:
+def _wait_live(port: int, trusting: str = "") -> None:
     """Until the feed delivers."""
     deadline_s = time.monotonic() + START_WITHIN_S
+    context = ssl.create_default_context(cafile=trusting) if trusting else None
     while time.monotonic() < deadline_s:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_WITHIN_S)
+        if context is not None:
+            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=START_WITHIN_S, context=context)
         connection.request("GET", "/channels")
         answer = msgspec.json.decode(connection.getresponse().read(), type=_Channels)
         connection.close()
