@@ -17,10 +17,8 @@ let chosen = false;
 let colours = null;
 let redraw = () => {};
 
-/** The instrument of the chart. */
 export const selected = () => choice.value;
 
-/** The instrument of the order book. */
 export const bookInstrument = () => bookChoice.value;
 
 /** Look at this instrument, in the book too where there is one. */
@@ -61,7 +59,6 @@ function fill(list, names) {
   list.value = chosen ? value : names[0];
 }
 
-/** A canvas as sharp as the screen, emptied; null where it is not shown. */
 function blank(element) {
   const {clientWidth: width, clientHeight: height} = element;
   if (!width) return null;
@@ -116,17 +113,13 @@ function niceStep(range, count) {
   return power * [1, 2, 5, 10].find((factor) => factor * power * count >= range);
 }
 
-/**
- * The multiples of `step` between two prices. They are counted, not added up: where the step is finer than such large
- * numbers can tell, adding it changes nothing, and the tab would stand still.
- */
+/** The multiples of `step` between two prices, counted: added to a large number, a fine step may change nothing. */
 function multiples(low, high, step) {
   const first = Math.ceil(low / step);
   const count = Math.min(Math.ceil(high / step) - first, MOST_LINES);
   return Array.from({length: Math.max(0, count || 0)}, (_, at) => (first + at) * step);
 }
 
-/** The series in the window, the liveliest first. */
 function visible(instrument, from) {
   return ranked()
     .filter((price) => price.instrument === instrument)
@@ -224,7 +217,6 @@ function describeChart(instrument, lines) {
 const DAY = {'24 h high': 'highPrice', '24 h low': 'lowPrice', 'Volume': 'volume'};
 const showDay = figures(byId('chart-day'));
 
-/** The small lines of the table; once a second. */
 export function drawSparks() {
   const end = now();
   for (const element of document.querySelectorAll('canvas.spark')) {

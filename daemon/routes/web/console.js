@@ -48,7 +48,6 @@ function add(kind, head, text) {
   touched('log');
 }
 
-/** The client's `onEvent`. */
 export function log(event) {
   const took = sent.has(event.id) ? `${(performance.now() - sent.get(event.id)).toFixed(1)}\u2009ms` : '';
   const {timestamp, ...rest} = event;

@@ -4,7 +4,6 @@ export const byId = (id) => document.getElementById(id);
 
 const MINUS = '\u2212';
 
-/** A new element. `cells` are elements or text. */
 export function make(tag, className = '', ...cells) {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -12,20 +11,18 @@ export function make(tag, className = '', ...cells) {
   return element;
 }
 
-/** Text, where it differs from what is there. */
 export function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** An attribute, where it differs; null takes it away. */
 export function mark(element, name, value) {
   if (value === null) element.removeAttribute(name);
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
-const MOST_CHARS = 66; // as many as a price may have; grouping takes time by their square
+const MOST_CHARS = 66; // as many as a price may have
 
-/** The venue's digits, every one of them, in groups of three. What is no plain decimal stays as it is, cut where it is long. */
+/** The venue's digits, every one of them, in groups of three. Anything else stays as it is. */
 export function grouped(digits) {
   if (digits.length > MOST_CHARS) return `${digits.slice(0, MOST_CHARS)}…`;
   const found = /^([-+]?)(\d+)(\.\d+)?$/.exec(digits);
@@ -58,7 +55,6 @@ export function putChange(element, digits) {
   mark(element, 'data-move', Math.sign(value) > 0 ? 'up' : value < 0 ? 'down' : null);
 }
 
-/** An age in words. */
 export function age(ms) {
   const s = Math.max(0, Math.floor(ms / 1000));
   if (s < 1) return '<1\u2009s';

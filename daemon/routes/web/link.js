@@ -18,7 +18,6 @@ export function setUpLink(touch) {
   touched('link');
 }
 
-/** The client's `onState`. */
 export function state(now) {
   current = now;
   since = Date.now();
@@ -57,7 +56,6 @@ export function renderLink() {
   if (welcome) put(byId('server'), `${welcome.server.version} at ${location.host}`);
 }
 
-/** Called once a second. */
 export function renderRate() {
   const at = performance.now();
   if (at - before.at < 900) return;

@@ -4,7 +4,7 @@ import {byId, figures, make, mark, put, putChange, putDigits, rows} from '/dom.j
 import {exactly, lists} from '/market.js';
 
 const SHARES = 6;
-const MOST_ROWS = 250; // of a list: more than is asked for, and no more than a browser can show at once
+const MOST_ROWS = 250; // more than is asked for
 
 /** The `data` of the newest message, with each number as the venue's digits; parsed once. */
 function data(list) {

@@ -9,7 +9,6 @@ const BUCKET_MS = 500;
 /** How far the daemon's clock is ahead of this one. */
 let offset_ms = 0;
 
-/** The daemon's time now, ms since 1970. */
 export const now = () => Date.now() + offset_ms;
 
 export const channels = new Map(); // name: {view, state, reason, retryAt, last, text, count}
@@ -27,7 +26,6 @@ export function watch(touch) {
   touched = touch;
 }
 
-/** A `timestamp` has come. */
 export function setClock(timestamp) {
   offset_ms = Date.parse(timestamp) - Date.now();
 }
@@ -42,7 +40,6 @@ export function channel(name) {
   return known;
 }
 
-/** Fold `GET /channels` in. */
 export function describe(reports) {
   for (const {name, view, instruments} of reports) {
     channel(name).view = view;
@@ -56,13 +53,11 @@ export function ranked() {
   return [...prices.values()].sort((a, b) => rank(a) - rank(b) || a.exchange.localeCompare(b.exchange));
 }
 
-/** Fold a `status` in. */
 export function status({channel: name, state, reason = '', retry_in_s}) {
   Object.assign(channel(name), {state, reason, retryAt: retry_in_s ? now() + retry_in_s * 1000 : 0});
   for (const each of ['channels', 'prices', 'compare', 'book']) touched(each);
 }
 
-/** Fold a data message in. */
 export function fold(message, text) {
   const from = channel(message.connector_id);
   counts.messages += 1;

@@ -42,7 +42,7 @@ function render() {
     try {
       views[view]();
     } catch (error) {
-      reportError(error); // what one view cannot show is no reason to stop the others
+      reportError(error); // the others go on
     }
   }
 }
@@ -72,7 +72,6 @@ async function fillUp(seq) {
   }
 }
 
-/** Subscribe, once it is known what these show. */
 async function follow(names) {
   if (names.some((name) => !market.channel(name).view)) market.describe(await reports());
   client.subscribe(names);

@@ -90,7 +90,7 @@ async def end_of(opening: bytes, flood: bytes) -> tuple[str, Hub]:
         feed = Feed(Words("a"), url, user_agent="tickerd/test", timeout_s=5)
 
         async def run() -> None:
-            with trio.fail_after(20), pytest.raises(ConnectorError) as raised:
+            with trio.fail_after(60), pytest.raises(ConnectorError) as raised:
                 await feed.run(hub)
             errors.append(str(raised.value))
 
