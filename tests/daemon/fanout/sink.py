@@ -172,7 +172,7 @@ class Fan:
         self.clock = wall = WallClock(lambda: START_MS * 1_000_000)
         self.board = Board(CATALOGUE, START_MS)
         self.ledger = Ledger()
-        bus = Bus()
+        self.bus = bus = Bus()
         self.sequencer = Sequencer(self.tape, self.board, self.ledger, wall, bus, Passes(batch_events=256))
         self.hub = Hub(self.tape, self.ledger, wall, self._write)
         bus.add(self.hub)

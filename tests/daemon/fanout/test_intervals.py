@@ -198,3 +198,16 @@ async def test_groups_that_take_long_are_served_in_steps_with_a_rest_after_each(
     await trio.sleep(1.5)
     first, second, third = sorted(sink.written_s[0] for sink in sinks)
     assert (second - first, third - second) == pytest.approx((takes_s / 2, takes_s / 2))
+
+
+async def test_a_client_that_changes_its_interval_ten_thousand_times_leaves_nothing_behind(fan: Fan) -> None:
+    fan.publish(A)
+    stays, client = join(fan, "a", interval_ms=3_600_000), join(fan, "a", interval_ms=50)
+    for number in range(10_000):
+        fan.hub.intervals.select(client.subscriber, {51 + number: frozenset({A})}, {})
+        assert len(fan.hub.intervals) == 2
+        assert len(fan.hub.intervals._due) <= 100, "a timer is kept for each interval that was left"
+    fan.hub.detach(client.subscriber)
+    assert len(fan.hub.intervals) == 1
+    fan.hub.detach(stays.subscriber)
+    assert (len(fan.hub.intervals), client.subscriber.intervals) == (0, {})
