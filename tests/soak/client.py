@@ -41,8 +41,15 @@ _DEEDS: Final = {
     "garbage": 1,
     "stall": 3,
     "flood": 0.3,
+    "hop": 0.5,
 }
 _ENDINGS: Final = {"leave": 6, "reset": 2, "vanish": 2, "half_close": 2, "break_frame": 2}
+
+
+STORM_EVERY_S: Final = 20.0
+"""At these moments everybody is cut off at once, as by a load balancer that restarts, and comes back at once."""
+
+_HOPS: Final = 20
 
 
 class Tally:
@@ -74,17 +81,22 @@ class Client:
         self._tally = tally
         self._positions: dict[str, int] = {}
         self._epoch = ""
+        self._in_storm = False
 
     async def run(self, until_s: float, most_away_s: float) -> None:
         """Come and go until that time, on trio's clock; then take leave."""
         while True:
             away_s = self._dice.uniform(0, most_away_s) if self._dice.random() < 0.4 else self._dice.uniform(0, 1)
+            away_s = 0.0 if self._in_storm else away_s
             if trio.current_time() + away_s >= until_s:
                 return
             await trio.sleep(away_s)
-            if self._dice.random() < 0.03:
+            if not self._in_storm and self._dice.random() < 0.03:
                 self._tally.deeds["stray"] += 1
                 await misdeeds.stray(self._port, self._dice)
+            elif not self._in_storm and self._dice.random() < 0.04:
+                self._tally.deeds["http flood"] += 1
+                await misdeeds.http_flood(self._port, self._dice)
             else:
                 await self._visit(until_s)
 
@@ -108,7 +120,10 @@ class Client:
             if listener.epoch != self._epoch:
                 self._epoch, self._positions = listener.epoch, {}
             await self._stay(listener, until_s)
-            await self._end(listener, "leave" if trio.current_time() >= until_s else self._draw(_ENDINGS))
+            if trio.current_time() >= until_s:
+                await self._end(listener, "leave")
+            else:
+                await self._end(listener, "reset" if self._in_storm else self._draw(_ENDINGS))
         except EndedError as end:
             self._ended(listener, end)
         finally:
@@ -130,7 +145,13 @@ class Client:
 
     async def _stay(self, listener: Listener, until_s: float) -> None:
         dice = self._dice
-        end_s = min(until_s, trio.current_time() + dice.choice((2.0, 6.0, 15.0, 40.0)) * dice.uniform(0.3, 1))
+        now_s = trio.current_time()
+        end_s = min(until_s, now_s + dice.choice((2.0, 6.0, 15.0, 40.0)) * dice.uniform(0.3, 1))
+        storm_s = (now_s // STORM_EVERY_S + 1) * STORM_EVERY_S
+        self._in_storm = storm_s < end_s
+        end_s = min(end_s, storm_s)
+        if self._in_storm:
+            self._tally.deeds["storm"] += 1
         await self._resume(listener)
         while (left_s := end_s - trio.current_time()) > 0:
             await listener.listen(min(left_s, dice.expovariate(0.7)))
@@ -150,6 +171,11 @@ class Client:
                 case "stall":
                     listener.naughty = True
                     await trio.sleep(max(0.0, min(until_s - trio.current_time(), dice.choice((1, 5, 12, 25)))))
+                case "hop":
+                    for _ in range(_HOPS):
+                        hop = Asked(channels=(self._channels[0],), interval_ms=dice.randint(50, 3_600_000))
+                        await listener.subscribe(hop)
+                    await listener.subscribe(Asked(channels=(self._channels[0],), interval_ms=_INTERVALS_MS[0]))
                 case "flood":
                     listener.naughty = True
                     await misdeeds.flood(listener.connection, dice)

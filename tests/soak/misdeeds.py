@@ -78,6 +78,27 @@ async def flood(connection: Connection, dice: random.Random) -> None:
     await connection.send(one * many)
 
 
+async def http_flood(port: int, dice: random.Random) -> None:
+    """Connections that pipeline requests for what costs the daemon most, and read as they please."""
+    paths = ("/metrics", "/gaps", "/asyncapi.json", "/channels", "/nothing")
+    data = f"GET {dice.choice(paths)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 200
+
+    async def pour() -> None:
+        with trio.socket.socket() as raw:
+            try:
+                await raw.connect(("127.0.0.1", port))
+                await raw.send(data)
+                while await raw.recv(65536):
+                    pass
+            except OSError:
+                return
+
+    with trio.move_on_after(dice.uniform(0.5, 2)):
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(pour)
+
+
 async def stray(port: int, dice: random.Random) -> None:
     """A connection that never becomes a session."""
     whole = request(port, dice, "json")
