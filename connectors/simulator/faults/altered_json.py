@@ -12,9 +12,12 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
 
+import msgspec
+
 TIMES: Final = frozenset({"ts", "openTime", "closeTime", "serverTime", "updated_at", "last_updated"})
 """The members in which the three venues say when something was."""
 
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?")
 _DIGITS: Final = re.compile(r"[0-9]{9,17}")
 
 
@@ -35,6 +38,18 @@ def empty_strings(tree: object, field: str | None, random: Random) -> int:
         return isinstance(value, str)
 
     return _change(tree, field, random, lambda holder, key: holder.__setitem__(key, ""), is_text)
+
+
+def huge_numbers(tree: object, digits: str, field: str | None, random: Random) -> int:
+    """Give numbers, and texts of numbers, these digits; a number stays one, a text a text."""
+
+    def is_number(value: object) -> bool:
+        return isinstance(value, int | float | str) and _NUMBER.fullmatch(str(value)) is not None
+
+    def change(holder: dict[str, Any], key: str) -> None:
+        holder[key] = digits if isinstance(holder[key], str) else msgspec.Raw(digits.encode())
+
+    return _change(tree, field, random, change, is_number)
 
 
 def shifted_times(tree: object, offset_s: float) -> int:

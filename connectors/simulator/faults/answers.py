@@ -6,17 +6,27 @@ limits; the body of Binance's 451 as client projects have recorded it.
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, assert_never
 
 import msgspec
 
 from connectors.simulator.faults.active import ActiveFault, FaultBoard
-from connectors.simulator.faults.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
+from connectors.simulator.faults.altered_json import (
+    empty_strings,
+    huge_numbers,
+    missing_fields,
+    shifted_times,
+    wrong_types,
+)
 from connectors.simulator.faults.faults import (
     Answered,
     BodyChange,
+    Bomb,
     ClockSkew,
     ContentType,
     Delisted,
@@ -27,6 +37,8 @@ from connectors.simulator.faults.faults import (
     Fault,
     GarbageBody,
     HttpStatus,
+    HugeBody,
+    HugeNumbers,
     Instead,
     MissingFields,
     NotModified,
@@ -40,6 +52,7 @@ from connectors.simulator.faults.faults import (
     Venue,
     WrongTypes,
 )
+from connectors.simulator.faults.frames import HUGE
 from connectors.simulator.http.request import Delivery, VenueRequest, VenueResponse, json_response
 from connectors.simulator.venues.binance import BadParameters, requested_symbols
 from connectors.simulator.venues.binance_weight import BAN_S, error
@@ -170,7 +183,13 @@ class FaultyAnswers:
                 body = HTML
             case GarbageBody():
                 body = b""
-            case WrongTypes() | MissingFields() | EmptyStrings() | ClockSkew():
+            case HugeBody(size=size):
+                body = _padded(body, size)
+            case Bomb(packed=packed):
+                body = bomb(1 if packed == "once" else 2)
+                coding = ("content-encoding", "gzip" if packed == "once" else "gzip, gzip")
+                response = response.with_headers(coding)
+            case WrongTypes() | MissingFields() | EmptyStrings() | HugeNumbers() | ClockSkew():
                 tree: Any = msgspec.json.decode(body)
                 match fault:
                     case WrongTypes(field=field):
@@ -179,6 +198,8 @@ class FaultyAnswers:
                         changed = missing_fields(tree, field, random)
                     case EmptyStrings(field=field):
                         changed = empty_strings(tree, field, random)
+                    case HugeNumbers(kind=kind, field=field):
+                        changed = huge_numbers(tree, HUGE[kind], field, random)
                     case ClockSkew(offset_s=offset_s):
                         changed = shifted_times(tree, offset_s)
                 if not changed:
@@ -191,11 +212,31 @@ class FaultyAnswers:
         return msgspec.structs.replace(response, body=body, headers=headers)
 
 
+def _padded(body: bytes, size: int) -> bytes:
+    """An object, or a list of objects, whose first object has another member that makes it so long."""
+    before, brace, after = body.partition(b"{")
+    start = before + brace + b'"padding":"'
+    return start + b"x" * (size - len(start) - len(after) - 2) + b'",' + after
+
+
+@lru_cache(2)
+def bomb(packed: int) -> bytes:
+    """64 million zeros, packed so often by gzip."""
+    content = b""
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    for _ in range(64):
+        content += packer.compress(bytes(1_000_000))
+    content += packer.flush()
+    for _ in range(packed - 1):
+        content = gzip.compress(content, 9)
+    return content
+
+
 def _path(fault: Fault) -> str | None:
     match fault:
         case Answered(path=path) | WrongTypes(path=path) | MissingFields(path=path) | EmptyStrings(path=path):
             return path
-        case ClockSkew(path=path) | Refuse(path=path) | HttpStatus(path=path):
+        case HugeNumbers(path=path) | ClockSkew(path=path) | Refuse(path=path) | HttpStatus(path=path):
             return path
         case SlowHeaders(path=path) | TlsFailure(path=path):
             return path

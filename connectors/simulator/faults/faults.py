@@ -41,8 +41,11 @@ Offset: TypeAlias = Annotated[float, Meta(ge=-86_400, le=86_400, description="se
 Status: TypeAlias = Annotated[int, Meta(ge=400, le=599, description="an HTTP status from 400 to 599")]
 ByteCount: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number from 0 to 1000000")]
 Missing: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
+Size: TypeAlias = Annotated[int, Meta(ge=1, le=16_000_000, description="a whole number from 1 to 16000000")]
+Frames: TypeAlias = Annotated[int, Meta(ge=2, le=100_000, description="a whole number from 2 to 100000")]
 Rate: TypeAlias = Annotated[float, Meta(ge=1, le=1e9, description="bytes per second, from 1 to 1000000000")]
 Age: TypeAlias = Annotated[int, Meta(ge=0, le=86_400, description="whole seconds from 0 to 86400")]
+Wait: TypeAlias = Annotated[int, Meta(ge=0, le=10**12, description="whole seconds from 0 to 1000000000000")]
 Member: TypeAlias = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}$", description="a member's name: letters, digits and _, up to 64")
 ]
@@ -168,6 +171,13 @@ class Garbage(Sampled, kw_only=True, frozen=True):
     kind: Literal["not_json", "not_utf8", "unknown", "not_a_frame"] = "not_json"
 
 
+class Flood(Sampled, kw_only=True, frozen=True):
+    """Before a ticker come thousands of pongs, of pings, of the fragments of an empty message, or of heartbeats."""
+
+    what: Literal["pongs", "pings", "fragments", "heartbeats"] = "pongs"
+    frames: Frames = 5_000
+
+
 class Duplicates(Sampled, kw_only=True, frozen=True):
     """Tickers come again, unchanged."""
 
@@ -213,6 +223,15 @@ class EmptyStrings(Sampled, kw_only=True, frozen=True):
     path: Path | None = None
 
 
+class HugeNumbers(Sampled, kw_only=True, frozen=True):
+    """A number, or a text of one, has 5000 digits or is 1e400: all of that name, or one that the seed chooses."""
+
+    venues: ClassVar[tuple[Venue, ...]] = VENUES
+    kind: Literal["digits", "exponent"] = "digits"
+    field: Member | None = None
+    path: Path | None = None
+
+
 class Delisted(Lasting, kw_only=True, frozen=True):
     """An instrument is not known any more: 60018 and silence on OKX, -1121 on Binance."""
 
@@ -240,7 +259,7 @@ class HttpStatus(Opening, kw_only=True, frozen=True):
 
     venues: ClassVar[tuple[Venue, ...]] = VENUES
     status: Status
-    retry_after_s: Age | None = None
+    retry_after_s: Wait | None = None
     path: Path | None = None
 
 
@@ -301,6 +320,18 @@ class GarbageBody(Answered, kw_only=True, frozen=True):
     kind: Literal["not_json", "not_utf8", "html", "empty"] = "not_json"
 
 
+class HugeBody(Answered, kw_only=True, frozen=True):
+    """Bodies are right, but for a member that makes them far larger than they ever are."""
+
+    size: Size = 7_900_000
+
+
+class Bomb(Answered, kw_only=True, frozen=True):
+    """Bodies are small and unpack to 64 million bytes; twice: the packed bytes are packed once more."""
+
+    packed: Literal["once", "twice"] = "once"
+
+
 class ContentType(Answered, kw_only=True, frozen=True):
     """Answers are right, but their Content-Type is not."""
 
@@ -324,14 +355,26 @@ class StaleAge(Answered, kw_only=True, frozen=True):
 
 
 FrameChange: TypeAlias = (
-    TornFrame | Fragmented | Garbage | Duplicates | OutOfOrder | WrongTypes | MissingFields | EmptyStrings | ClockSkew
+    TornFrame
+    | Fragmented
+    | Garbage
+    | Flood
+    | Duplicates
+    | OutOfOrder
+    | WrongTypes
+    | MissingFields
+    | EmptyStrings
+    | HugeNumbers
+    | ClockSkew
 )
 """What acts on single tickers of OKX."""
 
 Instead: TypeAlias = Refuse | HttpStatus | TlsFailure | ErrorBody | Delisted | NotModified
 """What takes an answer's place."""
 
-BodyChange: TypeAlias = WrongTypes | MissingFields | EmptyStrings | ClockSkew | GarbageBody
+BodyChange: TypeAlias = (
+    WrongTypes | MissingFields | EmptyStrings | HugeNumbers | ClockSkew | GarbageBody | HugeBody | Bomb
+)
 """What changes an answer's body."""
 
 DeliveryChange: TypeAlias = ContentType | StaleAge | SlowHeaders | SlowBody | EndlessBody | TruncatedBody | Reset

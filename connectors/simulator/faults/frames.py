@@ -13,13 +13,21 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from connectors.simulator.faults.active import ActiveFault, FaultBoard
-from connectors.simulator.faults.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
+from connectors.simulator.faults.altered_json import (
+    empty_strings,
+    huge_numbers,
+    missing_fields,
+    shifted_times,
+    wrong_types,
+)
 from connectors.simulator.faults.faults import (
     ClockSkew,
     Duplicates,
     EmptyStrings,
+    Flood,
     Fragmented,
     Garbage,
+    HugeNumbers,
     MissingFields,
     Mute,
     OutOfOrder,
@@ -27,13 +35,22 @@ from connectors.simulator.faults.faults import (
     TornFrame,
     WrongTypes,
 )
-from protocol.frames import text_frame
+from protocol.frames import ping_frame, text_frame
 
 _TEXT: Final = 0x01
 _CONTINUATION: Final = 0x00
 _FIN: Final = 0x80
 _NOT_A_FRAME: Final = bytes([_FIN | 0x0B, 0x00])
 """A reserved opcode (section 5.2): the receiver must fail the connection."""
+
+
+_EMPTY_PONG: Final = bytes([_FIN | 0x0A, 0x00])
+_EMPTY_START: Final = bytes([_TEXT, 0x00])
+_EMPTY_MIDDLE: Final = bytes([_CONTINUATION, 0x00])
+_EMPTY_END: Final = bytes([_FIN | _CONTINUATION, 0x00])
+
+HUGE: Final = {"digits": "7" * 5_000, "exponent": "1e400"}
+"""By a fault's `kind`: a number that no reader of JSON can take."""
 
 
 class Written(NamedTuple):
@@ -100,7 +117,7 @@ class FaultyFrames:
     def _changed(self, one: ActiveFault, text: bytes) -> bytes:
         """The text with other members or times."""
         fault = one.fault
-        if not isinstance(fault, ClockSkew | WrongTypes | MissingFields | EmptyStrings):
+        if not isinstance(fault, ClockSkew | WrongTypes | MissingFields | EmptyStrings | HugeNumbers):
             return text
         about = (self._connection, self._number)
         if not one.chooses(*about):
@@ -116,6 +133,8 @@ class FaultyFrames:
                 changed = missing_fields(tree, field, random)
             case EmptyStrings(field=field):
                 changed = empty_strings(tree, field, random)
+            case HugeNumbers(kind=kind, field=field):
+                changed = huge_numbers(tree, HUGE[kind], field, random)
         if not changed:
             return text
         one.count()
@@ -159,7 +178,7 @@ class FaultyFrames:
         for one in active:
             about = (self._connection, self._number)
             fault = one.fault
-            if not isinstance(fault, Garbage | Fragmented | TornFrame) or not one.chooses(*about):
+            if not isinstance(fault, Garbage | Flood | Fragmented | TornFrame) or not one.chooses(*about):
                 continue
             one.count()
             random = one.random(*about)
@@ -173,6 +192,14 @@ class FaultyFrames:
                     before += text_frame(msgspec.json.encode({"nonsense": random.randrange(1_000_000)}))
                 case Garbage(kind="not_a_frame"):
                     before += _NOT_A_FRAME
+                case Flood(what="pongs", frames=frames):
+                    before += _EMPTY_PONG * frames
+                case Flood(what="pings", frames=frames):
+                    before += ping_frame() * frames
+                case Flood(what="fragments", frames=frames):
+                    before += _EMPTY_START + _EMPTY_MIDDLE * (frames - 2) + _EMPTY_END
+                case Flood(frames=frames):
+                    before += text_frame(b"pong") * frames
                 case Fragmented(pieces=pieces):
                     count = min(pieces, len(text)) - 1
                     frame = fragments(text, sorted(random.sample(range(1, len(text)), count)))

@@ -138,6 +138,13 @@ _BY_TYPE: Final[dict[type[Fault], tuple[Case, ...]]] = {
         *_cases(TOLD_BROKEN, f.Garbage(venue="okx", kind="not_a_frame", times=1)),
     ),
     f.Duplicates: _cases(TOLD_NOTHING, f.Duplicates(venue="okx")),
+    f.Flood: _cases(
+        TOLD_BROKEN,
+        f.Flood(venue="okx"),
+        f.Flood(venue="okx", what="pings"),
+        f.Flood(venue="okx", what="fragments"),
+        f.Flood(venue="okx", what="heartbeats"),
+    ),
     f.OutOfOrder: _cases(TOLD_NOTHING, f.OutOfOrder(venue="okx"), f.OutOfOrder(venue="okx", how="repeat")),
     f.Notice: _cases(TOLD_NOTHING, f.Notice(venue="okx", close_after_s=5.0)),
     f.WrongTypes: _malformed(f.WrongTypes),
@@ -146,6 +153,14 @@ _BY_TYPE: Final[dict[type[Fault], tuple[Case, ...]]] = {
         *_cases(TOLD_SILENT, f.EmptyStrings(venue="okx", field="last")),
         *_cases(TOLD_BROKEN, f.EmptyStrings(venue="binance", field="lastPrice")),
         *_cases(TOLD_NOTHING, f.EmptyStrings(venue="coingecko", field="name")),
+    ),
+    f.HugeNumbers: (
+        *_cases(TOLD_BROKEN, f.HugeNumbers(venue="okx", field="last")),
+        *_cases(TOLD_BROKEN, f.HugeNumbers(venue="okx", field="last", kind="exponent")),
+        *_cases(TOLD_BROKEN, f.HugeNumbers(venue="binance", field="lastPrice")),
+        *_cases(TOLD_BROKEN, f.HugeNumbers(venue="binance", field="lastPrice", kind="exponent")),
+        *_cases(TOLD_BROKEN, f.HugeNumbers(venue="coingecko", field="current_price")),
+        *_cases(TOLD_BROKEN, f.HugeNumbers(venue="coingecko", field="current_price", kind="exponent")),
     ),
     f.Delisted: (
         *_cases(TOLD_SILENT, f.Delisted(venue="okx", instrument="BTC/USDT")),
@@ -179,6 +194,8 @@ _BY_TYPE: Final[dict[type[Fault], tuple[Case, ...]]] = {
         *_everywhere(TOLD_BROKEN, f.GarbageBody, kind="html"),
         *_everywhere(TOLD_BROKEN, f.GarbageBody, kind="empty"),
     ),
+    f.HugeBody: _everywhere(TOLD_BROKEN, f.HugeBody),
+    f.Bomb: (*_everywhere(TOLD_BROKEN, f.Bomb), *_everywhere(TOLD_BROKEN, f.Bomb, packed="twice")),
     f.ContentType: _everywhere(TOLD_NOTHING, f.ContentType),
     f.Reset: (*_everywhere(TOLD_BROKEN, f.Reset), *_everywhere(TOLD_BROKEN, f.Reset, after_bytes=300)),
     f.NotModified: (

@@ -4,11 +4,18 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.simulator.faults.altered_json import empty_strings, missing_fields, shifted_times, wrong_types
+from connectors.simulator.faults.altered_json import (
+    empty_strings,
+    huge_numbers,
+    missing_fields,
+    shifted_times,
+    wrong_types,
+)
 
 BODY = {"data": [{"last": "1.5", "ts": "1800000000000", "n": 3}, {"last": "2.5", "ts": "1800000000001", "n": None}]}
 
@@ -27,6 +34,17 @@ def test_all_members_of_a_name_or_one_by_chance() -> None:
     assert missing_fields(tree, "none", Random(1)) == 0
     assert empty_strings(tree, "n", Random(1)) == 0
     assert tree == BODY
+
+
+def test_numbers_and_texts_of_numbers_become_huge_and_stay_what_they_are() -> None:
+    tree: Any = deepcopy(BODY)
+    assert huge_numbers(tree, "1e400", "last", Random(1)) == 2
+    assert [row["last"] for row in tree["data"]] == ["1e400"] * 2
+    tree = deepcopy(BODY)
+    assert huge_numbers(tree, "1e400", "n", Random(1)) == 1
+    assert b'"n":1e400' in msgspec.json.encode(tree)
+    tree = {"name": "Bitcoin", "image": "", "ok": True, "none": None}
+    assert huge_numbers(tree, "1e400", None, Random(1)) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Faults of HTTP answers as they are on the wire: byte by byte in memory, resets on real sockets."""
 
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,11 @@ TICKERS = '/api/v3/ticker/24hr?symbols=["BTCUSDT","ETHUSDT"]'
 GLOBAL = "/api/v3/global"
 DEPTH = "/api/v3/depth?symbol=BTCUSDT"
 TARGETS = {"binance": TICKERS, "coingecko": GLOBAL}
+
+
+def unpacked(body: bytes) -> int:
+    """How many bytes it unpacks to."""
+    return len(gzip.decompress(body))
 
 
 def clock() -> float:
@@ -109,6 +115,17 @@ async def test_one_path_alone(autojump_clock: trio.testing.MockClock) -> None:
         ({"fault": "garbage_body", "kind": "not_utf8"}, lambda a: b"\xff\xfe" in a.body),
         ({"fault": "garbage_body", "kind": "html"}, lambda a: a.body == HTML),
         ({"fault": "garbage_body", "kind": "empty"}, lambda a: a.body == b"" and a.headers["content-length"] == "0"),
+        ({"fault": "huge_body", "size": 100_000}, lambda a: len(a.body) == 100_000 and a.json),
+        ({"fault": "huge_numbers", "kind": "exponent"}, lambda a: b"1e400" in a.body),
+        ({"fault": "bomb"}, lambda a: a.headers["content-encoding"] == "gzip" and unpacked(a.body) == 64_000_000),
+        (
+            {"fault": "bomb", "packed": "twice"},
+            lambda a: (
+                a.headers["content-encoding"] == "gzip, gzip"
+                and unpacked(gzip.decompress(a.body)) == 64_000_000
+                and len(a.body) < 1_000
+            ),
+        ),
         ({"fault": "content_type"}, lambda a: a.headers["content-type"] == "text/html" and a.json),
         ({"fault": "stale_age", "age_s": 99}, lambda a: a.headers["age"] == "99" and a.json),
         ({"fault": "reset", "after_bytes": 100}, lambda a: len(a.raw) == 100 and a.ended),

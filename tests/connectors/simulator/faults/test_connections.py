@@ -237,11 +237,40 @@ async def test_garbage_that_is_no_frame(autojump_clock: trio.testing.MockClock) 
 
 
 @pytest.mark.parametrize(
+    ("what", "frame"),
+    [("pongs", (0x8A, b"")), ("pings", (0x89, b"")), ("heartbeats", (TEXT, b"pong"))],
+)
+async def test_a_flood_goes_before_a_ticker(
+    autojump_clock: trio.testing.MockClock, what: str, frame: tuple[int, bytes]
+) -> None:
+    simulator = Simulator(okx_rate=RATE, clock=clock)
+    async with in_memory(simulator) as connect:
+        client = await opened(connect, "BTC-USDT")
+        await client.ticker()
+        order(simulator, fault="flood", what=what, frames=50, times=1)
+        assert [await client.frame() for _ in range(50)] == [frame] * 50
+        await client.ticker()
+        await assert_healthy(connect)
+
+
+async def test_a_flood_of_fragments_is_one_empty_message(autojump_clock: trio.testing.MockClock) -> None:
+    simulator = Simulator(okx_rate=RATE, clock=clock)
+    async with in_memory(simulator) as connect:
+        client = await opened(connect, "BTC-USDT")
+        await client.ticker()
+        order(simulator, fault="flood", what="fragments", frames=5, times=1)
+        assert [await client.frame() for _ in range(5)] == [(0x01, b""), *[(0x00, b"")] * 3, (0x80, b"")]
+        await client.ticker()
+        await assert_healthy(connect)
+
+
+@pytest.mark.parametrize(
     ("fault", "holds"),
     [
         ("wrong_types", lambda ticker: isinstance(ticker["last"], int)),
         ("missing_fields", lambda ticker: "last" not in ticker and "ts" in ticker),
         ("empty_strings", lambda ticker: ticker["last"] == ""),
+        ("huge_numbers", lambda ticker: ticker["last"] == "7" * 5_000),
     ],
 )
 async def test_tickers_that_are_not_as_documented(
