@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from daemon.commands.arguments import WRONG_USAGE, parser
 
@@ -46,6 +46,7 @@ class _Failure(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. The default of `argv` is the process's own arguments."""
+    _reserve_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file's name need not be valid text.
@@ -74,17 +75,47 @@ def version() -> str:
 
 
 def _say(text: str, end: str = "\n") -> None:
-    """Print at once. A reader that has stopped (`tickerd --help | head -1`) is no error."""
+    """Print at once. A reader that has stopped (`tickerd --help | head -1`) is no error.
+
+    An output that takes nothing, as a file on a full disk, is reported once; then the command goes on without it.
+    """
     try:
         # Text and line end in one write: a line of the log may share the pipe.
         print(f"{text}{end}", end="", flush=True)
-    except BrokenPipeError:
-        # Python flushes its buffer at exit: send that to /dev/null.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _give_up(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            _complain(f"standard output cannot be written: {error.strerror}")
 
 
 def _complain(line: str) -> None:
-    print("tickerd:", *line.splitlines(), file=sys.stderr)
+    try:
+        print("tickerd:", *line.splitlines(), file=sys.stderr)
+    except OSError:
+        _give_up(sys.stderr)
+
+
+def _give_up(stream: TextIO) -> None:
+    """Send what is still in the stream's buffer, and all that follows, to /dev/null."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+def _reserve_standard_descriptors() -> None:
+    """Give numbers 0, 1 and 2 to /dev/null where they are closed.
+
+    Else the next file or socket would get the number, and with it what is written to standard output or the log.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
 
 
 def _check(arguments: argparse.Namespace) -> int:
