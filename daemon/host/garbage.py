@@ -62,6 +62,8 @@ class Garbage:
         gc.callbacks.append(self._collected)
         try:
             gc.collect()
+            # Once more: CPython puts a collection off until a quarter of what the last one left has come anew.
+            gc.collect()
             gc.set_threshold(*THRESHOLDS)
             task_status.started()
             while True:

@@ -17,7 +17,7 @@ import trio
 from daemon.tape import archive as archives
 from daemon.tape import database
 from daemon.tape.archive import Archive
-from daemon.tape.database import Database, DiskError
+from daemon.tape.database import ArchiveError, Database, DiskError
 from daemon.tape.tape import LAST_POSITION
 from daemon.tape.tape_file import TapeFile
 from tests.daemon.fanout.sink import START_MS
@@ -340,7 +340,14 @@ async def test_a_disk_that_takes_its_time_is_noticed_and_holds_nobody_up(
     assert "did not take the rest of the tape within 0.01 s" in caplog.text
     disk.hung.set()
     await until(lambda: archive._file is None)
-    again = opened(archive._path)
+    with trio.fail_after(5):
+        while True:
+            try:
+                again = opened(archive._path)
+            except ArchiveError:  # the thread that wrote is still letting go of the file
+                await trio.sleep(0.01)
+            else:
+                break
     assert again.tape.broken_at == 0, "the disk took it in the end"
     again.finish()
 
