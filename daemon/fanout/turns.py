@@ -2,8 +2,8 @@
 
 trio runs every ready task once in each turn of its loop. With thousands of clients behind whose sockets take bytes, one
 turn would last as long as thousands of writes. A new client needs a dozen turns to be served, so it would wait for
-seconds. Therefore all clients that are behind share `SHARE_S` of each turn, and take their steps in the order in which
-they asked.
+seconds. Therefore all clients that are behind share `SHARE_S` of each turn, and take their steps roughly in the order
+in which they asked: a task woken after the share is used up waits again, behind the others.
 """
 
 from __future__ import annotations
