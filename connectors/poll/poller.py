@@ -219,9 +219,10 @@ class Poller:
                     await context.report(StateChange(self._channel, "live", told))
 
     def _postpone(self, error: ConnectorError, schedule: Schedule, tick_s: float) -> None:
-        """Close the gate where the error asks for it, and tell the error when the next tick is."""
+        """Close the gate where the venue asked for a pause, and tell the error when the next tick is."""
         now_s = trio.current_time()
-        if error.retry_after_s is not None:
+        # A refusal is about what this channel asks for: the host's other channels have nothing to wait for.
+        if error.retry_after_s is not None and not isinstance(error, VenueRefused):
             self._host.gate.close(now_s, error.retry_after_s, str(error))
         if schedule.next_s < now_s:
             schedule.advance(now_s)

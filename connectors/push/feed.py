@@ -29,8 +29,8 @@ from connectors.push.intake import FeedStatistics
 from connectors.push.merge import Merge, Side
 from connectors.push.pulse import Patience
 from connectors.push.session import FeedSession
-from connectors.push.subscriptions import SetAside
 from connectors.push.venue import FeedVenue
+from connectors.set_aside import SetAside
 
 _COUNTED: Final = {
     "connections": "Opening handshakes with the venue that succeeded.",
@@ -82,7 +82,7 @@ class Feed:
             ssl_context = ssl.create_default_context()
         self.venue = venue
         self.target = Target(address, ssl_context, user_agent, timeout_s)
-        self.set_aside: dict[str, SetAside] = {}
+        self.set_aside = SetAside()
         self.counts = FeedStatistics()
         self.patience = Patience(len(venue.subscribe_requests()))
         self.silence_s = silence_s

@@ -21,8 +21,9 @@ from connectors.push.inlet import Batch
 from connectors.push.intake import FeedStatistics, Intake
 from connectors.push.merge import Side
 from connectors.push.pulse import Patience, Pulse
-from connectors.push.subscriptions import SetAside, Subscriptions
+from connectors.push.subscriptions import Subscriptions
 from connectors.push.venue import ClosingNotice, Control, FeedVenue, Heartbeat, Ignored, SubscribeAck, SubscribeRefused
+from connectors.set_aside import SetAside
 
 _log: Final = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class FeedSession:
         venue: FeedVenue,
         side: Side,
         counts: FeedStatistics,
-        set_aside: dict[str, SetAside],
+        set_aside: SetAside,
         patience: Patience,
         *,
         silence_s: float,
@@ -212,5 +213,4 @@ class FeedSession:
         """Raises: VenueRefused, where everything is set aside."""
         retry_after_s = self._subscriptions.retry_after_s(now_s)
         if retry_after_s is not None:
-            reasons = dict.fromkeys(aside.reason for aside in self._set_aside.values())
-            raise VenueRefused(", ".join(reasons), retry_after_s=retry_after_s)
+            raise VenueRefused(", ".join(self._set_aside.reasons()), retry_after_s=retry_after_s)

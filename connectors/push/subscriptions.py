@@ -3,10 +3,10 @@
 Pure: no I/O, and no clock, every method is told the time (monotonic seconds). `Feed` calls `due`
 whenever `next_due_s` has come, sends what it returns and reports what has changed.
 
-A subscription ends in one of four ways: its data comes; it is refused for good and *set aside* for
-an hour (kept in the dict that the caller owns, so that it outlives the connection); it is refused
-for now, or not answered, and asked again later; or it is acknowledged and stays mute. Only data
-makes a channel live: the others are told to its clients.
+A subscription ends in one of four ways: its data comes; it is refused and *set aside* (kept in the
+`SetAside` that the caller owns, so that it outlives the connection) until it is asked for again; it
+is refused for now, or not answered, and asked again later; or it is acknowledged and stays mute.
+Only data makes a channel live: the others are told to its clients.
 """
 
 from __future__ import annotations
@@ -20,23 +20,16 @@ import msgspec
 
 from connectors.base import StateChange
 from connectors.push.venue import SubscribeRefused, SubscribeRequest
+from connectors.set_aside import SetAside, in_words
 
 ANSWER_S: Final = 10.0
 """How long a venue may take to acknowledge or refuse."""
 
-SET_ASIDE_S: Final = 3600.0
 RETRY_S: Final = 15.0
 """The first pause before a request that may succeed later; it doubles each time."""
 
 LONGEST_RETRY_S: Final = 600.0
 _HOUR_S: Final = 3600.0
-
-
-class SetAside(msgspec.Struct, frozen=True):
-    """A subscription that the venue refused for good: asked again at `until_s`, not before."""
-
-    until_s: float
-    reason: str
 
 
 class _Asked(msgspec.Struct):
@@ -62,7 +55,7 @@ class Subscriptions:
     def __init__(
         self,
         requests: Sequence[SubscribeRequest],
-        set_aside: dict[str, SetAside],
+        set_aside: SetAside,
         *,
         title: str,
         data_s: float,
@@ -84,7 +77,7 @@ class Subscriptions:
             if aside is not None and aside.until_s > now_s:
                 asked.ask_s = aside.until_s
             else:
-                set_aside.pop(asked.request.id, None)
+                set_aside.asked(asked.request.id)
         self._heard_s = {name: now_s for request in requests for name in request.channels}
         self._mute: set[str] = set()
         """The channels whose silence has been reported."""
@@ -114,7 +107,7 @@ class Subscriptions:
             if asked.answer_by_s <= now_s:
                 due.changes.extend(self._unanswered(asked, now_s))
             if asked.ask_s <= now_s and self._budget_s() <= now_s:
-                self._set_aside.pop(asked.request.id, None)
+                self._set_aside.asked(asked.request.id)
                 self._sent_s.append(now_s)
                 asked.ask_s, asked.asked_s, asked.answer_by_s = inf, now_s, now_s + ANSWER_S
                 due.requests.append(asked.request)
@@ -129,23 +122,24 @@ class Subscriptions:
         """The venue took this one; unknown ids are nothing to us."""
         if asked := self._asked.get(id_):
             asked.answer_by_s = inf
+            self._set_aside.served(id_)
 
     def refused(self, refusal: SubscribeRefused, now_s: float) -> list[StateChange]:
-        """The venue will not have this one, now or for good."""
+        """The venue will not have this one, now or at all."""
         asked = self._asked.get(refusal.id)
         if asked is None:
             return []
         asked.answer_by_s = inf
         if refusal.retry:
             return self._ask_later(asked, refusal.reason, now_s)
-        asked.ask_s = now_s + SET_ASIDE_S
-        self._set_aside[refusal.id] = SetAside(asked.ask_s, refusal.reason)
+        aside = self._set_aside.refused(refusal.id, refusal.reason, now_s)
+        asked.ask_s = aside.until_s
         changes = []
         for name in asked.request.channels:
             # The channel's other instruments go on: that is not down, and their next message says
             # so.
             whole = self._refusal(name, now_s)
-            changes.append(whole or StateChange(name, "stale", _aside(refusal.reason, SET_ASIDE_S)))
+            changes.append(whole or StateChange(name, "stale", _told(refusal.reason, aside.wait_s), aside.wait_s))
         return changes
 
     def heard(self, channels: Iterable[str], now_s: float) -> None:
@@ -164,9 +158,10 @@ class Subscriptions:
     def retry_after_s(self, now_s: float) -> float | None:
         """Seconds until one may be asked for again, if all are set aside; else None."""
         ids = self._asked.keys()
-        if not ids or ids - self._set_aside.keys():
+        asides = [aside for id_ in ids if (aside := self._set_aside.get(id_))]
+        if not ids or len(asides) < len(ids):
             return None
-        return max(0.0, min(self._set_aside[id_].until_s for id_ in ids) - now_s)
+        return max(0.0, min(aside.until_s for aside in asides) - now_s)
 
     def _waiting(self) -> list[str]:
         """The channels whose data is awaited and whose silence is not yet reported."""
@@ -190,7 +185,7 @@ class Subscriptions:
             return None
         wait_s = max(0.0, min(aside.until_s for aside in known) - now_s)
         reasons = ", ".join(dict.fromkeys(aside.reason for aside in known))
-        return StateChange(name, "down", _aside(reasons, wait_s), wait_s)
+        return StateChange(name, "down", _told(reasons, wait_s), wait_s)
 
     def _unanswered(self, asked: _Asked, now_s: float) -> list[StateChange]:
         """Neither yes nor no: asked again later, unless its channels talk all the same."""
@@ -218,8 +213,6 @@ class Subscriptions:
         return self._sent_s[0] + _HOUR_S if full else -inf
 
 
-def _aside(reason: str, wait_s: float) -> str:
+def _told(reason: str, wait_s: float) -> str:
     """A refusal with what follows from it."""
-    minutes = max(1, round(wait_s / 60))
-    wait = f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes} min"
-    return f"{reason} (set aside, asked again in {wait})"
+    return f"{reason} (set aside, asked again in {in_words(wait_s)})"

@@ -9,6 +9,7 @@ them. Who goes on after HTTP 429 is banned (418), first for 2 minutes, in the en
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Final, TypeAlias
@@ -32,6 +33,7 @@ from connectors.base import (
 from connectors.limits.payload import brief, read, spliced
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Budget, Outcome, Pause, PollRequest
+from connectors.set_aside import SetAside, in_words
 from protocol.channels import Channel
 from protocol.messages import middle, number
 from protocol.payloads import BookData, PriceData
@@ -50,14 +52,15 @@ WEIGHT_LIMIT: Final = 6_000
 WEIGHT_HELD_BACK: Final = 4_800
 """Used weight from which on nothing more is asked in this minute: others may share the address."""
 
-SET_ASIDE_S: Final = 3_600.0
-"""How long an unknown instrument is left out before it is asked for again: it may be listed by then."""
-
 PAUSE_S: Final = {429: 60.0, 418: 120.0}
 """Rest where the answer names none: the limit's window; the shortest ban."""
 
 UNKNOWN_CODES: Final = frozenset({-1121, -1100})
 """`Invalid symbol.`; `Illegal characters found in parameter`. Neither says which symbol it was."""
+
+OF_THE_REQUEST: Final = (*range(-1199, -1099), -1220)
+"""errors.md, "11xx - Request issues", and `The symbol does not match the status`: this request is refused, perhaps
+for one of its symbols."""
 
 _BANNED_UNTIL = re.compile(r"banned until ([0-9]{13})\b")
 
@@ -261,7 +264,8 @@ class BinancePoll:
     """The questions of one channel: `prices`, `24hr` or `orderbook`.
 
     One unknown symbol makes Binance refuse the whole batch without saying which (-1121), so a
-    refused batch is halved until the symbol is found; then it is set aside for an hour.
+    refused batch is halved until the symbol is found; then it is set aside (`SetAside`). What is asked
+    for again after a refusal has requests of its own, so that the others need not be halved again.
 
     Args:
         channel: of one of these kinds.
@@ -274,15 +278,17 @@ class BinancePoll:
         self._channel = channel
         self._levels = levels
         self._instruments = {venue_symbol(name): name for name in channel.instruments}
-        self._aside_until_s: dict[str, float] = {}
+        self._aside = SetAside()
 
     @property
     def notice(self) -> str:
         """Which instruments are set aside."""
-        if not self._aside_until_s:
-            return ""
-        names = ", ".join(self._aside_until_s)
-        return f"unknown to {VENUE}: {names} (set aside, asked again after {SET_ASIDE_S / 3600:g} h)"
+        by_reason: dict[str, list[str]] = {}
+        for name in self._aside:
+            if aside := self._aside.get(name):
+                again = f"(set aside, asked again after {in_words(aside.wait_s)})"
+                by_reason.setdefault(f"{aside.reason}: %s {again}", []).append(name)
+        return "; ".join(text.replace("%s", ", ".join(names)) for text, names in by_reason.items())
 
     def tick(self, now_s: float) -> Outcome:
         """Everything that is not set aside, in as few requests as the weights allow.
@@ -290,10 +296,14 @@ class BinancePoll:
         Raises:
             VenueRefused: everything is set aside.
         """
-        self._aside_until_s = {name: until_s for name, until_s in self._aside_until_s.items() if now_s < until_s}
-        asked = self._known()
+        self._aside.release(now_s)
+        asked = self._known(now_s)
         size = 1 if self._channel.kind.name == "orderbook" else BATCH
-        batches = [asked[start : start + size] for start in range(0, len(asked), size)]
+        groups = (
+            [name for name in asked if not self._aside.is_suspect(name)],
+            [name for name in asked if self._aside.is_suspect(name)],
+        )
+        batches = [tuple(group[at : at + size]) for group in groups for at in range(0, len(group), size)]
         return Outcome(requests=[self._request(batch) for batch in batches])
 
     def answer(self, request: PollRequest, answer: Answer) -> Outcome:
@@ -301,28 +311,39 @@ class BinancePoll:
         pause = weight_pause(answer)
         if 200 <= answer.status < 300:
             try:
-                return Outcome(events=self._events(request, answer), pause=pause, budget=weight_budget(answer))
+                events = self._events(request, answer)
             except PayloadError:
-                # A refusal by another status than its own: what it says counts, a pause it asks for most of all.
-                if refusal(answer.body).code:
-                    raise explain(answer) from None
-                raise
-        if answer.status != 400 or refusal(answer.body).code not in UNKNOWN_CODES:
+                # A refusal by another status than its own is a refusal all the same.
+                if not refusal(answer.body).code:
+                    raise
+            else:
+                for name in request.instruments:
+                    self._aside.served(name)
+                return Outcome(events=events, pause=pause, budget=weight_budget(answer))
+        said = refusal(answer.body)
+        if answer.status in PAUSE_S or answer.status >= 500 or said.code not in OF_THE_REQUEST:
             raise explain(answer)
         batch = request.instruments
         if len(batch) > 1:
             half = len(batch) // 2
             halves = [self._request(batch[:half]), self._request(batch[half:])]
             return Outcome(requests=halves, pause=pause)
-        self._aside_until_s[batch[0]] = answer.at_s + SET_ASIDE_S
-        self._known()
+        unknown = said.code in UNKNOWN_CODES
+        reason = f"unknown to {VENUE}" if unknown else f"refused by {VENUE} ({said.code} {brief(said.msg)})"
+        self._aside.refused(batch[0], reason, answer.at_s)
+        self._known(answer.at_s)
         return Outcome(pause=pause)
 
-    def _known(self) -> tuple[str, ...]:
-        names = tuple(self._instruments.values())
-        known = tuple(name for name in names if name not in self._aside_until_s)
+    def _known(self, now_s: float) -> list[str]:
+        """Raises: VenueRefused, where nothing is left to ask for; with the time until the first may be asked for."""
+        names = list(self._instruments.values())
+        known = [name for name in names if name not in self._aside]
         if not known:
-            raise VenueRefused(f"unknown to {VENUE}: {', '.join(names) or 'no instruments'}")
+            asides = [aside for name in names if (aside := self._aside.get(name))]
+            why = " and ".join(self._aside.reasons()) or f"unknown to {VENUE}"
+            until_s = min((aside.until_s for aside in asides), default=math.inf)
+            wait_s = None if until_s == math.inf else max(0.0, until_s - now_s)
+            raise VenueRefused(f"{why}: {', '.join(names) or 'no instruments'}", retry_after_s=wait_s)
         return known
 
     def _request(self, batch: tuple[str, ...]) -> PollRequest:

@@ -54,8 +54,10 @@ RULES: Final = FeedRules(
 _TICKERS: Final = "tickers"
 _UNKNOWN: Final = "60018"
 _CLOSING: Final = "64008"
-_RETRY: Final = frozenset({"60014", "64007"})
-"""Requests too frequent; internal error, try later. Other codes mean that the request is wrong."""
+_RETRY: Final = frozenset({"60014", "63999", "64007", "50001", "50004", "50005", "50011", "50013", "50026"})
+"""Requests too frequent (60014, 50011); an internal error, try later (63999, 64007); unavailable, timeout, offline,
+busy, system error (50001, 50004, 50005, 50013, 50026: REST's codes, seen in answer to subscriptions too). All of these
+OKX may take back within seconds. Other codes mean that the request is wrong, as far as OKX knows just now."""
 
 _INST_ID: Final = re.compile(r"instId:([^\s,]+)")
 """In the text of an error that came without its `id`, as OKX's used to."""

@@ -187,7 +187,7 @@ class TestSession:
             await failure_of(feed, hub)
         assert hub.prices == ["1", "1"]
         assert venue.heard == ["give a", "give b", "give a"]
-        down = "unknown to Words: B (set aside, asked again in 1 h)"
+        down = "unknown to Words: B (set aside, asked again in 1 min)"
         assert [(change.channel, change.state, change.reason) for change in hub.changes] == [
             ("bprice", "down", down)
         ] * 2
@@ -204,12 +204,12 @@ class TestSession:
         error = await failure_of(feed, hub)
         assert isinstance(error, VenueRefused)
         assert str(error) == "unknown to Words: A, unknown to Words: B"
-        assert error.retry_after_s == pytest.approx(3600, abs=1)
+        assert error.retry_after_s == pytest.approx(60, abs=1)
         # Until then there is nothing to connect for.
         again = await failure_of(feed, hub)
         assert isinstance(again, VenueRefused)
         assert len(venue.paths) == 1
-        await trio.sleep(3600)
+        await trio.sleep(60)
         await failure_of(feed, hub)
         assert len(venue.paths) == 2
 

@@ -465,7 +465,7 @@ class TestNotice:
         assert hub.changes == []
         await trio.sleep(2)
         assert codes(venue) == [1000]
-        down = "unknown to Words: B (set aside, asked again in 1 h)"
+        down = "unknown to Words: B (set aside, asked again in 1 min)"
         assert [(change.channel, change.state, change.reason) for change in hub.changes] == [("bprice", "down", down)]
         assert hub.unbroken_up_to(175, "a")
         nursery.cancel_scope.cancel()

@@ -3,8 +3,9 @@
 from math import inf
 
 from connectors.base import StateChange
-from connectors.push.subscriptions import SetAside, Subscriptions
+from connectors.push.subscriptions import Subscriptions
 from connectors.push.venue import SubscribeRefused, SubscribeRequest
+from connectors.set_aside import SetAside
 
 BTC = SubscribeRequest("a", "subscribe BTC", ("btc", "majors"), "BTC/USDT")
 ETH = SubscribeRequest("b", "subscribe ETH", ("majors",), "ETH/USDT")
@@ -13,11 +14,11 @@ UNKNOWN = "unknown to Venue: NOPE/USDT"
 
 
 def ledger(
-    *requests: SubscribeRequest, aside: dict[str, SetAside] | None = None, now_s: float = 0.0, per_hour: int = 480
+    *requests: SubscribeRequest, aside: SetAside | None = None, now_s: float = 0.0, per_hour: int = 480
 ) -> Subscriptions:
     return Subscriptions(
         requests,
-        {} if aside is None else aside,
+        SetAside() if aside is None else aside,
         title="Venue",
         data_s=30,
         requests_per_hour=per_hour,
@@ -97,23 +98,41 @@ def test_only_the_silent_channel_is_stale() -> None:
     assert [change.channel for change in subscriptions.due(30).changes] == ["nope"]
 
 
-def test_an_unknown_instrument_is_set_aside_for_an_hour_across_connections() -> None:
-    aside: dict[str, SetAside] = {}
+def test_an_unknown_instrument_is_set_aside_for_a_minute_across_connections() -> None:
+    aside = SetAside()
     subscriptions = ledger(BTC, NOPE, aside=aside)
     subscriptions.due(0)
-    down = StateChange("nope", "down", f"{UNKNOWN} (set aside, asked again in 1 h)", 3600)
+    down = StateChange("nope", "down", f"{UNKNOWN} (set aside, asked again in 1 min)", 60)
     assert subscriptions.refused(SubscribeRefused("c", UNKNOWN, retry=False), 1) == [down]
     assert subscriptions.retry_after_s(1) is None
     assert subscriptions.refused(SubscribeRefused("x", "whose?", retry=False), 1) == []
 
-    later = ledger(BTC, NOPE, aside=aside, now_s=601)
-    told = StateChange("nope", "down", f"{UNKNOWN} (set aside, asked again in 50 min)", 3000)
-    assert later.opening(601) == [told]
-    assert asked(later, 601) == ["a"]
-    later.heard({"btc", "majors"}, 3600)
-    assert later.due(3600) == ([], [])  # its silence is no news
-    assert asked(later, 3601) == ["c"]
-    assert aside == {}
+    later = ledger(BTC, NOPE, aside=aside, now_s=31)
+    told = StateChange("nope", "down", f"{UNKNOWN} (set aside, asked again in 1 min)", 30)
+    assert later.opening(31) == [told]
+    assert asked(later, 31) == ["a"]
+    later.heard({"btc", "majors"}, 60)
+    assert later.due(60) == ([], [])  # its silence is no news
+    assert asked(later, 61) == ["c"]
+    assert len(aside) == 0
+
+
+def test_each_refusal_in_a_row_doubles_the_wait_up_to_an_hour_also_across_connections() -> None:
+    aside, now_s, waits = SetAside(), 0.0, []
+    for _ in range(9):
+        subscriptions = ledger(BTC, NOPE, aside=aside, now_s=now_s)
+        assert "c" in asked(subscriptions, now_s)
+        [down] = subscriptions.refused(SubscribeRefused("c", UNKNOWN, retry=False), now_s)
+        waits.append(down.retry_in_s)
+        now_s += down.retry_in_s or 0.0
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+    assert down.reason == f"{UNKNOWN} (set aside, asked again in 1 h)"
+
+    subscriptions = ledger(NOPE, aside=aside, now_s=now_s)
+    assert asked(subscriptions, now_s) == ["c"]
+    subscriptions.acknowledged("c")
+    [down] = subscriptions.refused(SubscribeRefused("c", UNKNOWN, retry=False), now_s + 1)
+    assert down.retry_in_s == 60, "what was taken meanwhile begins with a minute again"
 
 
 def test_all_set_aside_is_known_with_the_time_of_the_next_try() -> None:
@@ -122,7 +141,7 @@ def test_all_set_aside_is_known_with_the_time_of_the_next_try() -> None:
     subscriptions.refused(SubscribeRefused("a", "no", retry=False), 1)
     assert subscriptions.retry_after_s(1) is None
     subscriptions.refused(SubscribeRefused("c", UNKNOWN, retry=False), 2)
-    assert subscriptions.retry_after_s(2) == 3599
+    assert subscriptions.retry_after_s(2) == 59
     assert ledger().retry_after_s(0) is None
 
 
@@ -130,10 +149,10 @@ def test_a_channel_is_down_only_when_all_of_it_is_refused() -> None:
     subscriptions = ledger(BTC, ETH)
     subscriptions.due(0)
     [partly] = subscriptions.refused(SubscribeRefused("b", "no ETH", retry=False), 1)
-    assert (partly.channel, partly.state) == ("majors", "stale")
+    assert (partly.channel, partly.state, partly.retry_in_s) == ("majors", "stale", 60)
     changes = subscriptions.refused(SubscribeRefused("a", "no BTC", retry=False), 2)
     assert [(change.channel, change.state) for change in changes] == [("btc", "down"), ("majors", "down")]
-    assert changes[1].reason == "no BTC, no ETH (set aside, asked again in 1 h)"
+    assert changes[1].reason == "no BTC, no ETH (set aside, asked again in 1 min)"
 
 
 def test_what_may_work_later_is_asked_for_later() -> None:
@@ -168,9 +187,10 @@ def test_what_was_not_read_is_not_late() -> None:
     assert subscriptions.next_due_s() == 130
 
 
-def test_after_its_hour_it_is_asked_for_like_any_other() -> None:
-    aside = {"c": SetAside(3600, UNKNOWN)}
-    subscriptions = ledger(NOPE, aside=aside, now_s=3600)
-    assert subscriptions.opening(3600) == []
-    assert subscriptions.retry_after_s(3600) is None
-    assert asked(subscriptions, 3600) == ["c"]
+def test_after_its_minute_it_is_asked_for_like_any_other() -> None:
+    aside = SetAside()
+    aside.refused("c", UNKNOWN, 0)
+    subscriptions = ledger(NOPE, aside=aside, now_s=60)
+    assert subscriptions.opening(60) == []
+    assert subscriptions.retry_after_s(60) is None
+    assert asked(subscriptions, 60) == ["c"]

@@ -395,22 +395,63 @@ def test_unknown_instruments_are_found_and_set_aside_and_the_others_served(
     assert sorted(served) == sorted(set(names) - lost)
     assert lost == set(re.findall(r"C\d+/USDT", poll.notice))
 
-    served, count = settle(poll, lost, 3_599.0)
+    served, count = settle(poll, lost, 59.0)
     assert count == -(-len(set(names) - lost) // 20), "nobody asks for them again"
     assert set(served) == set(names) - lost
 
-    served, _ = settle(poll, set(), 3_600.0)
-    assert sorted(served) == sorted(names), "after an hour they are tried again"
+    served, _ = settle(poll, set(), 60.0)
+    assert sorted(served) == sorted(names), "after a minute they are tried again"
     assert poll.notice == ""
+
+
+def test_a_refusal_in_a_row_doubles_the_wait_up_to_an_hour_and_the_others_are_not_asked_twice() -> None:
+    """Binance says -1121 also while it relists a pair, or has lost a part of its tables."""
+    poll = BinancePoll(channel("prices", "BTC/USDT", "NOPE/USDT", "ETH/USDT"), 20)
+    now_s = 0.0
+    waits: list[float] = []
+    for _ in range(9):
+        served, count = settle(poll, {"NOPE/USDT"}, now_s)
+        assert (sorted(served), count) == (["BTC/USDT", "ETH/USDT"], 2 if waits else 5)
+        again_s = now_s
+        while "NOPE/USDT" not in {name for request in poll.tick(again_s).requests for name in request.instruments}:
+            again_s += 30.0
+        waits.append(again_s - now_s)
+        now_s = again_s
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+    settle(poll, set(), now_s)
+    settle(poll, {"NOPE/USDT"}, now_s + 10)
+    served, _ = settle(poll, set(), now_s + 70)
+    assert "NOPE/USDT" in served, "what was served meanwhile begins with a minute again"
+
+
+@pytest.mark.parametrize("status", [200, 202, 400, 404, 422])
+@pytest.mark.parametrize("code", [-1121, -1100, -1130, -1220])
+@pytest.mark.parametrize("kind", ["prices", "24hr", "orderbook"])
+def test_whatever_status_a_refusal_has_it_costs_its_own_symbol_only(status: int, code: int, kind: str) -> None:
+    poll = BinancePoll(channel(kind, "BTC/USDT", "NOPE/USDT"), 20)
+    pending, served = list(poll.tick(0.0).requests), []
+    while pending:
+        request = pending.pop()
+        said = b'{"code":%d,"msg":"No."}' % code, status
+        if kind == "orderbook":
+            good = b'{"lastUpdateId":1,"bids":[["1","1"]],"asks":[["2","1"]]}'
+        else:
+            good = tickers(*(ticker(name.replace("/", "")) for name in request.instruments))
+        outcome = poll.answer(request, answer(*said) if "NOPE/USDT" in request.instruments else answer(good))
+        served += [event.instrument for event in outcome.events]
+        pending += outcome.requests
+    assert served == ["BTC/USDT"]
+    assert "NOPE/USDT" in poll.notice
 
 
 def test_where_nothing_is_known_the_channel_is_refused_by_name() -> None:
     poll = BinancePoll(channel("prices", "NOPE/USDT", "NADA/USDT"), 20)
     with pytest.raises(VenueRefused, match=r"^unknown to Binance: NOPE/USDT, NADA/USDT$"):
         settle(poll, {"NOPE/USDT", "NADA/USDT"}, 0.0)
-    with pytest.raises(VenueRefused):
+    with pytest.raises(VenueRefused) as refused:
         poll.tick(10.0)
-    assert poll.tick(3_600.0).requests
+    assert refused.value.retry_after_s == 50.0, "not sooner, and not later"
+    assert poll.tick(60.0).requests
 
 
 def test_illegal_characters_are_one_instruments_fault_too() -> None:
@@ -418,7 +459,7 @@ def test_illegal_characters_are_one_instruments_fault_too() -> None:
     _, second = poll.tick(0.0).requests
     illegal = b'{"code":-1100,"msg":"Illegal characters found in parameter \'symbol\'."}'
     assert poll.answer(second, answer(illegal, 400)).events == []
-    assert poll.notice == "unknown to Binance: B C/USDT (set aside, asked again after 1 h)"
+    assert poll.notice == "unknown to Binance: B C/USDT (set aside, asked again after 1 min)"
 
 
 @pytest.mark.parametrize("kind", ["prices", "24hr", "orderbook"])
@@ -479,10 +520,55 @@ async def test_an_unknown_instrument_is_reported_and_the_others_go_on(
     with trio.move_on_after(15):
         await Poller(served, BinancePoll(served, 20), host).run(world)
     assert world.reports == [
-        StateChange("c", "live", "unknown to Binance: NOPE/USDT (set aside, asked again after 1 h)")
+        StateChange("c", "live", "unknown to Binance: NOPE/USDT (set aside, asked again after 1 min)")
     ]
     assert [event.instrument for event in world.events] == ["BTC/USDT", "ETH/USDT"] * 2
     assert asked[-1] == ["BTCUSDT", "ETHUSDT"]
+
+
+async def test_a_channel_that_is_refused_whole_does_not_hold_up_the_hosts_others_and_comes_back(
+    autojump_clock: MockClock,
+) -> None:
+    healed_s = 30.0
+
+    async def venue(request: httpx.Request) -> httpx.Response:
+        symbols = json.loads(request.url.params["symbols"])
+        if "BTCUSDT" not in symbols and trio.current_time() < healed_s:
+            return streamed(httpx.Response(400, content=UNKNOWN))
+        return streamed(httpx.Response(200, content=tickers(*(ticker(symbol) for symbol in symbols))))
+
+    host = Host(
+        "Binance",
+        "http://binance.test",
+        timeout_s=8.0,
+        user_agent="tickerd/1",
+        transport=httpx.MockTransport(venue),
+    )
+    refused, served = channel("prices", "NEW/USDT", "OLD/USDT", name="a"), channel("prices", "BTC/USDT", name="b")
+    world, came_s = World(), {"NEW/USDT": 0.0, "OLD/USDT": 0.0}
+    waits: list[float] = []
+
+    async def supervised(poller: Poller) -> None:
+        while True:
+            try:
+                await poller.run(world)
+            except VenueRefused as error:
+                waits.append(error.retry_after_s or 0.0)
+                await trio.sleep(waits[-1])
+
+    with trio.move_on_after(75):
+        async with trio.open_nursery() as nursery:
+            for one in (refused, served):
+                nursery.start_soon(supervised, Poller(one, BinancePoll(one, 20), host))
+            while not all(came_s.values()):
+                for event in world.events:
+                    if event.instrument in came_s:
+                        came_s[event.instrument] = came_s[event.instrument] or trio.current_time()
+                await trio.sleep(1)
+            await trio.sleep_forever()
+    assert waits == [pytest.approx(60, abs=1)]
+    assert all(60 <= at_s <= 72 for at_s in came_s.values())
+    assert [event.instrument for event in world.events].count("BTC/USDT") == 8, "every ten seconds, as ever"
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,13 @@ def test_a_ticker_without_a_time_is_an_event_without_one() -> None:
             '{"id":"tickers0","event":"error","code":"64007","msg":"Operation failed\\u0007"}',
             SubscribeRefused("tickers0", "OKX cannot serve BTC/USDT now: 64007 Operation failed", retry=True),
         ),
+        *(
+            (
+                f'{{"id":"tickers0","event":"error","code":"{code}","msg":"Not now"}}',
+                SubscribeRefused("tickers0", f"OKX cannot serve BTC/USDT now: {code} Not now", retry=True),
+            )
+            for code in (63999, 50001, 50004, 50011, 50013, 50026)
+        ),
         (
             '{"event":"error","code":"60012","msg":"Invalid request"}',
             SubscribeRefused("", "refused by OKX: a request: 60012 Invalid request", retry=False),
