@@ -102,6 +102,8 @@ async def serve(
 
 async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> int:
     config = daemon.config
+    for warning in config.warnings:
+        _log.warning("%s", warning)
     had_terminal = os.isatty(STDIN)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         clients, backlog = config.limits.clients, config.server.backlog

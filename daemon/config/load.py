@@ -19,6 +19,7 @@ import msgspec
 from connectors.venues.registry import VENUES
 from daemon.config import credentials, tokens, venues
 from daemon.config.channels import ChannelSection, channels
+from daemon.config.neighbours import neighbours, passed_over
 from daemon.config.reader import Problems, overlay, parse_toml, read, shown
 from daemon.config.settings import File
 from daemon.config.tokens import TokenSection
@@ -60,7 +61,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration, checked.
 
     `channels`: the channels that are served, in order. `has_tokens_table`: whether it has a table of tokens, even an
-    empty one.
+    empty one. `warnings`: what its reader should hear of though it can be used, a sentence each.
     """
 
     server: ServerSettings
@@ -74,6 +75,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     has_tokens_table: bool
     crosscheck: Tolerances
     log: LogSettings
+    warnings: tuple[str, ...] = ()
 
     def catalogue(self) -> Catalogue:
         """The channels by name."""
@@ -146,7 +148,8 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     problems = Problems()
     if secrets is not None:
         credentials.overlay(tree, secrets, problems)
-    overlay(File, tree, environ, problems, IGNORED_VARIABLES)
+    strange = neighbours(environ, File)
+    overlay(File, tree, environ, problems, IGNORED_VARIABLES | {name.upper() for name in strange})
     file = read(File, tree, problems)
     for key, seen, allowed in _refused(file):
         problems.value(key, seen, allowed)
@@ -157,7 +160,8 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     if problems:
         raise ConfigError(problems.lines)
     sections = {name: getattr(file, name) for name in file.__struct_fields__}
-    return Config(**sections | {"channels": served, "has_tokens_table": "tokens" in tree})
+    warnings = tuple(filter(None, [passed_over(strange)]))
+    return Config(**sections | {"channels": served, "has_tokens_table": "tokens" in tree, "warnings": warnings})
 
 
 _Refusal: TypeAlias = tuple[str, str, str]

@@ -234,7 +234,7 @@ def overlay(
         name = variable.upper()
         if not name.startswith(ENVIRONMENT_PREFIX) or name in ignored:
             continue
-        path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        path = _path(name)
         type_ = _value_type(struct, path)
         if type_ is None:
             _unknown_variable(variable, path, known, problems)
@@ -256,6 +256,16 @@ def _unknown_variable(variable: str, path: Sequence[str], known: Iterable[str], 
     near = next(iter(same + matches), None)
     hint = f"nearest is {near}" if near else f"allowed: {ENVIRONMENT_PREFIX}SECTION__KEY"
     problems.plain(dotted((variable,)), f"unknown variable; {hint}")
+
+
+def is_setting(struct: type[msgspec.Struct], variable: str) -> bool:
+    """Whether a variable of the environment names a key."""
+    return _value_type(struct, _path(variable)) is not None
+
+
+def _path(variable: str) -> list[str]:
+    """The key that a variable would name."""
+    return variable.upper().removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
 
 
 def _value_type(struct: type[msgspec.Struct], path: Sequence[str]) -> object | None:

@@ -125,6 +125,18 @@ def test_check_says_that_nobody_is_let_in(tmp_path: Path, capfd: pytest.CaptureF
     assert capfd.readouterr().out == f"{file}: ok, 8 channels\n"
 
 
+def test_check_names_variables_that_are_passed_over(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tickerd.toml"
+    file.touch()
+    monkeypatch.setenv("TICKERD_PORT", "tcp://10.0.0.7:8000")
+    assert main(["check", str(file)]) == 0
+    ok, warning = capfd.readouterr().out.splitlines()
+    assert ok == f"{file}: ok, 8 channels"
+    assert warning.startswith(f"{file}: passed over TICKERD_PORT: Kubernetes and Docker write ")
+
+
 def test_check_tells_every_mistake_one_a_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "tickerd.toml"
     file.write_text("[server]\nport = 70000\nhots = 'x'\n")
