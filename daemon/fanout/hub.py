@@ -16,8 +16,8 @@ has the table of a client's states; only this file moves a client from one state
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -26,8 +26,8 @@ import trio
 from connectors.metric import Samples
 from daemon.fanout.counts import Counts
 from daemon.fanout.intervals import Intervals
+from daemon.fanout.steps import Steps
 from daemon.fanout.subscriber import Group, State, Subscriber
-from daemon.fanout.turns import Turns
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Appended
 from daemon.tape.cursor import Chunk, Cursor, Place, had_now
@@ -36,14 +36,14 @@ from daemon.tape.tape import Entry, Tape, Topic, selects
 from protocol.messages import Format, Lagged
 from protocol.session import Selection
 
-_CHUNK_BYTES: Final = 64 * 1024
-"""Frames joined for one write to a client that is behind: about what a socket takes at once."""
+_CHUNK_BYTES: Final = 128 * 1024
+"""Frames joined for one write to a client that is behind. A full chunk of usual messages (`CHUNK_ENTRIES`) fits."""
 
 _SHORT_BYTES: Final = 16 * 1024
 """A chunk that ended at the tape's head is built again when the tape has grown, unless it is longer than this."""
 
 _CHUNKS_KEPT: Final = 32
-"""So many chunks are kept for further clients at the same place: 4 MiB at most, their frames included."""
+"""So many chunks are kept for further clients at the same place: 8 MiB at most, their frames included."""
 
 _LAGGED: Final = "clients read more slowly than the tape turns over: each was told how much it missed"
 
@@ -69,7 +69,7 @@ class Hub:
         self._ledger = ledger
         self._clock = clock
         self._write = write
-        self._turns = Turns()
+        self._steps = Steps()
         self._clients: set[Subscriber] = set()
         self._behind: set[Subscriber] = set()
         self._groups: dict[tuple[Format, Selection], Group] = {}
@@ -77,10 +77,10 @@ class Hub:
         self._chunks: dict[tuple[Place, Format], Chunk] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve the clients that take messages at intervals, and share turns among those behind, until cancelled."""
+        """Serve the clients that take messages at intervals, and take the steps of those behind, until cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.intervals.run)
-            await nursery.start(self._turns.run)
+            await nursery.start(self._steps.run)
             task_status.started()
 
     # ---- the clients that are caught up ------------------------------------------------------------------------------
@@ -225,14 +225,19 @@ class Hub:
             while subscriber.state is State.BEHIND:
                 if stream.full or stream.pending:
                     await stream.flush()
-                # After a chunk that the socket took whole, write the next one without asking the socket first.
-                await self._turns.wait()
-                began_s = time.perf_counter()
-                if not stream.pending:
-                    self.advance(subscriber)
-                self._turns.took(time.perf_counter() - began_s)
+                await self._steps.take(partial(self._step, subscriber))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.detach(subscriber)  # the reader of the connection sees the error, too, and ends the session
+
+    def _step(self, subscriber: Subscriber) -> bool:
+        """Write its next chunk. Returns whether it can be written another one at once: its socket took this one whole.
+
+        So a client that reads fast is not asked after each chunk whether its socket takes bytes.
+        """
+        stream = subscriber.stream
+        if not stream.pending:
+            self.advance(subscriber)
+        return subscriber.state is State.BEHIND and not stream.full and not stream.pending
 
     def _forget_cursor(self, subscriber: Subscriber) -> None:
         """Drop the cursor. With the last client that is behind, drop the kept chunks, too."""
@@ -259,7 +264,8 @@ class Hub:
         stream = subscriber.stream
         written = stream.write_now(chunk.data)
         done = len(chunk.frames) if written == len(chunk.data) else stream.settle(chunk.frames, written)
-        self.counts.delivered(chunk.frames[:done])
+        self.counts.deliveries += done
+        self.counts.delivered_bytes += chunk.size_bytes(done)
         return done
 
     def _tell_lagged(self, subscriber: Subscriber, cursor: Cursor) -> None:

@@ -52,6 +52,10 @@ class Chunk:
         self.data = b"".join(self.frames)
         self.last = {entry.topic: entry.ordinal for entry in entries}
 
+    def size_bytes(self, entries: int) -> int:
+        """The size of its first `entries` frames."""
+        return len(self.data) if entries == len(self.frames) else sum(map(len, self.frames[:entries]))
+
 
 class Place(NamedTuple):
     """Everything that determines a client's next chunk. Clients at the same place share their chunks.
