@@ -173,6 +173,26 @@ def test_gaps_are_told_unless_they_were_announced_and_doubles_are_dropped(daemon
     assert [event["missed"] for event in daemon.told("event") if event["type"] == "lagged"] == [9]
 
 
+def test_a_change_from_an_interval_to_every_message_is_no_gap(daemon: Scripted) -> None:
+    """What the interval left out was asked to be left out, up to the answer; from then on every message is due."""
+    _begin(daemon, channels=["bitcoinprice"], interval_ms=500)
+    daemon.welcome(10)
+    daemon.subscribed(daemon.got[-1][1])
+    daemon.price(11, 3)
+    daemon.price(20, 17)
+    daemon.page.evaluate("client.subscribe(['bitcoinprice'])")
+    daemon.price(30, 28)  # was on its way
+    daemon.told("message")
+    daemon.at["seq"] = 40
+    daemon.subscribed(daemon.got[-1][1])
+    daemon.price(38, 35)  # the newest, which was not due yet
+    daemon.price(41, 38)
+    assert [event for event in daemon.told("event") if event["type"] == "gap"] == []
+    daemon.price(50, 47)
+    gaps = [event for event in daemon.told("event") if event["type"] == "gap"]
+    assert [(gap["after"], gap["before"]) for gap in gaps] == [(41, 50)]
+
+
 def test_what_is_unknown_is_ignored_and_what_is_left_stays_away(daemon: Scripted) -> None:
     _begin(daemon, channels=["*"])
     daemon.welcome(10)

@@ -30,9 +30,7 @@ export function select(instrument) {
 }
 
 export function setUpChart(touch) {
-  redraw = () => {
-    for (const view of ['prices', 'chart', 'book']) touch(view);
-  };
+  redraw = () => ['prices', 'chart', 'book'].forEach(touch);
   choice.onchange = () => select(choice.value);
   bookChoice.onchange = () => {
     chosen = true;
@@ -40,8 +38,7 @@ export function setUpChart(touch) {
   };
   dark.onchange = () => {
     colours = null;
-    touch('chart');
-    touch('sparks');
+    ['chart', 'sparks'].forEach(touch);
   };
   new ResizeObserver(() => touch('chart')).observe(canvas);
 }
@@ -76,8 +73,10 @@ function palette() {
   if (!colours) {
     const style = getComputedStyle(document.body);
     const of = (name) => style.getPropertyValue(`--${name}`).trim();
-    colours = {lines: [of('accent'), of('second'), of('muted')], wash: of('accent-wash'), grid: of('line')};
-    Object.assign(colours, {text: of('muted'), surface: of('surface'), font: `12px ${style.fontFamily}`});
+    colours = {
+      lines: [of('accent'), of('second'), of('muted')], wash: of('accent-wash'), grid: of('line'),
+      text: of('muted'), surface: of('surface'), font: `12px ${style.fontFamily}`,
+    };
   }
   return colours;
 }
@@ -195,7 +194,7 @@ export function drawChart() {
   pen.fillText(grouped(lines[0].digits.replace(/\.?0+$/, '')), right + 10, y(newest.last) + 0.5, PAD.right - 16);
 }
 
-/** The same in words: the picture's text alternative. */
+/** The same in words. */
 function describeChart(instrument, lines) {
   const [first] = lines;
   const said = lines.map(({exchange, series, digits}) => {

@@ -4,47 +4,39 @@
  *     import {connect} from '/client.js';
  *     const client = connect('/ws', {channels: ['bitcoinprice'], onMessage: console.log});
  *
- * After a loss it waits (full jitter, or as `goodbye` says) and resumes each channel where it stopped. A message comes
- * at most once; one that is missing is announced.
- *
- * `JSON.parse` makes 42150.5 of `42150.50`: the venue's digits are the strings in `message.data`.
+ * After a loss it waits (full jitter, or as `goodbye` says) and resumes each channel. A message comes at most once; one
+ * that is missing is told. `JSON.parse` makes 42150.5 of `42150.50`: `message.data` has the venue's digits.
  */
 
 const FINAL = [1003, 1007, 1008, 1009]; // do not come back
 const CAP_S = 30; // of the back-off
-const STABLE_MS = 10_000; // then it begins anew
-const WELCOME_MS = 10_000;
+const LONG_MS = 10_000; // for a welcome; of a connection, that ends the back-off
 const MOST_CHANNELS = 64; // in one command
 
 /**
- * Connect, and stay connected. Commands return their `id`, which answers carry; without a connection, `subscribe` and
- * `unsubscribe` hold from the next one on. `close` is for good.
+ * Connect, and stay connected. Commands return the `id` that answers carry, and hold on later connections too.
  * @param {string} url `/ws`, or `wss://host/ws`
  * @param {object} [options] further ones, as `instruments` and `interval_ms`, go into `subscribe`
  * @param {string[]} [options.channels] names, or `['*']` for all
  * @param {string} [options.token] where one is needed
  * @param {number} [options.replay] begin this many messages (of all channels) before the newest
- * @param {(message: object, text: string) => void} [options.onMessage] each data message; `text` is what came
- * @param {(status: object) => void} [options.onStatus] a channel's source is `live`, `stale`, `down`...
- * @param {(state: {state: 'connecting' | 'open' | 'waiting' | 'closed', code?: number, reason?: string,
- *   retry_in_s?: number, welcome?: object}) => void} [options.onState] this connection; `closed` is for good
- * @param {(event: object) => void} [options.onEvent] what else is said (`pong`, `error`, `lagged`...), `resumed`
- *   (`recovered`: nothing was lost; `lost`: channels that go on from their newest message; `restarted`; `away_ms`)
- *   and `gap` (not announced: `channel`, `instrument`, `after`, `before`)
+ * @param {Function} [options.onMessage] (message, text): each data message; `text` is what came
+ * @param {Function} [options.onStatus] (status): a channel's source is `live`, `stale`, `down`...
+ * @param {Function} [options.onState] ({state}): this connection is `connecting`, `open` (with `welcome`), `waiting` (`code`,
+ *   `reason`, `retry_in_s`) or for good `closed` (`code`, `reason`)
+ * @param {Function} [options.onEvent] (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`: nothing was
+ *   lost; `lost`: channels that go on from their newest message; `restarted`; `away_ms`) and `gap` (not announced: `channel`,
+ *   `instrument`, `after`, `before`)
  */
 export function connect(url, {channels = [], token, replay, onMessage, onStatus, onState, onEvent, ...rest} = {}) {
-  const wanted = new Map(); // channel: its options
-  const heard = new Map(); // channel: where it is; seq by instrument
-  let all = null; // the options of '*'
-  let socket = null;
-  let welcome = null;
-  let openedAt = 0; // 0 while it is not open
-  let lostAt = 0;
+  const wanted = new Map(); // channel: its options (`how`), where it is (above `floor` all are due)
+  const asked = new Map(); // id: a `subscribe` that is not answered
+  let all; // the options of '*'
+  let socket, welcome, goodbye, retryTimer, welcomeTimer, heartbeat;
+  let resumed; // to be told
+  let openedAt = 0; // 0: it is not
   let announced = 0; // `lagged` covers all up to here
-  let restoring = null;
-  let goodbye = null;
-  let [attempt, unanswered, commands] = [0, 0, 0];
-  let retryTimer, welcomeTimer, heartbeat;
+  let [attempt, unanswered, commands, lostAt] = [0, 0, 0, 0];
 
   const target = new URL(url, location);
   target.protocol = target.protocol.replace('http', 'ws');
@@ -52,11 +44,14 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
 
   function wish(names, how) {
     if (names.includes('*')) all = how;
-    for (const name of names.flatMap((each) => (each === '*' ? welcome?.channels ?? [] : each))) wanted.set(name, how);
+    for (const name of names.flatMap((each) => (each === '*' ? welcome?.channels ?? [] : each))) {
+      wanted.set(name, {...wanted.get(name), how});
+    }
   }
 
   function command(what) {
     const id = what.id ?? `c${++commands}`;
+    if (what.type === 'subscribe') asked.set(id, what);
     if (openedAt && socket.readyState === 1) socket.send(JSON.stringify({...what, id}));
     return id;
   }
@@ -65,7 +60,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     retryTimer = clearTimeout(retryTimer);
     onState?.({state: 'connecting'});
     const mine = (socket = new WebSocket(target, 'tickerd.v1.json'));
-    welcomeTimer = setTimeout(() => lost(1006, 'no answer'), WELCOME_MS);
+    welcomeTimer = setTimeout(() => lost(1006, 'no answer'), LONG_MS);
     mine.onmessage = ({data}) => mine === socket && receive(data);
     mine.onclose = ({code, reason}) => mine === socket && lost(code, reason);
   }
@@ -86,22 +81,22 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     if (message.id !== 'heartbeat') onEvent?.(message);
   }
 
-  function place(channel, {epoch, seq}) {
-    if (heard.get(channel)?.since.epoch !== epoch) heard.set(channel, {since: {epoch, seq}, last: new Map()});
-    return heard.get(channel);
+  function begin(at, {epoch, seq}) {
+    if (at.epoch !== epoch) Object.assign(at, {epoch, seq, last: new Map(), floor: undefined});
   }
 
   function data(message, text) {
-    const {connector_id, instrument, seq, prev_seq} = message;
-    const how = wanted.get(connector_id);
-    if (!how) return; // left meanwhile
-    const {since, last} = place(connector_id, welcome);
-    const after = last.get(instrument);
-    if (after >= seq) return;
-    if (after < prev_seq && prev_seq > announced && !how.interval_ms) {
-      onEvent?.({type: 'gap', channel: connector_id, instrument, after, before: seq});
+    const {connector_id: channel, instrument, seq, prev_seq} = message;
+    const at = wanted.get(channel);
+    if (!at) return; // left meanwhile
+    begin(at, welcome);
+    const had = at.last.get(instrument);
+    if (had >= seq) return;
+    const after = had ?? at.floor;
+    if (prev_seq > Math.max(after, at.floor ?? 0, announced) && !at.sampled) {
+      onEvent?.({type: 'gap', channel, instrument, after, before: seq});
     }
-    last.set(instrument, since.seq = seq);
+    at.last.set(instrument, (at.seq = seq));
     onMessage?.(message, text);
   }
 
@@ -111,36 +106,41 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     clearTimeout(welcomeTimer);
     heartbeat = setInterval(beat, message.heartbeat_s * 1000);
     welcome = message;
-    openedAt = Date.now();
+    openedAt = performance.now();
     if (restarted) announced = 0;
-    for (const name of all ? welcome.channels : []) if (!wanted.has(name)) wanted.set(name, all);
+    if (all) wish(welcome.channels.filter((name) => !wanted.has(name)), all);
+    asked.clear();
     const alike = new Map(); // what one command restores
-    for (const [channel, how] of wanted) {
-      let since = heard.get(channel)?.since;
+    for (const [channel, {how, epoch, seq, sampled}] of wanted) {
+      let since = epoch && {epoch, seq};
       if (first && replay) since = {epoch: welcome.epoch, seq: Math.max(0, welcome.seq - replay)};
-      const key = JSON.stringify(how.interval_ms ? how : {...how, since});
+      if (how.interval_ms || sampled) since = undefined; // the snapshot has all that counts
+      const key = JSON.stringify({...how, since});
       alike.set(key, [...(alike.get(key) ?? []), channel]);
     }
-    restoring = {first, restarted, ids: new Set(), lost: [], away_ms: openedAt - lostAt};
+    resumed = first ? null : {type: 'resumed', restarted, lost: [], away_ms: openedAt - lostAt};
     for (const [key, names] of alike) {
-      while (names.length) {
-        const some = names.splice(0, MOST_CHANNELS);
-        restoring.ids.add(command({type: 'subscribe', channels: some, ...JSON.parse(key)}));
-      }
+      while (names.length) command({type: 'subscribe', channels: names.splice(0, MOST_CHANNELS), ...JSON.parse(key)});
     }
     onState?.({state: 'open', welcome});
   }
 
   function subscribed(message) {
-    const lost = message.channels.filter((channel) => message.recovered?.[channel] === false);
-    for (const channel of lost) heard.delete(channel);
-    for (const channel of message.channels) place(channel, message);
-    restoring?.lost.push(...lost);
+    const {since, interval_ms: sampled} = asked.get(message.id) ?? {};
+    for (const channel of message.channels) {
+      const at = wanted.get(channel) ?? {};
+      const recovered = message.recovered?.[channel];
+      if (recovered === false) resumed?.lost.push(channel);
+      if (recovered === false || at.seq > message.seq) at.epoch = '';
+      begin(at, message);
+      const {seq: floor} = (recovered && since) || message;
+      Object.assign(at, {sampled, floor, seq: Math.min(at.seq, floor)});
+    }
     onEvent?.(message);
-    if (!restoring?.ids.delete(message.id) || restoring.ids.size) return;
-    const {ids, first, ...found} = restoring;
-    restoring = null;
-    if (!first) onEvent?.({type: 'resumed', recovered: !found.lost.length, ...found});
+    asked.delete(message.id);
+    if (asked.size || !resumed) return;
+    onEvent?.({...resumed, recovered: !resumed.lost.length});
+    resumed = null;
   }
 
   function beat() {
@@ -149,8 +149,8 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   function lost(code, reason) {
-    if (openedAt) lostAt = Date.now();
-    if (openedAt && lostAt - openedAt > STABLE_MS) attempt = 0;
+    if (openedAt) lostAt = performance.now();
+    if (openedAt && lostAt - openedAt > LONG_MS) attempt = 0;
     const retry_in_s = goodbye?.retry_after_s ?? Math.random() * Math.min(CAP_S, 2 ** attempt++);
     reason ||= goodbye?.reason || 'the connection was lost';
     drop();
@@ -160,12 +160,11 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   function drop(code) {
-    const old = socket;
-    socket = goodbye = restoring = null;
+    socket?.close(code);
+    socket = goodbye = null;
     openedAt = 0;
     clearTimeout(welcomeTimer);
     clearInterval(heartbeat);
-    old?.close(code);
   }
 
   wish(channels, rest);
@@ -178,11 +177,9 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       return command({type: 'subscribe', channels: names, ...how});
     },
     unsubscribe(names) {
-      if (welcome || names.includes('*')) all = null; // what is left stands in `wanted`, by name
-      for (const name of names.includes('*') ? [...wanted.keys()] : names) {
-        wanted.delete(name);
-        heard.delete(name);
-      }
+      const every = names.includes('*');
+      if (welcome || every) all = null; // `wanted` has the others
+      for (const name of every ? [...wanted.keys()] : names) wanted.delete(name);
       return command({type: 'unsubscribe', channels: names});
     },
     ping: () => command({type: 'ping'}),

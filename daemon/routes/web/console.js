@@ -26,7 +26,7 @@ export function renderRaw() {
   rawAt = at;
   const {text = '', count = 0} = channels.get(rawChoice.value) ?? {};
   const cut = text.length > RAW_CHARS;
-  put(byId('raw-text'), cut ? `${text.slice(0, RAW_CHARS)}\u2026` : text || 'Nothing yet.');
+  put(byId('raw-text'), cut ? `${text.slice(0, RAW_CHARS)}…` : text || 'Nothing yet.');
   const more = cut ? `, the first ${RAW_CHARS} shown` : '';
   put(byId('raw-note'), `${text.length} characters${more}; message ${count} of this page`);
 }
@@ -51,7 +51,7 @@ function add(kind, head, text) {
 export function log(event) {
   const took = sent.has(event.id) ? `${(performance.now() - sent.get(event.id)).toFixed(1)}\u2009ms` : '';
   const {timestamp, ...rest} = event;
-  add(event.type === 'error' ? 'error' : 'in', took ? `\u2190 ${took}` : '\u2190', JSON.stringify(rest));
+  add(event.type === 'error' ? 'error' : 'in', took ? `← ${took}` : '←', JSON.stringify(rest));
 }
 
 export function setUpConsole(client, touch) {
@@ -71,7 +71,7 @@ export function setUpConsole(client, touch) {
     const id = what === 'ping' ? client.ping() : client[what](names, how);
     sent.set(id, at);
     if (sent.size > MOST_LINES) sent.delete(sent.keys().next().value);
-    add('out', '\u2192', JSON.stringify({type: what, ...(what === 'ping' ? {} : {channels: names, ...how}), id}));
+    add('out', '→', JSON.stringify({type: what, ...(what === 'ping' ? {} : {channels: names, ...how}), id}));
   };
   touch('raw');
 }

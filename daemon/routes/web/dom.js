@@ -22,7 +22,7 @@ export function mark(element, name, value) {
 
 const MOST_CHARS = 66; // as many as a price may have
 
-/** The venue's digits, every one of them, in groups of three. Anything else stays as it is. */
+/** The venue's digits, every one, in groups of three. Anything else stays as it is. */
 export function grouped(digits) {
   if (digits.length > MOST_CHARS) return `${digits.slice(0, MOST_CHARS)}…`;
   const found = /^([-+]?)(\d+)(\.\d+)?$/.exec(digits);

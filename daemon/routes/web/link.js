@@ -1,13 +1,13 @@
 /** The connection to the daemon: its state in words, what a loss has cost, and how many messages come. */
 
 import {age, byId, mark, put} from '/dom.js';
-import {counts} from '/market.js';
+import {counts, now} from '/market.js';
 
 const STAYS_MS = 60_000; // how long the page says how a loss ended
 
 let touched = () => {};
 let current = {state: 'connecting'};
-let since = Date.now();
+let since = now();
 let notice = '';
 let noticeAt = 0;
 let before = {messages: 0, at: performance.now()};
@@ -18,11 +18,10 @@ export function setUpLink(touch) {
   touched('link');
 }
 
-export function state(now) {
-  current = now;
-  since = Date.now();
-  touched('link');
-  touched('channels');
+export function state(is) {
+  current = is;
+  since = now();
+  ['link', 'channels'].forEach(touched);
 }
 
 /** The client's `onEvent`: what may be missing. */
@@ -37,19 +36,19 @@ export function event(what) {
   } else if (what.type === 'gap') {
     notice = `A message of ${what.channel} is missing.`;
   } else return;
-  noticeAt = Date.now();
+  noticeAt = now();
   touched('link');
 }
 
 export function renderLink() {
   const {state: name, reason = '', retry_in_s = 0, welcome} = current;
   const words = {connecting: 'Connecting', open: 'Connected', waiting: 'Connection lost', closed: 'Closed'};
-  if (notice && Date.now() - noticeAt > STAYS_MS) notice = '';
+  if (notice && now() - noticeAt > STAYS_MS) notice = '';
   // Said aloud when it changes; what ticks is beside it, unsaid.
   put(byId('link'), name === 'open' && notice ? notice : words[name]);
   mark(byId('link'), 'data-state', name);
   mark(document.body, 'data-link', name);
-  const wait_s = Math.max(0, Math.ceil(retry_in_s - (Date.now() - since) / 1000));
+  const wait_s = Math.max(0, Math.ceil(retry_in_s - (now() - since) / 1000));
   const more = {waiting: `${reason}; again in ${wait_s}\u2009s`, closed: reason};
   put(byId('link-more'), more[name] ?? '');
   byId('again').hidden = name !== 'closed';

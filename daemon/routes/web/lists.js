@@ -43,20 +43,19 @@ export function renderMarket() {
 }
 
 const COLUMNS = [
-  {name: '#', key: 'market_cap_rank', number: true, first: 1},
-  {name: 'Coin', key: 'name', first: 1},
-  {name: 'USD', key: 'current_price', number: true, first: -1},
-  {name: '24 h', key: 'price_change_percentage_24h', number: true, first: -1, change: true},
-  {name: 'Market cap', key: 'market_cap', number: true, first: -1},
-  {name: 'Volume 24 h', key: 'total_volume', number: true, first: -1},
-];
+  ['#', 'market_cap_rank', 1],
+  ['Coin', 'name', 1],
+  ['USD', 'current_price', -1],
+  ['24 h', 'price_change_percentage_24h', -1],
+  ['Market cap', 'market_cap', -1],
+  ['Volume 24 h', 'total_volume', -1],
+].map(([name, key, first]) => ({name, key, first, number: key !== 'name'}));
 let sort = {column: COLUMNS[0], direction: 1};
 let heads = null;
 
 function setUpHeads() {
   heads = COLUMNS.map((column) => {
     const button = make('button', '', column.name);
-    button.type = 'button';
     button.onclick = () => {
       sort = {column, direction: sort.column === column ? -sort.direction : column.first};
       renderTop();
@@ -94,8 +93,8 @@ export function renderTop() {
   const ids = [...coins.values()].sort(inOrder).map(({id}) => id);
   showTop(ids, ({cells, name, symbol}, id) => {
     const coin = coins.get(id);
-    COLUMNS.forEach(({key, number, change}, at) => {
-      if (number) (change ? putChange : putDigits)(cells[at], coin[key] ?? '');
+    COLUMNS.forEach(({key, number}, at) => {
+      if (number) (key.includes('change') ? putChange : putDigits)(cells[at], coin[key] ?? '');
     });
     put(name, coin.name);
     put(symbol, coin.symbol.toUpperCase());

@@ -4,13 +4,13 @@ import {age, byId, grouped, make, mark, put, putChange, putDigits, rows} from '/
 import {books, channel, channels, now, prices, ranked} from '/market.js';
 import {bookInstrument, select, selected} from '/chart.js';
 
-const FLASH_MS = 450; // at the least between two flashes of a row: a flicker says nothing
+const FLASH_MS = 450; // between two flashes of a row: a flicker says nothing
 const LEVELS = 10;
 
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 const connected = () => document.body.dataset.link === 'open';
 /** What is wrong with a channel, in a word; '' while its data is fresh. */
-const trouble = (name) => (channel(name).state === 'live' ? '' : channel(name).state);
+const trouble = (name) => (connected() ? channel(name).state.replace('live', '') : 'offline');
 
 const showChannels = rows(byId('channel-list'), (name) => {
   const label = make('span', 'name', name);
@@ -22,12 +22,12 @@ const showChannels = rows(byId('channel-list'), (name) => {
 
 export function renderChannels() {
   showChannels([...channels.keys()], (row, name) => {
-    const {state, reason, retryAt, last} = channels.get(name);
+    const {state, reason, retryAt, last, at} = channels.get(name);
     const shown = connected() ? state : 'unknown';
     const again = retryAt > now() ? `again in ${age(retryAt - now() + 999)}` : '';
     const why = connected() ? [reason, again].filter(Boolean).join('; ') : 'no connection to the daemon';
     put(row.state, shown);
-    put(row.old, last ? `${last.cached ? 'cached ' : ''}${age(now() - last.received_ms)}` : '\u2013');
+    put(row.old, last ? `${last.cached ? 'cached ' : ''}${age(now() - at)}` : '–');
     put(row.reason, why);
     mark(row.element, 'data-state', shown);
     mark(row.element, 'title', why || (last?.cached ? 'the venue has nothing newer yet' : null));
@@ -37,7 +37,6 @@ export function renderChannels() {
 const showPrices = rows(byId('price-rows'), (key) => {
   const {instrument, exchange} = prices.get(key);
   const button = make('button', '', make('b', '', instrument), ' ', make('span', 'muted', exchange));
-  button.type = 'button';
   button.onclick = () => select(instrument);
   const wrong = make('small', 'wrong');
   const head = make('th', '', button, wrong);
@@ -59,10 +58,10 @@ export function renderPrices() {
   const at = performance.now();
   showPrices(ranked().map(({key}) => key), (row, key) => {
     const price = prices.get(key);
-    const wrong = connected() ? trouble(price.channel) : 'offline';
+    const wrong = trouble(price.channel);
     putDigits(row.digits, price.digits);
     putChange(row.change, price.change);
-    put(row.move, {up: '\u25b2', down: '\u25bc'}[price.move] ?? '');
+    put(row.move, {up: '▲', down: '▼'}[price.move] ?? '');
     mark(row.last, 'data-move', price.move);
     put(row.wrong, wrong);
     put(row.old, age(now() - price.at));
@@ -133,7 +132,7 @@ export function renderBook() {
   }
   const [bid = '', ask = ''] = [book.bids[0]?.[0], book.asks[0]?.[0]];
   const decimals = bid.replace(/0+$/, '').split('.')[1]?.length ?? 0;
-  const wrong = connected() ? trouble(book.channel) : 'offline';
+  const wrong = trouble(book.channel);
   const spread = bid && ask ? `Spread ${grouped((ask - bid).toFixed(Math.max(2, decimals)))}, ` : '';
   put(byId('book-spread'), `${spread}${wrong ? `${wrong}, ` : ''}${age(now() - book.at)}`);
   mark(byId('book'), 'data-old', wrong ? '' : null);

@@ -6,12 +6,21 @@
 export const WINDOW_MS = 5 * 60_000;
 const BUCKET_MS = 500;
 
-/** How far the daemon's clock is ahead of this one. */
-let offset_ms = 0;
+let skew = Date.now() - performance.now();
+let origin = skew; // of this page's clock
+let ahead = 0; // how far the daemon's clock is ahead of it
+let [epoch, head] = ['', 0];
+const seqs = new Map(); // what is shown: the `seq` it is of
 
-export const now = () => Date.now() + offset_ms;
+/** Milliseconds, by a clock that never goes back, and goes on in a sleep. */
+export function now() {
+  const before = skew;
+  skew = Date.now() - performance.now();
+  if (skew > before + 1000) origin += skew - before;
+  return origin + performance.now();
+}
 
-export const channels = new Map(); // name: {view, state, reason, retryAt, last, text, count}
+export const channels = new Map(); // name: {view, state, reason, retryAt, last, at, text, count}
 export const prices = new Map(); // key: {key, instrument, exchange, digits, value, change, at, series, ...}
 export const books = new Map(); // instrument: {bids, asks, at, channel}
 export const days = new Map(); // instrument: the 24 h ticker's object
@@ -26,18 +35,28 @@ export function watch(touch) {
   touched = touch;
 }
 
-export function setClock(timestamp) {
-  offset_ms = Date.parse(timestamp) - Date.now();
+/** Be told where the daemon is. A `seq` counts in its epoch only. */
+export function meet(welcome) {
+  if (!epoch) origin += Date.parse(welcome.timestamp) - now();
+  if (welcome.epoch !== epoch || welcome.seq < head) seqs.clear();
+  epoch = welcome.epoch;
+  hear(welcome);
 }
 
+/** Its clock may be set at any time. */
+function hear({seq, timestamp}) {
+  head = seq;
+  ahead = Date.parse(timestamp) - now();
+}
+
+const isNewer = (where, seq) => seq >= (seqs.get(where) ?? 0) && seqs.set(where, seq);
+
 export function channel(name) {
-  let known = channels.get(name);
-  if (!known) {
-    known = {state: 'connecting', reason: '', retryAt: 0, last: null, text: '', count: 0};
-    channels.set(name, known);
+  if (!channels.has(name)) {
+    channels.set(name, {state: 'connecting', count: 0});
     touched('channels');
   }
-  return known;
+  return channels.get(name);
 }
 
 export function describe(reports) {
@@ -55,28 +74,30 @@ export function ranked() {
 
 export function status({channel: name, state, reason = '', retry_in_s}) {
   Object.assign(channel(name), {state, reason, retryAt: retry_in_s ? now() + retry_in_s * 1000 : 0});
-  for (const each of ['channels', 'prices', 'compare', 'book']) touched(each);
+  ['channels', 'prices', 'compare', 'book'].forEach(touched);
 }
 
 export function fold(message, text) {
-  const from = channel(message.connector_id);
+  const {connector_id, instrument, seq, received_ms, data} = message;
+  const from = channel(connector_id);
   counts.messages += 1;
   from.count += 1;
-  from.last = message;
-  from.text = text;
-  touched('channels');
-  touched('raw');
+  if (seq > head) hear(message);
+  if (!isNewer(`${connector_id} ${instrument}`, seq)) return;
+  const at = Math.min(now(), received_ms - ahead);
+  Object.assign(from, {last: message, text, at});
+  ['channels', 'raw'].forEach(touched);
   switch (from.view) {
     case 'price':
-      price(message, message.data.price ?? message.data.last, change(message.data));
+      price(message, data.price ?? data.last, at);
       break;
     case 'day':
-      days.set(message.instrument, message.data);
-      price(message, message.data.lastPrice, change(message.data));
+      days.set(instrument, data);
+      price(message, data.lastPrice, at);
       break;
     case 'book':
-      if (!books.has(message.instrument)) touched('instruments');
-      books.set(message.instrument, {...message.data, at: message.received_ms, channel: message.connector_id});
+      if (!books.has(instrument)) touched('instruments');
+      books.set(instrument, {...data, at, channel: connector_id});
       touched('book');
       break;
     case 'market':
@@ -93,29 +114,27 @@ function change({priceChangePercent, last, open24h}) {
   return Number(open24h) ? ((last / open24h - 1) * 100).toFixed(2) : '';
 }
 
-function price({instrument, exchange, connector_id, received_ms, cached, price}, said, change) {
+function price({instrument, exchange, connector_id, seq, cached, price, data}, said, at) {
   const key = `${instrument} ${exchange}`;
   const digits = said ?? String(price);
   const value = Number(digits);
-  let row = prices.get(key);
-  if (!row) {
-    row = {key, instrument, exchange, series: [], move: '', at: 0, flash: '', broken: false};
-    prices.set(key, row);
+  if (!isNewer(key, seq)) return; // two channels of one venue
+  if (!prices.has(key)) {
+    prices.set(key, {key, instrument, exchange, series: [], move: '', flash: '', broken: false});
     touched('instruments');
   }
-  if (received_ms < row.at) return; // two channels of one venue: the newer one counts
+  const row = prices.get(key);
   if (row.value !== undefined && value !== row.value) row.move = row.flash = value > row.value ? 'up' : 'down';
-  Object.assign(row, {digits, value, change, at: received_ms, channel: connector_id});
-  if (!cached) extend(row, value, digits, received_ms);
-  touched('prices');
-  touched('compare');
-  touched('chart');
+  Object.assign(row, {digits, value, change: change(data), at, channel: connector_id});
+  if (!cached) extend(row, value, digits, at);
+  ['prices', 'compare', 'chart'].forEach(touched);
 }
 
 /** Add to the series: one bucket per half second, which keeps its lowest, highest and last price. */
 function extend(row, value, digits, at) {
   const {series} = row;
   const bucket = series.at(-1);
+  at = Math.max(at, bucket?.at ?? 0);
   if (bucket && at - bucket.from < BUCKET_MS && !row.broken) {
     if (value < bucket.low) [bucket.low, bucket.lowDigits] = [value, digits];
     if (value > bucket.high) [bucket.high, bucket.highDigits] = [value, digits];

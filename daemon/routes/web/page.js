@@ -8,7 +8,7 @@ import {renderMarket, renderTop, renderTrending} from '/lists.js';
 import {renderBook, renderChannels, renderCompare, renderPrices} from '/live.js';
 import * as market from '/market.js';
 
-const REPLAY = 2000; // so many messages before the newest the charts begin
+const REPLAY = 2000; // messages before the newest, with which the charts begin
 
 const views = {
   link: renderLink,
@@ -50,18 +50,16 @@ function render() {
 const [, token] = /token=([^&]+)/.exec(location.hash) ?? [];
 const headers = token ? {Authorization: `Bearer ${token}`} : {};
 
-async function get(path) {
-  return (await fetch(path, {headers})).json();
-}
+const get = async (path) => (await fetch(path, {headers})).json();
 
-// The daemon may be gone: then the client waits for it, and asks for all channels.
+// The daemon may be gone: then the client waits for it, and asks for all.
 const reports = () => get('/channels').then(({channels}) => channels, () => []);
 
 market.watch(touch);
 const first = await reports();
 market.describe(first);
 const priced = first.filter(({view}) => ['price', 'day'].includes(view)).map(({name}) => name);
-const known = new Set(priced); // subscribed once; who left one by hand is not brought back
+const known = new Set(priced); // one that was left by hand is not brought back
 let began = false;
 
 /** A replay brings what is new enough; older ones are in the snapshots. */
@@ -93,7 +91,7 @@ const client = connect('/ws', {
   onState: (now) => {
     if (now.state === 'open') {
       const {welcome} = now;
-      market.setClock(welcome.timestamp);
+      market.meet(welcome);
       const others = welcome.channels.filter((name) => !known.has(name));
       for (const name of others) known.add(name);
       if (others.length) follow(others);
@@ -113,9 +111,9 @@ setUpChart(touch);
 setUpLink(touch);
 setUpConsole(client, touch);
 
-setInterval(() => {
-  for (const view of ['link', 'rate', 'channels', 'prices', 'compare', 'chart', 'sparks', 'book']) touch(view);
-}, 1000);
+setInterval(() => ['link', 'rate', 'channels', 'prices', 'compare', 'chart', 'sparks', 'book'].forEach(touch), 1000);
+
+for (const head of document.querySelectorAll('th')) head.scope = 'col';
 
 addEventListener('pagehide', () => client.close());
 addEventListener('hashchange', () => location.hash.includes('token=') && location.reload());
