@@ -195,6 +195,7 @@ class Daemon:
             tape=self.tape,
             clients=lambda: self.hub.statistics().subscribers,
             broadcast=self.sequencer.broadcast_test,
+            admit_test=admission.rates.test,
             board=self.board,
             ledger=self.ledger,
             accepting=lambda: admission.accepting,

@@ -35,7 +35,10 @@ class ErrorCode(enum.StrEnum):
         "interval_refused",
         "`interval_ms` for a channel whose messages all count; the message names what to take instead.",
     )
-    RATE_LIMITED = "rate_limited", "More commands than the allowed rate; this one was not carried out."
+    RATE_LIMITED = (
+        "rate_limited",
+        "More commands, or HTTP requests (429), than the allowed rate; this one was not carried out.",
+    )
     NOT_FOUND = "not_found", "HTTP 404: nothing is at that path."
     METHOD_NOT_ALLOWED = "method_not_allowed", "HTTP 405: the path has other methods, which `Allow` names."
     TOO_LARGE = "too_large", "HTTP 413 or 431: the body or the head is over its limit."

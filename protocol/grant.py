@@ -17,11 +17,13 @@ class Grant(msgspec.Struct, frozen=True):
         name: the token's name, "" if no token was needed.
         patterns: the names of the channels it covers; `*` stands for any characters and `?` for one.
         mark: the digest of the token, which tells apart two grants of the same name. It is not shown.
+        test: whether the token may send test messages to all clients (`POST /ws/test`).
     """
 
     name: str
     patterns: tuple[str, ...] = ALL_CHANNELS
     mark: bytes = b""
+    test: bool = False
 
     def covers(self, channel: str) -> bool:
         """Whether the grant includes the channel."""

@@ -27,9 +27,11 @@ class TokenSection(msgspec.Struct, frozen=True):
     channels: Annotated[tuple[str, ...], Meta(description='a list of channels and patterns, as ["binance_*"]')] = (
         ALL_CHANNELS
     )
+    test: bool = False
 
     def __repr__(self) -> str:
-        return f"TokenSection(hash={'***' if self.hash else repr('')}, channels={self.channels!r})"
+        shown = "***" if self.hash else repr("")
+        return f"TokenSection(hash={shown}, channels={self.channels!r}, test={self.test!r})"
 
 
 def is_name(text: str) -> bool:
@@ -45,7 +47,7 @@ def written_hash(token: str) -> str:
 def grants(sections: Mapping[str, TokenSection]) -> tuple[Grant, ...]:
     """The grant of each token, in order. The sections must have passed `refused`."""
     return tuple(
-        Grant(name, section.channels, bytes.fromhex(section.hash.removeprefix("sha256:")))
+        Grant(name, section.channels, bytes.fromhex(section.hash.removeprefix("sha256:")), section.test)
         for name, section in sections.items()
     )
 

@@ -35,12 +35,12 @@ class AddressCounts:
 
     def of(self, peer: str) -> int:
         """How many are from that IP address; 0 for an exempt one."""
-        return self._of[self._counted_as(peer)]
+        return self._of[self.counted_as(peer)]
 
     @contextmanager
     def counting(self, peer: str) -> Iterator[None]:
         """One more, as long as the block lasts."""
-        name = self._counted_as(peer)
+        name = self.counted_as(peer)
         self.total += 1
         if name:
             self._of[name] += 1
@@ -54,10 +54,17 @@ class AddressCounts:
                 if not self._of[name]:
                     del self._of[name]
 
-    def _counted_as(self, peer: str) -> str:
+    def counted_as(self, peer: str) -> str:
+        """The name under which that IP address is counted; "" for an exempt one."""
         address = ipaddress.ip_address(peer)
         if address.is_loopback or any(address in network for network in self.exempt):
             return ""
-        if address.version == 6:
-            return str(ipaddress.ip_network((int(address), _SUBSCRIBER_BITS), strict=False))
-        return peer
+        return subscriber(peer)
+
+
+def subscriber(peer: str) -> str:
+    """Who an IP address belongs to: one of IPv6 to the whole /64 network."""
+    address = ipaddress.ip_address(peer)
+    if address.version == 6:
+        return str(ipaddress.ip_network((int(address), _SUBSCRIBER_BITS), strict=False))
+    return peer

@@ -1,7 +1,7 @@
-"""Who may come in, and how many at once.
+"""Who may come in, how many at once, and how often.
 
-The front door asks here about every connection, every websocket handshake and every event stream. All that is decided
-here can change while the daemon runs (a reload sets `policy` anew): who is in stays, and who comes next is judged by
+The front door asks here about every connection, every request and every client that comes. All that is decided here can
+change while the daemon runs (a reload sets `policy` anew): who is in stays, and who comes next is judged by
 the new policy.
 """
 
@@ -22,6 +22,7 @@ from daemon.front.http import Refused, Request
 from daemon.front.limits import FILES_BESIDE_CLIENTS, Limits
 from daemon.front.listening import ServerSettings
 from daemon.front.origins import ANY, spelled
+from daemon.front.rates import Rates
 from protocol.codes import ErrorCode
 
 _RETRY_S: Final = (5.0, 15.0)
@@ -73,6 +74,7 @@ class Admission:
     Attributes:
         connections: how many connections are open, and from where.
         clients: how many websockets and event streams there are, and from where.
+        rates: how much each address and each token has asked for lately.
         accepting: whether anybody may still come; False from the beginning of a stop.
     """
 
@@ -80,6 +82,7 @@ class Admission:
         self.accepting = True
         self.connections = AddressCounts()
         self.clients = AddressCounts()
+        self.rates = Rates(policy.limits)
         self.policy = policy
 
     @property
@@ -92,6 +95,7 @@ class Admission:
         self._policy = policy
         exempt = tuple(ipaddress.ip_network(proxy, strict=False) for proxy in policy.trusted_proxies)
         self.connections.exempt = self.clients.exempt = exempt
+        self.rates.adopt(policy.limits, exempt)
 
     @property
     def limits(self) -> Limits:
@@ -111,19 +115,19 @@ class Admission:
         """One more websocket or event stream from that IP address, as long as the block lasts."""
         return self.clients.counting(peer)
 
-    def over_limit(self, peer: str) -> str:
-        """Which limit a connection, which is counted already, goes beyond; "" for none."""
+    def refusal(self, peer: str, *, tls: bool) -> Refused | None:
+        """Why a connection, which is counted already, may not stay; None where it may."""
         policy = self._policy
         if self.connections.total > policy.connections:
-            return f"all {policy.connections} connections are taken"
+            return full(f"all {policy.connections} connections are taken")
         if self.connections.of(peer) > policy.connections_per_address:
-            return f"{peer} has {policy.connections_per_address} connections already, which is the limit"
-        return ""
+            return full(f"{peer} has {policy.connections_per_address} connections already, which is the limit")
+        return self.rates.connection(peer, tls=tls)
 
-    @property
-    def may_explain(self) -> bool:
-        """Whether there is room to tell one more connection why it is refused."""
-        return self.connections.total <= self._policy.connections + _REFUSALS_AT_ONCE
+    def may_explain(self, peer: str) -> bool:
+        """Whether to tell one more connection why it is refused: there is room, and it has not been told often."""
+        room = self.connections.total <= self._policy.connections + _REFUSALS_AT_ONCE
+        return room and not self.rates.owes(peer)
 
     def granted(self, request: Request) -> Request:
         """The request, with what it may have where that depends on a token. Raises: Refused, 401 or 400."""

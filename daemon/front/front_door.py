@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeAlias
@@ -22,16 +23,26 @@ import trio
 from connectors.metric import Samples
 from daemon.front import addresses, event_request, handshake, origins
 from daemon.front.accepting import serve_connections
-from daemon.front.admission import Admission, full, unavailable
+from daemon.front.admission import Admission, unavailable
 from daemon.front.event_request import EventRequest
 from daemon.front.http import Conversation, Refused, Request, Response
 from daemon.front.tls import TlsStream
+from daemon.front.turns import Turns
 from daemon.host.clock import WallClock
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE, Grant
 from protocol.messages import Format
 
 Transport: TypeAlias = trio.SocketStream | TlsStream
+
+_SHARE_S: Final = 0.005
+"""How long all plain requests may be answered in one turn of the event loop, together."""
+
+_WIRE_S: Final = 0.0002
+"""What a request costs beside its answer: to read it, and to write that."""
+
+_LEAVE: Final = (429, 503)
+"""Who gets one of these is to come back later: what it has sent behind its request is not looked at."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -150,6 +161,8 @@ class FrontDoor:
         self.refusals: Counter[ErrorCode] = Counter()
         """What was refused since the start, and why."""
         self._left = trio.Event()
+        self._turns = Turns(_SHARE_S)
+        self._shares = False
 
     @property
     def accepting(self) -> bool:
@@ -193,9 +206,13 @@ class FrontDoor:
         Raises:
             OSError: a listener failed for good. Running out of file descriptors is no such failure.
         """
-        async with trio.open_nursery() as connections:
-            with self._listening:
-                await serve_connections(self._barrier, listeners, connections, task_status=task_status)
+        async with trio.open_nursery() as own:
+            await own.start(self._turns.run)
+            self._shares = True
+            async with trio.open_nursery() as connections:
+                with self._listening:
+                    await serve_connections(self._barrier, listeners, connections, task_status=task_status)
+            own.cancel_scope.cancel(reason="no connection is left")
 
     async def _barrier(self, stream: trio.SocketStream) -> None:
         """Serve one connection, and let nothing out of here that would end the others."""
@@ -219,12 +236,13 @@ class FrontDoor:
         """One connection: TLS, if it is spoken here, then HTTP."""
         limits = self.admission.limits
         deadline = trio.current_time() + limits.handshake_s
-        over = self.admission.over_limit(peer)
-        if over and (self.tls is not None or not self.admission.may_explain):
+        refused = self.admission.refusal(peer, tls=self.tls is not None)
+        if refused is not None and (self.tls is not None or not self.admission.may_explain(peer)):
             # An answer would cost a TLS handshake, or a task: what there is too little of.
             self._counts["refused"] += 1
-            _log.info("%s closed without a word: %s", peer, over, extra={"event": "refusal", "peer": peer})
-            self.refusals[ErrorCode.FULL] += 1
+            said = {"event": "refusal", "peer": peer}
+            _log.info("%s closed without a word: %s", peer, refused.note or refused, extra=said)
+            self.refusals[refused.code] += 1
             return
         stream: Transport = socket_stream
         if self.tls is not None:
@@ -240,8 +258,8 @@ class FrontDoor:
             secure=self.tls is not None,
             head_deadline=deadline,
         )
-        if over:
-            await self._refuse(http, full(over))
+        if refused is not None:
+            await self._refuse(http, refused)
             await http.close()
             return
         client = await self.converse(stream, http)
@@ -298,11 +316,16 @@ class FrontDoor:
                 self._counts["requests"] += 1
                 request = addresses.as_sent(request, self.admission.proxies)
                 http.client = request.peer
+                arrives = self._arrives(request)
+                self.admission.rates.request(request, arrives=arrives)
+                if not arrives:
+                    await self._wait_turn()
                 policy = self.admission.policy
                 if origins.is_preflight(request):
                     response = origins.preflight(request, policy.origins, policy.names)
                 else:
                     request = self.admission.granted(request)
+                    self.admission.rates.token(request, arrives=arrives)
                     if request.path == handshake.PATH:
                         admitted = handshake.judge(request, policy.origins)
                         self._check_room(request)
@@ -321,6 +344,16 @@ class FrontDoor:
                 await self._send(http, response)
             if not http.next_cycle():
                 return None
+
+    def _arrives(self, request: Request) -> bool:
+        """Whether it is from a client that comes, and is no plain request."""
+        paths = (handshake.PATH, event_request.PATH) if self._events is not None else (handshake.PATH,)
+        return request.path in paths and request.method != "OPTIONS"
+
+    async def _wait_turn(self) -> None:
+        """Wait until a plain request may be answered: all of them together have a share of the event loop's time."""
+        if self._shares:
+            await self._turns.wait()
 
     def _judge_events(self, request: Request, events: Events, http: Conversation) -> _Admitted:
         """Raises: Refused, where it is not let in."""
@@ -351,6 +384,7 @@ class FrontDoor:
 
     async def _answer(self, request: Request) -> Response:
         """The routes' answer. The second barrier: a bug in there costs its client a 500 and nobody else anything."""
+        began_s = time.perf_counter()
         try:
             return await self._routes.answer(request)
         except Refused:
@@ -360,6 +394,8 @@ class FrontDoor:
             what = f"{request.method} {request.path[:200]!r}"
             _log.error("%s from %s failed", what, request.peer, exc_info=failed)
             raise Refused(500, ErrorCode.INTERNAL, "the daemon failed to answer; its log says why") from failed
+        finally:
+            self._turns.took(time.perf_counter() - began_s + _WIRE_S)
 
     async def _refuse(self, http: Conversation, refused: Refused) -> None:
         self._counts["refused"] += 1
@@ -372,7 +408,7 @@ class FrontDoor:
             )
         else:
             _log.info("%s refused: %d %s", http.client, refused.status, refused.code.value, extra=said)
-        await self._send(http, refused.response(self._clock.timestamp()), close=refused.status == 503)
+        await self._send(http, refused.response(self._clock.timestamp()), close=refused.status in _LEAVE)
 
     async def _send(self, http: Conversation, response: Response, *, close: bool = False) -> None:
         """Answer, with what lets a page read it where it may. Raises: as `Conversation.send`."""

@@ -5,7 +5,7 @@ One Struct for all who keep to them: HTTP, the admission, the sessions, and (wha
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta
 
@@ -16,6 +16,9 @@ FILES_BESIDE_CLIENTS: Final = 256
 """Open files for everything that is not a client: listeners, venues, logs, connections being refused."""
 
 
+Rate: TypeAlias = Annotated[float, Meta(gt=0, le=1_000_000)]
+
+
 class Limits(CommandLimits, frozen=True, kw_only=True):
     """`[limits]`, beside what a client may ask for.
 
@@ -23,6 +26,16 @@ class Limits(CommandLimits, frozen=True, kw_only=True):
         message_bytes: the longest client message.
         clients: websockets and event streams at once.
         clients_per_address: of those, from one address; loopback and trusted proxies are excepted.
+        requests_per_s: plain HTTP requests of one address each second in the long run; those that cost more count as
+            several (`daemon.front.rates`). A token may stand for ten addresses.
+        requests_burst: how many at once after a pause.
+        handshakes_per_s: websockets and event streams that one address opens each second in the long run; loopback and
+            trusted proxies may stand for as many addresses as there may be clients. A token may stand for ten.
+        handshakes_burst: how many at once after a pause.
+        tests_per_s: test messages that one address, or one token, sends to everybody each second in the long run; all
+            together ten times as many.
+        tests_burst: how many at once after a pause.
+        test_bytes: the longest of them.
         handshake_s: from the accepted connection to the end of its first request's head, the TLS handshake included;
             for a later request from its first byte to the end of its head. The body has as long again, and so has the
             opening handshake of a websocket.
@@ -38,6 +51,13 @@ class Limits(CommandLimits, frozen=True, kw_only=True):
     message_bytes: Annotated[int, Meta(ge=128, le=2**24)] = 65_536
     clients: Count = 10_000
     clients_per_address: Count = 100
+    requests_per_s: Rate = 200.0
+    requests_burst: Count = 1000
+    handshakes_per_s: Rate = 20.0
+    handshakes_burst: Count = 200
+    tests_per_s: Rate = 2.0
+    tests_burst: Count = 20
+    test_bytes: Annotated[int, Meta(ge=1, le=2**20)] = 1024
     handshake_s: Seconds = 10.0
     ping_every_s: Seconds = 20.0
     silent_after_s: Seconds = 40.0

@@ -109,6 +109,7 @@ class PlainRoutes:
         tape: TapeView,
         clients: Callable[[], int],
         broadcast: Callable[[str], None],
+        admit_test: Callable[[Request, str], None],
         board: BoardView,
         ledger: Ledger,
         accepting: Callable[[], bool],
@@ -119,8 +120,9 @@ class PlainRoutes:
     ) -> None:
         """Set up.
 
-        `clients`: the number of clients. `broadcast`: sends a `test` to each. `accepting`: whether clients are let in.
-        `catalogue` is called for each request, since a reload replaces the catalogue.
+        `clients`: the number of clients. `broadcast`: sends a `test` to each. `admit_test`: raises Refused if there are
+        too many of them. `accepting`: whether clients are let in. `catalogue` is called for each request, since a
+        reload replaces the catalogue.
 
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
         why the tape is not being stored although it should be, else ""; clients get everything all the same. `metrics`
@@ -131,6 +133,7 @@ class PlainRoutes:
         self._tape = tape
         self._clients = clients
         self._broadcast = broadcast
+        self._admit_test = admit_test
         self._board = board
         self._ledger = ledger
         self._accepting = accepting
@@ -247,6 +250,9 @@ class PlainRoutes:
         if request.grant == ANYONE and not local:
             remote = "POST /ws/test is for clients on the daemon's own machine, and for those with a token"
             raise Refused(403, ErrorCode.FORBIDDEN, remote)
+        if request.grant != ANYONE and not request.grant.test:
+            without = f"token {request.grant.name} may not send test messages; `test = true` in its table lets it"
+            raise Refused(403, ErrorCode.FORBIDDEN, without)
         # A page's "simple" requests, which need no permission, have other types: Fetch standard, section 2.2.2.
         kinds = [value.partition(";")[0].strip().lower() for value in request.values("content-type")]
         if kinds != [JSON]:
@@ -258,6 +264,7 @@ class PlainRoutes:
             raise Refused(400, ErrorCode.INVALID_FIELD, str(error)) from error
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise Refused(400, ErrorCode.MALFORMED, f"the body is not JSON: {error}") from error
+        self._admit_test(request, test.message)
         self._broadcast(test.message)
         return _ok(
             TestResponse(

@@ -73,6 +73,7 @@ class Daemon:
             tape=self,
             clients=lambda: 3,
             broadcast=self.tests.append,
+            admit_test=lambda _request, _message: None,
             board=self,
             ledger=self.ledger,
             accepting=lambda: self.accepting,

@@ -180,7 +180,7 @@ async def test_a_front_door_that_is_full_still_lets_in() -> None:
             assert gateway.door.statistics().refused_count == 1
             for _ in range(100):
                 crowd.enter_context(admission.connection("192.0.2.1"))
-            assert not admission.may_explain
+            assert not admission.may_explain("127.0.0.1")
             assert await canary.look(SOON_S) == ""
             assert gateway.door.statistics().refused_count == 2
 
