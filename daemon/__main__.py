@@ -308,10 +308,11 @@ def _until_stopped(start: Callable[[], Awaitable[int]], log: LogSettings, hint: 
 
     from connectors.base import leaves
     from daemon.host import logs
+    from daemon.host.loop_clock import LoopClock
 
     stop_logging = logs.setup(log.level, log.format)
     try:
-        return trio.run(start)
+        return trio.run(start, clock=LoopClock())
     except (OSError, BaseExceptionGroup) as error:
         match list(leaves(error)):
             case [KeyboardInterrupt() | _Failure() as ours]:

@@ -37,6 +37,7 @@ from daemon.front.guarded import Mark
 from daemon.front.limits import FILES_BESIDE_CLIENTS
 from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
 from daemon.health.board import Board
+from daemon.health.pauses import Pauses
 from daemon.health.status_line import publish_status
 from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
@@ -177,6 +178,14 @@ class Daemon:
             unreadable=self.fleet.unreadable,
             note_unreadable=self._note_unreadable,
         )
+        self.pauses = Pauses(
+            self.ledger,
+            self.clock,
+            anew=self.fleet.anew,
+            aged=self.watch.aged,
+            set_back=self._clock_was_set_back,
+            hurry=lambda: self._hurry(),
+        )
         server = ServerInfo("tickerd", metadata.version("tickerd"))
         metrics = Metrics(server.version)
         admission = Admission(config.policy(guarded=guarded))
@@ -227,6 +236,7 @@ class Daemon:
             metrics.include(archive.measure)
         self._crews = {venue: _connectors(venue, config) for venue in VENUES}
         self._reread = reread
+        self._hurry: Callable[[], None] = _nothing
         self._doorbell, self._rung = trio.open_memory_channel[None](1)
         self._reloading = trio.CancelScope()
         self._hosts: list[str] = []
@@ -239,6 +249,7 @@ class Daemon:
         await root.start(self.hub.run)
         await root.start(self.sessions.run)
         await root.start(self.watch.run)
+        await root.start(self.pauses.run)
         await root.start(self.front_door.run, listeners)
         await root.start(self.fleet.run)
         for venue, connectors in self._crews.items():
@@ -250,12 +261,18 @@ class Daemon:
         await root.start(publish_status, self.notifier, lambda: self.hub.statistics().subscribers, self.board.states)
         if self.notifier.watchdog_s is not None:
             canary = Canary(self.sequencer, self.hub, self._inbox, self.front_door, listeners)
+            self._hurry = canary.hurry
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
         await root.start(Garbage().run)
 
     def _note_unreadable(self, connector: str, count: int) -> None:
         reason = f"{connector} sent frames that are not what it documents; they were left out"
         self.ledger.note("unreadable", "", self.clock.now_ms(), count=count, reason=reason)
+
+    def _clock_was_set_back(self, by_ms: int) -> None:
+        self.ledger.clock_was_set_back(by_ms)
+        self.board.clock_was_set_back(by_ms)
+        self.watch.distrust(self.tape.head)
 
     @property
     def reloads(self) -> bool:
@@ -353,6 +370,10 @@ class Daemon:
             with trio.move_on_after(_LAST_ANSWERS_S):
                 await self.front_door.wait_answered()
         root.cancel(reason="the daemon has stopped")
+
+
+def _nothing() -> None:
+    """There is no watchdog to feed."""
 
 
 def _open_archive(config: Config) -> Archive:

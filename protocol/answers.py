@@ -14,7 +14,9 @@ from protocol.kinds import MESSAGES
 from protocol.messages import Control, ServerInfo, State, Timestamp
 from protocol.payloads import SCHEMAS
 
-Cause: TypeAlias = Literal["outage", "stale", "resync", "restart", "lagged", "refused", "unreadable", "unstored"]
+Cause: TypeAlias = Literal[
+    "outage", "stale", "resync", "restart", "lagged", "refused", "unreadable", "unstored", "pause", "clock"
+]
 """The cause of a gap.
 
 * `outage`: there was no link to the venue;
@@ -24,7 +26,9 @@ Cause: TypeAlias = Literal["outage", "stale", "resync", "restart", "lagged", "re
 * `lagged`: clients did not keep up;
 * `refused`: the sequencer refused a connector's messages;
 * `unreadable`: a venue sent frames that do not match its documentation;
-* `unstored`: the disk could not be written to; clients missed nothing, unless an unclean stop followed meanwhile.
+* `unstored`: the disk could not be written to; clients missed nothing, unless an unclean stop followed meanwhile;
+* `pause`: the daemon itself did not run: it or its machine was stopped, suspended, or too busy;
+* `clock`: the machine's clock was set: times before are by the clock as it was.
 """
 
 _DATA: Final = Meta(extra_json_schema={"anyOf": [{"$ref": f"{SCHEMAS}{message.__name__}"} for message in MESSAGES]})

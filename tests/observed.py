@@ -177,8 +177,8 @@ def run_observed(kind: str, path: Path, argv: list[str]) -> int:
     plain = trio.run
     instrument = _INSTRUMENTS[kind](path)
 
-    def run(start: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        return plain(start, *arguments, instruments=[instrument])
+    def run(start: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+        return plain(start, *arguments, instruments=[instrument], **options)
 
     with patch.object(trio, "run", run):
         return main(argv)

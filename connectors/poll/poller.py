@@ -6,6 +6,10 @@ What to ask, and what an answer means, is the venue's part (`Poll`); this file c
     supervisor -> Poller.run -> wait for the tick -> Poll.tick   -> publish, requests
                                                      ask the host -> Poll.answer -> publish, requests
 
+What runs out at the venue (a body's lifetime, a budget's minute, a pause that it asked for, the time until the next
+tick) is reckoned in the time that has passed (`Elapsed`, `passed_s`), also while the daemon or its machine stood still.
+Limits on how long the venue may take are in trio's time.
+
 Every failure ends `run`, and the supervisor calls it again on the same object, so schedule, gate and
 the venue's memory go on where they were; the connection is new with each run.
 """
@@ -15,7 +19,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NoReturn
 
 import httpx
 import msgspec
@@ -36,8 +40,10 @@ from connectors.limits.allowance import Allowance
 from connectors.limits.payload import brief
 from connectors.metric import Samples
 from connectors.poll.body import ACCEPTED_CODINGS, Body
+from connectors.poll.elapsed import Elapsed
 from connectors.poll.schedule import Gate, Schedule
 from connectors.poll.venue import Answer, Outcome, Poll, PollRequest, PollStatistics
+from daemon.host.loop_clock import passed_s
 from protocol.channels import Channel
 
 _CHUNKS_AT_ONCE: Final = 64
@@ -49,6 +55,9 @@ _ERRORS: Final = 400
 REPEATED_BYTES_PER_S: Final = 64 * 1024
 REPEATED_BYTES_AT_ONCE: Final = 512 * 1024
 """What a channel's repeats of an unchanged body may add to the tape. A body of 256 KiB may be repeated every 4 s."""
+
+_LOOK_S: Final = 1.0
+"""How often a poller that waits looks whether more time has passed than it has waited."""
 
 KEEPALIVE_S: Final = 30.0
 """How long an idle connection is kept for the next tick: longer than the usual cadence of 10 s, and
@@ -137,6 +146,8 @@ class Poller:
         self._host = host
         self._delay_s = delay_s
         self._schedule: Schedule | None = None
+        self._elapsed = Elapsed()
+        self._broken_off = False
         self._counts = PollStatistics()
         self._repeatable = Allowance(REPEATED_BYTES_PER_S, REPEATED_BYTES_AT_ONCE, -math.inf)
         self._left_out = False
@@ -153,7 +164,7 @@ class Poller:
 
     def statistics(self) -> PollStatistics:
         """The counts; the histogram goes on being filled."""
-        return msgspec.structs.replace(self._counts, closed_s=self._host.gate.closed_s(trio.current_time()))
+        return msgspec.structs.replace(self._counts, closed_s=self._host.gate.closed_s(passed_s()))
 
     @property
     def unreadable(self) -> int:
@@ -186,14 +197,23 @@ class Poller:
     async def run(self, context: Context) -> None:
         """Poll until cancelled, which leaves nothing behind but a connection closed half-way.
 
-        The first run polls at once (after `delay_s`). A later one goes on with the schedule: it
-        waits for a tick that is yet to come, and polls at once where the tick has passed.
+        The first run polls at once (after `delay_s`), and so does one that follows a run which was
+        cancelled. Any other goes on with the schedule: it waits for a tick that is yet to come, and
+        polls at once where the tick has passed.
 
         Raises:
             ConnectorError: a poll failed. Its `retry_after_s` reaches to the next tick at least.
         """
-        if self._schedule is None:
-            self._schedule = Schedule(trio.current_time() + self._delay_s, self._cadence_s)
+        try:
+            await self._run(context)
+        except trio.Cancelled:
+            self._broken_off = True
+            raise
+
+    async def _run(self, context: Context) -> NoReturn:
+        if self._schedule is None or self._broken_off:
+            self._schedule = Schedule(self._now_s(context) + self._delay_s, self._cadence_s)
+            self._broken_off = False
         schedule = self._schedule
         told = ""
         try:
@@ -202,28 +222,42 @@ class Poller:
             raise VenueRefused(f"{self._host.venue}'s base URL cannot be used: {error}") from error
         async with client:
             while True:
-                await trio.sleep_until(schedule.next_s)
-                tick_s = trio.current_time()
+                tick_s = await self._wait(schedule.next_s, context)
                 # Before the poll, so that whatever it ends in, the schedule has gone on.
                 schedule.advance(tick_s)
                 try:
                     published = await self._tick(client, context)
                 except ConnectorError as error:
-                    self._postpone(error, schedule, tick_s)
+                    self._postpone(error, schedule, tick_s, self._now_s(context))
                     raise
-                if schedule.next_s < trio.current_time():
-                    schedule.advance(trio.current_time())
+                now_s = self._now_s(context)
+                if schedule.next_s < now_s:
+                    schedule.advance(now_s)
                 notice = self._notice()
                 if published and notice != told:
                     told = notice
                     await context.report(StateChange(self._channel, "live", told))
 
-    def _postpone(self, error: ConnectorError, schedule: Schedule, tick_s: float) -> None:
+    def _now_s(self, context: Context) -> float:
+        """The time, on the clock of the schedule and of `Poll`."""
+        return self._elapsed.read(passed_s(), context.now_ms())
+
+    async def _wait(self, until_s: float, context: Context) -> float:
+        """Wait until the schedule's clock says so; returns what it says then."""
+        while True:
+            now_s, ran_s = self._now_s(context), trio.current_time()
+            if now_s >= until_s:
+                await trio.lowlevel.checkpoint()
+                return now_s
+            # On a clock that has never stood still this is the very moment: nothing is added to it, or rounded.
+            due_s = until_s if now_s == ran_s else ran_s + (until_s - now_s)
+            await trio.sleep_until(min(due_s, ran_s + _LOOK_S))
+
+    def _postpone(self, error: ConnectorError, schedule: Schedule, tick_s: float, now_s: float) -> None:
         """Close the gate where the venue asked for a pause, and tell the error when the next tick is."""
-        now_s = trio.current_time()
         # A refusal is about what this channel asks for: the host's other channels have nothing to wait for.
         if error.retry_after_s is not None and not isinstance(error, VenueRefused):
-            self._host.gate.close(now_s, error.retry_after_s, str(error))
+            self._host.gate.close(passed_s(), error.retry_after_s, str(error))
         if schedule.next_s < now_s:
             schedule.advance(now_s)
         schedule.hold(tick_s + self._poll.retry_s)
@@ -235,9 +269,8 @@ class Poller:
         Returns: whether anything was published.
         Raises: ConnectorError.
         """
-        now_s = trio.current_time()
-        self._host.gate.check(now_s)
-        outcome = self._poll.tick(now_s)
+        self._host.gate.check(passed_s())
+        outcome = self._poll.tick(self._now_s(context))
         self._counts.repeats += not outcome.requests
         pending: list[PollRequest] = []
         published = False
@@ -245,7 +278,7 @@ class Poller:
         while True:
             if outcome.pause is not None:
                 pause = outcome.pause
-                self._host.gate.close(trio.current_time(), pause.seconds, pause.reason)
+                self._host.gate.close(passed_s(), pause.seconds, pause.reason)
             self._counts.budget = outcome.budget or self._counts.budget
             events, too_large = self._accepted(outcome.events)
             malformed = malformed or too_large
@@ -303,7 +336,7 @@ class Poller:
             ConnectorError: no answer came. An answer with an error status is an answer.
         """
         began_s = trio.current_time()
-        self._host.gate.check(began_s)
+        self._host.gate.check(passed_s())
         self._counts.requests += 1
         body: Body | None = None
         try:
@@ -337,7 +370,7 @@ class Poller:
             headers={name.lower(): value for name, value in response.headers.items()},
             body=whole,
             received_ms=context.now_ms(),
-            at_s=trio.current_time(),
+            at_s=self._now_s(context),
         )
 
     def _too_slow(self) -> VenueUnavailable:

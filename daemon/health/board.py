@@ -73,16 +73,26 @@ class Seen:
     Attributes:
         events: how many events.
         last: the newest event.
+        set_back: a `received_ms`, and how far the clock was set back since.
         fresh: how many events were more than a repeated body.
         newest: the newest of these.
     """
 
-    __slots__ = ("events", "fresh", "last", "newest")
+    __slots__ = ("events", "fresh", "last", "newest", "set_back")
 
     def __init__(self) -> None:
         self.events = self.fresh = 0
         self.last: Event | None = None
         self.newest: Event | None = None
+        self.set_back = (0, 0)
+
+    @property
+    def last_ms(self) -> int | None:
+        """When what the newest event says came, by the clock as it is now; None before the first."""
+        if self.last is None:
+            return None
+        stamped_ms, by_ms = self.set_back
+        return self.last.received_ms - (by_ms if self.last.received_ms == stamped_ms else 0)
 
 
 class Board:
@@ -159,6 +169,15 @@ class Board:
             seen.fresh += 1
             seen.newest = event
 
+    def clock_was_set_back(self, by_ms: int) -> None:
+        """The wall clock was set back: what was stamped before is as old as it was."""
+        for name, state in self._states.items():
+            self._states[name] = msgspec.structs.replace(state, since_ms=state.since_ms - by_ms)
+        for seen in self._seen.values():
+            if seen.last is not None and seen.last_ms is not None:
+                received_ms = seen.last.received_ms
+                seen.set_back = received_ms, received_ms - seen.last_ms + by_ms
+
     def expect(self, channel: str, stale_after_s: float) -> None:
         """Set how long the channel may be silent."""
         self._stale_after_s[channel] = stale_after_s
@@ -177,10 +196,9 @@ class Board:
 
     def state(self, channel: str) -> ChannelState:
         """One channel's state. Raises: KeyError."""
-        last = self._seen[channel].last
         return msgspec.structs.replace(
             self._states[channel],
-            last_event_ms=None if last is None else last.received_ms,
+            last_event_ms=self._seen[channel].last_ms,
             stale_after_s=self._stale_after_s.get(channel),
         )
 

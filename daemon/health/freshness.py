@@ -17,7 +17,9 @@ The two agree by this rule: while a connector itself reports that it is not conn
 nothing is reported here; at each new attempt, and after a time in which the daemon itself was too busy to look, the
 channel's time starts again.
 
-Pure: every method is given the time (monotonic seconds), so jumps of the wall clock do not matter.
+Pure: every method is given the time (monotonic seconds), so jumps of the wall clock do not matter. Where more time has
+passed than that clock says, because the daemon or its machine stood still, `aged` is told so: the channel's data is
+that much older.
 """
 
 from __future__ import annotations
@@ -47,6 +49,9 @@ LONGEST_S: Final = 14_400.0
 
 FIRST_S: Final = 15.0
 """Connecting, handshake and first message may take this long in total: a pushing venue starts with current data."""
+
+WAKING_S: Final = 0.5
+"""So long after a pause of the daemon's what came meanwhile may still lie unread."""
 
 BUSY_S: Final = 1.0
 """If two looks are further apart than this, the daemon was busy, rather than the venue silent."""
@@ -137,6 +142,19 @@ class Freshness:
         else:
             self._reason = ""
         return self._reason
+
+    def aged(self, seconds: float, now_s: float) -> None:
+        """The daemon stood still for so long, up to `now_s`, a time that its clock does not know of.
+
+        An attempt to connect that was under way has as much time left as it had.
+        """
+        if self._connector is not None and self._connector.state == "connecting":
+            return
+        self._heard_s -= seconds
+        self._due_s = max(self._due_s - seconds, min(self._due_s, now_s + WAKING_S))
+        if self._repeats_s is not None:
+            self._repeats_s = max(self._repeats_s - seconds, min(self._repeats_s, now_s + WAKING_S))
+        self._anew = True
 
     @property
     def _limit_s(self) -> float:

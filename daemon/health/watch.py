@@ -21,6 +21,7 @@ from connectors.metric import Histogram, Samples
 from daemon.health.board import Board, Source, Verdict
 from daemon.health.crosscheck import CrossCheck, Quote, Tolerances
 from daemon.health.freshness import Freshness
+from daemon.host.loop_clock import passed_s
 from protocol.channels import Channel
 from protocol.kinds import View
 
@@ -39,11 +40,13 @@ class _Book(msgspec.Struct):
 
 
 class _Booked(msgspec.Struct):
+    seq: int
     data: _Book
     received_ms: int
 
 
 class _Priced(msgspec.Struct):
+    seq: int
     received_ms: int
     price: float = 0.0
 
@@ -84,6 +87,8 @@ class Watch:
         self._unreadable = unreadable
         self._counted: dict[str, int] = {}
         self._looks = 0
+        self._aged_s = 0.0
+        self._distrusted = 0
         self.lag_s = Histogram()
         """How late the event loop woke this task; it wakes others just as late."""
 
@@ -96,11 +101,18 @@ class Watch:
         self.look(trio.current_time())
         task_status.started()
         while True:
-            due_s = trio.current_time() + LOOK_S
+            began_s, due_s = passed_s(), trio.current_time() + LOOK_S
             await trio.sleep_until(due_s)
-            now_s = trio.current_time()
-            self.lag_s.add(now_s - due_s)
-            self.look(now_s)
+            self.lag_s.add(max(0.0, passed_s() - began_s - LOOK_S))
+            self.look(trio.current_time())
+
+    def aged(self, seconds: float) -> None:
+        """All data is older by so many seconds: the daemon or its machine stood still. The next look heeds that."""
+        self._aged_s += seconds
+
+    def distrust(self, seq: int) -> None:
+        """Compare no message up to this `seq`: the clock has been set, so its stamp does not tell its age."""
+        self._distrusted = seq
 
     def look(self, now_s: float) -> None:
         """Look at every channel once, and publish the verdicts that changed."""
@@ -119,10 +131,13 @@ class Watch:
 
     def _fresh(self, now_s: float) -> Iterator[Verdict]:
         board = self._board
+        aged_s, self._aged_s = self._aged_s, 0.0
         for channel in board.catalogue:
             contract = self._contracts.get(channel.name)
             if contract is None or contract.channel != channel:
                 contract = self._contracts[channel.name] = Freshness(channel, now_s)
+            if aged_s:
+                contract.aged(aged_s, now_s)
             reason = contract.look(board.connector(channel.name), board.seen(channel.name), now_s)
             board.expect(channel.name, contract.stale_after_s)
             yield from _change(board, channel.name, "freshness", reason)
@@ -143,7 +158,9 @@ class Watch:
                 since_ms = state.last_event_ms - 1000 * (state.stale_after_s or 0.0)
                 for instrument in channel.instruments:
                     payload = self._newest(channel.name, instrument)
-                    quote = None if payload is None else _quote(payload, channel, instrument, since_ms)
+                    quote = (
+                        None if payload is None else _quote(payload, channel, instrument, since_ms, self._distrusted)
+                    )
                     if quote is not None:
                         yield quote
 
@@ -167,17 +184,17 @@ def _change(board: Board, channel: str, source: Source, reason: str) -> Iterator
         yield Verdict(channel, source, "stale" if reason and source == "freshness" else "live", reason)
 
 
-def _quote(payload: bytes, channel: Channel, instrument: str, since_ms: float) -> Quote | None:
-    """A message's quote of an instrument; None if it is too old or cannot be compared."""
+def _quote(payload: bytes, channel: Channel, instrument: str, since_ms: float, after: int) -> Quote | None:
+    """A message's quote of an instrument; None if it is not beyond `after`, too old, or cannot be compared."""
     try:
         match channel.kind.view:
             case View.PRICE | View.DAY:
                 priced = _priced.decode(payload)
                 quote = Quote(channel.name, channel.exchange, instrument, priced.price)
-                return quote if priced.received_ms >= since_ms else None
+                return quote if priced.received_ms >= since_ms and priced.seq > after else None
             case View.BOOK:
                 booked = _book.decode(payload)
-                if booked.received_ms < since_ms or not booked.data.bids or not booked.data.asks:
+                if booked.received_ms < since_ms or booked.seq <= after or not booked.data.bids or not booked.data.asks:
                     return None
                 bid, ask = float(booked.data.bids[0][0]), float(booked.data.asks[0][0])
                 return Quote(channel.name, channel.exchange, instrument, bid=bid, ask=ask)

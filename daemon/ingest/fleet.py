@@ -17,7 +17,7 @@ from connectors.base import FAILURE_CAUSES, Connector, Count, FailureCause, Seco
 from connectors.metric import Samples
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item
-from daemon.ingest.supervisor import Intensity, Link, supervise
+from daemon.ingest.supervisor import Intensity, Link, Rouser, supervise
 
 
 class RestartSettings(msgspec.Struct, frozen=True):
@@ -37,6 +37,7 @@ class _Crew:
 
     def __init__(self, connectors: tuple[Connector, ...]) -> None:
         self.connectors = connectors
+        self.rousers = tuple(Rouser() for _ in connectors)
         self.scope = trio.CancelScope()
         self.gone = trio.Event()
 
@@ -90,6 +91,12 @@ class Fleet:
             crew.scope.cancel(reason="the configuration was read again")
             await crew.gone.wait()
 
+    def anew(self, why: str) -> None:
+        """Have every connector begin anew, though none has failed; clients are told `why`."""
+        for crew in self._crews.values():
+            for rouser in crew.rousers:
+                rouser.rouse(why)
+
     def stop(self) -> None:
         """Begin to end all of them; nothing can be started afterwards."""
         self._all.cancel(reason="the daemon is stopping")
@@ -99,7 +106,7 @@ class Fleet:
         try:
             with crew.scope:
                 async with trio.open_nursery() as nursery:
-                    for connector in crew.connectors:
+                    for connector, rouser in zip(crew.connectors, crew.rousers, strict=True):
                         backoff = Backoff(
                             settings.backoff_base_s,
                             settings.backoff_cap_s,
@@ -110,7 +117,7 @@ class Fleet:
                         link = Link(self._inbox, self._clock)
                         counts = self.failures(connector.name)
                         nursery.start_soon(
-                            supervise, connector, link, backoff, intensity, why, counts, name=connector.name
+                            supervise, connector, link, backoff, intensity, why, counts, rouser, name=connector.name
                         )
         finally:
             crew.gone.set()

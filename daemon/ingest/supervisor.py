@@ -28,6 +28,7 @@ from connectors.base import (
     VenueRefused,
 )
 from daemon.host.clock import WallClock
+from daemon.host.loop_clock import passed_s, sleep_until_passed
 from daemon.ingest.inbox import Item
 
 _log: Final = logging.getLogger(__name__)
@@ -71,6 +72,33 @@ class Link:
         return self._clock.now_ms()
 
 
+class Rouser:
+    """Has a connector begin anew that has not failed."""
+
+    def __init__(self) -> None:
+        self._scope: trio.CancelScope | None = None
+        self.why = ""
+
+    def rouse(self, why: str) -> None:
+        """Break off what the connector is at, and run it again at once; clients are told `why`.
+
+        One that waits for its next attempt goes on waiting: a venue may have asked for that.
+        """
+        if self._scope is not None:
+            self.why = why
+            self._scope.cancel(reason="begins anew")
+
+    async def run_once(self, name: str, connector: Connector, link: Link) -> _Failure | None:
+        """Run it once. Returns how it ended; None where it was roused."""
+        failure: _Failure | None = None
+        try:
+            with trio.CancelScope() as self._scope:
+                failure = await _run_once(name, connector, link)
+        finally:
+            self._scope = None
+        return failure
+
+
 class _Failure(msgspec.Struct, frozen=True):
     """How an attempt ended, as plain values: reading them runs none of the connector's own code."""
 
@@ -86,6 +114,7 @@ async def supervise(
     intensity: Intensity,
     why: str = "",
     failures: Counter[FailureCause] | None = None,
+    rouser: Rouser | None = None,
 ) -> None:
     """Run a connector for ever. Never returns; ends only when cancelled.
 
@@ -96,14 +125,19 @@ async def supervise(
         intensity: how many failures are too many.
         why: the reason that the first attempt reports.
         failures: counts every failure, by its cause.
+        rouser: has it begin anew, which is no failure.
     """
+    rouser = Rouser() if rouser is None else rouser
     name, channels = _identity(connector)
     restarts: deque[float] = deque(maxlen=intensity.restarts + 1)
     while True:
         await _report(channels, link, "connecting", why)
         why = ""
         backoff.started(trio.current_time())
-        failure = await _run_once(name, connector, link)
+        failure = await rouser.run_once(name, connector, link)
+        if failure is None:
+            why = rouser.why
+            continue
         if failures is not None:
             failures[failure.cause] += 1
         now_s = trio.current_time()
@@ -112,8 +146,9 @@ async def supervise(
         delay_s = backoff.next_delay_s(now_s, failure.retry_after_s, refused=hopeless or failure.cause == "refused")
         _log.warning("%s: %s; next attempt in %.1f s", name, failure.reason, delay_s, extra={"connector": name})
         state: State = "down" if backoff.open else "reconnecting"
+        asleep_s = passed_s()
         await _report(channels, link, state, failure.reason, delay_s)
-        await trio.sleep(delay_s)
+        await sleep_until_passed(asleep_s + delay_s)
 
 
 def _identity(connector: Connector) -> tuple[str, tuple[str, ...]]:

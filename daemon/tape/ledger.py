@@ -6,7 +6,8 @@ ledger answers later questions: when, for how long, why, and how many. One *gap*
 * for a channel, from the last data before it to the first after it (`outage`, `stale`): open while it lasts;
 * for single incidents (`lagged`, `refused`, `unreadable`, `resync`): one entry per cause and channel counts them, and
   stays open until none has come for `WINDOW_MS`. Ten thousand clients that lag at once are one entry;
-* for the tape (`restart`, `unstored`).
+* for the tape (`restart`, `unstored`);
+* for the daemon itself (`pause`, `clock`): it did not run, or its clock was set.
 
 Bounded: each cause keeps its `PER_CAUSE` newest gaps, so a flood of one cause cannot push out the others.
 
@@ -178,6 +179,13 @@ class Ledger:
         self.settle(now_ms)
         changed, self._changed = self._changed, {}
         return [msgspec.structs.replace(changed[id_]) for id_ in sorted(changed)]
+
+    def clock_was_set_back(self, by_ms: int) -> None:
+        """The clock was set back: by the clock as it is now, the gaps that last began so much earlier."""
+        for gap in (*self._outages.values(), *self._counting.values()):
+            gap.start_ms -= by_ms
+            gap.last_ms -= by_ms
+            self._changed[gap.id] = gap
 
     def dump(self) -> list[LedgerGap]:
         """Copies of all gaps, by id."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import NoReturn
 
 import httpx
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -572,3 +573,101 @@ async def test_https_is_spoken_and_why_it_fails_is_told() -> None:
         with pytest.raises(VenueUnavailable, match=r"cannot be reached: .*SSL"):
             await Poller(channel(), Plain(), host).run(World())
         nursery.cancel_scope.cancel()
+
+
+# ---- clocks that are set, and pauses --------------------------------------------------------------------------------
+
+
+class Set(World):
+    """A world whose wall clock is set, or whose machine sleeps without its other clock noticing."""
+
+    step_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.step_ms
+
+
+class Cached(Plain):
+    """A venue whose body is good for an hour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events: list[Event] = []
+        self._until_s = 0.0
+
+    def tick(self, now_s: float) -> Outcome:
+        if self._events and now_s < self._until_s:
+            return Outcome(events=[msgspec.structs.replace(event, cached=True) for event in self._events])
+        return super().tick(now_s)
+
+    def answer(self, request: PollRequest, answer: Answer) -> Outcome:
+        outcome = super().answer(request, answer)
+        self._events, self._until_s = outcome.events, answer.at_s + 3600.0
+        return outcome
+
+
+async def test_after_hours_of_sleep_a_body_is_not_repeated_but_asked_for_at_once(autojump_clock: MockClock) -> None:
+    venue, world = Venue(), Set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Poller(channel(), Cached(), venue.host()).run, world)
+        await trio.sleep(25)
+        assert venue.times == [0.0]
+        assert [event.cached for _, event in world.events] == [False, True, True]
+        world.step_ms = 2 * 3_600_000
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel(reason="enough is known")
+    assert len(venue.times) == 2
+    assert venue.times[1] < 26.5, "not only at the next tick, at 30 s"
+    (_, newest) = world.events[-1]
+    assert not newest.cached
+    assert newest.received_ms > START_MS + 2 * 3_600_000
+
+
+@pytest.mark.parametrize("step_ms", [-86_400_000, -3_600_000, -2_000, 2_000])
+async def test_setting_the_clock_back_or_by_a_little_changes_no_schedule(
+    autojump_clock: MockClock, step_ms: int
+) -> None:
+    venue, world = Venue(), Set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Poller(channel(), Plain(), venue.host()).run, world)
+        await trio.sleep(15)
+        world.step_ms = step_ms
+        await trio.sleep(20)
+        nursery.cancel_scope.cancel(reason="enough is known")
+    assert venue.times == [0.0, 10.0, 20.0, 30.0]
+
+
+async def test_many_ticks_that_were_slept_through_are_one(autojump_clock: MockClock) -> None:
+    venue, world = Venue(), Set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Poller(channel(), Plain(), venue.host()).run, world)
+        await trio.sleep(5)
+        world.step_ms = 3_600_000
+        await trio.sleep(4)
+        nursery.cancel_scope.cancel(reason="enough is known")
+    assert len(venue.times) == 2
+
+
+async def test_a_run_that_follows_one_that_was_cancelled_asks_at_once(autojump_clock: MockClock) -> None:
+    venue, world = Venue(), World()
+    poller = Poller(channel(), Plain(), venue.host())
+    with trio.move_on_after(12):
+        await poller.run(world)
+    with trio.move_on_after(12):
+        await poller.run(world)
+    assert venue.times == [0.0, 10.0, 12.0, 22.0]
+
+
+async def test_but_not_while_the_venue_has_asked_for_a_pause(autojump_clock: MockClock) -> None:
+    venue, world = Venue(lambda _: answers_with(429, retry_after="60")), World()
+    poller = Poller(channel(), Plain(), venue.host())
+    with pytest.raises(VenueUnavailable):
+        await poller.run(world)
+    with trio.move_on_after(0):
+        await poller.run(world)
+    with pytest.raises(VenueUnavailable) as failure:
+        await poller.run(world)
+    assert failure.value.retry_after_s is not None
+    assert failure.value.retry_after_s >= 59
+    assert venue.times == [0.0]

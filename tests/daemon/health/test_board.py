@@ -41,6 +41,20 @@ def test_the_last_events_time_is_kept_beside_the_state(board: Board) -> None:
     assert board.states()["b"].last_event_ms is None
 
 
+def test_what_was_stamped_before_the_clock_was_set_back_is_as_old_as_it_was(board: Board) -> None:
+    board.apply(StateChange("a", "live"), 9_000)
+    board.saw(Event("a", "X/U", b"{}", 10_000))
+    board.clock_was_set_back(4_000)
+    board.clock_was_set_back(500)
+    assert board.state("a").last_event_ms == 5_500
+    assert board.state("a").since_ms == 4_500
+    assert board.state("b").last_event_ms is None
+    board.saw(Event("a", "X/U", b"{}", 10_000, cached=True))
+    assert board.state("a").last_event_ms == 5_500, "a repeat is no younger"
+    board.saw(Event("a", "X/U", b"{}", 6_000))
+    assert board.state("a").last_event_ms == 6_000
+
+
 def test_an_unknown_channel_has_no_state(board: Board) -> None:
     with pytest.raises(KeyError):
         board.state("gone")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from connectors.base import Event, State, StateChange
 from daemon.health.board import Seen
-from daemon.health.freshness import FIRST_S, LONGEST_S, ORDINARY_S, SHORTEST_S, UNKNOWN_S, Freshness, Pauses
+from daemon.health.freshness import FIRST_S, LONGEST_S, ORDINARY_S, SHORTEST_S, UNKNOWN_S, WAKING_S, Freshness, Pauses
 from daemon.health.watch import LOOK_S
 from protocol.channels import Channel
 from protocol.kinds import KINDS
@@ -163,6 +163,59 @@ def test_a_daemon_that_was_busy_does_not_blame_the_venue() -> None:
     assert watched.told == []
     watched.wait(3)
     assert len(watched.told) == 1
+
+
+def test_what_grew_old_while_the_daemon_stood_still_is_stale_at_once_until_something_newer_comes() -> None:
+    watched = Watched(SCHEDULED)
+    watched.message(lifetime_s=20)
+    watched.wait(10, every_s=5)
+    watched.contract.aged(45.0, watched.now_s)
+    watched.wait(WAKING_S)
+    [(at_s, reason)] = watched.told
+    assert at_s <= 10 + WAKING_S + LOOK_S
+    assert reason.startswith("no message for 45."), "it is as old as it is"
+    watched.message()
+    assert watched.look() == ""
+
+
+def test_what_lies_unread_on_waking_is_waited_for_a_moment() -> None:
+    watched = Watched()
+    watched.wait(240, every_s=0.5)
+    watched.contract.aged(6.0, watched.now_s)
+    assert watched.look() == ""
+    watched.message()
+    watched.wait(1)
+    assert watched.told == []
+    assert watched.contract.stale_after_s < 3, "and the pause is nothing that is learned"
+
+
+def test_a_pause_that_a_channel_may_make_in_any_case_is_no_silence() -> None:
+    watched = Watched(CONFIGURED)
+    watched.message()
+    watched.wait(1)
+    watched.contract.aged(60.0, watched.now_s)
+    watched.wait(38)
+    assert watched.told == []
+    watched.wait(2)
+    assert len(watched.told) == 1
+
+
+def test_an_attempt_to_connect_has_its_time_anew() -> None:
+    watched = Watched(state="connecting")
+    watched.wait(5)
+    watched.contract.aged(3600.0, watched.now_s)
+    watched.wait(FIRST_S - 6)
+    assert watched.told == []
+
+
+def test_repeats_that_grew_old_meanwhile_keep_nothing_alive() -> None:
+    watched = Watched(SCHEDULED)
+    watched.message(lifetime_s=600)
+    watched.wait(20, every_s=10, cached=True)
+    watched.contract.aged(3600.0, watched.now_s)
+    watched.message(cached=True)
+    watched.wait(WAKING_S + LOOK_S)
+    assert [reason.partition(":")[0] for _, reason in watched.told] == ["only repeats"]
 
 
 def test_repeats_count_for_as_long_as_the_source_explains_them() -> None:

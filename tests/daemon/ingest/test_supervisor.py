@@ -12,7 +12,7 @@ from connectors.backoff import Backoff
 from connectors.base import ConnectorError, Context, Event, StateChange, VenueRefused, VenueUnavailable
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item
-from daemon.ingest.supervisor import Intensity, Link, supervise
+from daemon.ingest.supervisor import Intensity, Link, Rouser, supervise
 from tests.daemon.ingest.uncounted import Uncounted
 
 CALM = Intensity(restarts=1000, within_s=1.0)
@@ -68,9 +68,16 @@ class Supervised:
         self._nursery = nursery
         self._inbox, self._outbox = trio.open_memory_channel[Item](100)
 
-    def start(self, connector: Connector, *, backoff: Backoff | None = None, intensity: Intensity = CALM) -> None:
+    def start(
+        self,
+        connector: Connector,
+        *,
+        backoff: Backoff | None = None,
+        intensity: Intensity = CALM,
+        rouser: Rouser | None = None,
+    ) -> None:
         link = Link(self._inbox, WallClock(lambda: 5_000_000))
-        self._nursery.start_soon(supervise, connector, link, backoff or waits(), intensity)
+        self._nursery.start_soon(supervise, connector, link, backoff or waits(), intensity, "", None, rouser)
 
     def seen(self, channel: str = "prices") -> list[str]:
         """Its states and, as `data`, its events, in order."""
@@ -405,3 +412,33 @@ async def test_a_full_inbox_holds_the_connector_and_a_cancelled_publish_publishe
     with pytest.raises(trio.WouldBlock):
         receive.receive_nowait()
     assert link.now_ms() == 5
+
+
+async def test_one_that_is_roused_begins_anew_at_once_and_has_not_failed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    rouser = Rouser()
+    connector = Connector()
+    async with supervision() as supervised:
+        supervised.start(connector, rouser=rouser, backoff=waits(breaker_after=1))
+        await trio.sleep(10)
+        rouser.rouse("the daemon itself did not run for 45.0 s")
+        await trio.sleep(5)
+        assert connector.runs_s == [pytest.approx(connector.runs_s[0]), pytest.approx(connector.runs_s[0] + 10)]
+        assert supervised.seen() == ["connecting", "live", "data", "connecting", "live", "data"]
+        told = [item for item in supervised.items if isinstance(item, StateChange)]
+        assert [change.reason for change in told] == ["", "", "the daemon itself did not run for 45.0 s", ""]
+
+
+async def test_one_that_waits_for_its_next_attempt_is_not_hurried(autojump_clock: trio.testing.MockClock) -> None:
+    rouser = Rouser()
+    asked = VenueUnavailable("asked for a pause", retry_after_s=60.0)
+    connector = Connector(raising(asked))
+    async with supervision() as supervised:
+        supervised.start(connector, rouser=rouser)
+        await trio.sleep(10)
+        rouser.rouse("a pause")
+        await trio.sleep(40)
+        assert len(connector.runs_s) == 1
+        await trio.sleep(20)
+        assert len(connector.runs_s) == 2

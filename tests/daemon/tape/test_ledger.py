@@ -33,6 +33,22 @@ def test_an_outage_lasts_from_the_last_data_before_it_to_the_first_after_it(ledg
     assert (gap.start_ms, gap.end_ms, gap.count, gap.reason) == (900, 5000, 2, "no route")
 
 
+def test_a_gap_in_which_the_clock_is_set_back_lasts_as_long_as_it_lasted(ledger: Ledger) -> None:
+    hour_ms = 60 * MINUTE_MS
+    ledger.record("restart", "", 1, 2, reason="over")
+    ledger.channel("a", state("reconnecting", "OKX hung up", last_event_ms=2 * hour_ms), 2 * hour_ms + 500)
+    ledger.note("lagged", "", 2 * hour_ms + 600, messages=2)
+    ledger.changes(2 * hour_ms)
+    ledger.clock_was_set_back(hour_ms)
+    ledger.note("lagged", "", hour_ms + 700, messages=3)
+    ledger.channel("a", state("live"), hour_ms + 30_000)
+    lagged, outage, restart = sorted(ledger.gaps(hour_ms + 30_000), key=lambda gap: gap.cause)
+    assert (lagged.messages, lagged.start_ms) == (5, hour_ms + 600)
+    assert (outage.start_ms, outage.end_ms) == (hour_ms, hour_ms + 30_000)
+    assert (restart.start_ms, restart.end_ms) == (1, 2)
+    assert [gap.cause for gap in ledger.changes(hour_ms + 30_000)] == ["outage", "lagged"]
+
+
 def test_silence_that_turns_out_to_be_an_outage_is_one_gap_and_an_outage(ledger: Ledger) -> None:
     ledger.channel("a", state("stale", "no message for 2.0 s", last_event_ms=900), 3000)
     assert [gap.cause for gap in ledger.gaps(3000)] == ["stale"]
