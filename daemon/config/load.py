@@ -24,7 +24,7 @@ from daemon.config.reader import Problems, overlay, parse_toml, read, shown
 from daemon.config.settings import File
 from daemon.config.tokens import TokenSection
 from daemon.config.venues import Connectors
-from daemon.front import access, admission
+from daemon.front import access, admission, paths
 from daemon.front.limits import Limits
 from daemon.front.listening import ServerSettings
 from daemon.health.crosscheck import Tolerances
@@ -186,7 +186,9 @@ def _refused(file: File) -> Iterator[_Refusal]:
 
 def _refused_server(server: ServerSettings) -> Iterator[_Refusal]:
     if not server.hosts or not all(map(_is_listening_address, server.hosts)):
-        yield "server.host", shown(server.host), '"localhost", an IP address, or a list of them'
+        yield "server.host", shown(server.host), '"localhost", an IP address ("::" for all), or a list of them'
+    if server.prefix and paths.PATTERN.fullmatch(server.prefix) is None:
+        yield "server.prefix", shown(server.prefix), '"" or a path, as /feed or /market/feed'
     if bool(server.certificate) != bool(server.key):
         missing = "server.certificate" if server.key else "server.key"
         yield missing, '""', "the path of a file; certificate and key go together"

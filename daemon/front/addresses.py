@@ -5,9 +5,7 @@ its right end, as long as each address is that of a trusted proxy; the first oth
 stands to the left of it is the client's own invention. Only the addresses of `[server] trusted_proxies` are trusted: a
 proxy on the same machine is trusted by listing 127.0.0.1 and ::1.
 
-`X-Forwarded-Proto` of a trusted proxy says whether the client spoke TLS to it: a page that came by https:// has an
-`Origin` that says so, though the proxy speaks plain HTTP to us. `Forwarded` (RFC 7239) is not read: nginx does not send
-it by itself, and where both are sent only one can be kept in order.
+`daemon.front.forwarded` reads what else they say: how the client addressed them, and whether it spoke TLS.
 """
 
 from __future__ import annotations
@@ -16,30 +14,12 @@ import ipaddress
 import re
 from typing import Final
 
-import msgspec
-
 from daemon.front.address_counts import Network
-from daemon.front.request import Request
-
-FOR: Final = "x-forwarded-for"
-PROTO: Final = "x-forwarded-proto"
-HEADERS: Final = (FOR, "forwarded")
-"""What tells that a request came through a proxy, trusted or not."""
 
 _MOST_HOPS: Final = 16
 """More proxies than anybody has in a row; reading a list costs time."""
 
 _WITH_PORT: Final = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d{1,5})?|(?P<v4>[\d.]+):\d{1,5}")
-
-
-def as_sent(request: Request, proxies: tuple[Network, ...]) -> Request:
-    """The request as the client sent it to the first of the trusted proxies; from any other peer, as it came."""
-    if not proxies or not _trusted(request.peer, proxies):
-        return request
-    client = client_of(request.tokens(FOR), proxies)
-    schemes = request.tokens(PROTO)
-    secure = schemes[-1].lower() == "https" if schemes else request.secure
-    return msgspec.structs.replace(request, peer=client or request.peer, secure=secure, vouched=client is not None)
 
 
 def client_of(hops: list[str], proxies: tuple[Network, ...]) -> str | None:
@@ -53,9 +33,20 @@ def client_of(hops: list[str], proxies: tuple[Network, ...]) -> str | None:
     client: str | None = None
     for hop in reversed(hops[-_MOST_HOPS:]):
         client = _address(hop)
-        if client is None or not _trusted(client, proxies):
+        if client is None or not is_trusted(client, proxies):
             return client
     return client if len(hops) <= _MOST_HOPS else None
+
+
+def depth_of(hops: list[str], proxies: tuple[Network, ...]) -> int:
+    """How many trusted proxies the request came through, one after the other: the peer, and who of these sent it on."""
+    depth = 1
+    for hop in reversed(hops[-_MOST_HOPS:]):
+        address = _address(hop)
+        if address is None or not is_trusted(address, proxies):
+            break
+        depth += 1
+    return depth
 
 
 def plain(address: str) -> str:
@@ -78,6 +69,7 @@ def _address(hop: str) -> str | None:
         return None
 
 
-def _trusted(address: str, proxies: tuple[Network, ...]) -> bool:
+def is_trusted(address: str, proxies: tuple[Network, ...]) -> bool:
+    """Whether it is the address of one of these proxies."""
     parsed = ipaddress.ip_address(address)
     return any(parsed in network for network in proxies)

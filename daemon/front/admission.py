@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from daemon.front import access
+from daemon.front import access, addresses
 from daemon.front.access import Tokens
 from daemon.front.address_counts import AddressCounts, Network
 from daemon.front.http import Refused, Request
@@ -42,7 +42,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         origins: whose pages may read, beside our own (`daemon.front.origins`).
         names: by which whoever acts may address us, beside the loopback's and our address; as `spelled`.
         trusted_proxies: addresses or networks that the limits per address are not meant for, beside loopback, and
-            whose word is taken for who their clients are (`daemon.front.addresses`).
+            whose word is taken for who their clients are (`daemon.front.forwarded`).
+        proxy_protocol: whether they may send a header before anything else (`daemon.front.proxy_protocol`).
+        prefix: what may stand before every path (`daemon.front.paths`).
         tokens: what each token lets its bearer have; None: everybody may have everything (`daemon.front.access`).
     """
 
@@ -52,6 +54,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     origins: frozenset[str] = frozenset({ANY})
     names: frozenset[str] = frozenset()
     trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+    prefix: str = ""
     tokens: Tokens = None
 
 
@@ -64,6 +68,8 @@ def policy(server: ServerSettings, limits: Limits, tokens: Tokens) -> Policy:
         origins=frozenset(server.origins),
         names=frozenset(map(spelled, server.names)),
         trusted_proxies=server.trusted_proxies,
+        proxy_protocol=server.proxy_protocol,
+        prefix=server.prefix,
         tokens=tokens,
     )
 
@@ -106,6 +112,10 @@ class Admission:
     def proxies(self) -> tuple[Network, ...]:
         """The trusted proxies: what they say of whom they forward is believed."""
         return self.clients.exempt
+
+    def takes_headers_of(self, peer: str) -> bool:
+        """Whether that peer's connections may begin with a header of the PROXY protocol."""
+        return self._policy.proxy_protocol and addresses.is_trusted(peer, self.proxies)
 
     def connection(self, peer: str) -> AbstractContextManager[None]:
         """One more connection from that IP address, as long as the block lasts; whether it may stay is asked next."""

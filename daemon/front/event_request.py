@@ -26,8 +26,13 @@ METHODS: Final = ("GET", "HEAD")
 
 CONTENT_TYPE: Final = Format.SSE.value
 
-HEADERS: Final[Headers] = (("X-Accel-Buffering", "no"),)
-"""For nginx, which would keep events back until its buffer is full."""
+HEADERS: Final[Headers] = (
+    ("Cache-Control", "no-cache, no-transform, no-store"),
+    # Caddy 2.6 compresses all the same, and sends nothing on before a block is full, unless there is a coding already.
+    ("Content-Encoding", "identity"),
+    ("X-Accel-Buffering", "no"),
+)
+"""For proxies, which would keep events back until a buffer of theirs is full: to compress it, or (nginx) to have it."""
 
 _MISTAKEN: Final = {"channel": "channels", "instrument": "instruments", "interval": "interval_ms"}
 """Fields that do not exist, and which one is meant: to pass them over would give more than was asked for."""

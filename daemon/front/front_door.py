@@ -21,11 +21,12 @@ import msgspec
 import trio
 
 from connectors.metric import Samples
-from daemon.front import addresses, event_request, handshake, origins
+from daemon.front import addresses, event_request, forwarded, handshake, origins, paths, proxy_protocol
 from daemon.front.accepting import serve_connections
 from daemon.front.admission import Admission, unavailable
 from daemon.front.event_request import EventRequest
 from daemon.front.http import Conversation, Refused, Request, Response
+from daemon.front.openings import explained
 from daemon.front.tls import TlsStream
 from daemon.front.turns import Turns
 from daemon.host.clock import WallClock
@@ -244,11 +245,12 @@ class FrontDoor:
             _log.info("%s closed without a word: %s", peer, refused.note or refused, extra=said)
             self.refusals[refused.code] += 1
             return
+        if self.admission.takes_headers_of(peer):
+            with trio.fail_at(deadline):
+                peer = await proxy_protocol.take_off(socket_stream) or peer
         stream: Transport = socket_stream
         if self.tls is not None:
-            stream = secure = TlsStream(socket_stream, self.tls)
-            with trio.fail_at(deadline):
-                await secure.do_handshake()
+            stream = await self._secured(socket_stream, self.tls, peer, deadline)
         http = Conversation(
             stream,
             limits,
@@ -273,6 +275,21 @@ class FrontDoor:
             elif self._events is not None:
                 self._counts["event_streams"] += 1
                 await self._events.serve(client)
+
+    async def _secured(self, stream: trio.SocketStream, tls: ssl.SSLContext, peer: str, deadline: float) -> TlsStream:
+        """The connection, with its TLS handshake done. Raises: as `TlsStream.do_handshake`, and trio.TooSlowError."""
+        secure = TlsStream(stream, tls)
+        try:
+            with trio.fail_at(deadline):
+                await secure.do_handshake()
+        except trio.BrokenResourceError:
+            if strange := explained(secure.opening, secure=True):
+                self._counts["refused"] += 1
+                self.refusals[ErrorCode.BAD_REQUEST] += 1
+                said = {"event": "refusal", "peer": peer}
+                _log.info("%s closed without a word: %s", peer, strange, extra=said)
+            raise
+        return secure
 
     async def converse(self, stream: Transport, http: Conversation) -> Upgrade | EventClient | None:
         """Answer one request after the other, until the connection ends or a client is let in.
@@ -314,14 +331,17 @@ class FrontDoor:
                 if request is None:
                     return None
                 self._counts["requests"] += 1
-                request = addresses.as_sent(request, self.admission.proxies)
-                http.client = request.peer
+                asked = forwarded.as_sent(request, self.admission.proxies)
+                http.client = asked.peer
+                request = paths.meant(asked, self.admission.policy.prefix)
                 arrives = self._arrives(request)
                 self.admission.rates.request(request, arrives=arrives)
                 if not arrives:
                     await self._wait_turn()
                 policy = self.admission.policy
-                if origins.is_preflight(request):
+                if (elsewhere := paths.to_the_slash(asked, request)) is not None:
+                    response = elsewhere
+                elif origins.is_preflight(request):
                     response = origins.preflight(request, policy.origins, policy.names)
                 else:
                     request = self.admission.granted(request)

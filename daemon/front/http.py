@@ -15,12 +15,14 @@ from __future__ import annotations
 import email.utils
 import re
 import urllib.parse
+from collections.abc import Iterable
 from typing import Final
 
 import h11
 import trio
 
 from daemon.front.limits import Limits
+from daemon.front.openings import SHOWN_BYTES, explained
 from daemon.front.request import Headers as Headers
 from daemon.front.request import Refused as Refused
 from daemon.front.request import Request as Request
@@ -38,7 +40,7 @@ _MOST_CODED: Final = 8
 _NO_CONTENT: Final = 204
 _NOT_MODIFIED: Final = 304
 _QUOTED_LINE: Final = re.compile(r": (bytearray\(|b['\"]).*", re.DOTALL)
-_ABSOLUTE: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_ABSOLUTE: Final = re.compile(rb"https?://(?:[^/?#@]*@)?(?P<host>[^/?#]*)", re.IGNORECASE)
 
 ALWAYS: Final[Headers] = (
     ("Server", "tickerd"),
@@ -85,6 +87,7 @@ class Conversation:
         self._deadline = head_deadline
         self._first = True
         self._received = 0
+        self._opening = b""
         self._bodiless = False
         self._closing = False
         self._doubtful = False
@@ -283,6 +286,8 @@ class Conversation:
             return self._connection.next_event()
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint
+            if self._opening and (strange := explained(self._opening, secure=False)):
+                raise Refused(400, ErrorCode.BAD_REQUEST, f"not HTTP/1.1: {strange}", note=strange) from None
             if status == 431:
                 raise self._head_too_long() from error
             # h11 quotes whole lines, with whatever secret is in them.
@@ -295,13 +300,18 @@ class Conversation:
 
     async def _more(self) -> None:
         received = bytes(await self._stream.receive_some(_RECEIVE_BYTES))
+        if not self._received:
+            self._opening = received[:SHOWN_BYTES]
         self._received += len(received)
         self._connection.receive_data(received)
 
     def _parsed(self, head: h11.Request, body: bytes) -> Request:
         """Raises: Refused, where the query has too many fields."""
-        # A proxy may send the absolute form, and a server has to accept it (RFC 9112 section 3.2.2).
-        target = _ABSOLUTE.sub(b"", head.target, count=1).decode("ascii")
+        # A proxy may send the absolute form, and a server has to accept it: it says more than `Host` (RFC 9112 section
+        # 3.2.2).
+        absolute = _ABSOLUTE.match(head.target)
+        target = head.target[absolute.end() if absolute else 0 :].decode("ascii")
+        fields_sent = head.headers if absolute is None else _readdressed(head.headers, absolute["host"])
         path, _, query = target.partition("?")
         try:
             fields = urllib.parse.parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_QUERY_FIELDS)
@@ -309,7 +319,7 @@ class Conversation:
             most = f"a query of more than {_MOST_QUERY_FIELDS} fields is not accepted"
             raise Refused(400, ErrorCode.BAD_REQUEST, most) from None
         headers, kept, presented = taken_out(
-            tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers), tuple(fields)
+            tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in fields_sent), tuple(fields)
         )
         return Request(
             method=head.method.decode("ascii"),
@@ -323,6 +333,11 @@ class Conversation:
             local=self._local,
             secure=self._secure,
         )
+
+
+def _readdressed(headers: Iterable[tuple[bytes, bytes]], host: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers with that `Host`."""
+    return [*((name, value) for name, value in headers if name != b"host"), (b"host", host)]
 
 
 def _is_doubtful(head: h11.Request) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import os
 import resource
@@ -45,14 +46,20 @@ class ServerSettings(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
     open: bool = False
     trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+    prefix: str = ""
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The addresses to listen on, each once; `localhost` is the loopback of IPv4 and of IPv6."""
+        """The addresses to listen on, each once; `localhost` is the loopback of IPv4 and of IPv6.
+
+        `::` alone is all of both, as two sockets: whether one socket may take both is the machine's to say
+        (`net.ipv6.bindv6only`). Beside an IPv4 address it is all of IPv6.
+        """
         given = (self.host,) if isinstance(self.host, str) else self.host
-        loopback = ("127.0.0.1", "::1")
-        each = (address for host in given for address in (loopback if host == "localhost" else (host,)))
-        return tuple(dict.fromkeys(each))
+        loopback, everything = ("127.0.0.1", "::1"), ("0.0.0.0", "::")  # noqa: S104 - what the operator asked for
+        both = {"localhost": loopback} if any(map(_is_ipv4, given)) else {"localhost": loopback, "::": everything}
+        return tuple(dict.fromkeys(address for host in given for address in both.get(_spelled(host), (host,))))
 
 
 class PassedSocketError(OSError):
@@ -114,31 +121,42 @@ def _name(constant: int) -> str:
 async def open_listeners(server: ServerSettings) -> list[trio.SocketListener]:
     """Listen on every configured address, on the same port; port 0 picks one that is free on all of them.
 
-    A machine without IPv6 has no `::1`: where the configuration says `localhost`, IPv4 alone is enough.
+    An address that this machine does not have, as where IPv6 is switched off, is passed over with a word where others
+    are listened on.
 
     Raises:
-        OSError: an address or port cannot be had; its `filename` is `ADDRESS port PORT`.
+        OSError: an address or port cannot be had, or none of the addresses is there; its `filename` is `ADDRESS port
+            PORT`.
     """
     for left in reversed(range(_TRIES)):
         port = server.port
         listeners: list[trio.SocketListener] = []
+        absent: list[tuple[str, OSError]] = []
         try:
             for host in server.hosts:
                 try:
                     opened = await trio.open_tcp_listeners(port, host=host, backlog=server.backlog)
                 except OSError as error:
-                    if listeners and server.host == "localhost" and _cause(error).errno in _NO_SUCH_ADDRESS:
-                        _log.info("%s is not there; listening on IPv4 only", host)
-                        continue
-                    raise _named(_cause(error), host, port) from None
+                    named = _named(_cause(error), host, port)
+                    if named.errno not in _NO_SUCH_ADDRESS:
+                        raise named from None
+                    absent.append((host, named))
+                    continue
                 listeners += opened
                 port = port or int(opened[0].socket.getsockname()[1])
+            if not listeners:
+                raise absent[0][1]
         except OSError as error:
             for listener in listeners:
                 await listener.aclose()
             if server.port == 0 and left and error.errno == errno.EADDRINUSE:
                 continue
             raise
+        for host, why in absent:
+            if isinstance(server.host, str):  # nobody named it
+                _log.info("%s is not there; listening on IPv%d only", host, 6 if _is_ipv4(host) else 4)
+            else:
+                _log.warning("not listening on %s: %s; listening on the others", why.filename, why.strerror)
         return listeners
     raise AssertionError("the last try returns or raises")
 
@@ -176,6 +194,21 @@ def raise_descriptor_limit(wanted: int) -> int:
     if allowed < wanted:
         _log.warning("%d open files are allowed, %d could be wanted: raise LimitNOFILE or ulimit -n", allowed, wanted)
     return allowed
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 4
+    except ValueError:
+        return False
+
+
+def _spelled(host: str) -> str:
+    """The address in its shortest form; anything else as it is."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host
 
 
 def _cause(error: OSError) -> OSError:

@@ -34,6 +34,7 @@ SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 _ORIGIN: Final = re.compile(r"(?P<scheme>https?)://(?P<host>.*?)(?::(?P<port>\d+))?")
 _HOST: Final = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d*)?|(?P<name>[^:\[\]]*)(?::\d*)?")
+_PORTLESS: Final = re.compile(r"\[[^\]]*\]|[^:\[\]]+")
 _PORTS: Final = {"http": "80", "https": "443"}
 
 _ASKS_METHOD: Final = "access-control-request-method"
@@ -146,7 +147,11 @@ def _is_trusted(request: Request, origins: AbstractSet[str]) -> bool:
         return not seen
     origin = _without_default_port(seen[0])
     scheme = "https" if request.secure else "http"
-    ours = {_without_default_port(f"{scheme}://{host}") for host in request.values("host")}
+    hosts = request.values("host")
+    if request.port:
+        # A proxy that writes `Host` anew may leave the port out of it; one in a container may have another one itself.
+        hosts += [f"{host}:{request.port}" for host in hosts if _PORTLESS.fullmatch(host)]
+    ours = {_without_default_port(f"{scheme}://{host}") for host in hosts}
     return origin in ours or origin in _listed(origins)
 
 

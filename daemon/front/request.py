@@ -25,7 +25,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         method: as sent; methods are case-sensitive (RFC 9110 section 9.1).
-        path: percent-decoded, without the query.
+        path: percent-decoded, without the query; once `daemon.front.paths` has seen it, one of our own.
         query: its fields in order, percent-decoded; without `token`.
         headers: names in lower case; without `authorization`.
         version: `1.0` or `1.1`.
@@ -33,6 +33,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         local: the IP address that it came to, as far as it is known.
         secure: whether it came by TLS.
         vouched: whether a trusted proxy said so of `peer`.
+        port: the one that a trusted proxy was reached at, as it says; "" where none does.
+        prefix: what stands before our own paths in the client's URLs, as `/feed`; "" for nothing.
         presented: the tokens it brings.
         grant: what it may have, once `daemon.front.access` has judged that.
     """
@@ -47,6 +49,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     local: str = ""
     secure: bool = False
     vouched: bool = False
+    port: str = ""
+    prefix: str = ""
     presented: Presented = Presented()
     grant: Grant = ANYONE
 

@@ -18,6 +18,8 @@ from typing import Final
 
 import trio
 
+from daemon.front.openings import SHOWN_BYTES
+
 RECORD_BYTES: Final = 16 * 1024
 """The most plaintext that one record holds (RFC 8446 section 5.1)."""
 
@@ -42,13 +44,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     Attributes:
         transport_stream: what it runs over.
+        opening: the peer's first bytes, until the handshake is done: what it speaks instead.
     """
 
     def __init__(self, transport: trio.SocketStream, context: ssl.SSLContext) -> None:
         self.transport_stream = transport
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._unsent = self._early = b""
+        self._unsent = self._early = self.opening = b""
         self._sending = self._receiving = self._closed = self._ended = False
 
     def encrypt(self, data: bytes | memoryview) -> bytes:
@@ -72,13 +75,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 await self._send_made()
-                if not await self._fill():
+                if not await self._fill(opening=True):
                     raise trio.BrokenResourceError("the peer went during the TLS handshake") from None
             except ssl.SSLError as error:
                 with suppress(OSError):
                     _write(self.transport_stream, self._outgoing.read())  # the alert; a full socket does without
                 raise trio.BrokenResourceError(f"the TLS handshake failed: {error}") from error
             else:
+                self.opening = b""
                 await self._send_made()
                 return
 
@@ -192,12 +196,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
         self._closed = True
         await self.transport_stream.aclose()
 
-    async def _fill(self) -> int:
+    async def _fill(self, *, opening: bool = False) -> int:
         """Take what the socket has. Returns how much that is: nothing at its end.
 
         OpenSSL is not told of the end: it would not write any more either, and the peer may still read.
         """
         data = await self.transport_stream.receive_some(_RECEIVE_BYTES)
+        if opening:
+            self.opening = self.opening or bytes(data[:SHOWN_BYTES])
         self._incoming.write(data)
         return len(data)
 

@@ -132,17 +132,21 @@ class Description:
             self._parts = {name: Raw(msgspec.json.encode(part)) for name, part in parts.items()}
             self._made_for = catalogue, tokens
         host = next((value for value in request.values("host") if _HOST.fullmatch(value)), _ELSEWHERE)
-        named = servers(host, secure=request.secure, tokens=tokens)
+        named = servers(host, secure=request.secure, tokens=tokens, prefix=request.prefix)
         return Response(200, msgspec.json.encode({**self._parts, "servers": named}))
 
 
-def servers(host: str, *, secure: bool, tokens: bool) -> Object:
-    """The one port with its two protocols; `host` includes the port if the client named one."""
+def servers(host: str, *, secure: bool, tokens: bool, prefix: str = "") -> Object:
+    """The one port with its two protocols; `host` includes the port if the client named one.
+
+    `prefix`: what stands before the paths in this client's URLs.
+    """
     safety = "s" if secure else ""
-    websocket = {"host": host, "protocol": f"ws{safety}", "description": "Commands and messages."}
+    place = {"host": host, **({"pathname": prefix} if prefix else {})}
+    websocket = {**place, "protocol": f"ws{safety}", "description": "Commands and messages."}
     return {
         "websocket": {**websocket, **(_SECURITY if tokens else {})},
-        "http": {"host": host, "protocol": f"http{safety}", "description": "Plain requests, and event streams."},
+        "http": {**place, "protocol": f"http{safety}", "description": "Plain requests, and event streams."},
     }
 
 

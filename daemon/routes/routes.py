@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from connectors.base import State
-from daemon.front.addresses import HEADERS as FORWARDED
+from daemon.front.forwarded import HEADERS as FORWARDED
 from daemon.front.http import Refused, Request, Response
 from daemon.front.request import JSON
 from daemon.host.clock import WallClock
@@ -94,6 +94,8 @@ class BoardView(Protocol):
 _Route: TypeAlias = Callable[[Request], Response]
 
 _SNAPSHOT: Final = "/snapshot/"
+_ASKED_BY_BALANCERS: Final = ("*", "/", "/healthz")
+"""By `OPTIONS`, whether the daemon is well: that is what HAProxy sends unless it is told otherwise."""
 _LONGEST_SHOWN: Final = 100
 _test_request: Final = msgspec.json.Decoder(TestRequest)
 
@@ -165,6 +167,8 @@ class PlainRoutes:
             Refused: 404 for an unknown path, 405 for a method that the path does not have, and errors of the routes.
         """
         methods = self._methods_of(request.path)
+        if request.method == "OPTIONS" and request.path in _ASKED_BY_BALANCERS:
+            return Response(204, b"", content_type="", headers=(("Allow", "GET, HEAD, OPTIONS"),))
         if methods is None:
             seen = f"nothing is at {request.path[:_LONGEST_SHOWN]!r}; GET / lists what there is"
             raise Refused(404, ErrorCode.NOT_FOUND, seen)

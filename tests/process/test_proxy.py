@@ -219,6 +219,140 @@ def test_events_are_passed_on_at_once(client: httpx.Client) -> None:
     assert prices[-1] - prices[0] > 0.2
 
 
+EVENTS = "events?channels=bitcoinprice"
+
+
+def times_of_prices(url: str, **headers: str) -> tuple[list[float], httpx.Headers]:
+    """When six prices of an event stream came, and the answer's headers. Ten a second are made."""
+    prices: list[float] = []
+    with (
+        httpx.Client(verify=unverified(), timeout=10) as client,
+        client.stream("GET", url, headers=headers) as answer,
+    ):
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if '"type":"price_update"' in line.replace(" ", ""):
+                prices.append(time.monotonic())
+            if len(prices) == 6:
+                break
+        return prices, answer.headers
+
+
+COMPRESSING_NGINX = """
+gzip on;
+gzip_types *;
+gzip_min_length 0;
+gzip_proxied any;
+server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {folder}/fullchain.pem;
+    ssl_certificate_key {folder}/privkey.pem;
+    location / {{ proxy_pass http://127.0.0.1:{daemon_port}; }}
+    location /feed/ {{ proxy_pass http://127.0.0.1:{daemon_port}; {upgrade} }}
+    location /stripped/ {{
+        proxy_pass http://127.0.0.1:{daemon_port}/;
+        proxy_set_header X-Forwarded-Prefix /stripped;
+        proxy_set_header X-Forwarded-Host $http_host;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Forwarded-For $remote_addr;
+        {upgrade}
+    }}
+}}
+"""
+UPGRADE = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;"
+
+COMPRESSING_CADDY = """
+https://localhost:{port} {{
+    encode gzip zstd
+    handle /stripped/* {{
+        uri strip_prefix /stripped
+        reverse_proxy 127.0.0.1:{daemon_port} {{
+            header_up Host backend.internal
+            header_up X-Forwarded-Prefix /stripped
+        }}
+    }}
+    handle {{
+        reverse_proxy 127.0.0.1:{daemon_port}
+    }}
+}}
+"""
+
+
+@contextmanager
+def compressing_nginx(folder: Path, daemon_port: int) -> Iterator[int]:
+    """As many have it: HTTP/1.0 to the daemon, its name in `Host`, buffers on, and everything compressed."""
+    binary = program("nginx", "nginx-light")
+    port = free_port()
+    certificate(folder)
+    site = COMPRESSING_NGINX.format(port=port, folder=folder, daemon_port=daemon_port, upgrade=UPGRADE)
+    (folder / "nginx.conf").write_text(NGINX.format(site=site))
+    with running([binary, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")], folder, port):
+        yield port
+
+
+@contextmanager
+def compressing_caddy(folder: Path, daemon_port: int) -> Iterator[int]:
+    binary = program("caddy", "caddy")
+    port = free_port()
+    site = COMPRESSING_CADDY.format(port=port, daemon_port=daemon_port)
+    (folder / "Caddyfile").write_text(CADDY.format(site=site))
+    with running([binary, "run", "--config", str(folder / "Caddyfile")], folder, port):
+        yield port
+
+
+@pytest.fixture(scope="module")
+def prefixed_port() -> Iterator[int]:
+    """A demo that trusts its proxy, takes its PROXY protocol, and knows of a prefix."""
+    environ = {
+        "TICKERD_SERVER__TRUSTED_PROXIES": '["127.0.0.1"]',
+        "TICKERD_SERVER__PREFIX": "/feed",
+        "TICKERD_SERVER__PROXY_PROTOCOL": "true",
+        "TICKERD_SERVER__ORIGINS": '["https://listed.example"]',
+    }
+    with tickerd("demo", "--port", "0", environ=environ) as process:
+        wait_ready(process.port)
+        yield process.port
+
+
+@pytest.fixture(scope="module", params=[compressing_nginx, compressing_caddy], ids=["nginx", "caddy"])
+def compressing(request: pytest.FixtureRequest, prefixed_port: int) -> Iterator[tuple[str, int]]:
+    with tempfile.TemporaryDirectory() as folder, request.param(Path(folder), prefixed_port) as port:
+        yield request.param.__name__.rpartition("_")[2], port
+
+
+def test_events_are_passed_on_at_once_by_proxies_that_compress(compressing: tuple[str, int]) -> None:
+    _, port = compressing
+    base = f"https://localhost:{port}"
+    page = httpx.get(f"{base}/client.js", verify=unverified(), headers={"Accept-Encoding": "gzip"})
+    assert page.headers["content-encoding"] == "gzip", "they do compress"
+    for path in (EVENTS, f"feed/{EVENTS}", f"stripped/{EVENTS}"):
+        prices, headers = times_of_prices(f"{base}/{path}", **{"Accept-Encoding": "gzip"})
+        assert "no-transform" in headers["cache-control"]
+        # From a full buffer they would come together.
+        assert prices[-1] - prices[0] > 0.2, path
+
+
+@pytest.mark.parametrize("prefix", ["feed", "stripped"])
+def test_below_a_prefix_everything_is_there(compressing: tuple[str, int], prefix: str) -> None:
+    name, port = compressing
+    base = f"https://localhost:{port}/{prefix}"
+    with httpx.Client(verify=unverified(), timeout=10) as client:
+        assert "<title>tickerd" in client.get(f"{base}/").text
+        for path in ("client.js", "page.js", "style.css", "channels", "snapshot/bitcoinprice/", "healthz/"):
+            assert client.get(f"{base}/{path}").status_code == 200, path
+        if prefix == "stripped":
+            servers = client.get(f"{base}/asyncapi.json").json()["servers"]
+            assert {(each["host"], each["protocol"], each["pathname"]) for each in servers.values()} == {
+                (f"localhost:{port}", protocol, "/stripped") for protocol in ("wss", "https")
+            }
+    # An origin of our own is let in though the list does not name it: the proxy says what the client wrote.
+    headers = {} if (name, prefix) == ("nginx", "feed") else {"Origin": f"https://localhost:{port}"}
+    for path in ("ws", "ws/"):
+        url = f"wss://localhost:{port}/{prefix}/{path}"
+        with connect(url, ssl=unverified(), additional_headers=headers) as websocket:
+            assert json.loads(websocket.recv(timeout=5))["type"] == "welcome"
+
+
 def test_metrics_are_private(client: httpx.Client, daemon_port: int) -> None:
     assert client.get("/metrics").status_code == 404
     assert httpx.get(f"http://127.0.0.1:{daemon_port}/metrics").status_code == 200

@@ -1,7 +1,7 @@
 /** The line chart of the last minutes, the small ones in the table, and which instrument is looked at. */
 
-import {byId, figures, grouped, make, mark, put, putDigits} from '/dom.js';
-import {books, days, now, prices, ranked, WINDOW_MS} from '/market.js';
+import {byId, figures, grouped, make, mark, put, putDigits} from './dom.js';
+import {books, days, now, prices, ranked, WINDOW_MS} from './market.js';
 
 const LEAST_MS = 60_000;
 const PAD = {top: 14, right: 84, bottom: 24, left: 2};

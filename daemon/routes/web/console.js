@@ -1,7 +1,7 @@
 /** What the venue said last, and a console to talk to the daemon by hand. */
 
-import {byId, make, put, rows} from '/dom.js';
-import {channels} from '/market.js';
+import {byId, make, put, rows} from './dom.js';
+import {channels} from './market.js';
 
 const RAW_EVERY_MS = 300; // faster, nobody can read it
 const RAW_CHARS = 6000;

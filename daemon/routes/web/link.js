@@ -1,7 +1,7 @@
 /** The connection to the daemon: its state in words, what a loss has cost, and how many messages come. */
 
-import {age, byId, mark, put} from '/dom.js';
-import {counts, now} from '/market.js';
+import {age, byId, mark, put} from './dom.js';
+import {counts, now} from './market.js';
 
 const STAYS_MS = 60_000; // how long the page says how a loss ended
 

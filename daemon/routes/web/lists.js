@@ -1,7 +1,7 @@
 /** The whole market: figures, the largest coins, what people search for. */
 
-import {byId, figures, make, mark, put, putChange, putDigits, rows} from '/dom.js';
-import {exactly, lists} from '/market.js';
+import {byId, figures, make, mark, put, putChange, putDigits, rows} from './dom.js';
+import {exactly, lists} from './market.js';
 
 const SHARES = 6;
 const MOST_ROWS = 250; // more than is asked for

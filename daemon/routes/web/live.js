@@ -1,8 +1,8 @@
 /** The views that are never at rest: channels, prices, the comparison, the order book. */
 
-import {age, byId, grouped, make, mark, put, putChange, putDigits, rows} from '/dom.js';
-import {books, channel, channels, now, prices, ranked} from '/market.js';
-import {bookInstrument, select, selected} from '/chart.js';
+import {age, byId, grouped, make, mark, put, putChange, putDigits, rows} from './dom.js';
+import {books, channel, channels, now, prices, ranked} from './market.js';
+import {bookInstrument, select, selected} from './chart.js';
 
 const FLASH_MS = 450; // between two flashes of a row: a flicker says nothing
 const LEVELS = 10;

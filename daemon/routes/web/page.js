@@ -1,12 +1,12 @@
 /** The live page: one connection, one state, and once a frame whatever has changed is shown. */
 
-import {connect} from '/client.js';
-import {drawChart, drawSparks, fillInstruments, setUpChart} from '/chart.js';
-import {log, renderLog, renderRaw, setUpConsole} from '/console.js';
-import {event, renderLink, renderRate, setUpLink, state} from '/link.js';
-import {renderMarket, renderTop, renderTrending} from '/lists.js';
-import {renderBook, renderChannels, renderCompare, renderPrices} from '/live.js';
-import * as market from '/market.js';
+import {connect} from './client.js';
+import {drawChart, drawSparks, fillInstruments, setUpChart} from './chart.js';
+import {log, renderLog, renderRaw, setUpConsole} from './console.js';
+import {event, renderLink, renderRate, setUpLink, state} from './link.js';
+import {renderMarket, renderTop, renderTrending} from './lists.js';
+import {renderBook, renderChannels, renderCompare, renderPrices} from './live.js';
+import * as market from './market.js';
 
 const REPLAY = 2000; // messages before the newest, with which the charts begin
 
@@ -53,7 +53,7 @@ const headers = token ? {Authorization: `Bearer ${token}`} : {};
 const get = async (path) => (await fetch(path, {headers})).json();
 
 // The daemon may be gone: then the client waits for it, and asks for all.
-const reports = () => get('/channels').then(({channels}) => channels, () => []);
+const reports = () => get('channels').then(({channels}) => channels, () => []);
 
 market.watch(touch);
 const first = await reports();
@@ -65,7 +65,7 @@ let began = false;
 /** A replay brings what is new enough; older ones are in the snapshots. */
 async function fillUp(seq) {
   for (const name of priced) {
-    const {messages = []} = await get(`/snapshot/${encodeURIComponent(name)}`);
+    const {messages = []} = await get(`snapshot/${encodeURIComponent(name)}`);
     for (const message of messages) if (message.seq <= seq) market.fold(message, JSON.stringify(message));
   }
 }
@@ -75,7 +75,7 @@ async function follow(names) {
   client.subscribe(names);
 }
 
-const client = connect('/ws', {
+const client = connect('ws', {
   token,
   channels: priced,
   replay: REPLAY,
@@ -99,7 +99,7 @@ const client = connect('/ws', {
       began = true;
     }
     if (now.state === 'waiting' && !began) { // a page is not told why it was not let in, but what it fetches is
-      fetch(`/snapshot/${priced[0]}`, {headers}).then(({status}) => {
+      fetch(`snapshot/${priced[0]}`, {headers}).then(({status}) => {
         if (status === 401) now.reason = 'no valid token: open this page as /#token=TOKEN';
       }, () => {});
     }

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.front.addresses import as_sent, client_of, plain
+from daemon.front.addresses import client_of, plain
+from daemon.front.forwarded import as_sent
 from daemon.front.request import Request
 
 PROXIES = tuple(map(ipaddress.ip_network, ("127.0.0.1", "::1", "10.0.0.0/8", "2001:db8:1::/48")))
@@ -85,7 +86,7 @@ def test_without_a_list_not_even_loopback_is_believed() -> None:
 
 @pytest.mark.parametrize(
     ("said", "secure"),
-    [("https", True), ("HTTPS", True), ("http", False), ("http, https", True), ("https, http", False), ("wss", False)],
+    [("https", True), ("HTTPS", True), ("http", False), ("http, https", True), ("https, http", False), ("wss", True)],
 )
 @pytest.mark.parametrize("to_us", [False, True])
 def test_the_proxy_says_whether_its_client_spoke_tls(said: str, secure: bool, to_us: bool) -> None:

@@ -435,7 +435,7 @@ async def test_the_upgrade_is_told_all_about_the_client() -> None:
         (b"Host: localhost", b"Host: localhost\r\nOrigin: http://evil.example", 403),
         (b"Host: localhost", b"Host: localhost\r\nSec-WebSocket-Protocol: chat", 400),
         (b"GET", b"POST", 405),
-        (b"/ws", b"/ws/", 404),
+        (b"/ws", b"/wss", 404),
     ],
 )
 async def test_a_bad_handshake_is_told_why_and_the_connection_goes_on(old: bytes, new: bytes, status: int) -> None:

@@ -7,7 +7,7 @@ import resource
 import socket
 import ssl
 import warnings
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,6 +53,19 @@ def _has_ipv6_loopback() -> bool:
     except OSError:
         return False
     return True
+
+
+def _without_ipv6(code: int) -> Callable[..., Awaitable[list[trio.SocketListener]]]:
+    """`trio.open_tcp_listeners` on a machine that has none."""
+    real = trio.open_tcp_listeners
+
+    async def opened(port: int, *, host: str, backlog: int | None = None) -> list[trio.SocketListener]:
+        if ":" in host:
+            # As trio reports a family that the kernel does not know.
+            raise OSError(code, "no such family") from ExceptionGroup("", [OSError(code, "no IPv6")])
+        return await real(port, host=host, backlog=backlog)
+
+    return opened
 
 
 async def test_a_port_in_use_is_named_with_its_address(taken: int) -> None:
@@ -111,25 +124,78 @@ async def test_another_port_is_picked_where_the_first_is_not_free_on_every_addre
 async def test_localhost_without_ipv6_is_ipv4_alone(
     code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = trio.open_tcp_listeners
-
-    async def without_ipv6(
-        port: int, *, host: str | None = None, backlog: int | None = None
-    ) -> list[trio.SocketListener]:
-        if host == "::1":
-            # As trio reports a family that the kernel does not know.
-            raise OSError(code, "no such family") from ExceptionGroup("", [OSError(code, "no IPv6")])
-        return await real(port, host=host, backlog=backlog)
-
-    monkeypatch.setattr(trio, "open_tcp_listeners", without_ipv6)
+    monkeypatch.setattr(trio, "open_tcp_listeners", _without_ipv6(code))
     with caplog.at_level(logging.INFO):
         listeners = await open_listeners(ServerSettings(port=0))
     assert set(_ports(listeners)) == {"127.0.0.1"}
     assert "::1 is not there; listening on IPv4 only" in caplog.messages
     await _close(listeners)
-    with pytest.raises(OSError, match="no IPv6") as caught:  # asked for by name, it has to be there
-        await open_listeners(ServerSettings(host=("127.0.0.1", "::1"), port=0))
+    with pytest.raises(OSError, match="no IPv6") as caught:  # asked for by name alone, it has to be there
+        await open_listeners(ServerSettings(host="::1", port=0))
     assert str(caught.value.filename).startswith("::1 port ")
+
+
+@pytest.mark.parametrize("code", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+@pytest.mark.parametrize(
+    ("host", "there"),
+    [
+        (("127.0.0.1", "::1"), {"127.0.0.1"}),
+        (("::1", "127.0.0.1"), {"127.0.0.1"}),
+        (("2001:db8::1", "127.0.0.2", "127.0.0.1"), {"127.0.0.1", "127.0.0.2"}),
+        (("127.0.0.1", "::"), {"127.0.0.1"}),
+    ],
+)
+async def test_of_a_list_what_is_there_is_listened_on_and_what_is_not_is_named(
+    host: tuple[str, ...],
+    there: set[str],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(trio, "open_tcp_listeners", _without_ipv6(code))
+    listeners = await open_listeners(ServerSettings(host=host, port=0))
+    assert set(_ports(listeners)) == there
+    assert len(set(_ports(listeners).values())) == 1
+    await _close(listeners)
+    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    [absent] = [each for each in host if each not in there]
+    assert warning.startswith(f"not listening on {absent} port ")
+    assert "no IPv6" in warning
+
+
+async def test_of_a_list_something_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trio, "open_tcp_listeners", _without_ipv6(errno.EAFNOSUPPORT))
+    with pytest.raises(OSError, match="no IPv6") as caught:
+        await open_listeners(ServerSettings(host=("::1", "2001:db8::1"), port=0))
+    assert str(caught.value.filename).startswith("::1 port ")
+
+
+@pytest.mark.parametrize("host", ["::", "0::0", ("::",)])
+def test_two_colons_are_all_addresses_of_both_kinds(host: str | tuple[str, ...]) -> None:
+    assert ServerSettings(host=host).hosts == ("0.0.0.0", "::")
+    assert ServerSettings(host=("127.0.0.1", "::")).hosts == ("127.0.0.1", "::")
+    assert ServerSettings(host=("0.0.0.0", "::")).hosts == ("0.0.0.0", "::")
+
+
+async def test_where_all_addresses_are_listened_on_a_client_of_either_kind_gets_in() -> None:
+    listeners = await open_listeners(ServerSettings(host="::", port=0))
+    [port] = set(_ports(listeners).values())
+    assert "0.0.0.0" in _ports(listeners)
+    for address in ("127.0.0.1", *(["::1"] if _has_ipv6_loopback() else [])):
+        with socket.create_connection((address, port), 5):
+            pass
+    await _close(listeners)
+
+
+async def test_all_addresses_without_ipv6_are_those_of_ipv4(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(trio, "open_tcp_listeners", _without_ipv6(errno.EAFNOSUPPORT))
+    with caplog.at_level(logging.INFO):
+        listeners = await open_listeners(ServerSettings(host="::", port=0))
+    assert set(_ports(listeners)) == {"0.0.0.0"}
+    assert ":: is not there; listening on IPv4 only" in caplog.messages
+    await _close(listeners)
 
 
 async def test_addresses_are_written_for_the_scheme() -> None:

@@ -3,6 +3,7 @@
 import html.parser
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import trio
@@ -107,13 +108,14 @@ def test_nothing_is_inline_and_every_link_stays_here() -> None:
     tags = Markup().tags
     names = {tag for tag, _ in tags}
     assert "style" not in names
-    assert [attributes for tag, attributes in tags if tag == "script"] == [{"type": "module", "src": "/page.js"}]
+    assert [attributes for tag, attributes in tags if tag == "script"] == [{"type": "module", "src": "page.js"}]
     for tag, attributes in tags:
         assert not [name for name in attributes if name == "style" or name.startswith("on")], tag
         for name in ("src", "href"):
-            assert (attributes.get(name) or "/").startswith(("/", "#")), tag
-    linked = {link for _, each in tags if (link := each.get("href") or each.get("src"))}
-    assert linked - set(FILES) == {"#prices", "/channels", "/readyz"}
+            # Below a prefix too, whichever it is.
+            assert urljoin("https://here/feed/", attributes.get(name) or "").startswith("https://here/feed/"), tag
+    linked = {urljoin("/", link) for _, each in tags if (link := each.get("href") or each.get("src"))}
+    assert linked - set(FILES) == {"/#prices", "/channels", "/readyz"}
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -127,7 +129,14 @@ def test_no_file_names_another_host_or_writes_html(path: str) -> None:
 @pytest.mark.parametrize("path", [path for path in FILES if path.endswith(".js")])
 def test_what_a_module_imports_is_served(path: str) -> None:
     imported = re.findall(r"""^import .* from '([^']+)'""", get(path).body.decode(), re.MULTILINE)
-    assert set(imported) <= set(FILES)
+    assert {urljoin(path, name) for name in imported} <= set(FILES)
+    assert all(name.startswith("./") for name in imported), "below a prefix too"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.endswith(".js") and path != "/client.js"])
+def test_what_a_script_asks_for_is_below_the_pages_own_address(path: str) -> None:
+    asked = re.findall(r"""\b(?:get|fetch|connect|import)\(\s*['"`]([^'"`]*)""", get(path).body.decode())
+    assert not [each for each in asked if each.startswith("/")]
 
 
 @pytest.mark.parametrize(

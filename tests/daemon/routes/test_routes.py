@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from connectors.base import State
-from daemon.front.addresses import as_sent
+from daemon.front.forwarded import as_sent
 from daemon.front.http import Headers, Refused, Request, Response
 from daemon.host.clock import WallClock
 from daemon.routes.routes import ChannelState, PlainRoutes

@@ -156,7 +156,8 @@ async def test_the_answer_is_for_a_browser_and_for_what_stands_in_between() -> N
     async with open_gateway() as gateway, opened(gateway) as stream:
         assert stream.status == 200
         assert stream.headers["content-type"] == "text/event-stream"
-        assert stream.headers["cache-control"] == "no-store"
+        assert stream.headers["cache-control"] == "no-cache, no-transform, no-store"
+        assert stream.headers["content-encoding"] == "identity"
         assert stream.headers["x-accel-buffering"] == "no"
         assert stream.headers["x-content-type-options"] == "nosniff"
         assert stream.headers["connection"] == "close"
