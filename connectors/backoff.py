@@ -118,10 +118,11 @@ def granted_s(asked_s: float | None, longest_s: float = LONGEST_WAIT_S) -> float
     return min(max(asked_s, 0.0), longest_s)
 
 
-def retry_after_s(value: str, now_ms: int, longest_s: float = LONGEST_ASKED_S) -> float | None:
+def retry_after_s(value: str, now_ms: int, longest_s: float = LONGEST_ASKED_S, date: str = "") -> float | None:
     """`Retry-After` (RFC 9110 section 10.2.3) as seconds from now, as far as they are granted; None for nonsense.
 
-    `now_ms` is when it came, ms since 1970: the header may name a date.
+    `now_ms` is when it came, ms since 1970: the header may name a date. The server's own `date` (section 6.6.1) says
+    better what it was then by the same clock; ours may be wrong.
     """
     value = value.strip()
     if found := _SECONDS.fullmatch(value):
@@ -130,4 +131,12 @@ def retry_after_s(value: str, now_ms: int, longest_s: float = LONGEST_ASKED_S) -
         until_s = email.utils.parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return granted_s(until_s - now_ms / 1_000, longest_s)
+    return granted_s(until_s - server_ms(date, now_ms) / 1_000, longest_s)
+
+
+def server_ms(date: str, now_ms: int) -> int:
+    """What time it is at a server that has just sent this `Date`, ms since 1970; without a usable one what we think."""
+    try:
+        return round(email.utils.parsedate_to_datetime(date.strip()).timestamp() * 1_000)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return now_ms

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from connectors.backoff import LONGEST_ASKED_S, retry_after_s
+from connectors.backoff import LONGEST_ASKED_S, retry_after_s, server_ms
 from connectors.base import Event
 from connectors.metric import Histogram
 
@@ -75,7 +75,14 @@ class Answer(msgspec.Struct, frozen=True):
 
     def retry_after_up_to_s(self, longest_s: float) -> float | None:
         """The same, where the venue documents that it may ask for so long."""
-        return retry_after_s(self.headers.get("retry-after", ""), self.received_ms, longest_s)
+        return retry_after_s(
+            self.headers.get("retry-after", ""), self.received_ms, longest_s, self.headers.get("date", "")
+        )
+
+    @property
+    def server_ms(self) -> int:
+        """What time it is at the venue, as far as it says so: our clock may be wrong. Ms since 1970."""
+        return server_ms(self.headers.get("date", ""), self.received_ms)
 
     @property
     def lifetime_s(self) -> float | None:

@@ -208,8 +208,9 @@ class VenueConnection:
         status = answer.status_code
         if status in (403, 451):
             return VenueRefused(f"{self._title} refuses to serve this address: HTTP {status}")
-        wait = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"")
+        said = {name.lower(): value.decode("latin-1") for name, value in reversed(answer.headers)}
+        wait, date = said.get(b"retry-after", ""), said.get(b"date", "")
         return VenueUnavailable(
             f"{self._title} answered the opening handshake with HTTP {status}",
-            retry_after_s=retry_after_s(wait.decode("latin-1"), self._now_ms()),
+            retry_after_s=retry_after_s(wait, self._now_ms(), date=date),
         )

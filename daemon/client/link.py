@@ -42,6 +42,9 @@ _CLOSE_S: Final = 0.5
 _MISSED: Final = 2.5
 """In heartbeats: the daemon pings at each, so after two of them something must have been received."""
 
+_LATE_S: Final = 1.0
+"""A deadline that is noticed so late was slept through."""
+
 _FINAL: Final = frozenset(code for code in CloseCode if not code.may_reconnect) - {CloseCode.NORMAL}
 _LATER: Final = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP statuses whose cause is not this client, so that another try may succeed."""
@@ -185,7 +188,7 @@ class Link:
         If cancelled, no message is lost.
 
         Raises:
-            Disconnected: the connection has ended, or nothing was heard for two heartbeats.
+            Disconnected: the connection has ended, or nothing was heard for two heartbeats, while this process ran.
             ServerRefused: it was closed with a code that says not to come back.
             NotUnderstood: the data received is not a message.
         """
@@ -202,6 +205,9 @@ class Link:
                 message = _decode(raw)
                 if message is not None:
                     return message, cast("str", raw)
+            elif trio.current_time() - end_s > _LATE_S:
+                # This process itself was stopped, or its machine: what came meanwhile has not been read yet.
+                began_s = trio.current_time()
             elif end_s >= max(began_s, self._stream.heard_s) + self._patience_s:
                 raise Disconnected(f"nothing was heard for {self._patience_s:g} s, not even a ping")
 

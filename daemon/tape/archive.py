@@ -169,6 +169,11 @@ class Archive:
     def _account_for(self, restored: Restored, *, used_up: bool) -> None:
         """Report in the log and the ledger what the last stop and the state of the file mean for clients."""
         path, meta, tape, now_ms = self._path, restored.meta, self.tape, self._clock.now_ms()
+        # Nothing is ordered by it, but whoever reads the ledger must know.
+        behind_s = (meta.stored_ms - now_ms) / 1000
+        behind = f"; the clock is {behind_s:.0f} s behind what was stored last" if behind_s >= 1 else ""
+        if behind:
+            _log.warning("%s%s", path, behind.replace("; ", ": ", 1))
         if restored.aside is not None:
             reason = f"the tape's file was damaged: a new tape begins, with epoch {tape.epoch}"
             _log.warning("%s: %s", path, reason)
@@ -176,17 +181,17 @@ class Archive:
         elif used_up:
             reason = f"the positions of epoch {meta.epoch} are used up: a new tape begins, with epoch {tape.epoch}"
             _log.warning("%s: %s", path, reason)
-            self.ledger.record("restart", "", meta.stored_ms, now_ms, reason=reason)
+            self.ledger.record("restart", "", meta.stored_ms, now_ms, reason=reason + behind)
         elif restored.hole is not None:
             first, last = restored.hole
             reason = f"an unclean stop: what was sent between positions {first} and {last} is not stored"
             if restored.discarded:
                 reason += f", and {restored.discarded} damaged entries were discarded"
             _log.warning("%s: %s", path, reason)
-            self.ledger.record("restart", "", meta.stored_ms, now_ms, reason=reason)
+            self.ledger.record("restart", "", meta.stored_ms, now_ms, reason=reason + behind)
         elif tape.head:
             reason = f"a clean stop at position {tape.head}: nothing that was sent is lost"
-            self.ledger.record("restart", "", meta.stored_ms, now_ms, reason=reason)
+            self.ledger.record("restart", "", meta.stored_ms, now_ms, reason=reason + behind)
         _log.info("%s: %d entries, epoch %s, head %d", path, len(tape), tape.epoch, tape.head)
 
     # ---- while running --------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.backoff import LONGEST_WAIT_S, Backoff, retry_after_s
+from connectors.backoff import LONGEST_WAIT_S, Backoff, retry_after_s, server_ms
 
 draws = st.floats(0.0, 1.0, exclude_max=True)
 
@@ -72,6 +72,19 @@ def test_a_wait_that_is_none_changes_nothing(asked_s: float) -> None:
 def test_whatever_retry_after_says_it_is_a_wait_within_the_bound_or_none(text: str, now_ms: int, most_s: float) -> None:
     asked_s = retry_after_s(text, now_ms, most_s)
     assert asked_s is None or 0.0 <= asked_s <= most_s
+
+
+@pytest.mark.parametrize("wrong_ms", [-86_400_000, -3_600_000, 0, 3_600_000, 86_400_000])
+def test_a_date_is_reckoned_by_the_servers_clock_where_it_says_what_time_it_is(wrong_ms: int) -> None:
+    until, date, now_ms = "Mon, 08 Dec 2025 16:31:45 GMT", "Mon, 08 Dec 2025 16:30:45 GMT", 1_765_211_445_000
+    assert retry_after_s(until, now_ms + wrong_ms, date=date) == 60.0
+    assert retry_after_s("7", now_ms + wrong_ms, date=date) == 7.0
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Dec 2025 16:30:45 GMT", "0" * 400])
+def test_without_a_usable_date_our_own_clock_has_to_do(date: str) -> None:
+    assert retry_after_s("Mon, 08 Dec 2025 16:31:45 GMT", 1_765_211_445_000, date=date) == 60.0
+    assert server_ms(date, 5) == 5
 
 
 def test_an_attempt_that_held_starts_the_row_anew() -> None:

@@ -115,3 +115,24 @@ def test_a_request_that_was_half_sent_has_its_time_anew(tmp_path: Path) -> None:
         assert half.recv(100).startswith(b"HTTP/1.1 200")
         [pause] = [gap for gap in get(process.port, "/gaps")["gaps"] if gap["cause"] == "pause"]
         assert 4 < pause["duration_s"] < 8
+
+
+def test_a_client_for_python_that_was_stopped_itself_does_not_blame_the_daemon(tmp_path: Path) -> None:
+    patient = {**LIMITS, "TICKERD_LIMITS__SILENT_AFTER_S": "60", "TICKERD_LIMITS__WRITE_DEADLINE_S": "60"}
+    config = tmp_path / "venues.toml"
+    with tickerd("simulate", "--port", "0", "--config-out", str(config)) as venues:
+        assert venues.port
+        with tickerd("run", "--config", str(config), environ=patient) as process:
+            wait_ready(process.port)
+            # A channel that is polled, so that nothing lies unread that would prove by itself that the daemon lives.
+            url = f"http://127.0.0.1:{process.port}"
+            with tickerd("watch", "--json", "--url", url, "coingecko_global") as watching:
+                deadline = time.monotonic() + 20
+                while not any("market_update" in line for line in watching.lines):
+                    assert time.monotonic() < deadline, watching.lines
+                    time.sleep(0.05)
+                before = len(watching.lines)
+                stop(watching, 6.0)
+                time.sleep(3.0)
+                assert [line for line in watching.lines[before:] if "reconnecting" in line] == []
+                assert watching.process.poll() is None

@@ -234,7 +234,7 @@ def _pause_s(answer: Answer, said: Refusal) -> float:
     longest_s = LONGEST_WAIT_S if until or answer.status == 418 else LONGEST_ASKED_S
     asked_s = answer.retry_after_up_to_s(longest_s)
     if asked_s is None and until:
-        asked_s = granted_s((int(until[1]) - answer.received_ms) / 1_000)
+        asked_s = granted_s((int(until[1]) - answer.server_ms) / 1_000)
     return PAUSE_S.get(answer.status, PAUSE_S[429]) if asked_s is None else asked_s
 
 
@@ -243,7 +243,7 @@ def weight_pause(answer: Answer) -> Pause | None:
     budget = weight_budget(answer)
     if budget is None or budget.used < WEIGHT_HELD_BACK:
         return None
-    left_s = 60.0 - answer.received_ms / 1_000 % 60.0
+    left_s = 60.0 - answer.server_ms / 1_000 % 60.0
     return Pause(
         left_s,
         f"{VENUE}'s request weight is nearly used up ({budget.used} of {WEIGHT_LIMIT} "

@@ -6,6 +6,7 @@ flashes that have faded. Texts are put in as they are: nothing in them is markup
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final, assert_never
 
 import msgspec
@@ -30,10 +31,14 @@ _FALL: Final = ("▼", "bold red")
 
 
 class _Row(msgspec.Struct):
-    """One topic: its last message, when its price last changed, and the venue's time of it (ms since 1970)."""
+    """One topic: its last message, when its price last changed, and when the daemon had it (ms since 1970).
+
+    `taken_s` is when it came here: by a clock that is never set.
+    """
 
     shown: str
     received_ms: int
+    taken_s: float
     changed_s: float = float("-inf")
     change: tuple[str, str] = ("", "")
 
@@ -48,7 +53,8 @@ class Sheet:
 
     Args:
         title: who is watched.
-        ahead_s: how far the daemon's clock is ahead of this machine's: ages are by the daemon's.
+        ahead_s: how far the daemon's clock is ahead of this machine's: ages are by the daemon's. Either may be set
+            meanwhile, so each new message says it anew, and no age is less than the time that a message has been here.
     """
 
     def __init__(self, title: str, ahead_s: float) -> None:
@@ -59,10 +65,18 @@ class Sheet:
         self._away: tuple[Reconnecting, float] | None = None
         self._note: tuple[str, float] = ("", float("-inf"))
 
-    def take(self, received: Received, now_s: float) -> None:
-        """Take what a subscription has yielded; `now_s` is monotonic."""
+    def take(self, received: Received, now_s: float, wall_s: float | None = None) -> None:
+        """Take what a subscription has yielded.
+
+        Args:
+            received: the message or event.
+            now_s: the time, monotonic.
+            wall_s: the same, since 1970 by this machine's clock, if the message has just been published.
+        """
         match received:
             case Data():
+                if wall_s is not None:
+                    self._ahead_s = datetime.fromisoformat(received.timestamp).timestamp() - wall_s
                 self._data(received, now_s)
             case Status():
                 self._states[received.channel] = received
@@ -80,7 +94,7 @@ class Sheet:
         instrument = "" if isinstance(message.instrument, UnsetType) else message.instrument
         topic = (message.connector_id, instrument)
         shown = _shown(message)
-        row = _Row(shown, message.received_ms)
+        row = _Row(shown, message.received_ms, now_s)
         before = self._rows.get(topic)
         if before is not None and before.shown:
             row.changed_s, row.change = before.changed_s, before.change
@@ -112,20 +126,20 @@ class Sheet:
         return (names.index(channel) if channel in self._states else len(names)), instrument
 
     def _cells(self, topic: tuple[str, str], now_s: float, wall_s: float) -> list[Text]:
-        row, status = self._rows.get(topic, _Row("", 0)), self._states.get(topic[0])
+        row, status = self._rows.get(topic, _Row("", 0, now_s)), self._states.get(topic[0])
         state = "" if status is None else status.state
         told = Text(state, STYLES.get(state, ""))
         if status is not None and status.reason and state != "live":
             told.append(f" {clean(status.reason)}", "default")
         faded = "dim" if state in ("stale", "down", "reconnecting") or self._away is not None else ""
         flash = row.change[1] if now_s - row.changed_s < _FLASH_S else faded
-        age_s = wall_s + self._ahead_s - row.received_ms / 1000
+        age_s = max(wall_s + self._ahead_s - row.received_ms / 1000, now_s - row.taken_s)
         return [
             Text(clean(topic[0]), faded),
             Text(clean(topic[1]), faded),
             Text(row.shown, flash),
             Text(row.change[0], flash),
-            Text(seconds(max(0.0, age_s)) if row.received_ms else "", faded),
+            Text(seconds(age_s) if row.received_ms else "", faded),
             told,
         ]
 

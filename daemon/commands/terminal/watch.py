@@ -18,7 +18,7 @@ import trio
 from rich.console import Console
 from rich.live import Live
 
-from daemon.client import Client, Gap, Lost, Reconnecting, Resumed, connect
+from daemon.client import Client, Data, Gap, Lost, Reconnecting, Resumed, connect
 from daemon.commands.terminal.peer import Peer
 from daemon.commands.terminal.table import Sheet, words
 
@@ -52,7 +52,9 @@ async def _table(client: Client, peer: Peer, channels: Sequence[str]) -> None:
         nursery.start_soon(_draw, console, sheet, first)
         # After the first message, so that the screen does not hide a refusal.
         async for received in subscription:
-            sheet.take(received, trio.current_time())
+            # Up to the welcome's position they are older messages, which the daemon stamped when they were new.
+            is_new = isinstance(received, Data) and received.seq > client.welcome.seq
+            sheet.take(received, trio.current_time(), time.time() if is_new else None)
             first.set()
 
 

@@ -149,6 +149,24 @@ def test_the_ledger_is_kept_and_says_how_the_last_run_ended(tmp_path: Path) -> N
     third.finish()
 
 
+def test_a_clock_behind_what_is_stored_is_told_and_orders_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    first = opened(tmp_path / "tape", clock=clock)
+    first.tape.append(A, b"{}")
+    first.store()
+    first.finish()
+    epoch = first.tape.epoch
+    clock.ms -= 3_600_000
+    second = opened(tmp_path / "tape", clock=clock)
+    assert second.tape.epoch == epoch
+    assert second.tape.append(A, b"{}").seq == 2
+    said = "nothing that was sent is lost; the clock is 3600 s behind what was stored last"
+    reason, start_ms, end_ms = gaps(second)[0]
+    assert reason.endswith(said)
+    assert (start_ms, end_ms) == (clock.ms, clock.ms), "it does not end before it began"
+    second.finish()
+
+
 def test_gaps_that_the_ledger_has_forgotten_leave_the_file(tmp_path: Path) -> None:
     archive = opened(tmp_path / "tape")
     for number in range(450):

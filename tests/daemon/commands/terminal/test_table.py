@@ -1,7 +1,9 @@
 """`daemon.commands.terminal.table`: what is seen of what was told."""
 
 import io
+from datetime import datetime
 
+import msgspec
 import pytest
 from msgspec import UNSET, Raw
 from rich.console import Console
@@ -57,6 +59,21 @@ def test_ages_are_by_the_daemons_clock() -> None:
     sheet = Sheet("x", ahead_s=3.0)
     sheet.take(_price("1"), 0.0)
     assert " 3.0 s" in _drawn(sheet, wall_s=100.0)
+
+
+@pytest.mark.parametrize("wall_s", [-3_500.0, 99.0, 107.0])
+def test_an_age_is_never_less_than_the_time_that_a_message_has_been_here(wall_s: float) -> None:
+    """This machine's clock was set back, or stands as it should."""
+    assert " 7.0 s" in _drawn(_sheet(_price("1")), now_s=7.0, wall_s=wall_s)
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+def test_a_new_message_says_where_the_daemons_clock_is_now(step_s: float) -> None:
+    sheet = Sheet("x", ahead_s=0.0)
+    stamped_s = datetime.fromisoformat(STAMP).timestamp()
+    message = msgspec.structs.replace(_price("1"), received_ms=round(stamped_s * 1000) - 100)
+    sheet.take(message, 0.0, stamped_s + step_s)
+    assert " 2.1 s" in _drawn(sheet, now_s=2.0, wall_s=stamped_s + step_s + 2.0)
 
 
 def test_a_change_flashes_and_fades() -> None:
