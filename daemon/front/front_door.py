@@ -327,7 +327,7 @@ class FrontDoor:
         """Answer requests; a client that is let in ends it, with no checkpoint between the limits and the count."""
         while True:
             try:
-                request = await http.receive()
+                request = await self._receive(http)
                 if request is None:
                     return None
                 self._counts["requests"] += 1
@@ -364,6 +364,14 @@ class FrontDoor:
                 await self._send(http, response)
             if not http.next_cycle():
                 return None
+
+    async def _receive(self, http: Conversation) -> Request | None:
+        """As `Conversation.receive`. What cannot be accepted costs as much as what can, and pays as much."""
+        try:
+            return await http.receive()
+        except Refused:
+            self.admission.rates.not_understood(http.client)
+            raise
 
     def _arrives(self, request: Request) -> bool:
         """Whether it is from a client that comes, and is no plain request."""

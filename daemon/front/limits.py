@@ -27,7 +27,7 @@ class Limits(CommandLimits, frozen=True, kw_only=True):
         clients: websockets and event streams at once.
         clients_per_address: of those, from one address; loopback and trusted proxies are excepted.
         requests_per_s: plain HTTP requests of one address each second in the long run; those that cost more count as
-            several (`daemon.front.rates`). A token may stand for ten addresses.
+            several, and probes apart (`daemon.front.rates`). A token may stand for ten addresses.
         requests_burst: how many at once after a pause.
         handshakes_per_s: websockets and event streams that one address opens each second in the long run; loopback and
             trusted proxies may stand for as many addresses as there may be clients. A token may stand for ten.

@@ -1,8 +1,9 @@
 """How often an address, and a token, may ask for something.
 
 Each has buckets of its own (`protocol.bucket`), by kind of what it asks for: plain requests, of which the dear ones
-count as several; clients that come, by websocket or event stream; and test messages. Who asks for more is told when to
-come back, and owes a little for each refusal, since that costs too: who keeps asking is let in later, not sooner.
+count as several, and probes apart; clients that come, by websocket or event stream; and test messages. Who asks for
+more is told when to come back, and owes a little for each refusal, since that costs too: who keeps asking is let in
+later, not sooner.
 
 An address is the client's, as far as a trusted proxy says so; of IPv6 it is the /64 network. Many clients stand behind
 the loopback (a proxy on this machine that is not named in the configuration, a test) and behind a trusted proxy that
@@ -31,6 +32,10 @@ WEIGHTS: Final = {"/channels": 2.0, "/readyz": 2.0, "/asyncapi.json": 2.0, "/gap
 
 _BELOW: Final = {"/snapshot/": 2.0}
 """The same for every path that begins so."""
+
+_PROBES: Final = frozenset({"/healthz", "/readyz"})
+"""These are counted apart: a flood of something else, perhaps by a proxy on this machine that is not named in the
+configuration, must not make the daemon look dead to whoever watches it from there."""
 
 _CONNECTION: Final = 0.5
 _TLS_CONNECTION: Final = 5.0
@@ -148,7 +153,14 @@ class Rates:
         peer = request.peer
         shared = self._is_proxy(peer) or (arrives and self._is_loopback(peer))
         rate = (self._handshakes if arrives else self._requests).times(self._many if shared else 1)
-        self._take(subscriber(peer), peer, 1.0 if arrives else weight(request.path), rate)
+        name = subscriber(peer)
+        if request.path in _PROBES:
+            name = f"probes {name}"
+        self._take(name, peer, 1.0 if arrives else weight(request.path), rate)
+
+    def not_understood(self, peer: str) -> None:
+        """The same for what came from that address and is no request that can be accepted. Raises: Refused, 429."""
+        self._take(subscriber(peer), peer, 1.0, self._requests.times(self._many if self._is_proxy(peer) else 1))
 
     def token(self, request: Request, *, arrives: bool) -> None:
         """The same for the request's token, if it has one. Raises: Refused, 429."""

@@ -33,7 +33,7 @@ FEW = Limits(
 )
 
 
-def ask(peer: str = "192.0.2.1", path: str = "/healthz", *, grant: str = "", vouched: bool = False) -> Request:
+def ask(peer: str = "192.0.2.1", path: str = "/", *, grant: str = "", vouched: bool = False) -> Request:
     return Request(method="GET", path=path, peer=peer, vouched=vouched, grant=Grant(grant))
 
 
@@ -110,6 +110,15 @@ async def test_clients_that_come_are_counted_for_themselves(autojump_clock: trio
     assert allowed(judge.request, ask(path="/ws"), arrives=True) == 3
     assert allowed(judge.request, ask(path="/events"), arrives=True) == 0, "both ways to come are one"
     assert allowed(judge.request, ask(), arrives=False) == 6
+
+
+async def test_probes_are_counted_for_themselves(autojump_clock: trio.testing.MockClock) -> None:
+    """Behind a proxy that is not named, a flood of something else must not make the daemon look dead."""
+    judge = Rates(FEW)
+    assert allowed(judge.request, ask("127.0.0.1"), arrives=False) == 6
+    assert allowed(judge.request, ask("127.0.0.1", "/healthz"), arrives=False) == 6
+    assert allowed(judge.request, ask("127.0.0.1", "/readyz"), arrives=False) == 0, "both probes are one"
+    assert allowed(judge.request, ask("127.0.0.1"), arrives=False) == 0
 
 
 async def test_an_ipv6_subscriber_is_one_address(autojump_clock: trio.testing.MockClock) -> None:
@@ -221,6 +230,17 @@ async def test_pipelined_requests_pay_the_rate_and_end_with_it() -> None:
         assert await answered(gateway, from_("192.0.2.1")) == [b"429"]
         assert await answered(gateway, from_("192.0.2.2") * 3) == [b"200"] * 3
         assert gateway.door.refusals[ErrorCode.RATE_LIMITED] == 2
+        restrict(gateway)
+
+
+async def test_what_cannot_be_understood_pays_the_rate_too() -> None:
+    """More fields than a query may have: a 400 behind which the connection stays open."""
+    puzzling = ASK.replace(b"/x", b"/x?" + b"a&" * 40)
+    async with open_gateway() as gateway:
+        limits = msgspec.structs.replace(gateway.door.admission.limits, requests_per_s=0.5, requests_burst=5)
+        gateway.door.admission.policy = policy(limits)
+        assert await answered(gateway, puzzling * 500) == [b"400"] * 5 + [b"429"]
+        assert await answered(gateway, ASK) == [b"429"]
         restrict(gateway)
 
 
