@@ -18,6 +18,15 @@ import trio
 AT_ONCE: Final = 32
 """Connections of one listener accepted in one turn: a few milliseconds."""
 
+_SEGMENT_BYTES: Final = 1460
+"""The largest TCP segment sent to a client (TCP_MAXSEG, tcp(7)): what Ethernet carries.
+
+On loopback, where a reverse proxy stands, Linux makes segments of up to 64 KiB. A client that stalled and then reads
+bit by bit may open its window to less than that, and need not open it further (RFC 9293 section 3.8.6.2.2). The kernel
+then sends nothing until its next window probe (section 3.8.6.1), and those come at doubling intervals: after a stall of
+15 s there may be 12 s of silence, with the messages ready. Small segments fit into any window.
+"""
+
 _AGAIN_S: Final = 0.1
 """After a shortage of descriptors or memory."""
 
@@ -53,6 +62,8 @@ async def serve_connections(
         OSError: a listener failed for good. A shortage of descriptors or memory is no such failure: it is logged once,
             and accepting goes on a moment later.
     """
+    for listener in listeners:
+        listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)
     async with trio.open_nursery() as nursery:
         for listener in listeners:
             nursery.start_soon(_accept, listener, serve, connections)

@@ -29,6 +29,10 @@ from protocol.messages import Goodbye, ServerInfo, Welcome
 
 _SWEEP_S: Final = 1.0
 
+_RETRIES: Final = 8
+"""So often at least the kernel tries to reach a client before that counts as dead. It tries fifteen times, the first
+few at short intervals (`net.ipv4.tcp_retries2`), so it does not give up sooner than that."""
+
 _RETURN_S: Final = (0.5, 10.0)
 """A client whose token has changed is asked to wait a random time in this range, so that not all return at once."""
 
@@ -114,6 +118,7 @@ class Sessions:
     def enter(self, client: ConnectedClient, how: str) -> None:
         """Add the client, and welcome it. `how` it is connected goes to the log. See `leave`."""
         self._open.add(client)
+        client.stream.retry_within(self.limits.silent_after_s / _RETRIES)
         self.counts.enter(client.subscriber.format)
         self.hub.attach(client.subscriber)
         client.subscriber.say(self._welcome(client.grant))

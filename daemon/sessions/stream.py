@@ -18,6 +18,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -30,6 +31,13 @@ _SEND_BUFFER_BYTES: Final = 512 * 1024
 
 _NOTSENT_BYTES: Final = 16 * 1024
 """TCP_NOTSENT_LOWAT, as trio itself sets it: a socket is writable only while less than this is waiting to be sent."""
+
+_TCP_RTO_MAX_MS: Final = 44
+"""The option that bounds the wait between two attempts to get bytes through (linux/tcp.h, since Linux 6.15); Python
+3.11 has no name for it."""
+
+_RTO_MAX_MS: Final = (1_000, 120_000)
+"""What may be asked for; the second is the kernel's own bound (`net.ipv4.tcp_rto_max_ms`)."""
 
 _WRITE_BYTES: Final = 64 * 1024
 
@@ -86,6 +94,19 @@ class ClientStream(trio.abc.Stream):
         self.flooded = ""
         self.last_received_s = self.last_progress_s = trio.current_time()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+
+    def retry_within(self, wait_s: float) -> None:
+        """Let the kernel wait so long at most before it sends again what was lost, or asks whether there is room.
+
+        By itself it doubles each wait up to two minutes (RFC 6298 section 5.5), so that a client which was out of reach
+        for half a minute would hear nothing for half a minute more. An older kernel goes on like that.
+        """
+        least, most = _RTO_MAX_MS
+        self._set_retry(max(least, min(most, round(wait_s * 1000))))
+
+    def _set_retry(self, wait_ms: int) -> None:
+        with suppress(OSError):
+            self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, wait_ms)
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -250,6 +271,8 @@ class ClientStream(trio.abc.Stream):
         self.pending.clear()
         words = bytes(torn) + frame
         data = bytes(record) + (words if self._tls is None else self._encrypted(self._tls, words) + self._tls.end())
+        # Of a socket that is closed the kernel thinks no more once it waits for as long as it may (tcp_orphan_retries).
+        self._set_retry(_RTO_MAX_MS[1])
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _SEND_BUFFER_BYTES + len(data))
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0x7FFF_FFFF)

@@ -4,6 +4,8 @@ What they do wrong, and how they are closed, is in `test_session_closing`.
 """
 
 import json
+import os
+import socket
 import ssl
 import struct
 from collections.abc import Callable
@@ -52,6 +54,18 @@ async def test_the_welcome_comes_first() -> None:
             assert welcome["seq"] == 2
             assert welcome["heartbeat_s"] == 60.0
             assert welcome["server"] == {"name": "tickerd", "version": "test"}
+
+
+async def test_what_is_lost_on_the_way_is_sent_again_eight_times_before_the_client_counts_as_dead() -> None:
+    async with open_gateway() as gateway, await gateway.client():
+        (session,) = gateway.sessions
+        sender = socket.socket(fileno=os.dup(session.stream.fd))
+        with sender:
+            try:
+                wait_ms = sender.getsockopt(socket.IPPROTO_TCP, 44)  # TCP_RTO_MAX_MS
+            except OSError:
+                pytest.skip("this kernel bounds no retransmission timeout")
+            assert wait_ms == max(1000, gateway.sessions.limits.silent_after_s * 1000 / 8)
 
 
 async def test_a_subscribe_is_answered_then_the_status_then_the_snapshot_then_what_is_new() -> None:

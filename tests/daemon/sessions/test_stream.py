@@ -448,6 +448,33 @@ async def test_last_words_arrive_behind_whole_frames_when_a_stalled_client_reads
             await client.frame()
 
 
+def _retry_ms(stream: trio.SocketStream) -> int:
+    """TCP_RTO_MAX_MS; a kernel before Linux 6.15 has none."""
+    try:
+        return stream.socket.getsockopt(socket.IPPROTO_TCP, 44)
+    except OSError:
+        pytest.skip("this kernel bounds no retransmission timeout")
+
+
+@pytest.mark.parametrize(("wanted_s", "set_ms"), [(5.0, 5_000), (0.01, 1_000), (1e6, 120_000)])
+async def test_what_was_lost_is_sent_again_within_the_time_asked_for(wanted_s: float, set_ms: int) -> None:
+    far, near = await tcp_pair()
+    async with far, near:
+        ClientStream(far).retry_within(wanted_s)
+        assert _retry_ms(far) == set_ms
+
+
+async def test_last_words_are_kept_for_as_long_as_the_kernel_can() -> None:
+    """A short bound would make it drop what a closed socket still holds after a few attempts."""
+    far, near = await tcp_pair()
+    async with far, near:
+        stream = ClientStream(far)
+        before_ms = _retry_ms(far)
+        stream.retry_within(2.0)
+        stream.last_words(close_frame(4000))
+        assert _retry_ms(far) == before_ms == 120_000
+
+
 async def test_last_words_come_before_what_was_not_begun() -> None:
     async with connected() as (stream, near):
         stream.pending.append(text_frame(b"old news"))
