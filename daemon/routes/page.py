@@ -26,7 +26,7 @@ FILES: Final = {
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
     **{
         f"/{name}.js": (f"{name}.js", _JAVASCRIPT)
-        for name in ("client", "page", "market", "dom", "live", "chart", "lists", "console", "link")
+        for name in ("client", "page", "market", "numbers", "dom", "live", "chart", "lists", "console", "link")
     },
 }
 """By path: the file, and its content type."""

@@ -256,3 +256,47 @@ def test_a_token_goes_into_the_address_of_the_socket(daemon: Scripted) -> None:
     _begin(daemon, token="tkd_a-b_c", instruments=["BTC/USDT"])
     assert daemon.lines[0].url.endswith("/ws?token=tkd_a-b_c")
     assert "tkd_" not in json.dumps(daemon.got), "it is no option of the subscription"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "new Event('online')",
+        "new Event('offline')",
+        "new Event('visibilitychange')",
+        "new PageTransitionEvent('pageshow', {persisted: true})",
+    ],
+)
+def test_a_dead_line_is_noticed_soon_after_the_browser_says_that_something_changed(
+    daemon: Scripted, event: str
+) -> None:
+    _begin(daemon, channels=["*"])
+    daemon.welcome(10, heartbeat_s=60)
+    daemon.page.evaluate(f"dispatchEvent({event})")
+    daemon.wait_line(1, within_s=12)
+    assert [command["id"] for number, command in daemon.got if number == 0 and command["type"] == "ping"] == [
+        "heartbeat"
+    ]
+    assert "no answer" in [state.get("reason") for state in daemon.told("state")]
+
+
+def test_a_line_that_answers_stays(daemon: Scripted) -> None:
+    _begin(daemon, channels=["*"])
+    daemon.welcome(10, heartbeat_s=60)
+    daemon.page.evaluate("dispatchEvent(new Event('online'))")
+    daemon.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: false}))")
+    daemon.told("state")
+    daemon.say(type="pong", id="heartbeat")
+    daemon.page.wait_for_timeout(5_000)
+    assert len(daemon.lines) == 1
+    assert [command["type"] for _, command in daemon.got] == ["subscribe", "ping"]
+
+
+def test_who_waits_comes_back_at_once_when_the_page_is_looked_at_again(daemon: Scripted) -> None:
+    _begin(daemon, channels=["*"])
+    daemon.welcome(10)
+    daemon.say(type="goodbye", code=1001, reason="", retry_after_s=60)
+    daemon.lines[0].close(code=1001)
+    daemon.told("state")
+    daemon.page.evaluate("dispatchEvent(new Event('visibilitychange'))")
+    daemon.wait_line(1)

@@ -11,29 +11,28 @@
 const FINAL = [1003, 1007, 1008, 1009]; // do not come back
 const CAP_S = 30; // of the back-off
 const LONG_MS = 10_000; // for a welcome; of a connection, that ends the back-off
+const PROBE_MS = 4000;
 const MOST_CHANNELS = 64; // in one command
 
 /**
- * Connect, and stay connected. Commands return the `id` that answers carry, and hold on later connections too.
- * @param {string} url `/ws`, or `wss://host/ws`
- * @param {object} [options] further ones, as `instruments` and `interval_ms`, go into `subscribe`
- * @param {string[]} [options.channels] names, or `['*']` for all
- * @param {string} [options.token] where one is needed
- * @param {number} [options.replay] begin this many messages (of all channels) before the newest
- * @param {Function} [options.onMessage] (message, text): each data message; `text` is what came
- * @param {Function} [options.onStatus] (status): a channel's source is `live`, `stale`, `down`...
- * @param {Function} [options.onState] ({state}): this connection is `connecting`, `open` (with `welcome`), `waiting` (`code`,
- *   `reason`, `retry_in_s`) or for good `closed` (`code`, `reason`)
- * @param {Function} [options.onEvent] (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`: nothing was
- *   lost; `lost`: channels that go on from their newest message; `restarted`; `away_ms`) and `gap` (not announced: `channel`,
- *   `instrument`, `after`, `before`)
+ * Connect to `url` (`/ws`, `wss://host/ws`), and stay connected. Commands return the `id` that answers carry, and hold on
+ * later connections too. Options (others, as `instruments` and `interval_ms`, go into `subscribe`):
+ *
+ * channels   names, or `['*']` for all
+ * token      where one is needed
+ * replay     begin this many messages (of all channels) before the newest
+ * onMessage  (message, text): each data message; `text` is what came
+ * onStatus   (status): a channel's source is `live`, `stale`, `down`...
+ * onState    ({state, code, reason, retry_in_s, welcome}): `connecting`, `open`, `waiting`, or for good `closed`
+ * onEvent    (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`: nothing was lost; `lost`: channels
+ *            that go on from their newest message; `restarted`; `away_ms`) and `gap` (not announced: `channel`,
+ *            `instrument`, `after`, `before`)
  */
 export function connect(url, {channels = [], token, replay, onMessage, onStatus, onState, onEvent, ...rest} = {}) {
   const wanted = new Map(); // channel: its options (`how`), where it is (above `floor` all are due)
   const asked = new Map(); // id: a `subscribe` that is not answered
   let all; // the options of '*'
-  let socket, welcome, goodbye, retryTimer, welcomeTimer, heartbeat;
-  let resumed; // to be told
+  let socket, welcome, goodbye, resumed, retryTimer, deadline, heartbeat;
   let openedAt = 0; // 0: it is not
   let announced = 0; // `lagged` covers all up to here
   let [attempt, unanswered, commands, lostAt] = [0, 0, 0, 0];
@@ -44,28 +43,41 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
 
   function wish(names, how) {
     if (names.includes('*')) all = how;
-    for (const name of names.flatMap((each) => (each === '*' ? welcome?.channels ?? [] : each))) {
-      wanted.set(name, {...wanted.get(name), how});
-    }
+    for (const name of names.includes('*') ? welcome?.channels ?? [] : names) wanted.set(name, {...wanted.get(name), how});
   }
 
-  function command(what) {
-    const id = what.id ?? `c${++commands}`;
-    if (what.type === 'subscribe') asked.set(id, what);
-    if (openedAt && socket.readyState === 1) socket.send(JSON.stringify({...what, id}));
+  function command(type, names, how, id = `c${++commands}`) {
+    if (type === 'subscribe') asked.set(id, how);
+    if (openedAt && socket.readyState === 1) socket.send(JSON.stringify({type, channels: names, ...how, id}));
     return id;
+  }
+
+  const ping = (id) => command('ping', undefined, {}, id);
+
+  function expect(ms) {
+    clearTimeout(deadline);
+    deadline = setTimeout(lost, ms, 1006, 'no answer');
+  }
+
+  /** The network may have changed. */
+  function probe({persisted = true}) {
+    if (!persisted) return; // just loaded
+    if (retryTimer) open();
+    else if (socket) expect(PROBE_MS);
+    ping('heartbeat');
   }
 
   function open() {
     retryTimer = clearTimeout(retryTimer);
     onState?.({state: 'connecting'});
     const mine = (socket = new WebSocket(target, 'tickerd.v1.json'));
-    welcomeTimer = setTimeout(() => lost(1006, 'no answer'), LONG_MS);
+    expect(LONG_MS);
     mine.onmessage = ({data}) => mine === socket && receive(data);
     mine.onclose = ({code, reason}) => mine === socket && lost(code, reason);
   }
 
   function receive(text) {
+    clearTimeout(deadline);
     unanswered = 0;
     const message = JSON.parse(text);
     if (message.connector_id && message.seq) return data(message, text);
@@ -101,9 +113,8 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   function restore(message) {
-    const first = !welcome;
-    const restarted = !first && welcome.epoch !== message.epoch;
-    clearTimeout(welcomeTimer);
+    const before = welcome;
+    const restarted = before?.epoch !== message.epoch;
     heartbeat = setInterval(beat, message.heartbeat_s * 1000);
     welcome = message;
     openedAt = performance.now();
@@ -113,14 +124,14 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     const alike = new Map(); // what one command restores
     for (const [channel, {how, epoch, seq, sampled}] of wanted) {
       let since = epoch && {epoch, seq};
-      if (first && replay) since = {epoch: welcome.epoch, seq: Math.max(0, welcome.seq - replay)};
+      if (!before && replay) since = {epoch: welcome.epoch, seq: Math.max(0, welcome.seq - replay)};
       if (how.interval_ms || sampled) since = undefined; // the snapshot has all that counts
       const key = JSON.stringify({...how, since});
       alike.set(key, [...(alike.get(key) ?? []), channel]);
     }
-    resumed = first ? null : {type: 'resumed', restarted, lost: [], away_ms: openedAt - lostAt};
+    resumed = before && {type: 'resumed', restarted, lost: [], away_ms: openedAt - lostAt};
     for (const [key, names] of alike) {
-      while (names.length) command({type: 'subscribe', channels: names.splice(0, MOST_CHANNELS), ...JSON.parse(key)});
+      while (names.length) command('subscribe', names.splice(0, MOST_CHANNELS), JSON.parse(key));
     }
     onState?.({state: 'open', welcome});
   }
@@ -145,7 +156,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
 
   function beat() {
     if (++unanswered > 2) return lost(1006, '2 pings were not answered');
-    command({type: 'ping', id: 'heartbeat'});
+    ping('heartbeat');
   }
 
   function lost(code, reason) {
@@ -163,26 +174,26 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     socket?.close(code);
     socket = goodbye = null;
     openedAt = 0;
-    clearTimeout(welcomeTimer);
+    clearTimeout(deadline);
     clearInterval(heartbeat);
   }
 
   wish(channels, rest);
-  addEventListener('online', () => retryTimer && open());
+  for (const what of ['online', 'offline', 'visibilitychange', 'pageshow']) addEventListener(what, probe);
   open();
 
   return {
     subscribe(names, how = {}) {
       wish(names, how);
-      return command({type: 'subscribe', channels: names, ...how});
+      return command('subscribe', names, how);
     },
     unsubscribe(names) {
       const every = names.includes('*');
       if (welcome || every) all = null; // `wanted` has the others
       for (const name of every ? [...wanted.keys()] : names) wanted.delete(name);
-      return command({type: 'unsubscribe', channels: names});
+      return command('unsubscribe', names);
     },
-    ping: () => command({type: 'ping'}),
+    ping: () => ping(),
     close() {
       retryTimer = clearTimeout(retryTimer);
       drop(1000);

@@ -1,6 +1,6 @@
 /** What the venue said last, and a console to talk to the daemon by hand. */
 
-import {byId, make, put, rows} from './dom.js';
+import {byId, make, put, rows, touch, view} from './dom.js';
 import {channels} from './market.js';
 
 const RAW_EVERY_MS = 300; // faster, nobody can read it
@@ -10,11 +10,9 @@ const MOST_LINES = 200;
 const rawChoice = byId('raw-channel');
 const lines = [];
 const sent = new Map(); // id: when
-let touched = () => {};
 let rawAt = 0;
-let lineCount = 0;
 
-export function renderRaw() {
+view('live', () => {
   if (rawChoice.length !== channels.size) {
     const {value} = rawChoice;
     rawChoice.replaceChildren(...[...channels.keys()].map((name) => new Option(name)));
@@ -29,38 +27,36 @@ export function renderRaw() {
   put(byId('raw-text'), cut ? `${text.slice(0, RAW_CHARS)}…` : text || 'Nothing yet.');
   const more = cut ? `, the first ${RAW_CHARS} shown` : '';
   put(byId('raw-note'), `${text.length} characters${more}; message ${count} of this page`);
-}
+});
 
 const showLog = rows(byId('log'), (line) => ({
-  element: make('li', line.kind, make('span', 'muted num', line.time), ' ', make('span', 'what', line.head), ' ', line.text),
+  element: make('li', line.kind, make('span', 'muted', line.time), ' ', make('span', 'what', line.head), ' ', line.text),
 }));
 
-export function renderLog() {
+view('log', () => {
   const list = byId('log');
   const atEnd = list.scrollTop + list.clientHeight > list.scrollHeight - 30;
   showLog(lines, () => {});
   if (atEnd) list.scrollTop = list.scrollHeight;
-}
+});
 
 function add(kind, head, text) {
-  lines.push({kind, head, text, key: ++lineCount, time: new Date().toLocaleTimeString('en-GB')});
+  lines.push({kind, head, text, time: new Date().toLocaleTimeString('en-GB')});
   lines.splice(0, lines.length - MOST_LINES);
-  touched('log');
+  touch('log');
 }
 
 export function log(event) {
-  const took = sent.has(event.id) ? `${(performance.now() - sent.get(event.id)).toFixed(1)}\u2009ms` : '';
+  const took = sent.has(event.id) ? ` ${(performance.now() - sent.get(event.id)).toFixed(1)}\u2009ms` : '';
   const {timestamp, ...rest} = event;
-  add(event.type === 'error' ? 'error' : 'in', took ? `← ${took}` : '←', JSON.stringify(rest));
+  add(event.type, `←${took}`, JSON.stringify(rest));
 }
 
-export function setUpConsole(client, touch) {
-  touched = touch;
+export function setUpConsole(client) {
   rawChoice.onchange = () => {
     rawAt = 0;
-    touch('raw');
+    touch('live');
   };
-  byId('raw-hold').onchange = () => touch('raw');
   byId('command').onsubmit = (submitted) => {
     submitted.preventDefault();
     const what = submitted.submitter?.value ?? 'subscribe';
@@ -68,10 +64,9 @@ export function setUpConsole(client, touch) {
     const interval = byId('command-interval').value.trim();
     const how = what === 'subscribe' && interval ? {interval_ms: Number(interval)} : {};
     const at = performance.now();
-    const id = what === 'ping' ? client.ping() : client[what](names, how);
+    const id = client[what](names, how);
     sent.set(id, at);
     if (sent.size > MOST_LINES) sent.delete(sent.keys().next().value);
-    add('out', '→', JSON.stringify({type: what, ...(what === 'ping' ? {} : {channels: names, ...how}), id}));
+    add('out', '→', JSON.stringify({type: what, channels: what === 'ping' ? undefined : names, ...how, id}));
   };
-  touch('raw');
 }

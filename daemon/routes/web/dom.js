@@ -1,14 +1,45 @@
-/** How the views write: only what has changed, and never as HTML. */
+/** How the views are drawn: once a frame, only what has changed, and never as HTML. */
+
+import {inParts, percent} from './numbers.js';
+
+const views = {};
+const touched = new Set();
+let frame = 0;
+
+/** `draw` belongs to the view of that name, which is drawn after it was touched. */
+export const view = (name, draw) => (views[name] ??= []).push(draw);
+
+export function touch(name) {
+  touched.add(name);
+  frame ||= requestAnimationFrame(render);
+}
+
+function render() {
+  const due = [...touched].flatMap((name) => views[name]);
+  touched.clear();
+  frame = 0;
+  for (const draw of due) {
+    try {
+      draw();
+    } catch (error) {
+      reportError(error); // the others go on
+    }
+  }
+}
 
 export const byId = (id) => document.getElementById(id);
-
-const MINUS = '\u2212';
 
 export function make(tag, className = '', ...cells) {
   const element = document.createElement(tag);
   if (className) element.className = className;
   element.append(...cells);
   return element;
+}
+
+export function rowHead(...cells) {
+  const head = make('th', '', ...cells);
+  head.scope = 'row';
+  return head;
 }
 
 export function put(element, text) {
@@ -20,48 +51,23 @@ export function mark(element, name, value) {
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
-const MOST_CHARS = 66; // as many as a price may have
-
-/** The venue's digits, every one, in groups of three. Anything else stays as it is. */
-export function grouped(digits) {
-  if (digits.length > MOST_CHARS) return `${digits.slice(0, MOST_CHARS)}…`;
-  const found = /^([-+]?)(\d+)(\.\d+)?$/.exec(digits);
-  if (!found) return digits;
-  const [, sign, whole, fraction = ''] = found;
-  return (sign === '-' ? MINUS : '') + whole.replace(/\B(?=(\d{3})+$)/g, ',') + fraction;
-}
+const changed = (write) => (element, digits) => {
+  if (element.digits !== digits) write(element, (element.digits = digits));
+};
 
 /** A number with all its digits; zeros at the end are there, but step back. */
-export function putDigits(element, digits) {
-  if (element.digits === digits) return;
-  element.digits = digits;
-  const text = grouped(digits);
-  const [zeros] = /\.0+$|(?<=\.\d*[1-9])0+$/.exec(text) ?? [''];
+export const putDigits = changed((element, digits) => {
   if (!element.lastElementChild) element.replaceChildren(new Text(), make('span', 'zeros'));
-  element.firstChild.data = text.slice(0, text.length - zeros.length);
-  element.lastChild.textContent = zeros;
-}
+  [element.firstChild.data, element.lastChild.textContent] = inParts(digits);
+});
 
-/** A change in per cent. With more than three decimals it is rounded to two, and says in full what it was. */
-export function putChange(element, digits) {
-  if (element.digits === digits) return;
-  element.digits = digits;
-  const value = Number(digits);
-  if (digits === '' || Number.isNaN(value)) return put(element, '');
-  const long = /\.\d{4}/.test(digits);
-  const shown = long ? value.toFixed(2) : digits;
-  put(element, `${value > 0 ? '+' : ''}${grouped(shown)}\u2009%`);
-  mark(element, 'title', long ? `${digits} %` : null);
-  mark(element, 'data-move', Math.sign(value) > 0 ? 'up' : value < 0 ? 'down' : null);
-}
-
-export function age(ms) {
-  const s = Math.max(0, Math.floor(ms / 1000));
-  if (s < 1) return '<1\u2009s';
-  if (s < 60) return `${s}\u2009s`;
-  if (s < 3600) return `${Math.floor(s / 60)}\u2009min ${String(s % 60).padStart(2, '0')}\u2009s`;
-  return `${Math.floor(s / 3600)}\u2009h ${String(Math.floor(s / 60) % 60).padStart(2, '0')}\u2009min`;
-}
+/** A change in per cent; one that is rounded says in full what it was. */
+export const putChange = changed((element, digits) => {
+  const {text, full, move} = percent(digits);
+  put(element, text);
+  mark(element, 'title', full);
+  mark(element, 'data-move', move);
+});
 
 /** The rows of a table body or list by key, made when they are first needed; `fill` writes into one. */
 export function rows(parent, build) {
@@ -85,6 +91,6 @@ export function rows(parent, build) {
 
 /** Rows of a list of names with a number each, its element in `value`. */
 export const figures = (parent) => rows(parent, (name) => {
-  const value = make('dd', 'num');
+  const value = make('dd');
   return {element: make('div', '', make('dt', '', name), value), value};
 });

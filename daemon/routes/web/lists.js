@@ -1,121 +1,120 @@
 /** The whole market: figures, the largest coins, what people search for. */
 
-import {byId, figures, make, mark, put, putChange, putDigits, rows} from './dom.js';
+import {byId, figures, make, mark, put, putChange, putDigits, rowHead, rows, touch, view} from './dom.js';
 import {exactly, lists} from './market.js';
+import {grouped, isNumber, value, word} from './numbers.js';
 
 const SHARES = 6;
 const MOST_ROWS = 250; // more than is asked for
 
 /** The `data` of the newest message, with each number as the venue's digits; parsed once. */
-function data(list) {
-  const newest = lists[list];
-  newest.data ??= exactly(newest.text).data;
-  return newest.data;
+function data(view) {
+  const newest = lists.get(view);
+  if (newest) newest.data ??= exactly(newest.text).data;
+  return newest?.data ?? {};
+}
+
+/** What is a list, and of that what can be a row. */
+const listed = (list) => (Array.isArray(list) ? list : []).filter((row) => row instanceof Object).slice(0, MOST_ROWS);
+
+/** By id; one that has none has its place. */
+const keyed = (coins) => new Map(coins.map((coin, at) => [coin.id ?? at, coin]));
+
+/** The head of a coin's row, and what names the coin there. */
+function coinHead() {
+  const [name, symbol] = [make('b'), make('span', 'muted')];
+  const call = (coin) => {
+    put(name, word(coin.name));
+    put(symbol, word(coin.symbol).toUpperCase());
+  };
+  return {head: rowHead(name, ' ', symbol), call};
 }
 
 const FIGURES = {
-  'Market capitalisation, USD': ({total_market_cap}) => total_market_cap?.usd,
-  'Its change in 24 h': (all) => [all.market_cap_change_percentage_24h_usd],
-  'Volume in 24 h, USD': ({total_volume}) => total_volume?.usd,
-  'Coins': (all) => all.active_cryptocurrencies,
-  'Markets': (all) => all.markets,
+  'Market capitalisation, USD': [putDigits, ({total_market_cap}) => total_market_cap?.usd],
+  'Its change in 24 h': [putChange, (all) => all.market_cap_change_percentage_24h_usd],
+  'Volume in 24 h, USD': [putDigits, ({total_volume}) => total_volume?.usd],
+  'Coins': [putDigits, (all) => all.active_cryptocurrencies],
+  'Markets': [putDigits, (all) => all.markets],
 };
 const showFigures = figures(byId('figures'));
 const showShares = rows(byId('shares'), (symbol) => {
-  const share = make('span', 'num');
+  const share = make('span');
   return {element: make('li', '', make('span', 'name', symbol.toUpperCase()), share), share};
 });
 
-export function renderMarket() {
+view('market', () => {
   const all = data('market');
-  showFigures(Object.keys(FIGURES), ({value}, name) => {
-    const digits = FIGURES[name](all);
-    if (Array.isArray(digits)) putChange(value, digits[0] ?? '');
-    else putDigits(value, digits ?? '');
+  showFigures(Object.keys(FIGURES), ({value: element}, name) => {
+    const [show, of] = FIGURES[name];
+    show(element, of(all));
   });
-  const shares = Object.entries(all.market_cap_percentage ?? {}).slice(0, SHARES);
-  showShares(shares.map(([symbol]) => symbol), (row, symbol) => {
-    const digits = all.market_cap_percentage[symbol];
-    put(row.share, `${Number(digits).toFixed(2)}\u2009%`);
-    mark(row.element, 'title', `${digits} %`);
-    row.element.style.setProperty('--share', Number(digits) / 100);
+  const shares = Object.fromEntries(Object.entries(all.market_cap_percentage ?? {}).slice(0, SHARES));
+  showShares(Object.keys(shares), (row, symbol) => {
+    const share = value(shares[symbol]) || 0;
+    put(row.share, `${grouped(share.toFixed(2))}\u2009%`);
+    mark(row.element, 'title', `${word(shares[symbol])} %`);
+    row.element.style.setProperty('--share', share / 100);
   });
-}
-
-const COLUMNS = [
-  ['#', 'market_cap_rank', 1],
-  ['Coin', 'name', 1],
-  ['USD', 'current_price', -1],
-  ['24 h', 'price_change_percentage_24h', -1],
-  ['Market cap', 'market_cap', -1],
-  ['Volume 24 h', 'total_volume', -1],
-].map(([name, key, first]) => ({name, key, first, number: key !== 'name'}));
-let sort = {column: COLUMNS[0], direction: 1};
-let heads = null;
-
-function setUpHeads() {
-  heads = COLUMNS.map((column) => {
-    const button = make('button', '', column.name);
-    button.onclick = () => {
-      sort = {column, direction: sort.column === column ? -sort.direction : column.first};
-      renderTop();
-    };
-    const head = make('th', column.number ? 'n' : '', button);
-    head.scope = 'col';
-    return {column, head};
-  });
-  byId('top-head').append(...heads.map(({head}) => head));
-}
-
-const showTop = rows(byId('top-rows'), () => {
-  const cells = COLUMNS.map(({number}, at) => make(at === 1 ? 'th' : 'td', number ? 'n num' : '', ''));
-  cells[1].scope = 'row';
-  const [name, symbol] = [make('b', ''), make('span', 'muted')];
-  cells[1].append(name, ' ', symbol);
-  return {element: make('tr', '', ...cells), cells, name, symbol};
 });
 
-const nothing = (value) => (value ?? '') === '';
+const COLUMNS = [
+  {name: '#', key: 'market_cap_rank', first: 1},
+  {name: 'Coin', key: 'name', first: 1, text: true},
+  {name: 'USD', key: 'current_price'},
+  {name: '24 h', key: 'price_change_percentage_24h', show: putChange},
+  {name: 'Market cap', key: 'market_cap'},
+  {name: 'Volume 24 h', key: 'total_volume'},
+];
+let sort = {column: COLUMNS[0], direction: 1};
+const heads = COLUMNS.map((column) => {
+  const button = make('button', '', column.name);
+  button.onclick = () => {
+    sort = {column, direction: sort.column === column ? -sort.direction : column.first ?? -1};
+    touch('top');
+  };
+  return {column, head: make('th', '', button)};
+});
+byId('top-head').append(...heads.map(({head}) => head));
+
+const showTop = rows(byId('top-rows'), () => {
+  const coin = coinHead();
+  const cells = COLUMNS.map(({text}) => (text ? coin.head : make('td')));
+  return {element: make('tr', '', ...cells), cells, ...coin};
+});
 
 function inOrder(a, b) {
-  const {column: {key, number}, direction} = sort;
-  if (nothing(a[key]) || nothing(b[key])) return nothing(a[key]) - nothing(b[key]); // unknown ones last, either way
-  return direction * (number ? a[key] - b[key] : String(a[key]).localeCompare(b[key], 'en'));
+  const {column: {key, text}, direction} = sort;
+  const [x, y] = [a[key], b[key]].map(text ? word : value);
+  const [known, other] = [x, y].map(text ? Boolean : isNumber);
+  if (!known || !other) return other - known; // unknown ones last, either way
+  return direction * (text ? x.localeCompare(y, 'en') : x - y);
 }
 
-export function renderTop() {
-  if (!heads) setUpHeads();
+view('top', () => {
   for (const {column, head} of heads) {
     mark(head, 'aria-sort', sort.column === column ? (sort.direction > 0 ? 'ascending' : 'descending') : null);
   }
-  if (!lists.top) return;
-  const coins = new Map(data('top').coins.slice(0, MOST_ROWS).map((coin) => [coin.id, coin]));
-  const ids = [...coins.values()].sort(inOrder).map(({id}) => id);
-  showTop(ids, ({cells, name, symbol}, id) => {
+  const coins = keyed(listed(data('top').coins).sort(inOrder));
+  showTop([...coins.keys()], (row, id) => {
     const coin = coins.get(id);
-    COLUMNS.forEach(({key, number}, at) => {
-      if (number) (key.includes('change') ? putChange : putDigits)(cells[at], coin[key] ?? '');
-    });
-    put(name, coin.name);
-    put(symbol, coin.symbol.toUpperCase());
+    COLUMNS.forEach(({key, text, show = putDigits}, at) => text || show(row.cells[at], coin[key]));
+    row.call(coin);
   });
-}
-
-const showTrending = rows(byId('trending-rows'), () => {
-  const [name, symbol] = [make('b', ''), make('span', 'muted')];
-  const head = make('th', '', name, ' ', symbol);
-  head.scope = 'row';
-  const [price, change] = [make('td', 'n num'), make('td', 'n num')];
-  return {element: make('tr', '', head, price, change), name, symbol, price, change};
 });
 
-export function renderTrending() {
-  const coins = new Map(data('trending').coins.slice(0, MOST_ROWS).map(({item}) => [item.id, item]));
+const showTrending = rows(byId('trending-rows'), () => {
+  const coin = coinHead();
+  const [price, change] = [make('td'), make('td')];
+  return {element: make('tr', '', coin.head, price, change), price, change, ...coin};
+});
+
+view('trending', () => {
+  const coins = keyed(listed(data('trending').coins).map(({item}) => item ?? {}));
   showTrending([...coins.keys()], (row, id) => {
-    const {name, symbol, data: about} = coins.get(id);
-    put(row.name, name);
-    put(row.symbol, symbol);
-    putDigits(row.price, String(about?.price ?? ''));
-    putChange(row.change, about?.price_change_percentage_24h?.usd ?? '');
+    const {data: about} = coins.get(id);
+    row.call(coins.get(id));
+    putDigits(row.price, about?.price);
+    putChange(row.change, about?.price_change_percentage_24h?.usd);
   });
-}
+});

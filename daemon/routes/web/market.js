@@ -3,6 +3,9 @@
  * of each kind, and per price a series of buckets over the chart's minutes.
  */
 
+import {touch} from './dom.js';
+import {isNumber, value, word} from './numbers.js';
+
 export const WINDOW_MS = 5 * 60_000;
 const BUCKET_MS = 500;
 
@@ -20,20 +23,13 @@ export function now() {
   return origin + performance.now();
 }
 
-export const channels = new Map(); // name: {view, state, reason, retryAt, last, at, text, count}
+export const channels = new Map(); // name: {type, view, state, reason, retryAt, last, at, text, count}
 export const prices = new Map(); // key: {key, instrument, exchange, digits, value, change, at, series, ...}
 export const books = new Map(); // instrument: {bids, asks, at, channel}
-export const days = new Map(); // instrument: the 24 h ticker's object
-export const lists = {}; // view: {text}, parsed when it is shown
+export const days = new Map(); // instrument: the 24 h ticker's object, and its channel
+export const lists = new Map(); // view: {text}, parsed when it is shown
 export const counts = {messages: 0};
 const order = new Map(); // instrument: its place in the catalogue
-
-let touched = () => {};
-
-/** Be told what has changed: `touch(name of the view)`. */
-export function watch(touch) {
-  touched = touch;
-}
 
 /** Be told where the daemon is. A `seq` counts in its epoch only. */
 export function meet(welcome) {
@@ -52,98 +48,110 @@ function hear({seq, timestamp}) {
 const isNewer = (where, seq) => seq >= (seqs.get(where) ?? 0) && seqs.set(where, seq);
 
 export function channel(name) {
-  if (!channels.has(name)) {
-    channels.set(name, {state: 'connecting', count: 0});
-    touched('channels');
-  }
+  if (!channels.has(name)) channels.set(name, {state: 'connecting', count: 0});
   return channels.get(name);
 }
 
+/** Take the catalogue. What a channel has shown and no longer has is forgotten; what waited is shown. */
 export function describe(reports) {
-  for (const {name, view, instruments} of reports) {
-    channel(name).view = view;
+  for (const {name, type, view, instruments} of reports) {
+    for (const shown of [prices, books, days, lists]) {
+      for (const [key, {channel, view: before, instrument}] of shown) {
+        const has = before === view && (!instrument || instruments.includes(instrument));
+        if (channel === name && !has) shown.delete(key);
+      }
+    }
     for (const each of instruments) order.set(each, order.get(each) ?? order.size);
+    const known = channel(name);
+    const waited = known.last && known.type !== type;
+    Object.assign(known, {type, view});
+    if (waited) show(known);
   }
+  ['instruments', 'live', 'market', 'top', 'trending'].forEach(touch);
 }
 
 /** The prices in the catalogue's order of instruments, the venues of one together. */
 export function ranked() {
   const rank = ({instrument}) => order.get(instrument) ?? order.size;
-  return [...prices.values()].sort((a, b) => rank(a) - rank(b) || a.exchange.localeCompare(b.exchange));
+  return [...prices.values()].sort((a, b) => rank(a) - rank(b) || a.key.localeCompare(b.key));
 }
 
 export function status({channel: name, state, reason = '', retry_in_s}) {
   Object.assign(channel(name), {state, reason, retryAt: retry_in_s ? now() + retry_in_s * 1000 : 0});
-  ['channels', 'prices', 'compare', 'book'].forEach(touched);
+  touch('live');
+  if (state === 'connecting' && reason) touch('catalogue'); // begun anew, it may be about something else
 }
 
 export function fold(message, text) {
-  const {connector_id, instrument, seq, received_ms, data} = message;
+  const {connector_id, instrument, seq, received_ms, type} = message;
   const from = channel(connector_id);
   counts.messages += 1;
   from.count += 1;
   if (seq > head) hear(message);
   if (!isNewer(`${connector_id} ${instrument}`, seq)) return;
-  const at = Math.min(now(), received_ms - ahead);
-  Object.assign(from, {last: message, text, at});
-  ['channels', 'raw'].forEach(touched);
-  switch (from.view) {
+  Object.assign(from, {last: message, text, at: Math.min(now(), received_ms - ahead)});
+  touch('live');
+  if (type === from.type) show(from);
+  else touch('catalogue');
+}
+
+/** What a channel said last, where its view wants it. */
+function show({view, text, at, last: message}) {
+  const {connector_id, instrument} = message;
+  const data = message.data ?? {};
+  const told = {channel: connector_id, view, instrument, at};
+  switch (view) {
     case 'price':
-      price(message, data.price ?? data.last, at);
-      break;
+      return price(message, data, told);
     case 'day':
-      days.set(instrument, data);
-      price(message, data.lastPrice, at);
-      break;
+      days.set(instrument, {...data, ...told});
+      return price(message, data, told);
     case 'book':
-      if (!books.has(instrument)) touched('instruments');
-      books.set(instrument, {...data, at, channel: connector_id});
-      touched('book');
-      break;
-    case 'market':
-    case 'top':
-    case 'trending':
-      lists[from.view] = {text};
-      touched(from.view);
+      if (!books.has(instrument)) touch('instruments');
+      return books.set(instrument, {...data, ...told});
+    default:
+      lists.set(view, {text, ...told});
+      touch(view);
   }
 }
 
 /** The day's change in per cent: as the venue says it, or from what it says. */
 function change({priceChangePercent, last, open24h}) {
   if (priceChangePercent !== undefined) return priceChangePercent;
-  return Number(open24h) ? ((last / open24h - 1) * 100).toFixed(2) : '';
+  return value(open24h) > 0 ? ((value(last) / open24h - 1) * 100).toFixed(2) : '';
 }
 
-function price({instrument, exchange, connector_id, seq, cached, price, data}, said, at) {
-  const key = `${instrument} ${exchange}`;
-  const digits = said ?? String(price);
-  const value = Number(digits);
+function price({exchange, seq, cached, price}, data, told) {
+  const digits = word([data.price, data.last, data.lastPrice, price].find(isNumber));
+  if (!digits) return;
+  const key = `${told.instrument} ${exchange}`;
+  const amount = value(digits);
   if (!isNewer(key, seq)) return; // two channels of one venue
   if (!prices.has(key)) {
-    prices.set(key, {key, instrument, exchange, series: [], move: '', flash: '', broken: false});
-    touched('instruments');
+    prices.set(key, {key, exchange, series: [], move: '', flash: false, broken: false});
+    touch('instruments');
   }
   const row = prices.get(key);
-  if (row.value !== undefined && value !== row.value) row.move = row.flash = value > row.value ? 'up' : 'down';
-  Object.assign(row, {digits, value, change: change(data), at, channel: connector_id});
-  if (!cached) extend(row, value, digits, at);
-  ['prices', 'compare', 'chart'].forEach(touched);
+  if (row.value !== undefined && amount !== row.value) {
+    row.move = amount > row.value ? 'up' : 'down';
+    row.flash = true;
+  }
+  Object.assign(row, told, {digits, value: amount, change: change(data)});
+  if (!cached) extend(row, digits, told.at);
 }
 
-/** Add to the series: one bucket per half second, which keeps its lowest, highest and last price. */
-function extend(row, value, digits, at) {
+/** Add to the series: one bucket per half second, with the digits of its lowest, highest and last price. */
+function extend(row, digits, at) {
   const {series} = row;
   const bucket = series.at(-1);
   at = Math.max(at, bucket?.at ?? 0);
   if (bucket && at - bucket.from < BUCKET_MS && !row.broken) {
-    if (value < bucket.low) [bucket.low, bucket.lowDigits] = [value, digits];
-    if (value > bucket.high) [bucket.high, bucket.highDigits] = [value, digits];
-    Object.assign(bucket, {last: value, at});
+    if (digits - bucket.low < 0) bucket.low = digits;
+    if (digits - bucket.high > 0) bucket.high = digits;
+    Object.assign(bucket, {last: digits, at});
     return;
   }
-  series.push({
-    from: at, at, low: value, high: value, last: value, lowDigits: digits, highDigits: digits, broken: row.broken,
-  });
+  series.push({from: at, at, low: digits, high: digits, last: digits, broken: row.broken});
   row.broken = false;
   if (series.length > 64 && series[32].at < at - WINDOW_MS) series.splice(0, 32);
 }

@@ -1,78 +1,68 @@
 /** The live page: one connection, one state, and once a frame whatever has changed is shown. */
 
+import './chart.js';
+import './lists.js';
+import './live.js';
 import {connect} from './client.js';
-import {drawChart, drawSparks, fillInstruments, setUpChart} from './chart.js';
-import {log, renderLog, renderRaw, setUpConsole} from './console.js';
-import {event, renderLink, renderRate, setUpLink, state} from './link.js';
-import {renderMarket, renderTop, renderTrending} from './lists.js';
-import {renderBook, renderChannels, renderCompare, renderPrices} from './live.js';
+import {log, setUpConsole} from './console.js';
+import {touch, view} from './dom.js';
+import {event, state} from './link.js';
 import * as market from './market.js';
 
-const REPLAY = 2000; // messages before the newest, with which the charts begin
-
-const views = {
-  link: renderLink,
-  rate: renderRate,
-  channels: renderChannels,
-  instruments: fillInstruments,
-  prices: renderPrices,
-  compare: renderCompare,
-  chart: drawChart,
-  sparks: drawSparks,
-  book: renderBook,
-  market: renderMarket,
-  top: renderTop,
-  trending: renderTrending,
-  raw: renderRaw,
-  log: renderLog,
-};
-const dirty = new Set();
-let frame = 0;
-
-function touch(view) {
-  dirty.add(view);
-  frame ||= requestAnimationFrame(render);
-}
-
-function render() {
-  const due = [...dirty];
-  dirty.clear();
-  frame = 0;
-  for (const view of due) {
-    try {
-      views[view]();
-    } catch (error) {
-      reportError(error); // the others go on
-    }
-  }
-}
+const REPLAY = 2000; // so many messages before the newest the charts begin
+const ANSWER_MS = 10_000;
+const SPREAD_MS = 5000;
 
 const [, token] = /token=([^&]+)/.exec(location.hash) ?? [];
 const headers = token ? {Authorization: `Bearer ${token}`} : {};
 
-const get = async (path) => (await fetch(path, {headers})).json();
+/** Take what the daemon answers; until it does it is asked again, and that is told. */
+async function get(path, take, tell) {
+  for (let limit_s = 1; ; limit_s = Math.min(2 * limit_s, 30)) {
+    let reason;
+    let retry_in_s = (limit_s * (1 + Math.random())) / 2;
+    try {
+      const answer = await fetch(path, {headers, signal: AbortSignal.timeout(ANSWER_MS)});
+      reason = answer.ok ? 'not the answer of a tickerd' : `HTTP ${answer.status}`;
+      retry_in_s = Math.min(Number(answer.headers.get('Retry-After')) || retry_in_s, 600);
+      if (answer.status < 500 && answer.status !== 429) return take(await answer.json());
+    } catch (error) {
+      reason ??= error.message;
+    }
+    tell({state: 'waiting', reason: `${path}: ${reason}`, retry_in_s});
+    await new Promise((done) => {
+      setTimeout(done, retry_in_s * 1000);
+      addEventListener('online', done, {once: true});
+    });
+  }
+}
 
-// The daemon may be gone: then the client waits for it, and asks for all.
-const reports = () => get('channels').then(({channels}) => channels, () => []);
+const complain = (why) => log({type: 'error', ...why});
 
-market.watch(touch);
-const first = await reports();
-market.describe(first);
-const priced = first.filter(({view}) => ['price', 'day'].includes(view)).map(({name}) => name);
+const describe = (tell = complain) => get('channels', ({channels}) => market.describe(channels), tell);
+let again;
+view('catalogue', () => {
+  again ??= setTimeout(() => describe().then(() => (again = undefined)), Math.random() * SPREAD_MS); // not all pages at once
+});
+setInterval(() => ['link', 'live', 'sparks'].forEach(touch), 1000);
+for (const head of document.querySelectorAll('th')) head.scope = 'col';
+await describe(state);
+const priced = [...market.channels.keys()].filter((name) => ['price', 'day'].includes(market.channel(name).view));
 const known = new Set(priced); // one that was left by hand is not brought back
 let began = false;
 
 /** A replay brings what is new enough; older ones are in the snapshots. */
-async function fillUp(seq) {
+function fillUp(seq) {
   for (const name of priced) {
-    const {messages = []} = await get(`snapshot/${encodeURIComponent(name)}`);
-    for (const message of messages) if (message.seq <= seq) market.fold(message, JSON.stringify(message));
+    get(`snapshot/${encodeURIComponent(name)}`, ({messages = []}) => {
+      for (const message of messages) if (message.seq <= seq) market.fold(message, JSON.stringify(message));
+    }, complain);
   }
 }
 
 async function follow(names) {
-  if (names.some((name) => !market.channel(name).view)) market.describe(await reports());
-  client.subscribe(names);
+  if (began || names.some((name) => !market.channel(name).view)) await describe();
+  if (names.length) client.subscribe(names);
 }
 
 const client = connect('ws', {
@@ -82,9 +72,8 @@ const client = connect('ws', {
   onMessage: market.fold,
   onStatus: market.status,
   onEvent: (what) => {
-    if (what.type === 'resumed') for (const name of what.lost) market.broken(name);
-    if (what.type === 'lagged') market.broken();
-    if (what.type === 'gap') market.broken(what.channel);
+    const {type, lost, channel} = what;
+    ({resumed: lost, lagged: [undefined], gap: [channel]})[type]?.forEach(market.broken);
     event(what);
     log(what);
   },
@@ -92,10 +81,8 @@ const client = connect('ws', {
     if (now.state === 'open') {
       const {welcome} = now;
       market.meet(welcome);
-      const others = welcome.channels.filter((name) => !known.has(name));
-      for (const name of others) known.add(name);
-      if (others.length) follow(others);
-      if (!began) fillUp(welcome.seq - REPLAY).catch(() => {}); // the daemon went: the connection says so
+      follow(welcome.channels.filter((name) => !known.has(name) && known.add(name)));
+      if (!began) fillUp(welcome.seq - REPLAY);
       began = true;
     }
     if (now.state === 'waiting' && !began) { // a page is not told why it was not let in, but what it fetches is
@@ -107,14 +94,5 @@ const client = connect('ws', {
   },
 });
 
-setUpChart(touch);
-setUpLink(touch);
-setUpConsole(client, touch);
-
-setInterval(() => ['link', 'rate', 'channels', 'prices', 'compare', 'chart', 'sparks', 'book'].forEach(touch), 1000);
-
-for (const head of document.querySelectorAll('th')) head.scope = 'col';
-
-addEventListener('pagehide', () => client.close());
+setUpConsole(client);
 addEventListener('hashchange', () => location.hash.includes('token=') && location.reload());
-addEventListener('pageshow', ({persisted}) => persisted && location.reload());

@@ -1,0 +1,75 @@
+/** Numbers as text: all digits that the venue gave, and nothing that looks like a number where there is none. */
+
+const MINUS = '−';
+const NONE = '–';
+const PERCENT = '\u2009%';
+const MOST_CHARS = 66; // as many as a price may have
+const MOST_TICKS = 40;
+export const MOST_DECIMALS = 30;
+
+/** Text, or a number as text; '' for anything else that may stand in JSON. */
+export const word = (said) => (['string', 'number'].includes(typeof said) ? String(said) : '');
+
+/** The number that is said; NaN for what is none. */
+export function value(said) {
+  const number = Number(word(said).trim() || NaN);
+  return Number.isFinite(number) ? number : NaN;
+}
+
+export const isNumber = (said) => !Number.isNaN(value(said));
+
+/** All digits, in groups of three, without exponent. What is no number stays as it is. */
+export function grouped(said) {
+  const text = word(said);
+  if (text.length > MOST_CHARS) return `${text.slice(0, MOST_CHARS)}…`;
+  const [, sign, whole, fraction, power = 0] = /^([-+]?)(\d+)\.?(\d*)(?:e([-+]?\d+))?$/i.exec(text) ?? [];
+  const point = whole?.length + Number(power);
+  if (!(Math.abs(point) <= MOST_CHARS)) return text;
+  const digits = `${'0'.repeat(Math.max(0, 1 - point))}${whole}${fraction}`.padEnd(point, '0');
+  const units = digits.slice(0, Math.max(1, point)).replace(/^0+(?=\d)/, '');
+  const decimals = digits.slice(Math.max(1, point));
+  return `${sign === '-' ? MINUS : ''}${units.replace(/\B(?=(\d{3})+$)/g, ',')}${decimals && `.${decimals}`}`;
+}
+
+/** The same in two parts: the second has the zeros that end the decimals, and say nothing of the size. */
+export function inParts(said) {
+  const text = grouped(said);
+  const zeros = /\.0+$|(?<=\.\d*[1-9])0+$/.exec(text)?.[0] ?? '';
+  return [text.slice(0, text.length - zeros.length), zeros];
+}
+
+/** A change in per cent: with more than three decimals it is rounded to two, and `full` has them all. */
+export function percent(said) {
+  if (!isNumber(said)) return {text: '', full: null, move: null};
+  const full = grouped(said) + PERCENT;
+  const text = /\.\d{4}/.test(full) ? grouped(value(said).toFixed(2)) + PERCENT : full;
+  if (!/[1-9]/.test(text)) return {text: text.replace(MINUS, ''), full, move: null};
+  return value(said) > 0 ? {text: `+${text}`, full, move: 'up'} : {text, full, move: 'down'};
+}
+
+/** By how much the higher price is above the lower one, where that can be said. */
+export function spread(low, high) {
+  const apart = ((high / low - 1) * 100).toFixed(3);
+  return low > 0 && isNumber(apart) ? grouped(apart) + PERCENT : NONE;
+}
+
+export function age(ms) {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  const [hours, minutes] = [Math.floor(s / 3600), Math.floor(s / 60) % 60];
+  if (Number.isNaN(s)) return NONE;
+  if (s < 1) return '<1\u2009s';
+  if (s < 60) return `${s}\u2009s`;
+  if (!hours) return `${minutes}\u2009min ${String(s % 60).padStart(2, '0')}\u2009s`;
+  return `${hours}\u2009h ${String(minutes).padStart(2, '0')}\u2009min`;
+}
+
+/** About `count` round prices from low to high, with their text. Counted: a step may be lost in a large price. */
+export function ticks(low, high, count) {
+  const power = 10 ** Math.floor(Math.log10((high - low) / count));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power * count >= high - low); // as rulers have them
+  const decimals = Math.min(MOST_DECIMALS, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  const first = Math.ceil(low / step);
+  const length = Math.max(0, Math.min(Math.ceil(high / step) - first, MOST_TICKS) || 0);
+  const prices = Array.from({length}, (_, at) => (first + at) * step);
+  return prices.map((price) => [price, grouped(price.toFixed(decimals))]);
+}
