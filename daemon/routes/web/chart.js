@@ -47,7 +47,7 @@ function blank(element) {
   const {clientWidth: width, clientHeight: height} = element;
   if (!width) return null;
   const [x, y] = [width, height].map((length) => Math.round(length * devicePixelRatio));
-  Object.assign(element, {width: x, height: y}); // that clears it
+  Object.assign(element, {width: x, height: y});
   const pen = element.getContext('2d');
   pen.scale(x / width, y / height);
   pen.lineJoin = 'round';
