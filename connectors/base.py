@@ -8,8 +8,10 @@ anything goes wrong it raises, and its supervisor waits and runs it again:
     ├── VenueUnavailable      worth another try soon: network, 5xx (with `retry_after_s` where the venue said so)
     │   ├── VenueTimeout      it said nothing, or took nothing, for too long
     │   ├── VenueClosed       it ended the connection
-    │   └── VenueThrottled    it asked to be left alone for a while: 429, 418, used up request weight
+    │   ├── VenueThrottled    it asked to be left alone for a while: 429, 418, used up request weight
+    │   └── ProxyUnavailable  not the venue but the proxy on the way to it, which cannot be reached or gets nowhere
     ├── VenueRefused          another try soon is pointless: refused region, key, plan; tried again, but slowly
+    │   └── ProxyRefused      not the venue but the proxy: a wrong password, or not to this host
     └── PayloadError          the venue sent what its documentation does not allow
 
 Whatever a connector must remember across restarts (its schedule, a cached body, what the venue refused) lives in the
@@ -20,11 +22,14 @@ What the configuration can say of a venue is a Struct of the venue's own (`Venue
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 from protocol.messages import State as State
 
@@ -41,17 +46,47 @@ WebsocketUrl: TypeAlias = Annotated[str, Meta(extra={"url": "ws"})]
 """The same with `ws://` or `wss://`."""
 
 
+FROM_ENVIRONMENT: Final = "environment"
+"""As a venue's proxy: the one that the environment's variables name, if any."""
+
+ProxyUrl: TypeAlias = Annotated[
+    str, Meta(description="the URL of a proxy", extra={"secret": True, "proxy": True}, max_length=2048)
+]
+"""A proxy's URL, which may hold a password; "" for none, or `FROM_ENVIRONMENT`."""
+
+
 class VenueSettings(msgspec.Struct, frozen=True):
     """`[connectors.VENUE]`: what every venue can be told. A venue adds its own keys, each with a default.
 
     The types say what a value may be; a secret has `extra={"secret": True}` in its `Meta`, and appears in no `repr`.
+    `proxy` is the way to the venue, for whatever the venue is asked by.
     """
 
     enabled: bool = True
+    proxy: ProxyUrl = FROM_ENVIRONMENT
+
+    @property
+    def address(self) -> str:
+        """The URL that is asked; "" where there is none. It decides on what the environment says of proxies."""
+        urls = (getattr(self, key) for key, extra in _extras(type(self)).items() if "url" in extra)
+        return str(next(urls, ""))
 
     def refused(self) -> Iterator[tuple[str, str]]:
         """What the types cannot say: each key whose value is not allowed, and what is."""
         yield from ()
+
+    def __repr__(self) -> str:
+        secrets = {key for key, extra in _extras(type(self)).items() if "secret" in extra}
+        public = ("", FROM_ENVIRONMENT)
+        values = {key: getattr(self, key) for key in self.__struct_fields__}
+        shown = (f"{key}={'***' if key in secrets and v not in public else repr(v)}" for key, v in values.items())
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _extras(settings: type[VenueSettings]) -> dict[str, dict[str, object]]:
+    """What the `Meta` of each key has in its `extra`."""
+    types = {field.name: inspect.type_info(field.type) for field in msgspec.structs.fields(settings)}
+    return {key: info.extra or {} for key, info in types.items() if isinstance(info, inspect.Metadata)}
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -90,9 +125,9 @@ class StateChange(msgspec.Struct, frozen=True):
 
 
 FailureCause: TypeAlias = Literal[
-    "timeout", "closed", "throttled", "unavailable", "refused", "payload", "other", "internal"
+    "timeout", "closed", "throttled", "unavailable", "refused", "proxy", "payload", "other", "internal"
 ]
-"""Why a connector has to run again, in one word: `internal` is a bug, every other one is the venue's doing."""
+"""Why a connector has to run again, in one word: `internal` is a bug, `proxy` that of the way there."""
 
 FAILURE_CAUSES: Final[tuple[FailureCause, ...]] = get_args(FailureCause)
 
@@ -142,6 +177,18 @@ class VenueRefused(ConnectorError):
     cause: ClassVar[FailureCause] = "refused"
 
 
+class ProxyUnavailable(VenueUnavailable):
+    """The proxy on the way to the venue cannot be reached, does not answer, or cannot reach the venue."""
+
+    cause: ClassVar[FailureCause] = "proxy"
+
+
+class ProxyRefused(VenueRefused):
+    """The proxy on the way to the venue does not let us through as we are configured: a password, its rules."""
+
+    cause: ClassVar[FailureCause] = "proxy"
+
+
 class PayloadError(ConnectorError):
     """Bytes that are not what the venue documents. Raised by normalisers, and by nothing but them."""
 
@@ -155,6 +202,33 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield from leaves(member)
     else:
         yield error
+
+
+def what_failed(error: OSError) -> str:
+    """The distinct reasons behind a failed attempt to connect: one per address family is usual."""
+    if isinstance(error, socket.gaierror):
+        return error.strerror or "the name is not known"
+    # By number: trio puts the socket's address into the text.
+    reasons = (os.strerror(e.errno) if e.errno else str(e) for e in _attempts(error))
+    return ", ".join(dict.fromkeys(reasons))
+
+
+def _attempts(error: OSError) -> Iterator[OSError]:
+    """The single failures behind trio's summary of them."""
+    summary = error.__cause__
+    if isinstance(summary, BaseExceptionGroup):
+        yield from (leaf for leaf in summary.exceptions if isinstance(leaf, OSError))
+    else:
+        yield error
+
+
+def tls_failed(cause: BaseException | None) -> str:
+    """Why a TLS handshake failed, by what the library said, without its source lines."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    if isinstance(cause, ssl.SSLError) and cause.reason:
+        return cause.reason.replace("_", " ").lower()
+    return "the connection broke"
 
 
 class Context(Protocol):

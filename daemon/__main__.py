@@ -131,8 +131,8 @@ def _check(arguments: argparse.Namespace) -> int:
         return WRONG_CONFIG
     count = len(config.channels)
     _say(f"{arguments.file}: ok, {count} channel{'s' if count != 1 else ''}")
-    for warning in config.warnings:
-        _say(f"{arguments.file}: {warning}")
+    for sentence in (*config.warnings, *config.ways):
+        _say(f"{arguments.file}: {sentence}")
     tokens = config.policy(guarded=Mark(config.tape.path).is_set()).tokens
     if tokens is not None and not tokens:
         _say(f"{arguments.file}: {CLOSED}")

@@ -105,6 +105,8 @@ async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> i
     config = daemon.config
     for warning in config.warnings:
         _log.warning("%s", warning)
+    for way in config.ways:
+        _log.info("%s", way)
     had_terminal = os.isatty(STDIN)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         clients, backlog = config.limits.clients, config.server.backlog
@@ -317,6 +319,8 @@ class Daemon:
             return
         for key in fixed_keys(self.config, config):
             _log.warning("%s has changed: that takes a restart", key)
+        for way in config.ways if config.ways != self.config.ways else ():
+            _log.info("%s", way)
         for venue in crews:
             await self.fleet.end(venue)
         done = trio.Event()

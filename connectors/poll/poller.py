@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Mapping
-from typing import Final, NoReturn
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from typing import Final, NoReturn, cast
 
+import httpcore
 import httpx
 import msgspec
 import trio
@@ -39,9 +40,12 @@ from connectors.base import (
 from connectors.limits.allowance import Allowance
 from connectors.limits.payload import brief
 from connectors.metric import Samples
+from connectors.network.trust import client_context
+from connectors.network.tunnel import Tunnel, tunnel_through
 from connectors.poll.body import ACCEPTED_CODINGS, Body
 from connectors.poll.elapsed import Elapsed
 from connectors.poll.schedule import Gate, Schedule
+from connectors.poll.tunnelled import TunnelBackend
 from connectors.poll.venue import Answer, Outcome, Poll, PollRequest, PollStatistics
 from daemon.host.loop_clock import passed_s
 from protocol.channels import Channel
@@ -51,6 +55,9 @@ _CHUNKS_AT_ONCE: Final = 64
 
 _ERRORS: Final = 400
 """From here on the status says enough: an error whose body is refused is an error without a body."""
+
+_BROKEN_BEHIND_A_PROXY: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+"""What comes of `_Tunnelled` where httpx has names of its own."""
 
 REPEATED_BYTES_PER_S: Final = 64 * 1024
 REPEATED_BYTES_AT_ONCE: Final = 512 * 1024
@@ -74,6 +81,10 @@ class Host:
         user_agent: `tickerd/VERSION`; venues turn away libraries' default ones.
         headers: sent along with every request; the place of a key.
         transport: replaces the network in tests.
+        proxy: the venue's `proxy` setting.
+
+    Raises:
+        ValueError: the proxy is none that can be used.
     """
 
     def __init__(
@@ -85,6 +96,7 @@ class Host:
         user_agent: str,
         headers: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        proxy: str = "",
     ) -> None:
         self.venue = venue
         self.timeout_s = timeout_s
@@ -97,18 +109,20 @@ class Host:
             **(headers or {}),
         }
         self._transport = transport
-        self._tls: ssl.SSLContext | None = None
+        self.tunnel = tunnel_through(proxy)
+        encrypted = not base_url.lower().startswith("http:")
+        # Reads the certificates from disk: once per venue, not once per run.
+        self._tls = client_context() if encrypted and transport is None else None
 
     def client(self) -> httpx.AsyncClient:
         """A client of its own for one run; enter and leave it in one task.
 
-        Nothing is taken from the environment (`trust_env`): proxies and certificates that a shell
-        happens to name must not decide how a daemon reaches a venue.
+        httpx takes nothing from the environment (`trust_env`): what it says of proxies is looked up with the
+        configuration, and the same for websockets.
         """
-        encrypted = not self._base_url.lower().startswith("http:")
-        if encrypted and self._tls is None:
-            # Reads the certificates from disk: once per venue, not once per run.
-            self._tls = httpx.create_ssl_context(trust_env=False)
+        transport = self._transport
+        if transport is None and self.tunnel is not None:
+            transport = _Tunnelled(self.tunnel, self._tls, self.timeout_s)
         return httpx.AsyncClient(
             base_url=self._base_url,
             headers=self._headers,
@@ -118,8 +132,58 @@ class Host:
             verify=self._tls or False,
             follow_redirects=False,
             trust_env=False,
-            transport=self._transport,
+            transport=transport,
         )
+
+
+class _Tunnelled(httpx.AsyncBaseTransport):
+    """httpx's way through a tunnel: httpcore, as always, with a network of its own. Its errors are httpcore's."""
+
+    def __init__(self, tunnel: Tunnel, ssl_context: ssl.SSLContext | None, timeout_s: float) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl_context,
+            max_connections=1,
+            max_keepalive_connections=1,
+            keepalive_expiry=KEEPALIVE_S,
+            network_backend=TunnelBackend(tunnel, timeout_s),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """One request, as httpx's own transport makes it."""
+        url = request.url
+        response = await self._pool.handle_async_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(
+            status_code=response.status,
+            headers=response.headers,
+            stream=_TunnelledBody(response),
+            extensions=response.extensions,
+        )
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        await self._pool.aclose()
+
+
+class _TunnelledBody(httpx.AsyncByteStream):
+    """The body of such a response."""
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(cast("AsyncIterable[bytes]", self._response.stream))
+
+    async def aclose(self) -> None:
+        """Leave the rest of it."""
+        await self._response.aclose()
 
 
 class Poller:
@@ -357,10 +421,10 @@ class Poller:
                         if not body.add(chunk):
                             # Not `raise`, for the same reason.
                             scope.cancel()
-        except httpx.HTTPError as error:
-            raise self._failed(error) from error
+        except (httpx.HTTPError, *_BROKEN_BEHIND_A_PROXY) as error:
+            raise self._told(self._failed(error)) from error
         if body is None or (scope.cancelled_caught and body.refused is None):
-            raise self._too_slow()
+            raise self._told(self._too_slow())
         whole = body.end()
         if body.refused is not None and response.status_code < _ERRORS:
             raise body.refused
@@ -376,11 +440,15 @@ class Poller:
     def _too_slow(self) -> VenueUnavailable:
         return VenueTimeout(f"{self._host.venue} did not answer within {self._host.timeout_s:g} s")
 
-    def _failed(self, error: httpx.HTTPError) -> ConnectorError:
+    def _told(self, error: ConnectorError) -> ConnectorError:
+        """The failure with the proxy in its words, where there is one."""
+        return error if self._host.tunnel is None else self._host.tunnel.told(error)
+
+    def _failed(self, error: Exception) -> ConnectorError:
         """Why there is no answer, in words. httpx's own help only where a connection failed."""
         venue = self._host.venue
         match error:
-            case httpx.TimeoutException():
+            case httpx.TimeoutException() | httpcore.TimeoutException():
                 return self._too_slow()
             case httpx.UnsupportedProtocol():
                 return VenueRefused(f"{venue}'s base URL is not an http:// or https:// address")

@@ -29,6 +29,7 @@ from trio_websocket import (
 
 from connectors.backoff import retry_after_s
 from connectors.base import ConnectorError, VenueClosed, VenueRefused, VenueTimeout, VenueUnavailable, leaves
+from connectors.network.tunnel import Tunnel
 from connectors.push.dial import Address, dial
 from connectors.push.inlet import Inlet
 from connectors.push.session import FeedSession
@@ -59,12 +60,16 @@ class Spacing:
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where and how to connect. `timeout_s` is for connecting, and again for the opening handshake."""
+    """Where and how to connect. `timeout_s` is for connecting, and again for the opening handshake.
+
+    `tunnel` leads there through a proxy; None goes straight.
+    """
 
     address: Address
     ssl_context: ssl.SSLContext | None
     user_agent: str
     timeout_s: float
+    tunnel: Tunnel | None = None
 
 
 class VenueConnection:
@@ -101,7 +106,7 @@ class VenueConnection:
         try:
             await self._spacing.wait()
             await self._session.prepare()
-            stream = await dial(target.address, ssl_context=target.ssl_context, timeout_s=target.timeout_s)
+            stream = await self._dial()
             inlet = Inlet(stream, now_ms=self._now_ms, max_message_bytes=self._max_message_bytes, title=self._title)
             try:
                 async with trio.open_nursery() as reader:
@@ -112,7 +117,17 @@ class VenueConnection:
         except* (ConnectorError, HandshakeError, ConnectionClosed, *_BROKEN) as group:
             causes = list(leaves(group))
         self._session.end()
-        return self._explain(causes)
+        error = self._explain(causes)
+        return error if target.tunnel is None else target.tunnel.told(error)
+
+    async def _dial(self) -> trio.abc.Stream:
+        """A stream to the venue, straight or through the proxy. Raises: ConnectorError."""
+        target, address = self._target, self._target.address
+        if target.tunnel is None:
+            return await dial(address, ssl_context=target.ssl_context, timeout_s=target.timeout_s)
+        return await target.tunnel.dial(
+            address.host, address.port, ssl_context=target.ssl_context, timeout_s=target.timeout_s
+        )
 
     async def _serve(self, reader: trio.Nursery, inlet: Inlet) -> NoReturn:
         """Open the websocket (its reader task lives in `reader`) and talk until something raises."""

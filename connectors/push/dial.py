@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import msgspec
 import trio
 
-from connectors.base import VenueTimeout, VenueUnavailable
+from connectors.base import VenueTimeout, VenueUnavailable, tls_failed, what_failed
 
 _PORTS = {"ws": 80, "wss": 443}
 
@@ -77,7 +75,7 @@ async def dial(address: Address, *, ssl_context: ssl.SSLContext | None, timeout_
         except socket.gaierror as error:
             raise VenueUnavailable(f"{host} cannot be found: {error.strerror}") from None
         except OSError as error:
-            raise VenueUnavailable(f"no connection to {host}: {_why(error)}") from None
+            raise VenueUnavailable(f"no connection to {host}: {what_failed(error)}") from None
         if ssl_context is None:
             return stream
         # `https_compatible`: venues drop the connection without TLS's own goodbye.
@@ -87,35 +85,10 @@ async def dial(address: Address, *, ssl_context: ssl.SSLContext | None, timeout_
             await secured.do_handshake()
             ready = True
         except trio.BrokenResourceError as error:
-            why = _tls_why(error.__cause__)
+            why = tls_failed(error.__cause__)
             raise VenueUnavailable(f"the TLS handshake with {host} failed: {why}") from None
         finally:
             if not ready:
                 await trio.aclose_forcefully(stream)
         return secured
     raise VenueTimeout(f"no connection to {host} within {timeout_s:g} s")
-
-
-def _why(error: OSError) -> str:
-    """The distinct reasons behind a failed attempt to connect: one per address family is usual."""
-    # By number: trio puts the socket's address into the text.
-    reasons = (os.strerror(e.errno) if e.errno else str(e) for e in _attempts(error))
-    return ", ".join(dict.fromkeys(reasons))
-
-
-def _attempts(error: OSError) -> Iterator[OSError]:
-    """The single failures behind trio's summary of them."""
-    summary = error.__cause__
-    if isinstance(summary, BaseExceptionGroup):
-        yield from (leaf for leaf in summary.exceptions if isinstance(leaf, OSError))
-    else:
-        yield error
-
-
-def _tls_why(cause: BaseException | None) -> str:
-    """What the TLS library said, without its source lines."""
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message
-    if isinstance(cause, ssl.SSLError) and cause.reason:
-        return cause.reason.replace("_", " ").lower()
-    return "the connection broke"

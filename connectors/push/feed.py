@@ -22,6 +22,8 @@ import msgspec
 
 from connectors.base import Context
 from connectors.metric import Samples
+from connectors.network.trust import client_context
+from connectors.network.tunnel import tunnel_through
 from connectors.push.connection import Spacing, Target, VenueConnection
 from connectors.push.dial import parse_address
 from connectors.push.handover import Handover
@@ -58,6 +60,7 @@ class Feed:
         timeout_s: float = 10.0,
         ssl_context: ssl.SSLContext | None = None,
         rotate_after_s: float = 0.0,
+        proxy: str = "",
     ) -> None:
         """One venue at one address.
 
@@ -70,18 +73,19 @@ class Feed:
             timeout_s: for connecting, and again for the opening handshake.
             ssl_context: for a `wss` URL, instead of the system's trust.
             rotate_after_s: a connection of this age is replaced by another before it is closed; 0: none is.
+            proxy: the venue's `proxy` setting.
 
         Raises:
-            ValueError: no such URL.
+            ValueError: no such URL, of the venue or of the proxy.
         """
         address = parse_address(url)
         if not address.tls:
             ssl_context = None
         elif ssl_context is None:
             # Reads files, so it is done here and not on the loop.
-            ssl_context = ssl.create_default_context()
+            ssl_context = client_context()
         self.venue = venue
-        self.target = Target(address, ssl_context, user_agent, timeout_s)
+        self.target = Target(address, ssl_context, user_agent, timeout_s, tunnel_through(proxy))
         self.set_aside = SetAside()
         self.counts = FeedStatistics()
         self.patience = Patience(len(venue.subscribe_requests()))

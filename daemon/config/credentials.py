@@ -16,7 +16,7 @@ from daemon.config.reader import Problems, dotted, parse_toml
 DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 """The variable by which systemd names the folder (systemd.exec, "Credentials")."""
 
-CREDENTIALS: Final = venues.secrets()
+CREDENTIALS: Final = venues.secrets() | venues.proxies()
 """By file name, such as `coingecko_api_key`: the key whose value the file holds."""
 
 TABLES: Final = {"tokens": "tokens"}

@@ -61,7 +61,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration, checked.
 
     `channels`: the channels that are served, in order. `has_tokens_table`: whether it has a table of tokens, even an
-    empty one. `warnings`: what its reader should hear of though it can be used, a sentence each.
+    empty one. `warnings`: what its reader should hear of though it can be used, a sentence each. `ways`: those
+    about venues that are reached through a proxy.
     """
 
     server: ServerSettings
@@ -76,6 +77,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     crosscheck: Tolerances
     log: LogSettings
     warnings: tuple[str, ...] = ()
+    ways: tuple[str, ...] = ()
 
     def catalogue(self) -> Catalogue:
         """The channels by name."""
@@ -153,6 +155,7 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     file = read(File, tree, problems)
     for key, seen, allowed in _refused(file):
         problems.value(key, seen, allowed)
+    connectors, ways = venues.settled(file.connectors, environ, problems)
     wanted = tuple(channels(DEFAULT_CHANNELS, file.channels, CADENCE_S, problems))
     served = tuple(channel for channel in wanted if file.connectors.of(VENUES[channel.exchange]).enabled)
     if not problems and not served:
@@ -161,7 +164,8 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
         raise ConfigError(problems.lines)
     sections = {name: getattr(file, name) for name in file.__struct_fields__}
     warnings = tuple(filter(None, [passed_over(strange)]))
-    return Config(**sections | {"channels": served, "has_tokens_table": "tokens" in tree, "warnings": warnings})
+    made = {"channels": served, "connectors": connectors, "has_tokens_table": "tokens" in tree}
+    return Config(**sections | made | {"warnings": warnings, "ways": tuple(ways)})
 
 
 _Refusal: TypeAlias = tuple[str, str, str]

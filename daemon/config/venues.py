@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import inspect
 
-from connectors.base import VenueSettings
+from connectors.base import FROM_ENVIRONMENT, VenueSettings
+from connectors.network import trust
+from connectors.network.environment import proxy_of
+from connectors.network.proxy import ALLOWED, parse_proxy, shown_proxy
 from connectors.venues.registry import VENUES, Settings, Venue
-from daemon.config.reader import shown
+from daemon.config.reader import Problems, shown
 
 
 class VenueTables(msgspec.Struct, frozen=True):
@@ -38,11 +41,20 @@ else:
 
 
 def secrets() -> dict[str, tuple[str, str, str]]:
-    """The venues' secrets by the name `VENUE_KEY`: section, table and key of each."""
+    """The venues' own secrets by the name `VENUE_KEY`: section, table and key of each."""
+    return {name: path for name, path in _paths("secret").items() if name not in proxies()}
+
+
+def proxies() -> dict[str, tuple[str, str, str]]:
+    """The proxies on the way to the venues, which may hold a password, in the same form."""
+    return _paths("proxy")
+
+
+def _paths(mark: str) -> dict[str, tuple[str, str, str]]:
     return {
         f"{venue.name}_{key}": ("connectors", venue.name, key)
         for venue in VENUES.values()
-        for key in _marked(venue.settings, "secret")
+        for key in _marked(venue.settings, mark)
     }
 
 
@@ -58,10 +70,48 @@ def refused(connectors: VenueTables) -> Iterator[tuple[str, str, str]]:
         table = f"connectors.{venue.name}"
         for key, scheme in url_keys(venue).items():
             yield from _refused_url(f"{table}.{key}", getattr(settings, key), scheme)
+        if settings.proxy not in ("", FROM_ENVIRONMENT) and not _is_proxy(settings.proxy):
+            yield f"{table}.proxy", shown_proxy(settings.proxy), ALLOWED
         for key, allowed in settings.refused():
             value = getattr(settings, key)
             hidden = value and f"{venue.name}_{key}" in secrets()
             yield f"{table}.{key}", "a secret that is not shown" if hidden else shown(value), allowed
+
+
+def settled(connectors: VenueTables, environ: Mapping[str, str], problems: Problems) -> tuple[VenueTables, list[str]]:
+    """The same with each venue's proxy looked up in the environment, and a sentence about each venue that has one.
+
+    It is also here that the environment's certificates are looked at, if anything is to be trusted by them.
+    """
+    found: dict[str, VenueSettings] = {}
+    said: list[str] = []
+    secure = False
+    for venue in VENUES.values():
+        settings: VenueSettings = connectors.of(venue)
+        if not settings.enabled or problems.concern(f"connectors.{venue.name}"):
+            continue
+        proxy, origin = settings.proxy, f"connectors.{venue.name}.proxy"
+        if proxy == FROM_ENVIRONMENT:
+            proxy, origin = proxy_of(settings.address, environ) or ("", "")
+            if proxy and not _is_proxy(proxy):
+                problems.value(origin, shown_proxy(proxy), ALLOWED)
+                continue
+            if proxy:
+                found[venue.name] = msgspec.structs.replace(settings, proxy=proxy)
+        secure = secure or settings.address.lower().startswith(("https:", "wss:")) or proxy.lower().startswith("https:")
+        if proxy:
+            said.append(f"{venue.title} is reached through the proxy {parse_proxy(proxy)} ({origin})")
+    for variable, seen, allowed in trust.refused(environ) if secure else ():
+        problems.value(variable, shown(seen), allowed)
+    return msgspec.structs.replace(connectors, **found), said
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parse_proxy(url)
+    except ValueError:
+        return False
+    return True
 
 
 def _marked(settings: type[VenueSettings], mark: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from connectors.base import (
     ConnectorError,
     Event,
     FailureCause,
+    ProxyRefused,
     State,
     StateChange,
     VenueRefused,
@@ -105,6 +106,7 @@ class _Failure(msgspec.Struct, frozen=True):
     reason: str
     retry_after_s: float | None = None
     cause: FailureCause = "internal"
+    refused: bool = False
 
 
 async def supervise(
@@ -143,7 +145,7 @@ async def supervise(
         now_s = trio.current_time()
         restarts.append(now_s)
         hopeless = len(restarts) > intensity.restarts and now_s - restarts[0] <= intensity.within_s
-        delay_s = backoff.next_delay_s(now_s, failure.retry_after_s, refused=hopeless or failure.cause == "refused")
+        delay_s = backoff.next_delay_s(now_s, failure.retry_after_s, refused=hopeless or failure.refused)
         _log.warning("%s: %s; next attempt in %.1f s", name, failure.reason, delay_s, extra={"connector": name})
         state: State = "down" if backoff.open else "reconnecting"
         asleep_s = passed_s()
@@ -198,7 +200,7 @@ def _one_of(group: BaseExceptionGroup[ConnectorError]) -> ConnectorError:
 def _described(name: str, failure: ConnectorError) -> _Failure:
     try:
         retry_after_s = None if failure.retry_after_s is None else float(failure.retry_after_s)
-        return _Failure(str(failure), retry_after_s, _cause_of(failure))
+        return _Failure(str(failure), retry_after_s, _cause_of(failure), isinstance(failure, VenueRefused))
     except Exception:
         _log.exception("%s failed, and its error cannot be read", name)
         return _Failure(f"internal error in connector {name}")
@@ -207,7 +209,7 @@ def _described(name: str, failure: ConnectorError) -> _Failure:
 def _cause_of(failure: ConnectorError) -> FailureCause:
     """The cause in one of our own words, whatever a connector's error says: it becomes a label of metrics."""
     if isinstance(failure, VenueRefused):
-        return "refused"
+        return "proxy" if isinstance(failure, ProxyRefused) else "refused"
     return failure.cause if failure.cause in FAILURE_CAUSES else "other"
 
 

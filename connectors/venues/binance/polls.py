@@ -375,7 +375,7 @@ def build(channels: Sequence[Channel], settings: Binance, user_agent: str) -> li
     Raises:
         ValueError: a channel has no cadence.
     """
-    host = Host(VENUE, settings.base_url, timeout_s=settings.timeout_s, user_agent=user_agent)
+    host = Host(VENUE, settings.base_url, timeout_s=settings.timeout_s, user_agent=user_agent, proxy=settings.proxy)
     return [
         Poller(channel, BinancePoll(channel, settings.levels), host, delay_s=position / len(channels))
         for position, channel in enumerate(channels)

@@ -59,19 +59,17 @@ class CoinGecko(VenueSettings, frozen=True):
         """What is asked: `base_url`, or with plan `pro` instead of its default the paid root."""
         return PAID_ROOT if self.plan == "pro" and self.base_url == ROOT else self.base_url
 
+    @property
+    def address(self) -> str:
+        """The root."""
+        return self.root
+
     def refused(self) -> Iterator[tuple[str, str]]:
         """A plan without its key, and a key without its plan."""
         if self.plan in ("demo", "pro") and not self.api_key:
             yield "api_key", f'the key of the plan "{self.plan}"'
         if self.plan == "keyless" and self.api_key:
             yield "plan", '"demo" or "pro", since api_key is set'
-
-    def __repr__(self) -> str:
-        fields = (
-            f"{name}={'***' if name == 'api_key' and self.api_key else repr(getattr(self, name))}"
-            for name in self.__struct_fields__
-        )
-        return f"{type(self).__name__}({', '.join(fields)})"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -298,7 +296,14 @@ def build(channels: Sequence[Channel], settings: CoinGecko, user_agent: str) -> 
     plan, key = PLANS[settings.plan], settings.api_key
     headers = {plan.key_header: key} if plan.key_header and key else {}
     # Libraries' default agents are answered 403.
-    host = Host(VENUE, settings.root, timeout_s=settings.timeout_s, user_agent=user_agent, headers=headers)
+    host = Host(
+        VENUE,
+        settings.root,
+        timeout_s=settings.timeout_s,
+        user_agent=user_agent,
+        headers=headers,
+        proxy=settings.proxy,
+    )
     of_kind = Counter(channel.kind.name for channel in channels)
     connectors: list[Connector] = []
     for position, channel in enumerate(channels):

@@ -250,6 +250,7 @@ def build(channels: Sequence[Channel], settings: Okx, user_agent: str) -> list[C
             data_s=math.inf,
             timeout_s=settings.timeout_s,
             rotate_after_s=settings.rotate_after_s,
+            proxy=settings.proxy,
         )
     ]
 

@@ -8,7 +8,7 @@ from connectors.simulator.simulator import SIMULATED
 from connectors.venues.coingecko.polls import ENDPOINTS
 from connectors.venues.registry import COINGECKO, VENUES
 from daemon.config.settings import File
-from daemon.config.venues import secrets, url_keys
+from daemon.config.venues import proxies, secrets, url_keys
 from protocol.channels import Channel
 from protocol.kinds import KINDS
 
@@ -48,6 +48,7 @@ def test_a_venue_makes_connectors_for_its_channels_and_none_without_any(name: st
 
 def test_the_secrets_are_those_that_the_unit_file_names() -> None:
     assert secrets() == {"coingecko_api_key": ("connectors", "coingecko", "api_key")}
+    assert proxies() == {f"{name}_proxy": ("connectors", name, "proxy") for name in VENUES}
     unit = (ROOT / "systemd" / "tickerd.service").read_text()
     assert all(name in unit for name in secrets())
 

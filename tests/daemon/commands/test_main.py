@@ -137,6 +137,23 @@ def test_check_names_variables_that_are_passed_over(
     assert warning.startswith(f"{file}: passed over TICKERD_PORT: Kubernetes and Docker write ")
 
 
+def test_check_says_which_venue_is_reached_through_a_proxy(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tickerd.toml"
+    file.write_text("[connectors.okx]\nproxy = 'socks5h://user:hush@10.0.0.7'\n[connectors.binance]\nproxy = ''\n")
+    monkeypatch.setenv("https_proxy", "http://user:hush@proxy.example.net:3128")
+    monkeypatch.setenv("no_proxy", "api.coingecko.com")
+    assert main(["check", str(file)]) == 0
+    ok, way = capfd.readouterr().out.splitlines()
+    assert ok == f"{file}: ok, 8 channels"
+    assert way == f"{file}: OKX is reached through the proxy socks5h://10.0.0.7:1080 (connectors.okx.proxy)"
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("https_proxy", "socks4://user:hush@10.0.0.7")
+    assert main(["check", str(file)]) == 78
+    assert capfd.readouterr().out.startswith('https_proxy: got "socks4://***@10.0.0.7"; allowed: http://, ')
+
+
 def test_check_tells_every_mistake_one_a_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "tickerd.toml"
     file.write_text("[server]\nport = 70000\nhots = 'x'\n")

@@ -1,0 +1,1 @@
+"""The way out to the venues: through a proxy or not, and whom to trust."""
