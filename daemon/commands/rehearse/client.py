@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +19,7 @@ PUSHES: Final = 8_192
 """How many pushes of each instrument can be told apart: those of over twenty minutes."""
 
 _HTTP_S: Final = 10.0
+_LOOK_S: Final = 0.2
 
 
 class _Push(msgspec.Struct):
@@ -186,6 +187,29 @@ async def readiness(port: int) -> str:
     """
     answer = await _ask(port, b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=_Readiness).reason
+
+
+class _Gap(msgspec.Struct):
+    cause: str
+
+
+class _Gaps(msgspec.Struct):
+    gaps: list[_Gap]
+
+
+async def gap_causes(port: int) -> list[str]:
+    """The causes of the gaps in the daemon's ledger. Raises: as `readiness`."""
+    answer = await _ask(port, b"GET /gaps?limit=1000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    return [gap.cause for gap in msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=_Gaps).gaps]
+
+
+async def wait_until(book: Notebook, is_so: Callable[[], bool], given_up: Callable[[], bool], most_s: float) -> bool:
+    """Wait until the condition holds, up to a limit and while there is hope. Returns whether it holds."""
+    with trio.move_on_after(most_s):
+        while not is_so() and not given_up():
+            with trio.move_on_after(_LOOK_S):
+                await book.changed()
+    return is_so()
 
 
 async def _ask(port: int, request: bytes) -> bytes:

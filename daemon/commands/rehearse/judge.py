@@ -188,8 +188,8 @@ def judge(record: Record) -> Verdict:
     words = [one.reason for one in troubles if one.reason] or [one.reason for one in remarks]
     first = next((one for one in told if one.at_s >= met_s and is_expected(record.case, one)), None)
     fault = record.case.fault
-    doubled = _doubled(record, 1 + (fault.copies if isinstance(fault, Duplicates) else 0))
-    lost = _holes(record) + _missing(record)
+    again = doubled(record, 1 + (fault.copies if isinstance(fault, Duplicates) else 0))
+    lost = holes(record) + missing(record)
     disturbed = tuple(_disturbed(record))
     told_s = max(_lateness(record, troubles), default=None)
     return Verdict(
@@ -201,18 +201,18 @@ def judge(record: Record) -> Verdict:
         recover_s=None if record.recovered_s is None else _back_s(record) - record.cleared_s,
         promised_s=record.promised_s if record.recovered_s is None else None,
         lost=lost,
-        doubled=doubled,
+        doubled=again,
         disturbed=disturbed,
         up=not record.failure,
         problems=(
             *([record.failure] if record.failure else []),
-            *_errors(record),
+            *errors(record),
             *([] if first is not None else _not_told(record, troubles)),
             *_wrongly_told(record, troubles),
             *([f"told {told_s:.1f} s after it was noticed"] if told_s is not None and told_s > TOLD_S else []),
             *_quiet(record),
             *([f"{lost} messages lost"] if lost else []),
-            *([f"{doubled} messages doubled"] if doubled else []),
+            *([f"{again} messages doubled"] if again else []),
             *([f"disturbed: {', '.join(disturbed)}"] if disturbed else []),
             *(["not recovered"] if record.recovered_s is None and record.promised_s is None else []),
         ),
@@ -225,8 +225,8 @@ def judge_disk(record: DiskRecord) -> Verdict:
     told = [entry for entry in during if isinstance(entry, Told) and entry.channel in record.channels]
     heard = {entry.channel for entry in during if isinstance(entry, Data)}
     disturbed = {one.channel for one in told if one.state != "live"} | (set(record.channels) - heard)
-    doubled, lost = _doubled(record), _holes(record) + _missing(record)
-    errors = _errors(record, but=DISK_LINE)
+    again, lost = doubled(record), holes(record) + missing(record)
+    logged = errors(record, but=DISK_LINE)
     lines = sum(DISK_LINE in line.text for line in record.log)
     return Verdict(
         fault=FULL_DISK,
@@ -235,16 +235,16 @@ def judge_disk(record: DiskRecord) -> Verdict:
         notice_s=None if record.noticed_s is None else record.noticed_s - record.began_s,
         recover_s=None if record.recovered_s is None else record.recovered_s - record.cleared_s,
         lost=lost,
-        doubled=doubled,
+        doubled=again,
         disturbed=tuple(sorted(disturbed)),
         up=not record.failure,
         problems=(
             *([record.failure] if record.failure else []),
-            *errors,
+            *logged,
             *([] if record.noticed_s is not None else ["/readyz did not say that the tape is not stored"]),
             *([] if lines == 1 else [f"the log says {lines} times that the tape is not stored"]),
             *([f"{lost} messages lost"] if lost else []),
-            *([f"{doubled} messages doubled"] if doubled else []),
+            *([f"{again} messages doubled"] if again else []),
             *([f"disturbed: {', '.join(sorted(disturbed))}"] if disturbed else []),
             *(["not recovered"] if record.recovered_s is None else []),
         ),
@@ -277,7 +277,7 @@ def _data(record: Noted) -> list[Data]:
     return [entry for entry in record.entries if isinstance(entry, Data)]
 
 
-def _errors(record: Noted, but: str | None = None) -> list[str]:
+def errors(record: Noted, but: str | None = None) -> list[str]:
     """Log lines that a daemon has no reason to write if it copes, except those with that text."""
     lines = [line for line in record.log if but is None or but not in line.text]
     found = [line.text for line in lines if line.level in ("error", "critical") or "Traceback" in line.text]
@@ -358,18 +358,18 @@ def _disturbed(record: Record) -> Iterator[str]:
             yield channel
 
 
-def _holes(record: Noted) -> int:
+def holes(record: Noted) -> int:
     """How often a message did not follow the previous one of its topic, or came out of order."""
     places = {topic: data.seq for topic, data in record.before.items()}
-    holes = 0
+    count = 0
     for data in _data(record):
         place = places.get(data.topic)
-        holes += place is not None and data.seq > place and data.prev_seq != place
+        count += place is not None and data.seq > place and data.prev_seq != place
         places[data.topic] = max(place or 0, data.seq)
-    return holes
+    return count
 
 
-def _doubled(record: Noted, copies: int = 1) -> int:
+def doubled(record: Noted, copies: int = 1) -> int:
     """Messages that came again: by `seq`, or as the same push more often than the venue made it."""
     places = {topic: data.seq for topic, data in record.before.items()}
     stamps = Counter((d.topic, d.stamp) for d in record.before.values() if d.stamp is not None)
@@ -382,7 +382,7 @@ def _doubled(record: Noted, copies: int = 1) -> int:
     return again + sum(max(0, count - copies) for count in stamps.values())
 
 
-def _missing(record: Noted) -> int:
+def missing(record: Noted) -> int:
     """Pushes that the venue made, and that no client got, though their channel was live before and after."""
     runs: dict[Topic, set[int]] = {
         topic: {data.number} for topic, data in record.before.items() if data.number is not None

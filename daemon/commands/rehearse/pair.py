@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ import trio
 
 from daemon.commands.rehearse.client import Notebook, Pushes, listen
 from daemon.commands.rehearse.judge import LogLine
+from daemon.commands.rehearse.set_clock import set_clock
 
 START_S: Final = 30.0
 """How long a process may take to listen, and a daemon to be live, on a machine that is busy."""
@@ -91,6 +93,16 @@ format = "json"
 """
 
 
+_OWN: Final = """\
+
+[limits]
+ping_every_s = 1.0
+silent_after_s = 8.0
+write_deadline_s = 8.0
+"""
+"""What is added for the parts that are about the daemon's own time."""
+
+
 class _Line(msgspec.Struct):
     message: str
     timestamp: datetime
@@ -131,6 +143,15 @@ class Process:
         _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (hard if size_bytes is None else size_bytes, hard))
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It does not run for as long as the block lasts (SIGSTOP)."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     async def read(self) -> None:
         """Take in what it says, to the end."""
         stdout = self._process.stdout
@@ -167,9 +188,9 @@ class Process:
 
 
 @asynccontextmanager
-async def _process(*arguments: str) -> AsyncIterator[Process]:
+async def _process(*arguments: str, program: Sequence[str] = ("daemon",)) -> AsyncIterator[Process]:
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "daemon", *arguments],
+        [sys.executable, "-m", *program, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -209,10 +230,22 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
 class Pair:
     """Venues, a daemon before them, and its clients."""
 
-    def __init__(self, venues: Process, daemon: Process, book: Notebook) -> None:
+    def __init__(self, venues: Process, daemon: Process, book: Notebook, clock: Path | None = None) -> None:
+        """`clock` is the file of the daemon's clock, where that can be set."""
         self.venues = venues
         self.daemon = daemon
         self.book = book
+        self._clock = clock
+
+    @property
+    def own(self) -> bool:
+        """Whether it is one for the parts about the daemon's own time."""
+        return self._clock is not None
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Put the daemon's clock so far ahead of the real one. Raises: OSError."""
+        if self._clock is not None:
+            set_clock(self._clock, ahead_s)
 
     @property
     def failure(self) -> str:
@@ -231,8 +264,8 @@ class Pair:
 
 
 @asynccontextmanager
-async def running(folder: Path, seed: int, pushes: Pushes) -> AsyncIterator[Pair]:
-    """A pair with its clients subscribed; all of it is gone afterwards.
+async def running(folder: Path, seed: int, pushes: Pushes, *, own: bool = False) -> AsyncIterator[Pair]:
+    """A pair with its clients subscribed; all of it is gone afterwards. `own`: see `Pair.own`.
 
     Raises:
         ProcessError: one of them does not start.
@@ -240,10 +273,18 @@ async def running(folder: Path, seed: int, pushes: Pushes) -> AsyncIterator[Pair
     config = folder / "tickerd.toml"
     simulate = ("simulate", "--port", "0", "--seed", str(seed), "--stamp", "--cache-s", "1")
     async with _process(*simulate, "--config-out", str(folder / "venues.toml")) as venues:
-        config.write_text(_CONFIG.format(venues=venues.port, tape=folder / "tape"), encoding="utf-8")
-        async with _process("run", "--config", str(config)) as daemon, trio.open_nursery() as clients:
+        text = _CONFIG.format(venues=venues.port, tape=folder / "tape")
+        config.write_text(text + _OWN if own else text, encoding="utf-8")
+        clock, program = folder / "clock", ["daemon"]
+        if own:
+            set_clock(clock, 0.0)
+            program = [set_clock.__module__, str(clock)]
+        async with (
+            _process("run", "--config", str(config), program=program) as daemon,
+            trio.open_nursery() as clients,
+        ):
             book = Notebook(pushes)
             for channels in CHANNELS.values():
                 await clients.start(listen, f"ws://127.0.0.1:{daemon.port}/ws", channels, book)
-            yield Pair(venues, daemon, book)
+            yield Pair(venues, daemon, book, clock if own else None)
             clients.cancel_scope.cancel()

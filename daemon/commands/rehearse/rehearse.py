@@ -7,7 +7,8 @@ as soon as it is done with one:
         ▲                                                                                  │
         └── until each topic has data again ◄── switch it off ◄── let it last a little ◄───┘
 
-One part is about no venue: for a while the disk takes nothing of the daemon's tape. Clients are to notice nothing.
+Some parts are about no venue. For a while the disk takes nothing of the daemon's tape: clients are to notice nothing.
+The daemon itself is stopped for a while, or its clock is set back: `daemon.commands.rehearse.own`.
 
 What the clients noted meanwhile is then judged (`daemon.commands.rehearse.judge`). A pair is given up for a new one if
 something is broken, and after a case whose venue asked for a pause that is longer than the user's patience.
@@ -29,7 +30,7 @@ import trio
 
 from connectors.simulator.faults.faults import Delisted, ErrorBody, HttpStatus, Lasting, Notice
 from connectors.simulator.faults.table import FAULTS, Case
-from daemon.commands.rehearse.client import Pushes, order, readiness
+from daemon.commands.rehearse.client import Pushes, order, readiness, wait_until
 from daemon.commands.rehearse.judge import (
     FULL_DISK,
     TROUBLE,
@@ -42,6 +43,7 @@ from daemon.commands.rehearse.judge import (
     judge_disk,
     meets_s,
 )
+from daemon.commands.rehearse.own import TITLES, Own, play
 from daemon.commands.rehearse.pair import ALL, CHANNELS, START_S, Pair, ProcessError, running
 
 NOTICE_S: Final = 8.0
@@ -73,7 +75,7 @@ class FullDisk(msgspec.Struct, frozen=True):
     """Whether this system can do that to another process; Linux can."""
 
 
-Part: TypeAlias = Case | FullDisk
+Part: TypeAlias = Case | FullDisk | Own
 """What one pair plays at a time."""
 
 
@@ -99,21 +101,23 @@ def chosen(names: Sequence[str]) -> tuple[Part, ...]:
         ValueError: there is no such fault; says which there are.
     """
     known = {kind.name: kind for kind in FAULTS}
-    own = (_FULL_DISK,) if FullDisk.possible else ()
+    own = (*((_FULL_DISK,) if FullDisk.possible else ()), *TITLES)
     strange = [name for name in names if name not in known and name not in own]
     if strange:
         raise ValueError(f"--only: got {', '.join(strange)}; allowed: {', '.join((*known, *own))}")
     cases = [case for name, kind in known.items() if not names or name in names for case in kind.cases]
-    disk = [FullDisk() for name in own if not names or name in names]
-    return (*disk, *sorted(cases, key=_pause_s, reverse=True))
+    asked = [name for name in own if not names or name in names]
+    disk = [FullDisk() for name in asked if name == _FULL_DISK]
+    ours = [Own(name) for name in TITLES if name in asked]
+    return (*ours, *disk, *sorted(cases, key=_pause_s, reverse=True))
 
 
 def samples(parts: Sequence[Part]) -> tuple[Part, ...]:
     """One case of each kind of fault among these, all venues as often as possible."""
     by_name: dict[str, list[Case]] = {}
-    own = [part for part in parts if isinstance(part, FullDisk)]
+    own = [part for part in parts if isinstance(part, FullDisk | Own)]
     for case in parts:
-        if isinstance(case, FullDisk):
+        if isinstance(case, FullDisk | Own):
             continue
         by_name.setdefault(case.fault.name, []).append(case)
     picked = dict.fromkeys(CHANNELS, 0)
@@ -174,12 +178,16 @@ async def _work(
     part = next(left, None)
     while part is not None:
         with tempfile.TemporaryDirectory(prefix="tickerd-rehearsal-") as folder:
-            async with running(Path(folder), terms.seed, pushes) as pair:
+            async with running(Path(folder), terms.seed, pushes, own=isinstance(part, Own)) as pair:
                 if not await _wait(pair, partial(pair.is_fresh, 0.0), START_S):
                     raise ProcessError(f"the daemon is not live after {START_S:g} s: {pair.failure}")
                 sound = True
                 while sound and part is not None:
-                    if isinstance(part, FullDisk):
+                    if isinstance(part, Own):
+                        if not pair.own:
+                            break  # it takes a pair of its own
+                        verdict, sound = await play(pair, part, terms.patience_s), False
+                    elif isinstance(part, FullDisk):
                         verdict, sound = await _fill_disk(pair, terms.patience_s)
                     else:
                         verdict, sound = await _play(pair, part, terms.patience_s)
@@ -294,8 +302,4 @@ def _promised_s(pair: Pair, record: Record) -> float:
 
 async def _wait(pair: Pair, is_so: Callable[[], bool], most_s: float) -> bool:
     """Wait until the condition holds, up to a limit and while the pair works. Returns whether it holds."""
-    with trio.move_on_after(most_s):
-        while not is_so() and not pair.failure:
-            with trio.move_on_after(_LOOK_S):
-                await pair.book.changed()
-    return is_so()
+    return await wait_until(pair.book, is_so, lambda: bool(pair.failure), most_s)
