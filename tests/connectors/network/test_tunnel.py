@@ -256,22 +256,30 @@ async def test_a_tunnel_whose_other_end_says_nothing_is_told_of_both() -> None:
         async with running(ProxyServer(listener.socket.getsockname()[1])) as where:
             words = f"^no TLS handshake with venue.invalid through the proxy http://{where} in time$"
             with pytest.raises(VenueTimeout, match=words):
-                await through(f"http://{where}").dial("venue.invalid", 443, ssl_context=client_context(), timeout_s=0.5)
+                await through(f"http://{where}").dial("venue.invalid", 443, ssl_context=client_context(), timeout_s=3)
         nursery.cancel_scope.cancel()
 
 
 async def test_cancelled_it_leaves_no_connection_behind() -> None:
     for scheme in ("http", "socks5h"):
-        gone = trio.Event()
+        came, gone = trio.Event(), trio.Event()
 
-        async def waits(stream: trio.abc.Stream, gone: trio.Event = gone) -> None:
+        async def waits(stream: trio.abc.Stream, came: trio.Event = came, gone: trio.Event = gone) -> None:
+            await stream.receive_some(1)
+            came.set()
             await says_nothing(stream)
             gone.set()
 
-        async with running(ProxyServer(1, fault=waits), socks=scheme != "http") as where:
-            with trio.move_on_after(0.2):
-                await through(f"{scheme}://{where}").dial("v.invalid", 443, ssl_context=None, timeout_s=LONG_S)
-            with trio.fail_after(5):
+        async with (
+            running(ProxyServer(1, fault=waits), socks=scheme != "http") as where,
+            trio.open_nursery() as nursery,
+        ):
+            dial = partial(through(f"{scheme}://{where}").dial, ssl_context=None, timeout_s=LONG_S)
+            nursery.start_soon(dial, "v.invalid", 443)
+            with trio.fail_after(LONG_S):
+                await came.wait()
+                nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True), trio.fail_after(LONG_S):
                 await gone.wait()
 
 

@@ -96,8 +96,8 @@ async def test_a_mute_proxy_is_named_and_not_the_venue() -> None:
 
 async def test_what_breaks_in_an_open_tunnel_is_told_of_both() -> None:
     async with behind(Acme(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1", then=says_nothing)) as (_, url):
-        error = await failure(poller(url, timeout_s=0.5))
-    assert (type(error), str(error)) == (VenueTimeout, f"Acme did not answer within 0.5 s (through the proxy {url})")
+        error = await failure(poller(url, timeout_s=3))
+    assert (type(error), str(error)) == (VenueTimeout, f"Acme did not answer within 3 s (through the proxy {url})")
 
     async def hang_up(stream: trio.abc.Stream) -> None:
         await stream.aclose()
