@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from typing import Final, NoReturn, cast
+from collections.abc import Mapping
+from typing import Final, NoReturn
 
 import httpcore
 import httpx
@@ -41,12 +41,13 @@ from connectors.limits.allowance import Allowance
 from connectors.limits.payload import brief
 from connectors.metric import Samples
 from connectors.network.trust import client_context
-from connectors.network.tunnel import Tunnel, tunnel_through
+from connectors.network.tunnel import tunnel_through
 from connectors.poll.body import ACCEPTED_CODINGS, Body
 from connectors.poll.elapsed import Elapsed
 from connectors.poll.schedule import Gate, Schedule
 from connectors.poll.tunnelled import TunnelBackend
 from connectors.poll.venue import Answer, Outcome, Poll, PollRequest, PollStatistics
+from connectors.poll.wire import Counted, seen
 from daemon.host.loop_clock import passed_s
 from protocol.channels import Channel
 
@@ -55,9 +56,6 @@ _CHUNKS_AT_ONCE: Final = 64
 
 _ERRORS: Final = 400
 """From here on the status says enough: an error whose body is refused is an error without a body."""
-
-_BROKEN_BEHIND_A_PROXY: Final = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
-"""What comes of `_Tunnelled` where httpx has names of its own."""
 
 REPEATED_BYTES_PER_S: Final = 64 * 1024
 REPEATED_BYTES_AT_ONCE: Final = 512 * 1024
@@ -121,69 +119,34 @@ class Host:
         configuration, and the same for websockets.
         """
         transport = self._transport
-        if transport is None and self.tunnel is not None:
-            transport = _Tunnelled(self.tunnel, self._tls, self.timeout_s)
+        if transport is None:
+            tunnel = self.tunnel
+            network = httpcore.TrioBackend() if tunnel is None else TunnelBackend(tunnel, self.timeout_s)
+            transport = _Transport(self._tls, Counted(self.venue, network))
         return httpx.AsyncClient(
             base_url=self._base_url,
             headers=self._headers,
             timeout=httpx.Timeout(self.timeout_s),
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
-            # Without TLS there is nothing to verify, and no reason to read certificates.
-            verify=self._tls or False,
             follow_redirects=False,
             trust_env=False,
             transport=transport,
         )
 
 
-class _Tunnelled(httpx.AsyncBaseTransport):
-    """httpx's way through a tunnel: httpcore, as always, with a network of its own. Its errors are httpcore's."""
+class _Transport(httpx.AsyncHTTPTransport):
+    """httpx's transport over a network of ours. What that raises and httpcore does not know comes out as it is."""
 
-    def __init__(self, tunnel: Tunnel, ssl_context: ssl.SSLContext | None, timeout_s: float) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, network: httpcore.AsyncNetworkBackend) -> None:
+        # Without TLS there is nothing to verify, and no reason to read certificates.
+        super().__init__(verify=tls or False, trust_env=False)
+        # httpx (0.28) has no argument for the network; its own pool has opened nothing yet.
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl_context,
+            ssl_context=tls,
             max_connections=1,
             max_keepalive_connections=1,
             keepalive_expiry=KEEPALIVE_S,
-            network_backend=TunnelBackend(tunnel, timeout_s),
+            network_backend=network,
         )
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """One request, as httpx's own transport makes it."""
-        url = request.url
-        response = await self._pool.handle_async_request(
-            httpcore.Request(
-                method=request.method,
-                url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(
-            status_code=response.status,
-            headers=response.headers,
-            stream=_TunnelledBody(response),
-            extensions=response.extensions,
-        )
-
-    async def aclose(self) -> None:
-        """Close what is open."""
-        await self._pool.aclose()
-
-
-class _TunnelledBody(httpx.AsyncByteStream):
-    """The body of such a response."""
-
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(cast("AsyncIterable[bytes]", self._response.stream))
-
-    async def aclose(self) -> None:
-        """Leave the rest of it."""
-        await self._response.aclose()
 
 
 class Poller:
@@ -413,6 +376,7 @@ class Poller:
                     count = 0
                     # Raw: httpx unpacks whatever it is told to, and a whole piece at once.
                     async for chunk in response.aiter_raw():
+                        seen(response.extensions)
                         count += 1
                         if count % _CHUNKS_AT_ONCE == 0:
                             # Shielded, because an exception from here, rather than from the read, would leave httpx's
@@ -421,7 +385,7 @@ class Poller:
                         if not body.add(chunk):
                             # Not `raise`, for the same reason.
                             scope.cancel()
-        except (httpx.HTTPError, *_BROKEN_BEHIND_A_PROXY) as error:
+        except httpx.HTTPError as error:
             raise self._told(self._failed(error)) from error
         if body is None or (scope.cancelled_caught and body.refused is None):
             raise self._told(self._too_slow())
@@ -444,11 +408,11 @@ class Poller:
         """The failure with the proxy in its words, where there is one."""
         return error if self._host.tunnel is None else self._host.tunnel.told(error)
 
-    def _failed(self, error: Exception) -> ConnectorError:
+    def _failed(self, error: httpx.HTTPError) -> ConnectorError:
         """Why there is no answer, in words. httpx's own help only where a connection failed."""
         venue = self._host.venue
         match error:
-            case httpx.TimeoutException() | httpcore.TimeoutException():
+            case httpx.TimeoutException():
                 return self._too_slow()
             case httpx.UnsupportedProtocol():
                 return VenueRefused(f"{venue}'s base URL is not an http:// or https:// address")
