@@ -25,6 +25,21 @@ class ErrorCode(enum.StrEnum):
         member.meaning = meaning
         return member
 
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        """A later version's code, for those who read one: it equals its text, and is none of the members."""
+        if not isinstance(value, str):
+            return None
+        code = str.__new__(cls, value)
+        code._name_ = code._value_ = value
+        code.meaning = "A code of a later version."
+        return code
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is of this version."""
+        return self._value_ in type(self)._value2member_map_
+
     MALFORMED = "malformed", "Not JSON (or not MessagePack), or not an object."
     UNKNOWN_TYPE = "unknown_type", "`type` is missing or is none of the commands."
     INVALID_FIELD = "invalid_field", "A field is missing, of the wrong type or outside its limits."

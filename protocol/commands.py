@@ -9,6 +9,7 @@ Errors: `decode_command` raises only `CommandError`, whatever the bytes are.
 from __future__ import annotations
 
 import enum
+import re
 from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -102,6 +103,14 @@ class CommandError(Exception):
         super().__init__(self.reason)
 
 
+_HEARTBEAT_BYTES: Final = 200
+_HEARTBEAT: Final = re.compile(
+    rb"\s*|[^a-z]*\bh\b[^a-z]*|.*(?:ping|pong|heart_?-?beat|keep_?-?alive).*", re.IGNORECASE | re.DOTALL
+)
+_HOW_TO_PING: Final = 'to ping, send {"type":"ping"}; nobody has to, the daemon pings by itself'
+"""For a client that sends another server's heartbeat: `ping`, `{"op":"ping"}`, or nothing at all."""
+
+
 class _Envelope(msgspec.Struct):
     """What may still be readable of a command that failed to decode: two values, each decoded by itself."""
 
@@ -162,6 +171,14 @@ def cut(text: str, most_chars: int = MOST_REASON_CHARS) -> str:
 
 def _explain(payload: bytes, reading: _Reading, error: str) -> CommandError:
     """Explain why the bytes are not a command, to the person who wrote them."""
+    found = _explained(payload, reading, error)
+    heartbeat = len(payload) <= _HEARTBEAT_BYTES and _HEARTBEAT.fullmatch(payload)
+    if heartbeat and found.code is not ErrorCode.INVALID_FIELD:
+        return CommandError(found.code, f"{found.reason}; {_HOW_TO_PING}", found.id)
+    return found
+
+
+def _explained(payload: bytes, reading: _Reading, error: str) -> CommandError:
     try:
         envelope = reading.envelope.decode(payload)
     except msgspec.ValidationError as why:

@@ -9,9 +9,9 @@ It follows the rules of the wire contract, sections 3 and 4:
 * every command that can be carried out, wholly or in part, gives exactly one `Join`, `Leave` or `Reply` with a `Pong`;
 * what cannot be carried out gives a `Reply` with an `Error` that says what is wrong, the value seen and what is
   allowed;
-* `CommandLimits.errors_in_a_row` frames in a row of which nothing could be carried out (those refused by the command
-  rate included) give a `Close`, after which the session ignores all frames. So do more such frames than `errors_per_s`
-  and `errors_burst` allow, even if others are carried out in between.
+* `CommandLimits.errors_in_a_row` frames in a row, within `ROW_S`, of which nothing could be carried out (those refused
+  by the command rate included) give a `Close`, after which the session ignores all frames. So do more such frames than
+  `errors_per_s` and `errors_burst` allow, even if others are carried out in between.
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ ALL: Final = "*"
 EVERY_MESSAGE: Final = 0
 """The interval, in milliseconds, of a subscription that did not ask for one."""
 
+ROW_S: Final = 10.0
+"""Errors are in a row within this time: a heartbeat that is no command gets one each, and is not closed for them."""
+
 _MOST_NAMED: Final = 3
 """How many names one `error` explains: finding the nearest valid name takes time."""
 
@@ -66,7 +69,7 @@ class CommandLimits(msgspec.Struct, frozen=True, kw_only=True):
         commands_per_s: how many commands a client may send each second in the long run.
         commands_burst: how many it may send at once after a pause.
         channels_per_command: how many names one command may list.
-        errors_in_a_row: after how many fruitless frames in a row the connection is closed.
+        errors_in_a_row: after how many fruitless frames in a row, within `ROW_S`, the connection is closed.
         errors_per_s: how many fruitless frames a client may send each second in the long run, even between others.
         errors_burst: how many of them at once after a pause; beyond this the connection is closed, too.
     """
@@ -151,6 +154,7 @@ class Session:
         self._commands = Bucket(limits.commands_burst, now_s)
         self._errors = Bucket(limits.errors_burst, now_s)
         self._fruitless_count = 0
+        self._row_began_s = now_s
         self._closed = False
 
     @property
@@ -199,6 +203,10 @@ class Session:
         if not all(_is_error(effect) for effect in effects):
             self._fruitless_count = 0
             return effects
+        if now_s - self._row_began_s > ROW_S:
+            self._fruitless_count = 0
+        if self._fruitless_count == 0:
+            self._row_began_s = now_s
         self._fruitless_count += 1
         rate, burst = self._limits.errors_per_s, self._limits.errors_burst
         if self._fruitless_count >= self._limits.errors_in_a_row:

@@ -32,10 +32,14 @@ _NEVER: Final = 2**31
 
 
 def websocket_url(url: str) -> str:
-    """The websocket's address: `http` becomes `ws`, a bare `host:port` is allowed, and the default path is `/ws`."""
+    """The websocket's address: `http` becomes `ws`, a bare `host:port` is allowed.
+
+    The default path is `/ws`; behind one that ends in a slash, as `/feed/`, `ws` follows.
+    """
     parts = urlsplit(url if "://" in url else f"ws://{url}")
     scheme = _SCHEMES.get(parts.scheme, parts.scheme)
-    return urlunsplit((scheme, parts.netloc, PATH if parts.path in ("", "/") else parts.path, parts.query, ""))
+    path = parts.path or "/"
+    return urlunsplit((scheme, parts.netloc, f"{path[:-1]}{PATH}" if path.endswith("/") else path, parts.query, ""))
 
 
 def check_token(token: str) -> None:
@@ -180,7 +184,7 @@ class Client:
         await link.send(Ping(number))
         while True:
             message, _ = await link.receive()
-            if isinstance(message, Error):
+            if isinstance(message, Error) and message.code.is_known:
                 raise CommandRefused(message.code, message.message, message.channels)
             if isinstance(message, Pong) and message.id == number:
                 round_trip_s = trio.current_time() - began_s

@@ -8,7 +8,10 @@ daemon sees a slow consumer.
 from __future__ import annotations
 
 import math
+import re
 import ssl
+import time
+from email.utils import parsedate_to_datetime
 from typing import Final, NoReturn, cast, get_args
 
 import h11
@@ -46,8 +49,11 @@ _LATE_S: Final = 1.0
 """A deadline that is noticed so late was slept through."""
 
 _FINAL: Final = frozenset(code for code in CloseCode if not code.may_reconnect) - {CloseCode.NORMAL}
-_LATER: Final = frozenset({408, 429, 500, 502, 503, 504})
-"""HTTP statuses whose cause is not this client, so that another try may succeed."""
+_LATER: Final = frozenset({408, 425, 429})
+"""HTTP statuses of 400 to 499 whose cause is not this client, so that another try may succeed."""
+
+_LONGEST_WAIT_S: Final = 3600.0
+"""The most that a `Retry-After` is followed for."""
 
 _BROKEN: Final = (wsproto.utilities.ProtocolError, h11.ProtocolError)
 """Exceptions that escape trio-websocket's reader if the protocol is violated at certain moments."""
@@ -304,7 +310,12 @@ class Link:
                 return NotUnderstood(f"{self._where} does not speak the websocket protocol")
 
     def _rejected(self, answer: ConnectionRejected) -> ClientError:
-        """An HTTP answer instead of an upgrade."""
+        """An HTTP answer instead of an upgrade.
+
+        Only the daemon's own word is final: it refuses by an error object and a status of 400 to 499. Whatever else
+        comes is from something in between (404 or 52x while the daemon is restarted, a page that asks for patience or
+        for a login, a redirect to one) and may pass.
+        """
         status = answer.status_code
         said = f"{self._where}{self._endpoint.address.resource.partition('?')[0]} answered with HTTP {status}"
         try:
@@ -313,10 +324,21 @@ class Link:
             body = None
         if isinstance(body, Error):
             said = f"{said}: {body.message}"
-        if status not in _LATER:
+        if isinstance(body, Error) and 400 <= status < 500 and status not in _LATER:
             return ServerRefused(said, status)
         wait = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"")
-        return ServerUnavailable(said, float(wait) if wait.isdigit() and len(wait) < 7 else None)
+        return ServerUnavailable(said, _wait_s(wait.decode("latin-1").strip()))
+
+
+def _wait_s(retry_after: str) -> float | None:
+    """What a `Retry-After` asks for: seconds, or a date (RFC 9110 section 10.2.3); None where it is neither."""
+    if re.fullmatch(r"[0-9]{1,6}", retry_after):
+        return min(float(retry_after), _LONGEST_WAIT_S)
+    try:
+        until = parsedate_to_datetime(retry_after)
+        return min(max(0.0, until.timestamp() - time.time()), _LONGEST_WAIT_S)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _decode(raw: str | bytes) -> Message | None:

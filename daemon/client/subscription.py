@@ -16,7 +16,16 @@ import msgspec
 import trio
 
 from connectors.backoff import Backoff
-from daemon.client.events import ClientError, CommandRefused, Gap, Received, Reconnecting, Resumed, ServerUnavailable
+from daemon.client.events import (
+    ClientError,
+    CommandRefused,
+    Gap,
+    NotUnderstood,
+    Received,
+    Reconnecting,
+    Resumed,
+    ServerUnavailable,
+)
 from daemon.client.link import ABNORMAL, Disconnected, Link
 from daemon.client.track import Track
 from protocol.codes import ErrorCode
@@ -96,6 +105,7 @@ class Subscription:
         self._again: tuple[Message, str] | None = None
         self._numbers = count(1)
         self._restoring: set[Id] = set()
+        self._unexplained: dict[Id, Error] = {}
         self._settles: Id = ""
         self._away: _Away | None = None
         self._retry_s = 0.0
@@ -185,6 +195,11 @@ class Subscription:
             self._disconnected(str(end), end.code, None)
         except ServerUnavailable as end:
             self._disconnected(str(end), ABNORMAL, end.retry_after_s)
+        except NotUnderstood as end:
+            if self._link is not None:
+                raise
+            # There was a daemon at that address before: what answers now is something in between.
+            self._disconnected(str(end), ABNORMAL, None)
 
     async def _connect(self) -> None:
         """Wait until the next attempt is due, open a connection and subscribe to everything again."""
@@ -197,6 +212,7 @@ class Subscription:
                     self._away.restarted = True
                 self._epoch = link.welcome.epoch
                 self._restoring.clear()
+                self._unexplained.clear()
                 for command in self._commands(link.welcome.channels):
                     await link.send(command)
                 self._link = link
@@ -292,6 +308,8 @@ class Subscription:
                 assert_never(message)
 
     def _subscribed(self, answer: Subscribed) -> None:
+        if answer.id is not None:
+            self._unexplained.pop(answer.id, None)
         lost = self._track.answered(answer)
         for name in self._left.intersection(answer.channels):
             self._track.leave(name)
@@ -301,6 +319,9 @@ class Subscription:
                 self._away.lost.update(dict.fromkeys(lost.channels))
 
     def _settled(self) -> None:
+        """Raises: CommandRefused, where a command of ours had no other answer."""
+        for error in self._unexplained.values():
+            raise CommandRefused(error.code, error.message, error.channels)
         self._track.settled()
         away, self._away = self._away, None
         if away is not None:
@@ -308,7 +329,15 @@ class Subscription:
             self._coming.append((Resumed(away_s, away.restarted, tuple(away.lost)), ""))
 
     def _refused(self, error: Error) -> None:
-        """Raises: CommandRefused, unless only some of all channels cannot be had in the way that was asked."""
+        """Raises: CommandRefused, unless only some of all channels cannot be had in the way that was asked.
+
+        A code of a later version may be about anything. It ends the subscription only if it is all that a command of
+        ours is answered.
+        """
+        if not error.code.is_known:
+            if error.id is not None and error.id in self._restoring:
+                self._unexplained[error.id] = error
+            return
         if error.code is ErrorCode.INTERVAL_REFUSED and ALL in self._asked:
             return
         by_channel = self._track.channels and error.id in self._restoring

@@ -20,9 +20,18 @@ from protocol.kinds import KINDS
 ConnectorName: TypeAlias = Annotated[
     str, Meta(pattern=rf"^({'|'.join(VENUES)})\Z", description=", ".join(map(shown, VENUES)))
 ]
+_UNSEEN: Final = (
+    r"\x00-\xa0\xad\s\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f\u2060-\u206f\u3164"
+    r"\ud800-\uf8ff\ufe00-\ufe0f\ufeff\uff0f\uffa0\ufff0-\uffff"
+)
+"""Signs of ASCII, spaces, and what is not to be seen or looks like the stroke: two names could look alike."""
+_SIDE: Final = rf"(?:[A-Z0-9]|[^{_UNSEEN}]){{1,20}}"
 Instrument: TypeAlias = Annotated[
     str,
-    Meta(pattern=r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}\Z", description="BASE/QUOTE in capitals and digits, as BTC/USDT"),
+    Meta(
+        pattern=rf"^{_SIDE}/{_SIDE}\Z",
+        description="BASE/QUOTE in capitals and digits, or in another script, as BTC/USDT",
+    ),
 ]
 Instruments: TypeAlias = Annotated[
     tuple[Instrument, ...],

@@ -73,7 +73,8 @@ def judge(request: Request, catalogue: Catalogue, limits: CommandLimits, now_s: 
 
     Args:
         request: its query has `channels`, and may have `instruments` (both separated by commas, or repeated),
-            `interval_ms`, `snapshot` and `last_event_id`, for clients that cannot set the header of that name.
+            `interval_ms`, `snapshot` and `last_event_id`, for clients that cannot set the header of that name; in any
+            spelling, because polyfills of EventSource have one each.
         catalogue: the channels that there are; the request says which of them this client may subscribe to.
         limits: as for commands by websocket.
         now_s: the present, on a monotonic clock.
@@ -129,7 +130,7 @@ def _snapshot(request: Request) -> bool:
 
 def _since(request: Request, timestamp: str) -> tuple[Position | None, tuple[Effect, ...]]:
     """Where the client stopped; and what it is told where that is no position. The header is newer than the query."""
-    given = [*request.values("last-event-id"), *(value for name, value in request.query if name == "last_event_id")]
+    given = [*request.values("last-event-id"), *(value for name, value in request.query if _is_last_id(name))]
     last = next((each for each in given if each), "")
     if not last:
         return None, ()
@@ -138,6 +139,11 @@ def _since(request: Request, timestamp: str) -> tuple[Position | None, tuple[Eff
         return Position(found["epoch"], int(found["seq"])), ()
     reason = f"Last-Event-ID: {cut(last, 60)!r} is no position (EPOCH-SEQ); the newest messages follow instead"
     return _NOWHERE, (Reply(Error(timestamp=timestamp, code=ErrorCode.INVALID_FIELD, message=reason)),)
+
+
+def _is_last_id(field: str) -> bool:
+    """Whether it is `last_event_id`, `lastEventId`, `Last-Event-ID`..."""
+    return field.lower().replace("_", "").replace("-", "") == "lasteventid"
 
 
 def _bad(message: str) -> Refused:

@@ -491,6 +491,47 @@ def test_twenty_errors_in_a_row_close(fruitless: str) -> None:
     assert client.ping() == client.send("x") == client.send(b"x") == []
 
 
+HEARTBEATS = [
+    *("ping", "pong", "PING", '"ping"', '{"type":"pong"}', '{"action":"ping"}', '{"op":"ping"}', '{"ping":1765211445}'),
+    *(
+        "",
+        " ",
+        "[]ping",
+        '{"method":"PING","id":1}',
+        '{"event":"heartbeat"}',
+        "heart-beat",
+        '"h"',
+        '{"type":"keepalive"}',
+    ),
+]
+
+
+@pytest.mark.parametrize("every_s", [0.6, 5, 15, 60])
+@pytest.mark.parametrize("sent", HEARTBEATS)
+def test_another_servers_heartbeat_is_told_how_to_ping_and_never_closed(sent: str, every_s: float) -> None:
+    client = Client()
+    for _ in range(200):
+        error = only_error(client.send(sent))
+        assert 'send {"type":"ping"}' in error.message
+        client.now_s += every_s
+    assert client.ping() == [Reply(Pong(timestamp=NOW))]
+
+
+@pytest.mark.parametrize("sent", HEARTBEATS)
+def test_a_flood_of_heartbeats_is_closed(sent: str) -> None:
+    client = Client()
+    effects: list[Effect] = []
+    for _ in range(20):
+        effects = client.send(sent)
+        client.now_s += 0.4
+    assert isinstance(effects[-1], Close)
+
+
+@pytest.mark.parametrize("sent", ["x", '{"type":"subscibe"}', '{"type":"ping","id":[]}', "[]", "shipping" * 100])
+def test_what_is_no_heartbeat_is_not_told_how_to_ping(sent: str) -> None:
+    assert 'send {"type":"ping"}' not in only_error(Client().send(sent)).message
+
+
 def test_a_command_that_took_effect_in_part_is_no_failure() -> None:
     client = Client(
         limits=CommandLimits(commands_per_s=50, commands_burst=100, channels_per_command=64, errors_in_a_row=2)

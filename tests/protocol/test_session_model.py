@@ -68,6 +68,7 @@ class SessionAgainstModel(RuleBasedStateMachine):
         self.session = Session(self.catalogue(), self.wire, NAIVE, float(self.now))
         self.tokens = Fraction(NAIVE.commands_burst)
         self.failures = 0
+        self.failing_since = self.now
         self.errors = Fraction(NAIVE.errors_burst)
         self.open = True
         self.subscribed: dict[str, tuple[list[str] | None, int]] = {}
@@ -93,6 +94,10 @@ class SessionAgainstModel(RuleBasedStateMachine):
         if self.tokens >= 1:
             self.tokens -= 1
             errors, answer = judge()
+        if self.now - self.failing_since > 10:
+            self.failures = 0
+        if self.failures == 0:
+            self.failing_since = self.now
         self.failures = 0 if answer else self.failures + 1
         replies = [effect.message for effect in effects if isinstance(effect, Reply)]
         told = [message for message in replies if isinstance(message, Error)]

@@ -38,7 +38,7 @@ async def channels(peer: Peer, say: Callable[[str], None], *, json: bool) -> Non
     Raises:
         CommandFailed: no answer, or not the one of a tickerd.
     """
-    body = await _get(peer, "/channels")
+    body = await _get(peer, "channels")
     try:
         if json:
             for line in msgspec.json.decode(body, type=_Lines).channels:
@@ -74,9 +74,10 @@ def _table(reports: Sequence[ChannelReport]) -> Table:
     return table
 
 
-async def _get(peer: Peer, path: str) -> bytes:
-    """The body of a 200, by HTTP/1.1. Raises: CommandFailed."""
+async def _get(peer: Peer, name: str) -> bytes:
+    """The body of a 200, by HTTP/1.1, from beside the websocket. Raises: CommandFailed."""
     address = parse_address(peer.url)
+    path = f"{address.resource.partition('?')[0].rstrip('/').rpartition('/')[0]}/{name}"
     where = clean(address.host_header)
     headers = [("Host", address.host_header), ("Connection", "close"), ("User-Agent", "tickerd")]
     if peer.token:

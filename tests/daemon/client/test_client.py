@@ -392,6 +392,7 @@ async def test_tls_with_a_context_of_ones_own(tmp_path: Path) -> None:
         ("localhost:8000", "ws://localhost:8000/ws"),
         ("[::1]:8000", "ws://[::1]:8000/ws"),
         ("http://localhost:8000/", "ws://localhost:8000/ws"),
+        ("https://example.com/feed/", "wss://example.com/feed/ws"),
         ("https://prices.example.com", "wss://prices.example.com/ws"),
         ("wss://prices.example.com/behind/proxy?a=b#c", "wss://prices.example.com/behind/proxy?a=b"),
     ],

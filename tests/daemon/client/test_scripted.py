@@ -266,6 +266,82 @@ async def test_later_a_full_daemon_is_waited_for_and_a_token_that_counts_no_more
         assert isinstance(await reader.failure(), ServerRefused)
 
 
+FORBIDDEN = ERROR.replace(b"unauthorized", b"forbidden")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *((status, b"<html>") for status in (200, 301, 400, 401, 403, 404, 407, 408, 421, 425, 429, 451)),
+        *((status, b"<html>") for status in (500, 501, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 530, 599)),
+        (404, b""),
+        (403, b'{"message":"Forbidden"}'),
+        *((status, ERROR) for status in (408, 425, 429, 500, 503)),
+    ],
+)
+async def test_what_something_in_between_says_is_waited_out(status: int, body: bytes) -> None:
+    async with _reading("bitcoinprice") as (scripted, talk, reader):
+        await talk.subscribed((await talk.commands())[0])
+        scripted.refuse = (status, [], body)
+        await talk.close(1001)
+        reasons = [await reader.next() for _ in range(3)]
+        assert all(isinstance(each, Reconnecting) for each in reasons), reasons
+        assert isinstance(reasons[1], Reconnecting)
+        assert f"answered with HTTP {status}" in reasons[1].reason
+        scripted.refuse = None
+        talk = await scripted.talk()
+        await talk.welcome()
+        assert (await talk.commands())[0]["channels"] == ["bitcoinprice"]
+
+
+@pytest.mark.parametrize(("status", "body"), [(401, ERROR), (403, FORBIDDEN), (404, ERROR), (400, ERROR), (426, ERROR)])
+async def test_the_daemons_own_word_is_final(status: int, body: bytes) -> None:
+    async with _reading("bitcoinprice") as (scripted, talk, reader):
+        await talk.commands()
+        scripted.refuse = (status, [], body)
+        await talk.close(1001)
+        failure = await reader.failure()
+        assert isinstance(failure, ServerRefused)
+        assert failure.code == status
+
+
+@pytest.mark.parametrize(
+    ("said", "wait_s"),
+    [(b"7", 7), (b"Fri, 31 Dec 1999 23:59:59 GMT", 0), (b"999999", 3600), (b"soon", None), (b"-1", None)],
+)
+async def test_retry_after_is_seconds_or_a_date(said: bytes, wait_s: float | None) -> None:
+    async with open_scripted() as scripted:
+        scripted.refuse = (429, [(b"Retry-After", said)], b"")
+        with pytest.raises(ServerUnavailable) as unavailable:
+            async with connect(scripted.url):
+                pass
+        assert unavailable.value.retry_after_s == wait_s
+
+
+@pytest.mark.parametrize("related", [True, False])
+async def test_an_error_of_a_code_that_is_not_known_is_passed_over(related: bool) -> None:
+    async with _reading("bitcoinprice") as (_, talk, reader):
+        [command] = await talk.commands()
+        more = {"id": command["id"]} if related else {}
+        await talk.say(type="error", code="brand_new", message="of a later version", channels=["x"], **more)
+        await talk.subscribed(command)
+        await talk.pong()
+        await talk.say(type="error", code="brand_new_too", message="of a later version")
+        await talk.price(11, 7)
+        assert await reader.seqs(1) == [11]
+
+
+async def test_one_that_is_all_that_a_command_is_answered_ends_the_subscription() -> None:
+    async with _reading("bitcoinprice") as (_, talk, reader):
+        [command] = await talk.commands()
+        await talk.say(type="error", code="brand_new", message="no longer", id=command["id"])
+        await talk.pong()
+        failure = await reader.failure()
+        assert isinstance(failure, CommandRefused)
+        assert (failure.code, failure.message) == ("brand_new", "no longer")
+        assert not failure.code.is_known
+
+
 async def test_the_token_is_sent_as_a_header() -> None:
     async with _connected(token="s3cret") as (_, talk, _):
         assert talk.headers["authorization"] == "Bearer s3cret"

@@ -1,5 +1,6 @@
 """The configuration: defaults, files, environment, and what each mistake is told."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,37 @@ def channel(
 ) -> Channel:
     assert KINDS[kind].tag == type_
     return Channel(name=name, exchange=exchange, kind=KINDS[kind], instruments=instruments, cadence_s=cadence_s)
+
+
+@pytest.mark.parametrize(
+    "instrument",
+    ["币安人生/USDT", "БИТ/РУБ", "BTC/円", "हिन्दी/INR", "ΑΒΓ/USDT", "1000000MOG/USDT", "🚀/USDT", "ÉTÉ/EUR"],
+)
+def test_an_instrument_may_be_of_any_script(instrument: str) -> None:
+    read = config(f'[channels.x]\nconnector = "okx"\ninstruments = ["{instrument}"]')
+    assert {channel.name: channel.instruments for channel in read.channels}["x"] == (instrument,)
+
+
+@pytest.mark.parametrize(
+    "instrument",
+    [
+        *(
+            "币安 人生/USDT",
+            "币安人生",
+            "/币",
+            "币/",
+            "a币/USDT",
+            "币/U/T",
+            "币\u200b/USDT",
+            "币\u202e/USDT",
+            "币\ufeff/USDT",
+        ),
+        *("币\uff0fUSDT", "币-安/USDT", "币" * 21 + "/USDT", "币\u3000/USDT", "币\u00a0/USDT", "\u0007/USDT"),
+    ],
+)
+def test_one_that_could_be_taken_for_another_is_refused(instrument: str) -> None:
+    with pytest.raises(ConfigError, match="BASE/QUOTE"):
+        config(f"[channels.x]\nconnector = 'okx'\ninstruments = [{json.dumps(instrument)}]")
 
 
 def test_the_limits_are_those_of_the_wire_contract() -> None:

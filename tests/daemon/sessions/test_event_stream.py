@@ -234,6 +234,12 @@ async def test_last_event_id_brings_exactly_what_was_missed() -> None:
         for target, *headers in (
             (CHANNELS, f"Last-Event-ID: {last_id}"),
             (f"{CHANNELS}&last_event_id={last_id}",),
+            (f"{CHANNELS}&lastEventId={last_id}",),
+            (f"{CHANNELS}&lasteventid={last_id}",),
+            (f"{CHANNELS}&last-event-id={last_id}",),
+            (f"{CHANNELS}&Last-Event-ID={last_id}",),
+            (f"{CHANNELS}&lastEventId=&last_event_id={last_id}",),
+            (f"{CHANNELS}&lastEventId=other-1", f"Last-Event-ID: {last_id}"),
             (f"{CHANNELS}&last_event_id=other-1", f"Last-Event-ID: {last_id}"),
         ):
             async with opened(gateway, target, *headers) as stream:
