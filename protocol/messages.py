@@ -172,12 +172,14 @@ class Status(Control, frozen=True, kw_only=True, tag="status"):
 class Lagged(Control, frozen=True, kw_only=True, tag="lagged"):
     """`missed` messages between `from_seq` and `to_seq`, both included, will not come.
 
-    The newest message of each of the client's topics follows.
+    `by_channel` says how many of them each channel has. Of these channels the newest message of each of the client's
+    topics follows; all others go on where they were.
     """
 
     missed: int
     from_seq: int
     to_seq: int
+    by_channel: dict[str, int] | UnsetType = UNSET
 
 
 class Pong(Control, frozen=True, kw_only=True, tag="pong"):

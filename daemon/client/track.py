@@ -92,8 +92,9 @@ class Track:
 
     def lagged(self, told: Lagged) -> None:
         """Take a `lagged`, which announces what is missing."""
-        for place in self._places.values():
-            place.announced = max(place.announced, told.to_seq)
+        for channel, place in self._places.items():
+            if isinstance(told.by_channel, UnsetType) or channel in told.by_channel:
+                place.announced = max(place.announced, told.to_seq)
 
     def take(self, message: DataMessage) -> bool | Gap:
         """Take a data message. Returns whether to yield it.

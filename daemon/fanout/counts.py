@@ -16,7 +16,7 @@ class Counts:
         deliveries: messages of the tape that a client's socket has taken: in a pass, while catching up, or at an
             interval. The messages that follow a `subscribed` are not counted.
         delivered_bytes: the size of their frames.
-        lagged: how often the tape's tail overtook a client.
+        lagged: how often messages that a client was still to get had left the tape.
         delays_s: from the arrival of a venue's bytes here until the sockets of all caught-up clients have been written
             to, for each event that some client takes. A repeated body (`cached`) is not counted.
     """

@@ -162,12 +162,18 @@ class Hub:
         if subscriber.state is State.CAUGHT_UP:
             self._fall_behind(subscriber, self._tape.head, (), 0)
 
-    def resume(self, subscriber: Subscriber, topics: Selection, after: int, shown: Iterable[Entry]) -> None:
-        """Move it back to `after` on these topics; of other topics, the messages in `shown` are still to come."""
+    def resume(
+        self, subscriber: Subscriber, topics: Selection, after: int, shown: Iterable[Entry], *, early: bool
+    ) -> None:
+        """Move it back to `after` on these topics; of other topics, the messages in `shown` are still to come.
+
+        `early`: it will be sent messages beyond `after` at once, because they do not stand on the tape any more.
+        """
         if subscriber.state is State.CAUGHT_UP:
             self._fall_behind(subscriber, self._tape.head, (), 0)
         if subscriber.cursor is not None:
             subscriber.cursor.resume(self._tape, topics, after, shown)
+            subscriber.cursor.early = subscriber.cursor.early or early
 
     def select(self, subscriber: Subscriber, selection: Selection) -> None:
         """From now on it takes this selection message by message; its state does not change."""
@@ -209,7 +215,12 @@ class Hub:
             cursor.advance(chunk, self._write_chunk(subscriber, chunk))
         else:
             cursor.advance(chunk, 0)
-        if cursor.position >= self._tape.head and not subscriber.stream.pending:
+        at_head = cursor.position >= self._tape.head
+        if at_head and cursor.early and not subscriber.stream.pending:
+            cursor.early = False
+            if not subscriber.intervals:
+                subscriber.mark(self._tape)
+        if at_head and not subscriber.stream.pending:
             self._forget_cursor(subscriber)
             subscriber.move(State.CAUGHT_UP)
             self._enter_group(subscriber)
@@ -269,20 +280,28 @@ class Hub:
         return done
 
     def _tell_lagged(self, subscriber: Subscriber, cursor: Cursor) -> None:
-        """The tape's tail has overtaken this client: tell it exactly what it missed, then send the newest state."""
-        first = cursor.position + 1
-        missed, latest = cursor.skip(self._tape)
+        """Messages left the tape that this client has not had: tell it exactly how many, then send the newest state."""
+        # An event stream resumes from one position for all of its channels, so there everything comes in order.
+        skipped = cursor.skip(self._tape, in_order=subscriber.format is Format.SSE)
+        missed = {channel: count for channel, count in skipped.missed.items() if count}
         if missed:
+            total = sum(missed.values())
             self.counts.lagged += 1
-            self._ledger.note("lagged", "", self._clock.now_ms(), messages=missed, reason=_LAGGED)
+            self._ledger.note("lagged", "", self._clock.now_ms(), messages=total, reason=_LAGGED)
             subscriber.say(
-                Lagged(timestamp=self._clock.timestamp(), missed=missed, from_seq=first, to_seq=self._tape.head)
+                Lagged(
+                    timestamp=self._clock.timestamp(),
+                    missed=total,
+                    from_seq=skipped.after + 1,
+                    to_seq=self._tape.head,
+                    by_channel=missed,
+                )
             )
-        for entry in latest:
-            subscriber.stream.post(entry.frame(subscriber.format))
+        for entry in skipped.latest:
+            subscriber.show(entry, next_in_order=entry.seq <= cursor.position)
 
     def tell_lagged(self, subscriber: Subscriber) -> None:
-        """Tell a client now what it has missed, if the tape's tail has overtaken it."""
+        """Tell a client now what it has missed, if it has been overtaken."""
         if subscriber.cursor is not None and subscriber.cursor.overtaken(self._tape):
             self._tell_lagged(subscriber, subscriber.cursor)
 

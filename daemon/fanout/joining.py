@@ -64,21 +64,24 @@ class Joining:
                 subscriber.say(status(channel, states[channel], self._clock, timestamp))
         shown = self._select(subscriber, session)
         resumed: frozenset[Topic] = frozenset()
+        after = tape.head
         if since is None or recovery is None:
             shown += new if command.snapshot else []
         elif command.interval_ms == EVERY_MESSAGE:
             resumed = frozenset(entry.topic for entry in new if entry.topic in recovery.replayed)
             newest = [entry for entry in new if entry.topic in recovery.shown]
             # Send everything in `seq` order: a client that is cut off midway resumes from the last message that it had.
-            after = max(since.seq, tape.gone) if resumed else tape.head
-            shown += [entry for entry in newest if entry.seq <= after]
+            after = tape.before_first(resumed, since.seq, {})
+            later = [entry for entry in newest if entry.seq > after and tape.stands(entry)]
+            now = [entry for entry in newest if entry not in later]
+            shown += now
             if resumed:
-                self._hub.resume(subscriber, resumed, after, [entry for entry in newest if entry.seq > after])
+                self._hub.resume(subscriber, resumed, after, later, early=any(entry.seq > after for entry in now))
         else:  # at an interval only the newest message counts, also after a gap
             shown += [entry for entry in new if entry.topic in recovery.shown | recovery.replayed]
         last = since.seq if since is not None and since.epoch == tape.epoch else tape.head
         for entry in sorted(shown, key=_seq):
-            subscriber.show(entry, next_in_order=entry.seq > last)
+            subscriber.show(entry, next_in_order=last < entry.seq <= after)
         if not resumed:
             subscriber.mark(tape)
 

@@ -2,8 +2,9 @@
 
 The hot path knows nothing of it. Ten times a second a task takes the new entries from the tape, and a worker thread
 writes them in one transaction (`daemon.tape.tape_file`). No queue builds up: entries that are not stored yet are still
-on the tape. If the disk is so slow that the tape's tail overtakes the archive, the entries that left are not stored,
-and are counted (`unstored`).
+on the tape. If the disk is so slow that entries leave the tape before they are stored, they are counted (`unstored`).
+The file keeps what the tape keeps, channel by channel (`daemon.tape.shares`), and with it up to where each channel's
+messages have left: so after a restart, kill -9 included, every channel has the share that it had.
 
 **Nothing waits for the disk.** While it cannot be written to (full, read-only, broken, or not answering) the daemon
 serves its clients as usual, reports what is wrong (`trouble`, the log, the ledger), and tries again until it works. A
@@ -30,7 +31,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -44,6 +44,7 @@ from daemon.host.clock import WallClock
 from daemon.tape.database import ArchiveError as ArchiveError
 from daemon.tape.database import DiskError, is_damage, is_full, is_malformed, move_aside
 from daemon.tape.ledger import Ledger, LedgerGap
+from daemon.tape.rows import Rows
 from daemon.tape.tape import LAST_POSITION, Entry, Tape
 from daemon.tape.tape_file import Batch, Meta, Restored, TapeFile
 
@@ -117,6 +118,7 @@ class Archive:
         self._found: list[LedgerGap] = []
         self._position = self._safe = tape.head
         """How far the file goes, and the last position that was ever stored."""
+        self._rows = Rows()
         self._gaps: dict[int, LedgerGap] = {}
         self._forgotten = -1
         self._stored = self._unstored = self._failures = 0
@@ -144,7 +146,7 @@ class Archive:
         ledger.load(restored.gaps)
         used_up = LAST_POSITION - restored.tape.head < block
         archive = cls(path, new if used_up else restored.tape, ledger, clock, block)
-        archive._file, archive._anew = file, used_up
+        archive._file, archive._anew, archive._rows = file, used_up, restored.rows
         archive.tape.limit = archive.tape.head
         try:
             archive.store()
@@ -244,10 +246,10 @@ class Archive:
         in_file = self._file is not None and not self._anew
         return ArchiveStatistics(
             stored=self._stored,
-            unstored=self._unstored + self._lost(tape.tail, tape.outliving()),
+            unstored=self._unstored + self._lost(),
             failures=self._failures,
             reserved=tape.limit,
-            waiting=min(len(tape), tape.head - self._position) if in_file else len(tape),
+            waiting=tape.count_beyond(self._position) if in_file else len(tape),
             storing=not self.trouble,
         )
 
@@ -390,9 +392,13 @@ class Archive:
         if self._found:
             self.ledger.load(self._found)
             self._found = []
+        position = 0 if anew else self._position
         outliving = tape.outliving()
-        entries = [entry for entry in outliving if anew or self._position < entry.seq]
-        entries += islice(tape.between(tape.gone if anew else self._position, tape.head), _ENTRIES)
+        entries = [entry for entry in outliving if entry.seq > position]
+        entries += islice(tape.between(position, tape.head), _ENTRIES)
+        entries = sorted(entries, key=_seq)[:_ENTRIES]
+        gone = {share.channel: share.gone for share in tape.shares() if share.gone}
+        kept = {entry.seq for entry in outliving}
         self._gaps.update((gap.id, gap) for gap in self.ledger.changes(now_ms))
         all_gaps = anew or self.ledger.forgotten != self._forgotten
         renew = anew or tape.limit < min(tape.head + self._block // 2, LAST_POSITION)
@@ -407,7 +413,10 @@ class Archive:
         return Batch(
             meta=meta,
             entries=entries,
-            kept=[entry.seq for entry in outliving],
+            reached=entries[-1].seq if len(entries) == _ENTRIES else tape.head,
+            gone=gone,
+            kept=kept,
+            deleted=() if anew else self._rows.leaving(gone, kept, _ENTRIES),
             gaps=self.ledger.dump() if all_gaps else list(self._gaps.values()),
             all_gaps=all_gaps,
             anew=anew,
@@ -415,16 +424,19 @@ class Archive:
         )
 
     def _is_due(self, batch: Batch) -> bool:
-        return bool(batch.entries or batch.gaps or batch.synced)
+        return bool(batch.entries or batch.deleted or batch.gaps or batch.synced)
 
     def _wrote(self, batch: Batch) -> None:
         """Note that the transaction is in the file."""
-        tail, entries = batch.meta.tail, batch.entries
-        self._unstored += self._lost(tail, [entry for entry in entries if entry.seq < tail])
-        self._stored += len(entries)
-        reached = max(tail - 1, entries[-1].seq if entries else 0)
-        self._position = reached if batch.anew else max(self._position, reached)
-        self._safe = max(self._safe, reached)
+        if batch.anew:
+            self._rows.clear()
+        self._rows.add(batch.entries)
+        self._rows.deleted(batch.deleted, batch.gone, batch.kept)
+        new = sum(entry.seq > self._safe for entry in batch.entries)
+        self._unstored += max(0, batch.reached - self._safe) - new
+        self._stored += len(batch.entries)
+        self._position = batch.reached
+        self._safe = max(self._safe, batch.reached)
         self._anew = False
         self.tape.limit = batch.meta.reserved
         for gap in batch.gaps:
@@ -433,9 +445,11 @@ class Archive:
         if batch.all_gaps:
             self._forgotten = self.ledger.forgotten
 
-    def _lost(self, tail: int, outliving: Sequence[Entry]) -> int:
-        """How many positions before the tail were never stored, and can no longer be."""
-        return max(0, tail - 1 - self._safe) - sum(entry.seq > self._safe for entry in outliving)
+    def _lost(self) -> int:
+        """How many positions were not stored yet, and can no longer be."""
+        tape, safe = self.tape, self._safe
+        here = tape.count_beyond(safe) + sum(entry.seq > safe for entry in tape.outliving())
+        return max(0, tape.head - safe - here)
 
 
 def _read(path: Path, max_entries: int, max_bytes: int, clock: WallClock) -> tuple[TapeFile, Restored]:
@@ -451,3 +465,7 @@ def _read(path: Path, max_entries: int, max_bytes: int, clock: WallClock) -> tup
 def _said(error: Exception) -> str:
     """What is wrong with the file, as text that follows its name."""
     return error.reason if isinstance(error, ArchiveError) else f"cannot be written: {error}"
+
+
+def _seq(entry: Entry) -> int:
+    return entry.seq

@@ -7,19 +7,21 @@ topic how many of its messages the client has had (by `Entry.ordinal`). These tw
   topic's messages come in order and each at most once, however the client changes its subscription meanwhile: a topic
   that joins at the head counts as had up to there; a resume moves the position back, and messages of other topics that
   the client has had are skipped;
-* how many messages were missed once the tape's tail has overtaken the position: the difference of the ordinals is an
-  exact count, although the messages are gone.
+* whether messages that the client has not had have left the tape, and of which topics: then the client has been
+  *overtaken* there, and only there. Of the channels concerned it goes on with the newest messages, and the difference
+  of the ordinals says exactly how many it misses, although they are gone. Of all other channels it loses nothing.
 
 Sync and pure. The cursor moves only after a write: `peek` gives the next entries, `advance` says how many were written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from itertools import islice, pairwise
 from typing import Final, NamedTuple
 
-from daemon.tape.tape import Entry, Tape, Topic, selects
+from daemon.tape.entry import Entry, Topic, is_data, selects
+from daemon.tape.tape import Tape
 from protocol.messages import Format
 from protocol.session import Selection
 
@@ -27,7 +29,8 @@ SCAN_AT_MOST: Final = 64
 """After so many entries that are not for this client, the tape's index is asked for the next one."""
 
 CHUNK_ENTRIES: Final = 128
-"""Chunks end at multiples of this, so that clients which fell behind at different places soon share chunks."""
+"""The most entries that one chunk walks over. Chunks end at multiples of this, or where such a position is missing at
+the roundest position within reach, so that clients which fell behind at different places soon share chunks."""
 
 
 class Chunk:
@@ -72,6 +75,20 @@ class Place(NamedTuple):
 _NOTHING_AHEAD: Final[frozenset[tuple[Topic, int]]] = frozenset()
 
 
+class Skipped(NamedTuple):
+    """What a client that was overtaken will not get.
+
+    Attributes:
+        missed: per channel, how many data messages.
+        after: all of them stand beyond this position.
+        latest: newest messages of the channels concerned, to be sent now, in order.
+    """
+
+    missed: dict[str, int]
+    after: int
+    latest: list[Entry]
+
+
 class Cursor:
     """The place of one client on the tape while it is not at the head.
 
@@ -79,9 +96,10 @@ class Cursor:
         selection: the topics the client takes.
         position: every entry up to here has been written, or is not for this client.
         had: per topic, the ordinal of the last message it has had.
+        early: whether the client was sent something before its turn, so that its last position is not all that it had.
     """
 
-    __slots__ = ("_ahead", "_level_at", "had", "position", "selection")
+    __slots__ = ("_ahead", "_level_at", "_skipped", "early", "had", "position", "selection")
 
     def __init__(self, selection: Selection, position: int, had: dict[Topic, int]) -> None:
         """`had` must match the position; `resume` and `selecting` handle the cases in which it does not."""
@@ -90,6 +108,9 @@ class Cursor:
         self.had = had
         self._ahead = _NOTHING_AHEAD
         self._level_at = position  # from this position on `had` follows from the position
+        self.early = False
+        self._skipped: dict[str, int] = {}
+        """Per channel, the position up to which it was skipped when it was overtaken: all later ones are to come."""
 
     @property
     def place(self) -> Place:
@@ -98,17 +119,18 @@ class Cursor:
         return Place(self.selection, self.position, ahead)
 
     def overtaken(self, tape: Tape) -> bool:
-        """Whether messages that this client has not had may have left the tape."""
-        return self.position < tape.gone
+        """Whether messages that this client has not had have left the tape."""
+        return bool(tape.lost(self.selection, self.position, self.had))
 
     def peek(self, tape: Tape, format: Format, max_bytes: int) -> Chunk:
         """The next entries for this client: at most `max_bytes` of frames, but at least one entry of any length.
 
-        Nothing after the position may have left the tape (see `overtaken`). This looks at no more than `SCAN_AT_MOST`
-        plus `CHUNK_ENTRIES` entries, however long the tape is and however few entries are for this client. An empty
-        chunk reaches the head: there is nothing for this client.
+        Nothing that is still to come may have left the tape (see `overtaken`). This looks at no more than
+        `SCAN_AT_MOST` plus `CHUNK_ENTRIES` entries, however long the tape is and however few entries are for this
+        client. An empty chunk reaches the head: there is nothing for this client.
         """
         entries: list[Entry] = []
+        walked: list[int] = []
         size_bytes = 0
         reaches = self._before_next(tape)
         for entry in tape.between(reaches, tape.head):
@@ -120,6 +142,10 @@ class Cursor:
             reaches = entry.seq
             if reaches % CHUNK_ENTRIES == 0:
                 return Chunk(entries, reaches, format, to_head=False)
+            walked.append(reaches)
+            if len(walked) == CHUNK_ENTRIES:
+                reaches = _roundest(walked)
+                return Chunk([each for each in entries if each.seq <= reaches], reaches, format, to_head=False)
         # The tape may end with a break, after which nothing has been appended yet.
         return Chunk(entries, tape.head, format, to_head=True)
 
@@ -142,20 +168,38 @@ class Cursor:
             self.had[entry.topic] = entry.ordinal
             self.position = entry.seq
 
-    def skip(self, tape: Tape) -> tuple[int, list[Entry]]:
-        """Skip everything up to the head, except the newest message of each topic.
+    def skip(self, tape: Tape, *, in_order: bool = False) -> Skipped:
+        """Skip what can no longer come, and with it all but the newest messages of the channels that lost data.
 
-        Returns:
-            How many data messages the client will not get, and the entries to send to it, in order.
+        They go on with the newest message of each topic, because whoever is overtaken on a busy channel would soon be
+        overtaken again. A status or a notice that has left the tape is skipped alone. The newest messages are to be
+        sent now; with `in_order` those that still stand on the tape come in their turn, behind older ones of others.
         """
-        missed = 0
-        latest = [entry for entry in tape.latest(self.selection) if entry.ordinal > self.had.get(entry.topic, 0)]
-        for entry in latest:
-            if entry.data:
-                missed += entry.ordinal - self.had.get(entry.topic, 0) - 1
-            self.had[entry.topic] = entry.ordinal
-        self.position = tape.head
-        return missed, latest
+        lost = tape.lost(self.selection, self.position, self.had)
+        channels = {topic[0] for topic in lost if is_data(topic)}
+        after = min((self._skipped.get(channel, 0) for channel in channels), default=0)
+        after = max(after, self.position)
+        missed = dict.fromkeys(sorted(channels), 0)
+        self._skipped.update(dict.fromkeys(channels, tape.head))
+        latest: list[Entry] = []
+        for topic, count in tape.counts(self.selection).items():
+            had = self.had.get(topic, 0)
+            if count <= had or not (topic[0] in channels or topic in lost):
+                continue
+            newest = tape.newest(topic)
+            self.had[topic] = count
+            if newest is not None and in_order and tape.stands(newest):
+                self.had[topic] = count - 1
+                if topic[0] in channels:
+                    self._skipped[topic[0]] = min(self._skipped[topic[0]], newest.seq - 1)
+            elif newest is not None:
+                latest.append(newest)
+            if is_data(topic):
+                missed[topic[0]] += count - had - (newest is not None)
+        self.position = tape.before_first(self.selection, self.position, self.had)
+        self.early = self.early or any(entry.seq > self.position for entry in latest)
+        self._compare(tape)
+        return Skipped(missed, after, sorted(latest, key=_seq))
 
     def resume(self, tape: Tape, selection: Selection, after: int, shown: Iterable[Entry] = ()) -> None:
         """Take the topics of `selection` from position `after` on: the kept messages, and those yet to come.
@@ -163,7 +207,6 @@ class Cursor:
         `shown`: the newest messages of other topics, beyond `after` and still on the tape; older ones of these topics
         will not come. No message of `selection` after that position may have left the tape; others may have.
         """
-        after = max(after, tape.gone)
         for entry in tape.latest(selection):
             self.had[entry.topic] = tape.before_next(entry.topic, after)
         for entry in shown:
@@ -179,6 +222,7 @@ class Cursor:
                 # A topic that it already takes but is not in `had` got its first message while the client was behind.
                 kept[topic] = 0 if selects(self.selection, topic) else newest
         other = Cursor(selection, self.position, kept)
+        other._skipped, other.early = self._skipped, self.early
         other._compare(tape)
         return other
 
@@ -191,6 +235,20 @@ class Cursor:
                 ahead.add((topic, had))
                 self._level_at = max(self._level_at, tape.last_seq(topic))
         self._ahead = frozenset(ahead)
+
+
+def _roundest(positions: Sequence[int]) -> int:
+    """The one of these rising positions, except the last, behind which the largest power of two ends."""
+    return max(pairwise(positions), key=_crosses, default=(positions[-1], 0))[0]
+
+
+def _crosses(neighbours: tuple[int, int]) -> int:
+    """The highest bit that changes from one position to the next, both counted from 0."""
+    return ((neighbours[0] - 1) ^ (neighbours[1] - 1)).bit_length()
+
+
+def _seq(entry: Entry) -> int:
+    return entry.seq
 
 
 def had_now(tape: Tape, selection: Selection) -> dict[Topic, int]:

@@ -1,8 +1,8 @@
 """Works out what a client that resumes from a position (`since`) has missed, and which messages it can still get.
 
-This is decided topic by topic, and reported channel by channel. A slow channel is recovered even from a position far
-before the tape's tail, if none of its later messages has left the tape. A channel is not recovered if a single message
-of one topic is missing.
+This is decided topic by topic, and reported channel by channel. A channel that holds no more than its share of the tape
+loses nothing to others (`daemon.tape.shares`), so a slow channel is recovered even from a position after which a busy
+one has sent more than the tape can hold. A channel is not recovered if a single message of one topic is missing.
 
 * A topic is *whole* after a position if none of its later messages has left the tape: then exactly the missed messages
   follow. Otherwise only its newest message follows, and `missed` gives the number of lost ones if it is known.
@@ -14,9 +14,12 @@ Sync and pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from daemon.tape.tape import Entry, Tape, Topic
+from daemon.tape.entry import Entry, Topic
+from daemon.tape.tape import Tape
 from protocol.messages import Position
 from protocol.session import Selection
 
@@ -65,7 +68,7 @@ def plan_recovery(tape: Tape, channels: tuple[str, ...], selection: Selection, s
     return Recovery(
         recovered,
         {channel: count for channel, count in missed.items() if count is not None and not recovered[channel]},
-        "" if all(recovered.values()) else _reason(tape, since.seq),
+        _reason(tape, since.seq, [channel for channel, whole in recovered.items() if not whole]),
         frozenset(replayed),
         frozenset(shown),
     )
@@ -90,9 +93,13 @@ def _stranger(tape: Tape, since: Position) -> str:
     return ""
 
 
-def _reason(tape: Tape, after: int) -> str:
+def _reason(tape: Tape, after: int, lost: Sequence[str]) -> str:
+    """Why these channels are not recovered; "" if there are none."""
+    if not lost:
+        return ""
     if after >= tape.broken_at:
-        return f"seq {after} is before this tape's tail: messages from {tape.tail} on are kept"
+        kept = max(tape.gone_of(channel) for channel in lost) + 1
+        return f"seq {after} is before this tape's tail: messages from {kept} on are kept"
     if after >= tape.gone and not tape.holds(after):
         what = f"seq {after} lies in what was sent but not stored before an unclean stop"
     else:

@@ -1,53 +1,40 @@
-"""The ticker tape: a bounded ring, in memory, of the last messages of all channels.
+"""The ticker tape: the last messages of all channels, in memory, within bounds.
 
-Every published message gets the next `seq` and becomes an *entry* on the tape, framed once for all clients. Clients
-have no queues: each has a position on the tape (see `daemon.tape.cursor`). The tape's size bounds the memory of the
-daemon, however many clients there are and however slow they are.
+Every published message gets the next `seq` and becomes an *entry* on the tape (`daemon.tape.entry`), framed once for
+all clients. Clients have no queues: each has a position on the tape (see `daemon.tape.cursor`). The tape's size bounds
+the memory of the daemon, however many clients there are and however slow they are.
+
+**No channel pushes another channel's history off the tape.** When a bound is exceeded, the channel that holds the most
+loses its oldest message (`daemon.tape.shares`). So what has left the tape is known per channel and per topic
+(`daemon.tape.positions`), and the positions on the tape have holes (`daemon.tape.order`).
 
 Sync and pure: no trio, no clock, no I/O.
-
-Three kinds of entry share one sequence, so that every client sees them in the same order:
-
-* data, of a topic (channel, instrument);
-* a channel's status, of the topic (channel, STATUS);
-* a notice, of the topic NOTICE to everybody (`POST /ws/test`), or of the topic CANARY to nobody but
-  `daemon.sessions.canary`.
 """
 
 from __future__ import annotations
 
 import secrets
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
-from typing import Final, TypeAlias
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
 from connectors.base import Bytes, Count
 from connectors.metric import Samples
-from protocol.codes import ErrorCode
-from protocol.frames import binary_frame, sse_event, text_frame
-from protocol.messages import Error, Format, MessageError, encode_as, to_msgpack
+from daemon.tape.entry import CANARY as CANARY
+from daemon.tape.entry import NOTICE as NOTICE
+from daemon.tape.entry import STATUS as STATUS
+from daemon.tape.entry import Entry as Entry
+from daemon.tape.entry import Topic as Topic
+from daemon.tape.entry import selects as selects
+from daemon.tape.order import Order
+from daemon.tape.positions import Positions as Positions
+from daemon.tape.shares import Share, Shares
 from protocol.session import ALL, Selection
-
-Topic: TypeAlias = tuple[str, str]
-"""Channel and instrument; the instrument is "" if the channel is about a whole market."""
-
-STATUS: Final = "!status"
-"""In place of an instrument: the channel's status."""
-
-NOTICE: Final[Topic] = ("!", "!notice")
-"""The topic of messages to every client, subscribed or not."""
-
-CANARY: Final[Topic] = ("!", "!canary")
-"""The topic of messages that test whether the hub is alive (`daemon.sessions.canary`); no client can take it."""
 
 LAST_POSITION: Final = 2**53 - 1
 """The largest integer that JavaScript holds exactly."""
-
-_REMEMBERED: Final = 1024
-"""So many positions per topic are remembered after their messages have left the ring."""
 
 
 class TapeSettings(msgspec.Struct, frozen=True):
@@ -62,81 +49,16 @@ class OutOfPositions(RuntimeError):
     """The next position is not reserved: another run of the daemon might use it again."""
 
 
-class Entry(msgspec.Struct, gc=False, eq=False):
-    """One message on the tape, with its frame in each format, built once for all clients.
-
-    The garbage collector does not look at entries: they are in no circle, and a look at a full tape's entries would
-    hold up everybody for a tenth of a second, again and again.
-
-    Attributes:
-        seq: its position.
-        ordinal: its number among the messages of its topic, from 1. The difference of two is an exact count, also of
-            messages that are gone.
-        topic: its topic.
-        epoch: the tape's.
-        text: its JSON as a websocket's text frame.
-        data: whether this is a data message: what snapshots, resumes and `missed` counts are about.
-    """
-
-    seq: int
-    ordinal: int
-    topic: Topic
-    epoch: str
-    text: bytes
-    data: bool
-    _others: dict[Format, bytes] | None = None
-
-    @classmethod
-    def of(cls, seq: int, ordinal: int, topic: Topic, payload: bytes, epoch: str) -> Entry:
-        """The entry for a message, encoded as JSON."""
-        data = topic[1] != STATUS and topic not in (NOTICE, CANARY)
-        return cls(seq, ordinal, topic, epoch, text_frame(payload), data)
-
-    @property
-    def payload(self) -> bytes:
-        """The message as JSON: the text frame without its header (RFC 6455 section 5.2: 2, 4 or 10 bytes)."""
-        length = self.text[1]
-        return self.text[2 if length < 126 else 4 if length == 126 else 10 :]
-
-    def frame(self, format: Format) -> bytes:
-        """The frame in that format. The JSON one is ready; the others are built on first use."""
-        if format is Format.JSON:
-            return self.text
-        if self._others is None:
-            self._others = {}
-        frame = self._others.get(format)
-        if frame is None:
-            if format is Format.MSGPACK:
-                frame = binary_frame(self._packed())
-            else:
-                # Only data has a position: messages at intervals come late, and a later status must not hide them.
-                frame = sse_event(self.payload, f"{self.epoch}-{self.seq}" if self.data else None)
-            self._others[format] = frame
-        return frame
-
-    def _packed(self) -> bytes:
-        """The message as MessagePack; if its JSON has no such form, an `error` instead of it, rather than silence."""
-        try:
-            return to_msgpack(self.payload)
-        except MessageError as why:
-            reason = f"message {self.seq} of {self.topic[0]} cannot be written as MessagePack: {why}"
-            _, _, rest = self.payload.partition(b'"timestamp":"')
-            timestamp = rest.partition(b'"')[0].decode()
-            return encode_as(Error(timestamp=timestamp, code=ErrorCode.INTERNAL, message=reason), Format.MSGPACK)
-
-
 class Tape:
-    """The ring.
+    """The messages that are kept, in order.
 
     Positions grow by one with each message, except at the *breaks* that an unclean stop leaves (see
-    `daemon.tape.archive`): positions up to a break may have been used, and nobody knows for which messages. So places
-    in the ring are counted by arrival, and a short list of segments maps them to positions.
+    `daemon.tape.archive`): positions up to a break may have been used, and nobody knows for which messages.
 
     Attributes:
         epoch: a random id of this tape; a position means something only together with it.
         head: the newest position, 0 if there is none. The newest entry is at the head, unless a break came after it.
-        tail: `seq` of the oldest entry in the ring; `head + 1` if there is none.
-        gone: no entry after this position has left the ring.
+        gone: no entry after this position has left the tape.
         broken_at: the position of the newest break, 0 if there is none. No message has this position, and no topic's
             chain of `prev_seq` crosses it: a client with an earlier position cannot know what it missed.
         limit: positions beyond this one are refused; the archive moves it.
@@ -148,121 +70,174 @@ class Tape:
         self.max_bytes = max_bytes
         self.epoch = epoch if epoch is not None else secrets.token_urlsafe(9)
         self.head = 0
-        self.tail = 1
         self.gone = 0
         self.broken_at = 0
         self.limit = LAST_POSITION
         self.size_bytes = 0
-        self._ring: list[Entry | None] = [None] * max_entries
-        self._arrived = 0
-        self._left = 0
-        self._segments: list[tuple[int, int]] = [(1, 0)]
-        """Each unbroken run of positions: its first one, and how many entries had arrived before it."""
-        self._latest: dict[str, dict[str, Entry]] = {}
-        self._positions: dict[str, dict[str, Positions]] = {}
-        self._forgotten: dict[Topic, Entry] = {}
+        self._count = 0
+        self._order = Order()
+        self._shares = Shares()
+        self._breaks: list[tuple[int, int]] = []
+        """The positions before and at each break, as far as nothing after it has left the tape."""
 
     def __len__(self) -> int:
-        return self._arrived - self._left
+        return self._count
+
+    @property
+    def tail(self) -> int:
+        """`seq` of the oldest entry on the tape; `head + 1` if there is none."""
+        first = self._order.first
+        return self.head + 1 if first is None else first
 
     def newest(self, topic: Topic) -> Entry | None:
         """The topic's newest message, or None."""
-        return self._latest.get(topic[0], {}).get(topic[1])
+        positions = self._find(topic)
+        return None if positions is None or not positions.shown else positions.newest
 
     def last_seq(self, topic: Topic) -> int:
         """The next message's `prev_seq`: the `seq` of the topic's newest message, 0 if there is none.
 
         After a break it is the break's position. No message has that, so no client takes the chain for unbroken.
         """
-        entry = self.newest(topic) or self._forgotten.get(topic)
+        positions = self._find(topic)
+        entry = None if positions is None else positions.newest
         return self.broken_at if entry is None else max(entry.seq, self.broken_at)
 
     def append(self, topic: Topic, payload: bytes) -> Entry:
-        """Put a message, encoded with `seq` = `head + 1`, on the tape; the oldest entries make room.
+        """Put a message, encoded with `seq` = `head + 1`, on the tape; whoever holds the most makes room.
 
         Raises:
             OutOfPositions: The position is beyond `limit`.
         """
         if self.head >= self.limit:
             raise OutOfPositions(f"position {self.head + 1} is not reserved; {self.limit} is the last one that is")
-        before = self.newest(topic) or self._forgotten.get(topic)
+        share = self._shares.of(topic[0])
+        positions = share.topics.get(topic[1]) or self._positions(topic)
+        before = positions.newest
         ordinal = 1 if before is None else before.ordinal + 1
-        return self.place(Entry.of(self.head + 1, ordinal, topic, payload, self.epoch))
-
-    def place(self, entry: Entry) -> Entry:
-        """Put an entry, made by `append` or read from the archive, at its position: the one after the head."""
-        ring, capacity = self._ring, self.max_entries
-        if self._arrived - self._left == capacity:
-            self._evict()
-        ring[self._arrived % capacity] = entry
-        self._arrived += 1
-        self.head = entry.seq
-        self.size_bytes += len(entry.text)
-        while self.size_bytes > self.max_bytes and self._arrived - self._left > 1:
-            self._evict()
-        channel, instrument = entry.topic
-        self._latest.setdefault(channel, {})[instrument] = entry
-        self._places(channel, instrument).add(entry.seq, entry.ordinal)
+        entry = Entry.of(self.head + 1, ordinal, topic, payload, self.epoch)
+        self._place(entry, share, positions)
         return entry
 
+    def place(self, entry: Entry) -> Entry:
+        """Put an entry, read from the archive, on the tape, at its position beyond the head."""
+        self._place(entry, self._shares.of(entry.topic[0]), self._positions(entry.topic))
+        return entry
+
+    def _place(self, entry: Entry, share: Share, positions: Positions) -> None:
+        """Put the entry on the tape.
+
+        If its channel holds more bytes than any other by this very message, it does not stay, unless it is alone; it is
+        the newest of its topic all the same.
+        """
+        size, shares = len(entry.text), self._shares
+        self.head = entry.seq
+        self._order.append(entry)
+        positions.newest, positions.shown = entry, True
+        positions.add(entry.seq, entry.ordinal)
+        shares.revive(share)
+        share.entries.append(entry)
+        share.size_bytes += size
+        self.size_bytes += size
+        self._count += 1
+        while self._count > self.max_entries:
+            self._let_go(shares.most_messages(share))
+        while self.size_bytes > self.max_bytes and self._count > 1:
+            self._let_go(shares.most_bytes(share))
+        shares.settle(share)
+
+    def _let_go(self, share: Share) -> None:
+        """This channel's oldest entry leaves the tape."""
+        entry = share.entries.popleft()
+        seq, size = entry.seq, len(entry.text)
+        share.gone = seq
+        share.size_bytes -= size
+        self.size_bytes -= size
+        self._count -= 1
+        self._order.remove(seq)
+        share.topics[entry.topic[1]].leave(seq, entry.ordinal)
+        if seq > self.gone:
+            self.gone = seq
+            while self._breaks and self._breaks[0][1] <= seq:
+                del self._breaks[0]
+
+    def start_at(self, tail: int, gone: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Restore where the tape begins, and up to where each channel's messages had left. Call this before `place`."""
+        self.head = self.gone = tail - 1
+        for channel, seq in gone.items():
+            self._note_gone(channel, seq)
+
     def outlive(self, entry: Entry) -> None:
-        """Restore a topic's newest message that had already left the ring. Call this before any `place`."""
-        self._latest.setdefault(entry.topic[0], {})[entry.topic[1]] = entry
+        """Restore a topic's newest message that had already left the tape. Call this before the topic's `place`."""
+        self._positions(entry.topic).newest = entry
+        self.head = max(self.head, entry.seq)
+        self._note_gone(entry.topic[0], entry.seq)
         self.left(entry.topic, entry.seq, entry.ordinal)
 
     def left(self, topic: Topic, seq: int, ordinal: int) -> None:
-        """Note that the topic's message with that ordinal, at `seq`, has left the ring."""
-        positions = self._places(*topic)
+        """Note that the topic's message with that ordinal, at `seq`, has left the tape."""
+        positions = self._positions(topic)
         if ordinal >= positions.next_ordinal:
             positions.add(seq, ordinal)
         positions.leave(seq, ordinal)
 
-    def start_at(self, tail: int) -> None:
-        """Start at that position. Call this before any `place`."""
-        self.head, self.tail, self.gone = tail - 1, tail, tail - 1
-        self._segments = [(tail, 0)]
+    def _note_gone(self, channel: str, seq: int) -> None:
+        share = self._shares.of(channel)
+        share.gone = max(share.gone, seq)
+        self.gone = max(self.gone, seq)
 
     def break_at(self, position: int) -> None:
         """Positions up to this one, which is beyond the head, may have been used: go on after it."""
-        if self._segments[-1][1] == self._arrived:
-            self._segments.pop()
-        self._segments.append((position + 1, self._arrived))
+        before = self.head
+        if self._breaks and self._breaks[-1][1] == before:
+            before, _ = self._breaks.pop()
+        self._breaks.append((before, position))
         self.head = self.broken_at = position
-        if not len(self):
-            self.tail = position + 1
 
     def holds(self, after: int) -> bool:
         """Whether a client can go on from `after`: every later entry that was kept is still here, or yet to come.
 
         It cannot go on from inside a break: the messages there were sent, and are not known.
         """
-        if not self.gone <= after <= self.head:
-            return False
-        for (first, arrival), (behind, next_arrival) in pairwise(self._segments):
-            if first + next_arrival - arrival - 1 < after < behind - 1:
-                return False
-        return True
+        return self.gone <= after <= self.head and not any(first < after < last for first, last in self._breaks)
+
+    def stands(self, entry: Entry) -> bool:
+        """Whether this entry of the tape still has its place on it, and is not only kept as the newest of its topic."""
+        return entry.seq > self.gone_of(entry.topic[0])
 
     def between(self, after: int, upto: int) -> Iterator[Entry]:
-        """The entries in the ring with `after < seq <= upto`, in order."""
-        ring, capacity = self._ring, self.max_entries
-        for arrival in range(self._arrival(after), self._arrival(upto)):
-            if (entry := ring[arrival % capacity]) is not None:
-                yield entry
+        """The entries on the tape with `after < seq <= upto`, in order."""
+        return self._order.between(after, upto)
 
-    def _arrival(self, after: int) -> int:
-        """How many entries arrived before the first one beyond that position."""
-        most = self._arrived
-        for first, arrival in reversed(self._segments):
-            if after >= first - 1:
-                return max(min(arrival + after + 1 - first, most), self._left)
-            most = arrival
-        return self._left
+    def count_beyond(self, position: int) -> int:
+        """How many entries on the tape stand beyond that position."""
+        return self._order.count_beyond(position)
+
+    def gone_of(self, channel: str) -> int:
+        """The position of the newest message of that channel that has left the tape; 0 if none has."""
+        share = self._shares.get(channel)
+        return 0 if share is None else share.gone
+
+    def shares(self) -> Iterator[Share]:
+        """What each channel holds, and what has left."""
+        return iter(self._shares)
+
+    def lost(self, selection: Selection, after: int, had: Mapping[Topic, int]) -> list[Topic]:
+        """The topics of which a message beyond `after`, and beyond the first `had` of them, has left the tape."""
+        if after >= self.gone:
+            return []
+        some = frozenset(each for each in selection if self.gone_of(each[0]) > after)
+        return [
+            topic
+            for topic, positions in self._selected(some)
+            if positions.newest_gone > after and positions.gone_ordinal > had.get(topic, 0)
+        ]
 
     def before_first(self, selection: Selection, after: int, had: Mapping[Topic, int]) -> int:
         """The position before the first message of the selection beyond `after`; the head if there is none.
 
-        The first `had` messages of each topic are skipped. This uses an index and does not walk the tape.
+        The first `had` messages of each topic are skipped, and none of the others may have left the tape (see `lost`).
+        This uses an index and does not walk the tape.
         """
         first = self.head + 1
         for topic, positions in self._selected(selection):
@@ -278,49 +253,48 @@ class Tape:
     def _selected(self, selection: Selection) -> Iterator[tuple[Topic, Positions]]:
         """Every topic of the selection that has had a message, with its positions."""
         for channel, instrument in selection:
-            topics = self._positions.get(channel, {})
+            share = self._shares.get(channel)
+            topics = {} if share is None else share.topics
             for name in topics if instrument == ALL else (instrument,):
                 positions = topics.get(name)
                 if positions is not None and (instrument != ALL or name != STATUS):
                     yield (channel, name), positions
 
     def whole(self, topic: Topic, after: int) -> bool:
-        """Whether none of the topic's messages after that position has left the ring."""
-        positions = self._known_places(topic)
+        """Whether none of the topic's messages after that position has left the tape."""
+        positions = self._find(topic)
         return positions is None or positions.newest_gone <= after
 
     def count_at(self, topic: Topic, position: int) -> int | None:
         """How many messages the topic had up to that position; None if that is no longer known."""
-        positions = self._known_places(topic)
+        positions = self._find(topic)
         return 0 if positions is None else positions.count_at(position)
 
     def before_next(self, topic: Topic, position: int) -> int:
         """The ordinal of the topic's first known message beyond that position, minus one."""
-        positions = self._known_places(topic)
+        positions = self._find(topic)
         return 0 if positions is None else positions.before_next(position)
 
-    def _known_places(self, topic: Topic) -> Positions | None:
-        return self._positions.get(topic[0], {}).get(topic[1])
+    def _find(self, topic: Topic) -> Positions | None:
+        share = self._shares.get(topic[0])
+        return None if share is None else share.topics.get(topic[1])
 
-    def _places(self, channel: str, instrument: str) -> Positions:
-        topics = self._positions.get(channel)
-        if topics is None:
-            topics = self._positions[channel] = {}
-        positions = topics.get(instrument)
+    def _positions(self, topic: Topic) -> Positions:
+        topics = self._shares.of(topic[0]).topics
+        positions = topics.get(topic[1])
         if positions is None:
-            positions = topics[instrument] = Positions()
+            positions = topics[topic[1]] = Positions()
         return positions
 
     def latest(self, selection: Selection, after: int = 0) -> list[Entry]:
         """The newest entry of each topic of the selection, if its `seq` is beyond `after`; in `seq` order.
 
-        A topic's newest entry is kept beyond its place in the ring, so a slow channel always has something to show.
+        A topic's newest entry is kept beyond its place on the tape, so a slow channel always has something to show.
         """
         found = {
-            entry.seq: entry
-            for channel in {channel for channel, _ in selection}
-            for instrument, entry in self._latest.get(channel, {}).items()
-            if entry.seq > after and selects(selection, (channel, instrument))
+            positions.newest.seq: positions.newest
+            for _, positions in self._selected(selection)
+            if positions.shown and positions.newest is not None and positions.newest.seq > after
         }
         return [found[seq] for seq in sorted(found)]
 
@@ -336,30 +310,23 @@ class Tape:
     def forget(self, known: Callable[[Topic], bool]) -> None:
         """Stop showing the newest message of topics that no longer exist: it would be shown for ever.
 
-        A topic that comes back continues its old chain and count: a new start would make it look like another topic.
+        A topic that comes back continues its old chain and count: a new start would make it look like another topic. A
+        channel without any topic that exists gives way before all others.
         """
-        for channel, newest in self._latest.items():
-            self._forgotten |= {(channel, name): entry for name, entry in newest.items() if not known((channel, name))}
-            self._latest[channel] = {name: entry for name, entry in newest.items() if known((channel, name))}
+        for share in self._shares:
+            for instrument, positions in share.topics.items():
+                positions.shown = positions.shown and known((share.channel, instrument))
+            if not any(positions.shown for positions in share.topics.values()):
+                self._shares.retire(share.channel)
 
     def outliving(self) -> list[Entry]:
-        """The newest entries of topics that have no entry left in the ring."""
-        return [entry for newest in self._latest.values() for entry in newest.values() if entry.seq < self.tail]
-
-    def _evict(self) -> None:
-        at = self._left % self.max_entries
-        if (entry := self._ring[at]) is None:
-            return
-        self._ring[at] = None
-        self._left += 1
-        self.size_bytes -= len(entry.text)
-        self.gone = entry.seq
-        channel, instrument = entry.topic
-        self._positions[channel][instrument].leave(entry.seq, entry.ordinal)
-        oldest = self._ring[self._left % self.max_entries]
-        self.tail = self.head + 1 if oldest is None else oldest.seq
-        if len(self._segments) > 1 and self._segments[1][1] <= self._left:
-            del self._segments[0]
+        """The newest entries of topics that have no entry left on the tape."""
+        return [
+            positions.newest
+            for share in self._shares
+            for positions in share.topics.values()
+            if positions.shown and positions.newest is not None and positions.newest.seq <= share.gone
+        ]
 
     def measure(self, samples: Samples) -> None:
         """Add how full the tape is."""
@@ -368,73 +335,8 @@ class Tape:
         samples.value("tickerd_tape_bytes", "The size of these messages.", self.size_bytes)
         samples.value("tickerd_tape_bytes_max", "How large they may be together.", self.max_bytes)
         samples.value("tickerd_tape_position", "seq of the newest message.", self.head)
-
-
-class Positions:
-    """The positions of one topic's messages: those in the ring, and the last ones that have left it.
-
-    This keeps counts of lost messages exact, and finds a place without walking the tape.
-
-    Attributes:
-        newest_gone: the position of the newest message that has left the ring, 0 if none has.
-    """
-
-    __slots__ = ("_first", "_gone", "_seqs", "_unbroken", "newest_gone")
-
-    def __init__(self) -> None:
-        self.newest_gone = 0
-        self._seqs: list[int] = []
-        self._first = self._unbroken = 1
-        """The ordinals of the first one that is known, and of the one since which none is missing."""
-        self._gone = 0
-
-    @property
-    def next_ordinal(self) -> int:
-        """The ordinal that follows the last known one."""
-        return self._first + len(self._seqs)
-
-    def add(self, seq: int, ordinal: int) -> None:
-        """Add a message. If some before it are missing, counts at earlier positions are no longer known.
-
-        The messages before the missing ones are still found while they are in the ring; the missing ones count as had
-        together with them.
-        """
-        missing = ordinal - self.next_ordinal
-        if missing:
-            self._unbroken = ordinal
-            if self._gone < len(self._seqs):  # damaged rows of the tape's file: no more than fit into the ring
-                self._seqs += [self._seqs[-1]] * missing
-            else:
-                self._seqs, self._first, self._gone = [], ordinal, 0
-        self._seqs.append(seq)
-
-    def leave(self, seq: int, ordinal: int) -> None:
-        """The topic's oldest message in the ring leaves it."""
-        self.newest_gone = seq
-        self._gone = max(self._gone, ordinal - self._first + 1)
-        if self._gone > 2 * _REMEMBERED:
-            forgotten = self._gone - _REMEMBERED
-            del self._seqs[:forgotten]
-            self._first += forgotten
-            self._gone = _REMEMBERED
-
-    def count_at(self, position: int) -> int | None:
-        """How many messages the topic had up to that position; None if that is no longer known."""
-        count = self.before_next(position)
-        return None if count < max(self._first, self._unbroken) > 1 else count
-
-    def first_beyond(self, position: int, had: int) -> int | None:
-        """The position of the first known message beyond `position` and beyond the first `had` messages, or None."""
-        if self._seqs and had >= self._first:
-            position = max(position, self._seqs[min(had - self._first, len(self._seqs) - 1)])
-        place = bisect_right(self._seqs, position)
-        return self._seqs[place] if place < len(self._seqs) else None
-
-    def before_next(self, position: int) -> int:
-        """The ordinal of the first known message beyond that position, minus one."""
-        return self._first - 1 + bisect_right(self._seqs, position)
-
-
-def selects(selection: Selection, topic: Topic) -> bool:
-    """Whether the selection includes the topic. `ALL` of a channel means its data; its status is selected by name."""
-    return topic in selection or (topic[1] != STATUS and (topic[0], ALL) in selection)
+        messages = samples.gauge("tickerd_tape_channel_entries", "Messages of each channel on the tape.", "channel")
+        size = samples.gauge("tickerd_tape_channel_bytes", "The size of each channel's messages.", "channel")
+        for share in self._shares:
+            messages.add_metric([share.channel], len(share.entries))
+            size.add_metric([share.channel], share.size_bytes)

@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 from daemon.tape.database import Database, DiskError, is_malformed, move_aside
 from daemon.tape.ledger import LedgerGap
-from daemon.tape.tape import Entry, Tape
+from daemon.tape.rows import Rows
+from daemon.tape.tape import Entry, Tape, Topic
 
 _VERSION: Final = 1
 
@@ -35,6 +37,7 @@ _SCHEMA: Final = (
     """CREATE TABLE entries (
         seq INTEGER PRIMARY KEY, channel TEXT, instrument TEXT, ordinal INTEGER, payload BLOB, checksum INTEGER)""",
     "CREATE TABLE gaps (id INTEGER PRIMARY KEY, body BLOB, checksum INTEGER)",
+    "CREATE TABLE IF NOT EXISTS gone (channel TEXT PRIMARY KEY, seq INTEGER, checksum INTEGER)",
 )
 
 
@@ -50,7 +53,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
         reserved: positions up to here may have been used.
         clean: whether exactly these have been used, and the whole tape is stored.
         broken_at: the position of the newest break (`Tape.broken_at`).
-        tail: entries before this position are kept only as the newest of their topics.
+        tail: entries before this position are kept only as the newest of their topics. So are those of a channel up to
+            its position in the table `gone`, which files of older versions lack: channels had no shares then.
         stored_ms: when this was written, ms since 1970.
     """
 
@@ -68,7 +72,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         meta: the new record of the tape.
         entries: the new entries.
-        kept: positions before `meta.tail` that must not be deleted.
+        reached: everything up to here that is on the tape is in the file then.
+        gone: per channel, up to where its messages have left the tape.
+        kept: the positions of those among them that are kept as the newest of their topics.
+        deleted: the positions of rows to be deleted.
         gaps: the gaps that are new or have changed.
         all_gaps: whether `gaps` is the whole ledger, so that all others are deleted.
         anew: whether to delete all entries in the file first: they belong to another tape, or nobody knows which ones
@@ -78,7 +85,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     meta: Meta
     entries: Sequence[Entry] = ()
-    kept: Sequence[int] = ()
+    reached: int = 0
+    gone: Mapping[str, int] = MappingProxyType({})
+    kept: Collection[int] = ()
+    deleted: Sequence[int] = ()
     gaps: Sequence[LedgerGap] = ()
     all_gaps: bool = False
     anew: bool = False
@@ -91,6 +101,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         tape: ready to go on: the next message follows its head.
         meta: the record of the tape as it was found.
+        rows: the rows in the file.
         gaps: the ledger's gaps.
         hole: the gap after an unclean stop: the first and the last position whose messages are unknown; None after a
             clean stop.
@@ -100,6 +111,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 
     tape: Tape
     meta: Meta
+    rows: Rows
     gaps: list[LedgerGap]
     hole: tuple[int, int] | None
     discarded: int
@@ -164,25 +176,32 @@ class TapeFile:
             return Restored(
                 tape=tape,
                 meta=Meta(epoch=tape.epoch, stored_ms=now_ms),
+                rows=Rows(),
                 gaps=[],
                 hole=None,
                 discarded=0,
                 aside=self.aside,
             )
         tape = Tape(max_entries, max_bytes, meta.epoch)
-        tape.start_at(meta.tail)
-        discarded = 0
-        for entry in self._entries(meta.epoch):
+        gone, discarded = self._gone(meta.epoch)
+        tape.start_at(meta.tail, gone)
+        rows = Rows()
+        placed: set[Topic] = set()
+        for seq, entry in self._entries(meta.epoch):
             if entry is None:
                 discarded += 1
+                rows.set_apart(seq)
                 continue
-            if entry.ordinal > 1 and tape.newest(entry.topic) is None:
-                tape.left(entry.topic, _prev_seq(entry, min(meta.tail, entry.seq) - 1), entry.ordinal - 1)
-            if entry.seq < meta.tail:
+            rows.add([entry])
+            topic, left = entry.topic, max(meta.tail - 1, gone.get(entry.topic[0], 0))
+            if entry.ordinal > 1 and (tape.newest(topic) is None or (seq > left and topic not in placed)):
+                tape.left(topic, _prev_seq(entry, min(left, seq - 1)), entry.ordinal - 1)
+            if seq <= left:
                 tape.outlive(entry)
                 continue
-            if entry.seq != tape.head + 1:
-                tape.break_at(entry.seq - 1)
+            if tape.head < meta.broken_at < seq:
+                tape.break_at(meta.broken_at)
+            placed.add(topic)
             tape.place(entry)
         if meta.broken_at > tape.head:  # nothing has been sent since
             tape.break_at(meta.broken_at)
@@ -192,7 +211,15 @@ class TapeFile:
             last = max(tape.head, meta.reserved)
             hole = (tape.head + 1, last + 1)
             tape.break_at(last + 1)
-        return Restored(tape=tape, meta=meta, gaps=list(self._gaps()), hole=hole, discarded=discarded, aside=self.aside)
+        return Restored(
+            tape=tape,
+            meta=meta,
+            rows=rows,
+            gaps=list(self._gaps()),
+            hole=hole,
+            discarded=discarded,
+            aside=self.aside,
+        )
 
     def _meta(self) -> Meta | None:
         rows = self._database.read(
@@ -215,16 +242,27 @@ class TapeFile:
             stored_ms=stored_ms,
         )
 
-    def _entries(self, epoch: str) -> Iterator[Entry | None]:
+    def _gone(self, epoch: str) -> tuple[dict[str, int], int]:
+        """Up to where each channel's messages had left the tape, and how many rows do not match their checksums."""
+        gone, discarded = dict[str, int](), 0
+        if self._database.read("SELECT 1 FROM sqlite_master WHERE name = 'gone'").fetchone():
+            for channel, seq, checksum in self._database.read("SELECT channel, seq, checksum FROM gone"):
+                if checksum == _checksum(epoch, channel, seq):
+                    gone[channel.decode()] = seq
+                else:
+                    discarded += 1
+        return gone, discarded
+
+    def _entries(self, epoch: str) -> Iterator[tuple[int, Entry | None]]:
         """All rows in the order of their positions; None for a row that does not match its checksum."""
         rows = self._database.read(
             "SELECT seq, channel, instrument, ordinal, payload, checksum FROM entries ORDER BY seq"
         )
         for seq, channel, instrument, ordinal, payload, checksum in rows:
             if checksum == _checksum(epoch, seq, channel, instrument, ordinal, payload):
-                yield Entry.of(seq, ordinal, (channel.decode(), instrument.decode()), payload, epoch)
+                yield seq, Entry.of(seq, ordinal, (channel.decode(), instrument.decode()), payload, epoch)
             else:
-                yield None
+                yield seq, None
 
     def _gaps(self) -> Iterator[LedgerGap]:
         for id_, body, checksum in self._database.read("SELECT id, body, checksum FROM gaps ORDER BY id"):
@@ -243,14 +281,18 @@ class TapeFile:
         """
         meta = batch.meta
         with self._database.transaction(synced=batch.synced) as connection:
+            connection.execute(_SCHEMA[-1])
             if batch.anew:
                 connection.execute("DELETE FROM entries")
+                connection.execute("DELETE FROM gone")
             connection.executemany(
                 "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", (_row(entry) for entry in batch.entries)
             )
-            left = connection.execute("SELECT seq FROM entries WHERE seq < ?", (meta.tail,)).fetchall()
-            kept = set(batch.kept)
-            connection.executemany("DELETE FROM entries WHERE seq = ?", (row for row in left if row[0] not in kept))
+            connection.executemany("DELETE FROM entries WHERE seq = ?", ((seq,) for seq in batch.deleted))
+            connection.executemany(
+                "INSERT OR REPLACE INTO gone VALUES (?, ?, ?)",
+                ((channel, seq, _checksum(meta.epoch, channel, seq)) for channel, seq in batch.gone.items()),
+            )
             if batch.all_gaps:
                 connection.execute("DELETE FROM gaps")
             bodies = ((gap.id, msgspec.json.encode(gap)) for gap in batch.gaps)

@@ -226,7 +226,7 @@ def test_every_error_code_was_said_that_can_be(told: Told) -> None:
 
 
 def test_the_messages_of_clients_in_trouble_are_as_described(told: Told) -> None:
-    lagged = Lagged(timestamp="2025-12-08T16:30:45.123Z", missed=3, from_seq=1, to_seq=9)
+    lagged = Lagged(timestamp="2025-12-08T16:30:45.123Z", missed=3, from_seq=1, to_seq=9, by_channel={"a": 3})
     in_json = json.loads(encode_as(lagged, Format.JSON))
     assert told.description.complaints(in_json, "websocket") == []
     packed = msgspec.msgpack.decode(encode_as(lagged, Format.MSGPACK))

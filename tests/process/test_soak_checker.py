@@ -142,6 +142,18 @@ def test_lagged_explains_exactly_what_it_counts(reference: Reference) -> None:
     assert kinds(late.offences) == ["hole", "hole"], "what lies before from_seq is not explained"
 
 
+def test_lagged_explains_nothing_of_channels_that_it_does_not_name(reference: Reference) -> None:
+    join = Joined(channels=("prices", "market"), seq=29)
+    had = ((BTC, 28), (ETH, 29), (MARKET, 30))
+
+    def lagged(by_channel: dict[str, int], *after: tuple[Topic, int]) -> Checker:
+        return judged(reference, session(reference, join, *had, Lagged(18, 31, 59, by_channel), *after))
+
+    assert lagged({"prices": 18}, (BTC, 58), (ETH, 59), (MARKET, 60)).offences == []
+    wrong = lagged({"market": 18}, (BTC, 58), (ETH, 59), (MARKET, 60)).offences
+    assert kinds(wrong) == ["miscounted", "hole", "hole"]
+
+
 def test_an_interval_explains_what_it_leaves_out_but_no_disorder(reference: Reference) -> None:
     slow = Joined(channels=("prices",), seq=12, interval_ms=500)
     right = judged(reference, session(reference, slow, *SNAPSHOT, (BTC, 19), (ETH, 20)))

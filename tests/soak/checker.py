@@ -8,7 +8,8 @@ that it will not have. Everything follows from how the place may move:
                             snapshot was asked for), or where `since` said; one that was taken keeps its place, but that
                             whoever leaves an interval goes on with the newest message
     `recovered: false`      the next message goes on from `since`, or is the newest one
-    `lagged`                every topic's place moves to just before its newest message, and `missed` is the sum of it
+    `lagged`                every topic's place moves to just before its newest message, and `missed` is the sum of it;
+                            where `by_channel` names channels, only theirs: all others go on where they were
     `unsubscribed`          the topic has no place: nothing of it may come
 
 Whatever does not fit is an *offence*: a `hole`, a `double`, `disorder`, a message that is `altered`, `unknown`
@@ -226,7 +227,7 @@ class _SessionCheck:
         exact = True
         for topic, place in self._places.items():
             newest = self._reference.newest(topic, lagged.to_seq)
-            if place.interval_ms or not newest:
+            if place.interval_ms or not newest or (lagged.by_channel and topic[0] not in lagged.by_channel):
                 continue
             if place.last is NOWHERE:
                 exact = False

@@ -28,6 +28,7 @@ class Heard(msgspec.Struct):
     missed: int | dict[str, int] = 0
     from_seq: int = 0
     to_seq: int = 0
+    by_channel: dict[str, int] = {}
     code: int | str = ""
     message: str = ""
 
@@ -178,7 +179,7 @@ class Listener:
                     self.taken.pop(channel, None)
             case "lagged":
                 assert isinstance(heard.missed, int)
-                self.session.mark(Lagged(heard.missed, heard.from_seq, heard.to_seq))
+                self.session.mark(Lagged(heard.missed, heard.from_seq, heard.to_seq, heard.by_channel))
             case "pong":
                 self._asked.pop(heard.id or 0, None)
             case "error":

@@ -61,11 +61,12 @@ class Left(msgspec.Struct, frozen=True):
 
 
 class Lagged(msgspec.Struct, frozen=True):
-    """As the daemon said it."""
+    """As the daemon said it; `by_channel` is empty where it did not say which channels lost something."""
 
     missed: int
     from_seq: int
     to_seq: int
+    by_channel: dict[str, int] = {}
 
 
 Mark: TypeAlias = Joined | Left | Lagged

@@ -105,6 +105,12 @@ def test_lagged_announces_and_an_interval_explains_what_is_missing() -> None:
     assert [sampled.take(_price(11, 4)), sampled.take(_price(30, 25))] == [True, True]
 
 
+def test_lagged_announces_nothing_of_channels_that_lost_nothing() -> None:
+    track = _track()
+    track.lagged(Lagged(timestamp=STAMP, missed=3, from_seq=11, to_seq=18, by_channel={"y": 3}))
+    assert track.take(_price(18, 17)) == Gap("x", A, 10, 18)
+
+
 def test_without_a_snapshot_nothing_older_than_the_subscription_is_had() -> None:
     track = _track(snapshot=False)
     assert track.position("x") == Position("e", 10)

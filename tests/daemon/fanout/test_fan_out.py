@@ -72,6 +72,7 @@ from protocol.messages import (
 )
 from protocol.session import EVERY_MESSAGE, Close, CommandLimits, Join, Leave, Reply, Session, Subscription
 from tests.daemon.serving import certificate
+from tests.daemon.tape.listed import ListedTape
 
 START_MS: Final = 1_765_211_445_123
 ENDLESS: Final = math.inf
@@ -106,7 +107,7 @@ class Log:
     """The model: all that was ever published, in order; line 0 is `seq` 1."""
 
     lines: list[Logged] = field(default_factory=list)
-    sizes_bytes: list[int] = field(default_factory=list)
+    listed: ListedTape = field(default_factory=lambda: ListedTape(1, 1))
 
     @property
     def head(self) -> int:
@@ -126,16 +127,9 @@ class Log:
         """What was published on that topic, both ends excluded."""
         return [seq for seq in range(after + 1, before) if self.lines[seq - 1].topic == topic]
 
-    def keeps(self, after: int, max_entries: int, max_bytes: int) -> bool:
-        """Whether a tape of that size has all that came after that position."""
-        lost = self.head - after
-        return after <= self.head and (
-            lost <= 1 or (lost <= max_entries and sum(self.sizes_bytes[after:]) <= max_bytes)
-        )
-
 
 class MeasuredTape(Tape):
-    """The real tape; the model learns the size of each frame."""
+    """The real tape; the model's list learns of each entry."""
 
     def __init__(self, max_entries: int, max_bytes: int, log: Log) -> None:
         super().__init__(max_entries, max_bytes, epoch="k3v")
@@ -143,7 +137,7 @@ class MeasuredTape(Tape):
 
     def append(self, topic: Topic, payload: bytes) -> Entry:
         entry = super().append(topic, payload)
-        self._log.sizes_bytes.append(len(entry.text))
+        self._log.listed.add(entry)
         return entry
 
 
@@ -308,12 +302,19 @@ class Reader:
 
     def _lagged(self, message: Lagged) -> None:
         missed: list[int] = []
+        assert isinstance(message.by_channel, dict)
+        assert sum(message.by_channel.values()) == message.missed
         for topic in TOPICS:
-            if takes(self.view, topic) == EVERY_MESSAGE:
+            if takes(self.view, topic) == EVERY_MESSAGE and topic[0] in message.by_channel:
                 newest = self.log.last_seq(topic, message.to_seq)
                 if newest > self.had[topic]:
                     missed += self.log.between(topic, self.had[topic], newest)
                     self.had[topic] = self._before(newest)
+        kept = {entry.seq for entry in self.log.listed.kept}
+        for channel, count in message.by_channel.items():
+            here = [seq for seq in missed if (self.log.lines[seq - 1].topic or ("",))[0] == channel]
+            assert len(here) == count
+            assert not self.prompt or not set(here) <= kept, "it would have lost nothing"
         assert message.missed == len(missed) > 0
         assert message.from_seq <= min(missed)
         assert max(missed) <= message.to_seq
@@ -518,6 +519,7 @@ class FanOut(RuleBasedStateMachine):
         # An example must not depend on those before it: each begins at the same moment of every interval.
         self.clock.jump(1000 - trio.current_time() % 1000)
         wall = WallClock(lambda: START_MS * 1_000_000)
+        self.log.listed = ListedTape(max_entries, max_bytes)
         self.tape = MeasuredTape(max_entries, max_bytes, self.log)
         ledger, board, bus = Ledger(), Board(CATALOGUE, START_MS), Bus()
         self.sequencer = Sequencer(self.tape, board, ledger, wall, bus, Passes())
@@ -695,7 +697,7 @@ class FanOut(RuleBasedStateMachine):
             later = self.log.between(topic, since.seq, self.log.head + 1)
             if not known:
                 continue
-            if len(later) < 2 or self.log.keeps(later[0] - 1, self.tape.max_entries, self.tape.max_bytes):
+            if len(later) < 2 or set(later) <= {entry.seq for entry in self.log.listed.kept}:
                 whole.add(topic)
             else:
                 recovered[topic[0]] = False
@@ -748,8 +750,8 @@ class FanOut(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self) -> None:
         if self.open:
-            assert self.tape.size_bytes == sum(self.log.sizes_bytes[self.tape.tail - 1 :])
-            assert self.log.keeps(self.tape.tail - 1, self.tape.max_entries, self.tape.max_bytes)
+            assert self.tape.size_bytes == self.log.listed.size_bytes
+            assert list(self.tape.between(0, self.tape.head)) == self.log.listed.kept
 
     def teardown(self) -> None:
         if not hasattr(self, "hub"):

@@ -129,7 +129,7 @@ def test_a_client_that_the_tape_overtakes_is_told_how_much_it_missed() -> None:
     fan.publish(A, A2, A, A2, A, B)  # 1 to 6
     client.catch_up()
     lagged, *others = client.messages()
-    assert lagged == Lagged(timestamp="2025-12-08T16:30:45.123Z", missed=3, from_seq=1, to_seq=6)
+    assert lagged == Lagged(timestamp="2025-12-08T16:30:45.123Z", missed=3, from_seq=1, to_seq=6, by_channel={"a": 3})
     assert [message.seq for message in others if isinstance(message, PriceUpdate)] == [4, 5]
     assert fan.hub.counts.lagged == 1
 

@@ -9,6 +9,7 @@ judged by that alone.
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +24,12 @@ from connectors.base import Event
 from daemon.host.clock import WallClock
 from daemon.tape import archive as archives
 from daemon.tape.archive import Archive
-from daemon.tape.tape import NOTICE, Tape, Topic
+from daemon.tape.tape import NOTICE, Entry, Tape, Topic
 from daemon.tape.tape_file import Batch, TapeFile
 from protocol.channels import Catalogue
 from protocol.messages import Data, Format, Position, PriceUpdate, Status, Subscribed
 from tests.daemon.fanout.sink import CATALOGUE, START_MS, Client, Fan
+from tests.daemon.tape.listed import ListedTape
 
 TOPICS: tuple[Topic, ...] = (("a", "X/U"), ("a", "Y/U"), ("b", "X/U"))
 
@@ -52,7 +54,8 @@ class Era:
 
     Attributes:
         sent: by position, the topic and the number of each message.
-        sizes: by position, the size of its frame.
+        listed: what the tape keeps, by the rule.
+        in_file: what of it the file knows to stand on the tape.
         lost: positions of which the file knows nothing.
         stored: up to where the file goes.
         break_at: where the tape went on after the last unclean stop.
@@ -60,7 +63,8 @@ class Era:
     """
 
     sent: dict[int, tuple[Topic, int]] = field(default_factory=dict)
-    sizes: dict[int, int] = field(default_factory=dict)
+    listed: ListedTape = field(default_factory=lambda: ListedTape(1, 1))
+    in_file: list[Entry] = field(default_factory=list)
     lost: set[int] = field(default_factory=set)
     stored: int = 0
     break_at: int = 0
@@ -126,7 +130,7 @@ class Resume(RuleBasedStateMachine):
             assert self.tape.epoch not in self.eras, "positions that nobody can reserve"
         else:
             self.in_file = self.tape.epoch
-        self.era = self.eras.setdefault(self.tape.epoch, Era())
+        self.era = self.eras.setdefault(self.tape.epoch, Era(listed=ListedTape(self.max_entries, self.max_bytes)))
         self.fan = Fan(tape=self.tape)
         self.runs += 1
 
@@ -146,21 +150,27 @@ class Resume(RuleBasedStateMachine):
             self.era.sent[self.tape.head] = (topic, number)
             newest = self.tape.newest(topic)
             assert newest is not None
-            self.era.sizes[self.tape.head] = len(newest.text)
+            self.era.listed.add(newest)
+            assert _seqs(self.tape.between(0, self.tape.head)) == _seqs(self.era.listed.kept)
         self._read_all()
 
     @rule()
     def store(self) -> None:
         """One transaction, which need not be all."""
         anew = self.in_file != self.tape.epoch
-        after = max(0 if anew else self.era.stored, self._gone)
-        upto = sorted(seq for seq in self.era.sent if seq > after)[: archives._ENTRIES]
+        newest = {topic: seq for seq, (topic, _) in sorted(self.era.sent.items()) if seq not in self.era.lost}
+        here = {*newest.values(), *(entry.seq for entry in self.era.listed.kept)}
+        upto = sorted(seq for seq in here if anew or seq > self.era.stored)[: archives._ENTRIES]
         if Disk.full:
             with suppress(sqlite3.OperationalError):
                 assert not self.archive.store()
         elif self.archive.store():
             self.in_file = self.tape.epoch
             self.era.stored = upto[-1] if upto else self.era.stored
+            self._in_file()
+
+    def _in_file(self) -> None:
+        self.era.in_file = [entry for entry in self.era.listed.kept if entry.seq <= self.era.stored]
 
     @rule(full=st.sampled_from((True, False, False)))
     def fill_the_disk(self, full: bool) -> None:
@@ -183,6 +193,7 @@ class Resume(RuleBasedStateMachine):
             return self._start_after_a_kill()
         self.in_file = self.tape.epoch
         self.era.stored = self.tape.head
+        self._in_file()
         self.era.restarted = True
         self._open()
         after = (self.tape.head, self.tape.tail, list(self.tape.between(0, self.tape.head)))
@@ -205,6 +216,7 @@ class Resume(RuleBasedStateMachine):
         """What the file knows is what it knew last; if the disk never took this tape, it is another one's."""
         if (era := self.eras.get(self.in_file)) is not None:
             era.lost |= {seq for seq in era.sent if seq > era.stored}
+            era.listed.kept = list(era.in_file)
             era.restarted = True
         self._open()
         if not Disk.full and era is not None:
@@ -260,17 +272,6 @@ class Resume(RuleBasedStateMachine):
         self._judge(user, since, told, [each for each in others if isinstance(each, Data)])
         user.position = Position(told.epoch, max([told.seq, *(each.seq for each in others)]))
 
-    @property
-    def _gone(self) -> int:
-        """Up to where the tape has let go of its messages, by the list: the newest that fit are kept."""
-        count = size = 0
-        here = [seq for seq in self.era.sent if seq not in self.era.lost]
-        for seq in sorted(here, reverse=True):
-            count, size = count + 1, size + self.era.sizes[seq]
-            if count > self.max_entries or (size > self.max_bytes and count > 1):
-                return seq
-        return 0
-
     def _judge(self, user: User, since: Position, told: Subscribed, got: list[Data]) -> None:
         recovered = told.recovered
         assert isinstance(recovered, dict)
@@ -300,9 +301,10 @@ class Resume(RuleBasedStateMachine):
                     assert (told.epoch, came) == (since.epoch, later), "told that it was recovered, and it is not"
                 else:
                     assert bool(came) == bool(newest), "no snapshot"
-                if since.epoch == told.epoch and since.seq >= self._gone:
+                stands = set(here) <= {entry.seq for entry in self.era.listed.kept}
+                if since.epoch == told.epoch and stands:
                     assert came == here or (not here and came == [newest]), "not all that is stored"
-                whole = len(here) < 2 or here[0] > self._gone
+                whole = len(here) < 2 or stands
                 kept += whole
                 unsent += len(set(here) - set(came))
             if since.epoch == told.epoch and self.era.break_at <= since.seq <= told.seq:
@@ -336,6 +338,10 @@ class Resume(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "archive"):
             self.archive._let_go()
+
+
+def _seqs(entries: Iterable[Entry]) -> list[int]:
+    return [entry.seq for entry in entries]
 
 
 def _number(message: Data, user: User) -> int:

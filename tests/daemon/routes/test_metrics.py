@@ -142,6 +142,8 @@ async def test_events_and_deliveries_are_counted_where_they_happen() -> None:
         assert grown("tickerd_channel_events_total", channel="bitcoinprice") == 10
         assert grown("tickerd_channel_events_total", channel="ethprice") == 1
         assert grown("tickerd_tape_entries") == 11
+        assert after.value("tickerd_tape_channel_entries", channel="ethprice") == 1
+        assert after.value("tickerd_tape_channel_bytes", channel="bitcoinprice") > 10 * 100
         assert grown("tickerd_delivery_delay_seconds_count") == 10, "once per event, not once per client"
         assert grown("tickerd_gaps_total", cause="refused") == 1
         assert after.value("tickerd_gaps_open", cause="refused") == 1
@@ -451,10 +453,20 @@ async def test_whatever_clients_send_makes_no_new_series() -> None:
         before = await daemon.scrape()
         await _be_odd(daemon, 1000)
         after = await daemon.scrape()
-        assert {series for series in after if "age_seconds" not in series[0]} == set(before)
+        assert {series for series in after if not _is_of_channels(series[0])} == {
+            series for series in before if not _is_of_channels(series[0])
+        }
+        channels = {dict(labels)["channel"] for name, labels in after if name == "tickerd_channel_state"}
+        of_channels = {dict(labels)["channel"] for name, labels in after if _is_of_channels(name)}
+        assert of_channels <= {*channels, "!"}
         assert after.value("tickerd_refused_total", code="not_found") == 1000
         assert after.value("tickerd_command_errors_total", code="unknown_channel") == 500
         assert after.value("tickerd_command_errors_total", code="unknown_type") == 500
+
+
+def _is_of_channels(name: str) -> bool:
+    """Whether a channel has this series only once it has said something, which it may do at any time."""
+    return "age_seconds" in name or name.startswith("tickerd_tape_channel")
 
 
 async def _be_odd(daemon: Running, times: int) -> None:

@@ -324,11 +324,29 @@ def test_what_was_missed_is_a_place_to_resume_from_also_where_it_has_left_the_ri
     """Of b nothing but message 2 was missed, which comes as the newest one; of a it is unknown what."""
     fan = Fan(max_entries=3)
     fan.publish(A, B, A, A, A, A)
-    source = _received(open_stream(fan, "k3v-1"), "k3v-1")
+    client = open_stream(fan, "k3v-1")
+    client.catch_up()
+    source = _received(client, "k3v-1")
     [told] = [message for message in source.messages if message["type"] == "subscribed"]
     assert told["recovered"] == {"a": False, "b": True}
     assert source.seqs() == [2, 6]
     assert _ids_of_data(source) == ["k3v-2", "k3v-6"]
+
+
+def test_what_comes_before_its_turn_has_no_position_and_in_the_end_all_has_been_had() -> None:
+    """Message 2 is the only one of b, and status messages have pushed it off the tape. 1 and 3 of a are still there."""
+    fan = Fan(max_entries=4)
+    fan.publish(A, B, A)
+    fan.sequencer.publish([StateChange("b", state) for state in ("live", "stale", "live")])
+    assert [entry.seq for entry in fan.tape.between(0, fan.tape.head)] == [1, 3, 5, 6]
+    client = open_stream(fan, "k3v-0")
+    client.catch_up()
+    source = _received(client, "k3v-0")
+    [told] = [message for message in source.messages if message["type"] == "subscribed"]
+    assert told["recovered"] == {"a": True, "b": True}
+    assert source.seqs() == [2, 1, 3]
+    assert _ids_of_data(source) == ["k3v-0", "k3v-1", "k3v-3"]
+    assert source.last_id == "k3v-6"
 
 
 def test_a_ping_says_nothing_of_what_is_still_to_come() -> None:

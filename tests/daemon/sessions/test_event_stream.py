@@ -282,7 +282,7 @@ async def test_a_slow_reader_is_behind_and_then_has_everything() -> None:
 async def test_who_reads_too_slowly_is_told_exactly_how_much_it_missed() -> None:
     async with open_gateway() as gateway, opened(gateway, receive_buffer=4096) as slow:
         await slow.until("status")
-        gateway.tape.max_entries, gateway.tape._ring = 50, [None] * 50
+        gateway.tape.max_entries = 50
         for number in range(400):
             gateway.publish(price(number, size=20_000))
         seen: list[int] = []
@@ -556,3 +556,17 @@ async def test_a_slow_reader_over_tls_has_everything_in_the_end(
                 gateway.publish(price(number, size=20_000))
                 await trio.lowlevel.checkpoint()
             assert [(await slow.until("price_update"))["price"] for _ in range(200)] == [n + 0.5 for n in range(200)]
+
+
+async def test_an_event_source_that_comes_back_after_a_flood_has_all_of_the_quiet_channel() -> None:
+    async with open_gateway() as gateway:
+        gateway.publish(price(1, channel="ethprice"))
+        last_id = f"{gateway.tape.epoch}-1"
+        for number in range(0, 2 * gateway.tape.max_entries, 1000):
+            gateway.sequencer.publish([[price(number + each) for each in range(1000)]])
+            gateway.publish(price(number, channel="ethprice"))
+        async with opened(gateway, "/events?channels=ethprice", f"Last-Event-ID: {last_id}") as stream:
+            assert (await stream.until("subscribed"))["recovered"] == {"ethprice": True}
+            found = [(await stream.until("price_update"))["price"] for _ in range(20)]
+            assert found == [number + 0.5 for number in range(0, 2 * gateway.tape.max_entries, 1000)]
+            assert stream.source.last_id == f"{gateway.tape.epoch}-{gateway.tape.head}"

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,13 @@ def killed(archive: Archive, path: Path) -> Path:
 
 def seqs(archive: Archive) -> list[int]:
     tape = archive.tape
-    return [entry.seq for entry in tape.between(tape.gone, tape.head)]
+    return [entry.seq for entry in tape.between(0, tape.head)]
+
+
+def rows_of(path: Path) -> list[int]:
+    """The positions of the rows in the file."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [seq for (seq,) in connection.execute("SELECT seq FROM entries ORDER BY seq")]
 
 
 def gaps(archive: Archive) -> list[tuple[str, int, int | None]]:
@@ -73,7 +80,9 @@ def test_after_a_clean_stop_the_tape_goes_on_as_if_nothing_had_been(tmp_path: Pa
     first.finish()
     second = opened(tmp_path / "tape", entries=3)
     after = second.tape
-    assert (after.epoch, after.head, after.tail, len(after)) == (before.epoch, 6, 4, 3)
+    assert (after.epoch, after.head, after.tail, len(after)) == (before.epoch, 6, 1, 3)
+    assert seqs(second) == seqs(first) == [1, 5, 6]
+    assert {share.channel: share.gone for share in after.shares()} == {"a": 4, "b": 0, "!": 0}
     for topic in (A, A2, B, NOTICE, ("a", STATUS)):
         old, new = before.newest(topic), after.newest(topic)
         assert old is not None
@@ -101,7 +110,7 @@ def test_a_smaller_tape_takes_back_its_newest_part(tmp_path: Path) -> None:
 
 def test_the_file_forgets_what_the_tape_has_forgotten(tmp_path: Path) -> None:
     archive = opened(tmp_path / "tape", entries=3)
-    archive.tape.append(B, b"{}")
+    archive.tape.append(A2, b"{}")
     for _ in range(500):
         archive.tape.append(A, b"{}")
         archive.store()
@@ -114,16 +123,74 @@ def test_what_left_the_tape_before_it_was_stored_is_counted_and_is_a_hole_afterw
     archive = opened(tmp_path / "tape", entries=3)
     archive.tape.append(A, b"{}")
     archive.store()
-    for topic in (B, A, A, A, A):  # the disk was too slow for this
+    for topic in (A2, A, A, A, A):  # the disk was too slow for this
         archive.tape.append(topic, b"{}")
     archive.store()
     assert archive.statistics().unstored == 1  # 3; 2 was overtaken too, but as the newest of its topic it is still here
     archive.finish()
     again = opened(tmp_path / "tape", entries=3)
     assert seqs(again) == [4, 5, 6]
-    newest = again.tape.newest(B)
+    newest = again.tape.newest(A2)
     assert newest is not None
     assert newest.seq == 2
+    again.finish()
+
+
+def test_every_channel_has_its_share_in_the_file_too_and_after_a_kill(tmp_path: Path) -> None:
+    archive = opened(tmp_path / "tape", entries=6)
+    for number in range(3):
+        archive.tape.append(B, b'{"n":%d,"prev_seq":%d}' % (number, number))
+    for number in range(500):
+        archive.tape.append(A, b'{"prev_seq":%d}' % (number + 3 if number else 0))
+        if number % 3 == 0:
+            archive.store()
+    archive.store()
+    copy = killed(archive, tmp_path / "tape")
+    assert rows_of(tmp_path / "tape") == [1, 2, 3, 501, 502, 503]
+    for path in (tmp_path / "tape", copy):
+        again = opened(path, entries=6)
+        tape = again.tape
+        assert seqs(again) == [1, 2, 3, 501, 502, 503]
+        assert (tape.gone, tape.gone_of("a"), tape.gone_of("b")) == (500, 500, 0)
+        assert (tape.whole(B, 0), tape.whole(A, 499), tape.whole(A, 500)) == (True, False, True)
+        tape.append(A, b'{"prev_seq":503}')
+        while again.store():
+            pass
+        assert seqs(again)[:5] == [1, 2, 3, 502, 503]
+        again.finish()
+        assert rows_of(path) == [1, 2, 3, 502, 503, 1504 if path == copy else 504]
+
+
+def test_a_file_from_before_there_were_shares_is_taken_as_it_is(tmp_path: Path) -> None:
+    archive = opened(tmp_path / "tape", entries=3)
+    for topic in (A2, A, A, A, B):
+        archive.tape.append(topic, b'{"prev_seq":1}')
+    archive.finish()
+    with sqlite3.connect(tmp_path / "tape") as connection:
+        connection.execute("DROP TABLE gone")
+    connection.close()
+    again = opened(tmp_path / "tape", entries=3)
+    assert (seqs(again), again.tape.broken_at, again.tape.gone_of("a")) == ([3, 4, 5], 0, 1)
+    newest = again.tape.newest(A2)
+    assert newest is not None
+    assert not again.tape.stands(newest)
+    again.tape.append(A, b'{"prev_seq":4}')
+    again.finish()
+    third = opened(tmp_path / "tape", entries=3)
+    assert (seqs(third), third.tape.gone_of("a")) == ([4, 5, 6], 3)
+    third.finish()
+
+
+def test_where_it_is_not_known_how_much_of_a_channel_had_left_it_is_told(tmp_path: Path) -> None:
+    archive = opened(tmp_path / "tape", entries=3)
+    for _ in range(5):
+        archive.tape.append(A, b'{"prev_seq":1}')
+    archive.finish()
+    with sqlite3.connect(tmp_path / "tape") as connection:
+        connection.execute("UPDATE gone SET seq = 1")
+    connection.close()
+    again = opened(tmp_path / "tape", entries=3)
+    assert again.tape.broken_at == again.tape.head > 5
     again.finish()
 
 

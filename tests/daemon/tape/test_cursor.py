@@ -131,17 +131,21 @@ def test_it_is_overtaken_when_the_next_entry_has_left_the_tape_and_not_before() 
 def test_giving_up_counts_exactly_what_will_not_come() -> None:
     tape = tape_of(A, A, B, A, B, ("c", ""), A, max_entries=2)
     cursor = Cursor(BOTH, 1, {A: 1})
-    missed, latest = cursor.skip(tape)
-    assert missed == 3  # 2 and 4 of A, 3 of B
+    missed, after, latest = cursor.skip(tape)
+    assert missed == {"a": 2, "b": 1}  # 2 and 4 of A, 3 of B
+    assert after == 1
     assert [entry.seq for entry in latest] == [5, 7]
     assert rest(cursor, tape) == []
-    assert cursor.skip(tape) == (0, [])
+    assert cursor.skip(tape) == ({}, tape.head, [])
 
 
-def test_giving_up_when_nothing_of_its_own_was_lost_counts_nothing() -> None:
+def test_a_client_that_lost_nothing_of_its_own_is_not_overtaken() -> None:
     tape = tape_of(A, *[("c", "")] * 5, A, max_entries=2)
-    missed, latest = Cursor(BOTH, 1, {A: 1}).skip(tape)
-    assert (missed, [entry.seq for entry in latest]) == (0, [7])
+    cursor = Cursor(BOTH, 1, {A: 1})
+    assert tape.gone == 5 > cursor.position
+    assert not cursor.overtaken(tape)
+    assert cursor.skip(tape) == ({}, 1, [])
+    assert rest(cursor, tape) == [7]
 
 
 def test_resuming_moves_back_for_its_topics_only() -> None:

@@ -21,7 +21,7 @@ from daemon.tape.database import ArchiveError, Database, DiskError
 from daemon.tape.tape import LAST_POSITION
 from daemon.tape.tape_file import TapeFile
 from tests.daemon.fanout.sink import START_MS
-from tests.daemon.tape.test_archive import A, B, Clock, filled, opened, seqs, until
+from tests.daemon.tape.test_archive import A2, A, B, Clock, filled, opened, seqs, until
 
 FULL = "cannot be written: database or disk is full"
 
@@ -141,7 +141,7 @@ def test_the_new_tape_takes_the_file_as_soon_as_the_disk_takes_it(tmp_path: Path
     filled(path).finish()
     disk.fill()
     second = opened(path, entries=3)
-    for topic in (B, A, A, A):
+    for topic in (A2, A, A, A):
         second.tape.append(topic, b'{"prev_seq":0}')
     disk.mend()
     assert second.store()
@@ -149,7 +149,7 @@ def test_the_new_tape_takes_the_file_as_soon_as_the_disk_takes_it(tmp_path: Path
     with restarted(second) as third:
         assert (third.tape.epoch, seqs(third)) == (second.tape.epoch, [2, 3, 4])
         assert third.tape.broken_at > second.tape.limit
-        newest = third.tape.newest(B)
+        newest = third.tape.newest(A2)
         assert newest is not None
         assert newest.seq == 1
     second.finish()

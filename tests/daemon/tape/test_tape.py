@@ -1,4 +1,4 @@
-"""The ring against a plain list, and an entry's bytes in each format."""
+"""The tape against a plain list, and an entry's bytes in each format."""
 
 import gc
 
@@ -11,6 +11,7 @@ from daemon.tape.tape import NOTICE, STATUS, Entry, OutOfPositions, Positions, T
 from protocol.frames import text_frame
 from protocol.messages import DataMessage, Error, Format, PriceUpdate, decode_message, encode
 from protocol.session import ALL
+from tests.daemon.tape.listed import ListedTape
 
 TOPICS = (("a", "X/U"), ("a", "Y/U"), ("a", STATUS), ("b", ""), NOTICE)
 messages = st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(0, 300)), max_size=40)
@@ -29,29 +30,36 @@ def unframed(frame: bytes, format: Format) -> DataMessage | object:
 
 
 @given(messages, st.integers(1, 10), st.integers(1, 800))
-def test_the_tape_is_the_end_of_the_list_of_all_messages(
+def test_the_tape_is_what_the_rule_leaves_of_the_list_of_all_messages(
     published: list[tuple[tuple[str, str], int]], max_entries: int, max_bytes: int
 ) -> None:
-    tape = Tape(max_entries, max_bytes)
+    tape, listed = Tape(max_entries, max_bytes), ListedTape(max_entries, max_bytes)
     everything: list[Entry] = []
     for topic, size in published:
         before = [each for each in everything if each.topic == topic]
         assert tape.last_seq(topic) == (before[-1].seq if before else 0)
         entry = tape.append(topic, b"." * size)
         everything.append(entry)
+        size_before, listed_before = listed.size_bytes, len(listed.kept)
+        listed.add(entry)
         assert (entry.seq, entry.ordinal, entry.payload) == (len(everything), len(before) + 1, b"." * size)
         assert tape.head == entry.seq
         assert tape.newest(topic) is entry
-        kept = everything[tape.tail - 1 :]
+        kept = listed.kept
+        assert tape.tail == (kept[0].seq if kept else tape.head + 1)
         assert list(tape.between(tape.tail - 1, tape.head)) == kept
+        assert len(tape) == len(kept) == tape.count_beyond(0)
         assert tape.size_bytes == sum(len(each.text) for each in kept)
         assert 1 <= len(kept) <= max_entries
         assert tape.size_bytes <= max_bytes or len(kept) == 1
-        if tape.tail > 1:  # nothing was given up without need
-            more = tape.size_bytes + len(everything[tape.tail - 2].text)
-            assert len(kept) == max_entries or more > max_bytes
+        assert {share.channel: share.gone for share in tape.shares() if share.gone} == listed.gone
+        if len(kept) <= listed_before:  # nothing was given up without need
+            assert listed_before == max_entries or size_before + len(entry.text) > max_bytes
+        assert tape.gone == max(listed.gone.values(), default=0)
     for after in range(-1, tape.head + 2):
-        assert tape.holds(after) == (tape.tail - 1 <= after <= tape.head)
+        assert tape.holds(after) == (tape.gone <= after <= tape.head)
+        assert list(tape.between(after, tape.head)) == [each for each in listed.kept if each.seq > after]
+        assert tape.count_beyond(after) == sum(each.seq > after for each in listed.kept)
         if tape.holds(after):
             assert [each.seq for each in tape.between(after, tape.head)] == list(range(after + 1, tape.head + 1))
 
@@ -77,7 +85,7 @@ steps = st.lists(
 def test_positions_with_holes_are_found_as_in_a_plain_list(
     published: list[tuple[tuple[str, str], int] | int], max_entries: int, max_bytes: int
 ) -> None:
-    tape = Tape(max_entries, max_bytes)
+    tape, listed = Tape(max_entries, max_bytes), ListedTape(max_entries, max_bytes)
     everything: list[Entry] = []
     broken_at = 0
     for step in published:
@@ -89,20 +97,21 @@ def test_positions_with_holes_are_found_as_in_a_plain_list(
             entry = tape.append(topic, b"." * size)
             assert tape.last_seq(topic) == entry.seq
             everything.append(entry)
+            listed.add(entry)
         assert tape.broken_at == broken_at
-        kept = everything[len(everything) - len(tape) :]
-        gone = everything[: len(everything) - len(tape)]
+        kept = listed.kept
+        gone = [each for each in everything if each not in kept]
         assert tape.tail == (kept[0].seq if kept else tape.head + 1)
         assert tape.size_bytes == sum(len(each.text) for each in kept)
-        places = {each.seq for each in kept} | {each.seq - 1 for each in kept} | {tape.head}
+        places = {each.seq for each in everything} | {each.seq - 1 for each in everything} | {tape.head}
         for after in range(-1, tape.head + 2):
             here = [each for each in kept if each.seq > after]
             assert list(tape.between(after, tape.head)) == here
             assert list(tape.between(after, after + 3)) == [each for each in here if each.seq <= after + 3]
-            if kept and after >= kept[0].seq - 1:
-                assert tape.holds(after) == (after in places)
-            elif any(each.seq > after for each in gone) or after < 0:
+            if any(each.seq > after for each in gone) or after < 0:
                 assert not tape.holds(after)
+            elif kept and after >= kept[0].seq - 1:
+                assert tape.holds(after) == (after in places)
     for topic in TOPICS:
         assert tape.last_seq(topic) == max([broken_at, *(each.seq for each in everything if each.topic == topic)])
 
@@ -113,13 +122,14 @@ def test_what_a_topic_had_at_a_position_is_known_though_it_has_left_the_ring(
 ) -> None:
     tape = Tape(max_entries, 10**6)
     everything = [tape.append(topic, b"") for topic, _ in published]
+    kept = ListedTape(max_entries, 10**6, everything).kept
     for topic in TOPICS:
-        of_topic = [each.seq for each in everything if each.topic == topic]
+        of_topic = [each for each in everything if each.topic == topic]
         for after in range(tape.head + 1):
-            whole = all(seq >= tape.tail for seq in of_topic if seq > after)
+            whole = all(each in kept for each in of_topic if each.seq > after)
             assert tape.whole(topic, after) == whole
             if not whole:
-                assert tape.count_at(topic, after) == sum(seq <= after for seq in of_topic)
+                assert tape.count_at(topic, after) == sum(each.seq <= after for each in of_topic)
 
 
 def test_what_a_topic_had_is_not_known_further_back_than_its_known_positions() -> None:

@@ -1,0 +1,92 @@
+"""Where one topic's messages stand, also the last ones that have left the tape. Sync and pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+from daemon.tape.entry import Entry
+
+_REMEMBERED: Final = 1024
+"""So many positions per topic are remembered after their messages have left the tape."""
+
+_MOST_REMEMBERED: Final = 2 * _REMEMBERED
+"""With so many the older half is forgotten, all at once."""
+
+
+class Positions:
+    """The positions of one topic's messages: those on the tape, and the last ones that have left it.
+
+    This keeps counts of lost messages exact, and finds a place without walking the tape. A topic's messages leave in
+    their order, the oldest first.
+
+    Attributes:
+        newest: the newest message, which is kept beyond its place on the tape.
+        shown: whether it is shown to clients: not if the topic no longer exists.
+        newest_gone: the position of the newest message that has left the tape, 0 if none has.
+    """
+
+    __slots__ = ("_first", "_gone", "_seqs", "_unbroken", "newest", "newest_gone", "shown")
+
+    def __init__(self) -> None:
+        self.newest: Entry | None = None
+        self.shown = True
+        self.newest_gone = 0
+        self._seqs: list[int] = []
+        self._first = self._unbroken = 1
+        """The ordinals of the first one that is known, and of the one since which none is missing."""
+        self._gone = 0
+
+    @property
+    def next_ordinal(self) -> int:
+        """The ordinal that follows the last known one."""
+        return self._first + len(self._seqs)
+
+    @property
+    def gone_ordinal(self) -> int:
+        """The ordinal of the newest message that has left the tape; 0 if none has."""
+        return self._first + self._gone - 1
+
+    def add(self, seq: int, ordinal: int) -> None:
+        """Add a message. If some before it are missing, counts at earlier positions are no longer known.
+
+        The messages before the missing ones are still found while they are on the tape; the missing ones count as had
+        together with them.
+        """
+        missing = ordinal - self._first - len(self._seqs)
+        if missing:
+            self._unbroken = ordinal
+            if self._gone < len(self._seqs):  # damaged rows of the tape's file: no more than fit on the tape
+                self._seqs += [self._seqs[-1]] * missing
+            else:
+                self._seqs, self._first, self._gone = [], ordinal, 0
+        self._seqs.append(seq)
+
+    def leave(self, seq: int, ordinal: int) -> None:
+        """The topic's oldest message on the tape leaves it."""
+        self.newest_gone = seq
+        gone = ordinal - self._first + 1
+        if gone <= self._gone:
+            return
+        self._gone = gone
+        if gone > _MOST_REMEMBERED:
+            forgotten = gone - _REMEMBERED
+            del self._seqs[:forgotten]
+            self._first += forgotten
+            self._gone = _REMEMBERED
+
+    def count_at(self, position: int) -> int | None:
+        """How many messages the topic had up to that position; None if that is no longer known."""
+        count = self.before_next(position)
+        return None if count < max(self._first, self._unbroken) > 1 else count
+
+    def first_beyond(self, position: int, had: int) -> int | None:
+        """The position of the first known message beyond `position` and beyond the first `had` messages, or None."""
+        if self._seqs and had >= self._first:
+            position = max(position, self._seqs[min(had - self._first, len(self._seqs) - 1)])
+        place = bisect_right(self._seqs, position)
+        return self._seqs[place] if place < len(self._seqs) else None
+
+    def before_next(self, position: int) -> int:
+        """The ordinal of the first known message beyond that position, minus one."""
+        return self._first - 1 + bisect_right(self._seqs, position)
