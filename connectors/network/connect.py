@@ -74,7 +74,8 @@ def _refusal(proxy: Proxy, authority: str, response: h11.Response) -> ConnectorE
     """The answer in words."""
     status = response.status_code
     said = f"HTTP {status} {brief(response.reason.decode('latin-1'))}".rstrip()
-    if status == 407:
+    # 401 is what tinyproxy 1.11 says of a wrong password.
+    if status == 407 or (status == 401 and proxy.user):
         return ProxyRefused(f"{_asks_who(proxy, response)}: {said}")
     if 400 <= status < 500 and status not in _PASSING:
         return ProxyRefused(f"the proxy {proxy} does not let us through to {authority}: {said}")

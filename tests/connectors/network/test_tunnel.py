@@ -180,6 +180,13 @@ async def test_a_wrong_password_is_told_and_not_shown(scheme: str) -> None:
             assert isinstance(raised.value, VenueRefused)
 
 
+async def test_the_wrong_status_for_a_wrong_password_is_understood() -> None:
+    fault = says(b"HTTP/1.0 401 Unauthorized\r\nServer: tinyproxy/1.11.1\r\n\r\n")
+    async with running(ProxyServer(1, fault=fault)) as where:
+        with pytest.raises(ProxyRefused, match="does not accept our user and password: HTTP 401"):
+            await through(f"http://user:{SECRET}@{where}").dial("v.invalid", 443, ssl_context=None, timeout_s=LONG_S)
+
+
 async def test_a_proxy_that_asks_for_a_pause_is_granted_it() -> None:
     busy = says(b"HTTP/1.1 503 Busy\r\nRetry-After: 17\r\n\r\n")
     async with running(ProxyServer(1, fault=busy)) as where:
