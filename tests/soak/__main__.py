@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.soak.processes import CONFIG
-from tests.soak.soak import SLACK_KIB, Plan, Result, counted, soak
+from tests.soak.soak import CLOCK_BACK_S, PAUSE_S, SLACK_KIB, Plan, Result, counted, soak
 
 _SHOWN: Final = 20
 
@@ -34,6 +34,7 @@ def report(result: Result) -> str:
     ]
     if before is not None and after is not None:
         lines += [
+            f"itself      stopped for {PAUSE_S:g} s, its clock set back by {CLOCK_BACK_S:g} s",
             f"memory      {before.memory_kib} KiB before, {after.memory_kib} KiB after ({SLACK_KIB} more allowed)",
             f"tasks       {before.tasks} before, {after.tasks} after (none more allowed)",
             f"files       {before.files} before, {after.files} after (none more allowed)",
@@ -48,10 +49,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fault", choices=("none", "mute"), default="none", help="what is to be wrong with the daemon")
     parser.add_argument("--quiet", action="store_true", help="do not print the configuration")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tickerd-soak-"))
-    plan = Plan(arguments.minutes * 60, arguments.clients, arguments.seed)
+    plan = Plan(arguments.minutes * 60, arguments.clients, arguments.seed, arguments.fault)
     if not arguments.quiet:
         sys.stdout.write(f"{CONFIG}\n")
     sys.stdout.write(f"{plan.clients} clients for {plan.seconds:g} s, seed {plan.seed}; logs in {folder}\n")

@@ -259,9 +259,11 @@ class _SessionCheck:
             self._offend("remark", ("", ""), 0, remark)
         if session.complete_to is None:
             return
+        evidence = session.evidence
         for topic, place in self._places.items():
             newest = self._reference.newest(topic, session.complete_to)
             if place.last is not NOWHERE and newest is not None and place.last < newest:
                 missing = self._reference.between(topic, place.last, newest + 1)
                 said = f"{len(missing)} messages, from {missing[0]} on, though the client waited for them"
+                said, evidence = (f"{said}\n{evidence}" if evidence else said), ""
                 self._offend("never came", topic, newest, said)

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from tests.observed import COUNT
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_S: Final = 30.0
 STOP_S: Final = 20.0
+
+_OPINION_S: Final = 5.0
 
 CONFIG: Final = """\
 [server]
@@ -150,10 +153,38 @@ class Process:
 class Daemon(Process):
     """`tickerd run`, with its tasks counted."""
 
-    def __init__(self, folder: Path, venues_port: int) -> None:
-        config, self._count = folder / "tickerd.toml", folder / "tasks"
+    def __init__(self, folder: Path, venues_port: int, fault: str) -> None:
+        config, self._count, self._inside = folder / "tickerd.toml", folder / "tasks", folder / "inside"
         config.write_text(CONFIG.format(venues=venues_port, tape=folder / "tape"), encoding="utf-8")
-        super().__init__(folder / "daemon.log", "tests.observed", "tasks", self._count, "run", "--config", config)
+        inside = "tests.soak.inside", self._count, self._inside, fault
+        super().__init__(folder / "daemon.log", *inside, "run", "--config", config)
+
+    def opinion(self, client_port: int) -> str:
+        """What it thinks of the client with that port."""
+        return self._ask(str(client_port))
+
+    def set_clock(self, by_s: float) -> None:
+        """Set its wall clock forward, or back where that is less than nothing. Raises: RuntimeError."""
+        if (said := self._ask(f"clock {by_s}")) != "done":
+            raise RuntimeError(said)
+
+    def _ask(self, question: str) -> str:
+        try:
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.settimeout(_OPINION_S)
+                asking.connect(str(self._inside))
+                asking.sendall(question.encode())
+                return asking.recv(4096).decode()
+        except OSError as error:
+            return f"it does not say what it thinks: {error!r}"
+
+    def pause(self, for_s: float) -> None:
+        """Stop it (SIGSTOP), as a frozen virtual machine is, and let it go on after so long."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            time.sleep(for_s)
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def cost(self) -> Cost:
         """What it takes now. Raises: RuntimeError, where it has ended."""
@@ -170,13 +201,13 @@ class Daemon(Process):
 
 
 @contextmanager
-def running(folder: Path, seed: int, okx_rate: float) -> Iterator[tuple[int, Daemon]]:
+def running(folder: Path, seed: int, okx_rate: float, fault: str) -> Iterator[tuple[int, Daemon]]:
     """The simulator (its port) and the daemon before it; both are certainly gone afterwards."""
     simulate = ("simulate", "--port", 0, "--seed", seed, "--okx-rate", okx_rate, "--config-out", folder / "venues.toml")
     venues = Process(folder / "venues.log", "daemon", *simulate)
     try:
         port = venues.port()
-        daemon = Daemon(folder, port)
+        daemon = Daemon(folder, port, fault)
         try:
             yield port, daemon
         finally:

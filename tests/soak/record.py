@@ -79,6 +79,7 @@ class Session:
         complete_to: Everything up to this position must have come; None where the client left too soon to say so.
         unanswered: Commands that got no answer though there was time for one.
         remarks: What was wrong beside the messages: an internal error, a close that nothing explains.
+        evidence: What daemon and kernel said about the client when its patience was at an end.
         deeds: What the client did, with `trio.current_time()`: shown where something is wrong.
     """
 
@@ -89,6 +90,7 @@ class Session:
         self.complete_to: int | None = None
         self.unanswered: tuple[str, ...] = ()
         self.remarks: list[str] = []
+        self.evidence = ""
         self.deeds: list[tuple[float, str]] = []
         self._names: list[Topic] = []
         self._index: dict[Topic, int] = {}

@@ -28,21 +28,30 @@ from tests.soak.processes import Cost, Daemon, running
 from tests.soak.record import Session
 from tests.soak.reference import Reference
 from tests.soak.venue_faults import VenueFaults
+from tests.soak.way import Way
 from tests.soak.wire import Connection, EndedError
 
 OKX_RATE: Final = 8.0
 SLACK_KIB: Final = 12 * 1024
 LIVE_WITHIN_S: Final = 40.0
 BACK_WITHIN_S: Final = 30.0
+
+PAUSE_S: Final = 18.0
+"""For so long the daemon is stopped once: longer than the silence for which it drops a client. The witnesses must not
+be dropped for it, and must miss nothing."""
+
+CLOCK_BACK_S: Final = 3600.0
+"""Then its wall clock is set back by so much, for good: channels go on, live."""
 _BASELINE_S: Final = 3.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How long, how many, and which draws."""
+    """How long, how many, which draws, and what is to be wrong with the daemon (`tests.soak.inside`)."""
 
     seconds: float
     clients: int
     seed: int
+    fault: str = "none"
 
     @property
     def first_wave_s(self) -> float:
@@ -77,12 +86,13 @@ class Result(msgspec.Struct, kw_only=True):
 def soak(plan: Plan, folder: Path) -> Result:
     """Run it all; logs and configuration are left in the folder."""
     result = Result()
-    with running(folder, plan.seed, OKX_RATE) as (venues_port, daemon):
+    with running(folder, plan.seed, OKX_RATE, plan.fault) as (venues_port, daemon):
         reference, clients, tally = Reference(), list[Client](), Tally()
         faults, disk = VenueFaults(venues_port, plan.seed), DiskFaults(daemon, plan.seed)
         port = daemon.port()
         try:
-            trio.run(partial(_course, plan, port, faults, disk, daemon, reference, clients, tally, result))
+            way = Way(port, daemon.opinion)
+            trio.run(partial(_course, plan, way, faults, disk, daemon, reference, clients, tally, result))
         except* (RuntimeError, httpx.HTTPError, OSError) as errors:
             result.wrong += [f"it ended too soon: {error!r}" for error in errors.exceptions]
         if not daemon.alive:
@@ -99,6 +109,7 @@ def soak(plan: Plan, folder: Path) -> Result:
     for session in (session for client in clients for session in client.sessions):
         if (session.client, session.number) in offenders:
             record = "\n".join(map(repr, [*session.deeds, *session.entries(), session.complete_to]))
+            record = f"{session.evidence}\n{record}"
             (folder / f"client-{session.client}-{session.number}.txt").write_text(record, encoding="utf-8")
     result.clients, result.sessions, result.messages = len(clients), checker.sessions, checker.messages
     result.offences, result.explained = checker.offences, dict(checker.explained)
@@ -109,7 +120,7 @@ def soak(plan: Plan, folder: Path) -> Result:
 
 async def _course(
     plan: Plan,
-    port: int,
+    way: Way,
     faults: VenueFaults,
     disk: DiskFaults,
     daemon: Daemon,
@@ -118,17 +129,23 @@ async def _course(
     tally: Tally,
     result: Result,
 ) -> None:
+    port = way.port
     channels = await _wait_live(port)
     async with trio.open_nursery() as nursery:
         for channel in channels:
             await nursery.start(_witness, port, channel, reference, result)
-        await _wave(plan, port, channels, reference, tally, clients, plan.first_wave_s, 0)
+        await _wave(plan, way, channels, reference, tally, clients, plan.first_wave_s, 0)
         await _wait_live(port)
         result.before = await _baseline(daemon)
+        await trio.to_thread.run_sync(daemon.pause, PAUSE_S)
+        await _wait_live(port)
+        await trio.to_thread.run_sync(daemon.set_clock, -CLOCK_BACK_S)
+        await trio.sleep(_BASELINE_S)
+        await _wait_live(port)
         async with trio.open_nursery() as both:
             both.start_soon(faults.run, trio.current_time() + plan.seconds)
             both.start_soon(disk.run, trio.current_time() + plan.seconds)
-            both.start_soon(_wave, plan, port, channels, reference, tally, clients, plan.seconds, plan.clients)
+            both.start_soon(_wave, plan, way, channels, reference, tally, clients, plan.seconds, plan.clients)
         await _wait_live(port)
         await _wait_stored(port)
         result.after = await _back(daemon, result)
@@ -137,7 +154,7 @@ async def _course(
 
 async def _wave(
     plan: Plan,
-    port: int,
+    way: Way,
     channels: tuple[str, ...],
     reference: Reference,
     tally: Tally,
@@ -149,7 +166,7 @@ async def _wave(
     until_s = trio.current_time() + seconds
     async with trio.open_nursery() as nursery:
         for number in range(first, first + plan.clients):
-            client = Client(number, plan.seed, port, channels, reference, tally)
+            client = Client(number, plan.seed, channels, reference, tally, way)
             clients.append(client)
             nursery.start_soon(client.run, until_s, min(25.0, seconds / 3))
 

@@ -20,7 +20,7 @@ PONG: Final = 0xA
 
 TINY_BYTES: Final = 16_384
 """A receive buffer that makes its client slow. With much less the kernel throws away what it had room for a moment ago
-(TCPRcvQDrop in /proc/net/netstat), and a retransmission after a long stall comes later than anybody here waits."""
+(TCPRcvQDrop in /proc/net/netstat), so that all of it would be about retransmissions."""
 
 _WIDE_BYTES: Final = 262_144
 _RECEIVE_BYTES: Final = 65_536
@@ -58,6 +58,7 @@ class Connection:
 
     def __init__(self, raw: trio.socket.SocketType, dice: random.Random, format: Format) -> None:
         self.format = format
+        self.local_port: int = raw.getsockname()[1]
         self._raw = raw
         self._dice = dice
         self._have = b""
