@@ -1,8 +1,9 @@
 """The contract between a venue's connector and the daemon that runs it.
 
 A connector is an object with a `run` that works until it is cancelled or fails. It publishes *events* (normalised
-messages) and reports *state changes* through the `Context` it is handed; it never decides about its own restart. When
-anything goes wrong it raises, and its supervisor waits and runs it again:
+messages), reports *state changes*, and *notes* what is wrong with one instrument while the others go on, through the
+`Context` it is handed; it never decides about its own restart. When anything goes wrong with all of it, it raises, and
+its supervisor waits and runs it again:
 
     ConnectorError            the venue's fault; the text goes to clients as the `reason` of a `status`
     ├── VenueUnavailable      worth another try soon: network, 5xx (with `retry_after_s` where the venue said so)
@@ -32,6 +33,7 @@ import msgspec
 from msgspec import Meta, inspect
 
 from protocol.messages import State as State
+from protocol.messages import TopicCause
 
 if TYPE_CHECKING:  # a client for Python loads this file, and no metrics
     from connectors.metric import Samples
@@ -122,6 +124,35 @@ class StateChange(msgspec.Struct, frozen=True):
     state: State
     reason: str = ""
     retry_in_s: float | None = None
+
+
+class TopicNote(msgspec.Struct, frozen=True, gc=False):
+    """What is wrong with one topic, whose channel goes on with its others.
+
+    Attributes:
+        channel: the channel's name.
+        instrument: `BASE/QUOTE`, or "" where the channel is about a whole market.
+        cause: `unreadable`: a row is not what the venue documents, and was left out; `silent`: it is missing from an
+            answer; `halted`: the venue does not trade it, so what it says of it is no price; `refused`: the venue does
+            not serve it.
+        reason: in words, without the instrument; of a row that is left out the field and its value.
+        count: how often that was seen since it was told last.
+        partial: whether a message was published all the same, without the part that is wrong.
+    """
+
+    channel: str
+    instrument: str
+    cause: TopicCause
+    reason: str
+    count: int = 1
+    partial: bool = False
+
+
+class Rows(msgspec.Struct):
+    """What the rows of one answer or push have become: those that are good, and what is wrong with the others."""
+
+    events: list[Event]
+    notes: list[TopicNote]
 
 
 FailureCause: TypeAlias = Literal[
@@ -243,6 +274,13 @@ class Context(Protocol):
 
     async def report(self, change: StateChange) -> None:
         """Tell a channel's subscribers about its state. Reporting the state it is in already changes nothing."""
+        ...
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        """Say what is wrong with single topics. It holds until their data comes again, or it is not noted any more.
+
+        What goes on is to be noted again every few seconds, and no more often (`connectors.limits.notes`).
+        """
         ...
 
     def now_ms(self) -> int:

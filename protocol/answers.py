@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from protocol.kinds import MESSAGES
-from protocol.messages import Control, ServerInfo, State, Timestamp
+from protocol.messages import Control, ServerInfo, State, Timestamp, TopicStatus
 from protocol.payloads import SCHEMAS
 
 Cause: TypeAlias = Literal[
@@ -44,6 +44,7 @@ class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
         view: what they contain: `price`; `day` (a price, and the summary of 24 hours); `book` (`bids` and
             `asks`); `market`, `top` or `trending` (figures of the whole market, or lists of coins).
         stale_after_s: the silence after which it currently becomes `stale`.
+        topics: the instruments that do not do as well as the channel, by name; all others do as the channel does.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     retry_in_s: float | None
     age_s: float | None
+    topics: dict[str, TopicStatus] = {}
 
 
 class Health(Control, frozen=True, kw_only=True, tag="health"):

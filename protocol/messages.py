@@ -38,6 +38,15 @@ from protocol.payloads import DIGITS, NUMBER
 State: TypeAlias = Literal["connecting", "live", "stale", "reconnecting", "down"]
 """A channel's state as clients see it. Only data makes it `live`; an acknowledgement does not."""
 
+TopicCause: TypeAlias = Literal["silent", "unreadable", "halted", "refused"]
+"""What is wrong with one topic.
+
+* `silent`: its data does not come, though it should;
+* `unreadable`: the venue's data about it is not what the venue documents, and is left out;
+* `halted`: the venue does not trade it, or has not touched its price for hours; that is not published as a price;
+* `refused`: the venue does not serve it, as it does not know it, say. It is asked again.
+"""
+
 _STAMP: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
 
 Timestamp: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time", "pattern": _STAMP})]
@@ -156,10 +165,32 @@ class Unsubscribed(Control, frozen=True, kw_only=True, tag="unsubscribed"):
     seq: int
 
 
+class TopicStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One topic that does not do as well as its channel.
+
+    Attributes:
+        state: `live` where its data comes and there is a remark; `stale` where it does not come; `down` where none is
+            to be expected until the venue changes its mind.
+        cause: why, in one word.
+        since: since when, ISO-8601.
+        reason: why, in words.
+    """
+
+    state: State
+    cause: TopicCause
+    since: Timestamp
+    reason: str
+
+
 class Status(Control, frozen=True, kw_only=True, tag="status"):
     """The state of a channel, since when (ISO-8601), why, and when its connector tries again.
 
     It names the channel in `channel`, because clients take a message with `connector_id` for data and read its `data`.
+
+    Attributes:
+        topics: the instruments that do not do as well as the channel, by name; all others do as the channel does.
+            `reason` names the first of them too. Of a channel about a whole market there is one, named "".
+        topics_left_out: how many more of them there are.
     """
 
     channel: str
@@ -167,6 +198,8 @@ class Status(Control, frozen=True, kw_only=True, tag="status"):
     since: Timestamp
     reason: str = ""
     retry_in_s: float | UnsetType = UNSET
+    topics: dict[str, TopicStatus] | UnsetType = UNSET
+    topics_left_out: int = 0
 
 
 class Lagged(Control, frozen=True, kw_only=True, tag="lagged"):

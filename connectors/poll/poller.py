@@ -32,12 +32,14 @@ from connectors.base import (
     Event,
     PayloadError,
     StateChange,
+    TopicNote,
     VenueClosed,
     VenueRefused,
     VenueTimeout,
     VenueUnavailable,
 )
 from connectors.limits.allowance import Allowance
+from connectors.limits.notes import NoteLimit
 from connectors.limits.payload import brief
 from connectors.metric import Samples
 from connectors.network.trust import client_context
@@ -177,6 +179,7 @@ class Poller:
         self._broken_off = False
         self._counts = PollStatistics()
         self._repeatable = Allowance(REPEATED_BYTES_PER_S, REPEATED_BYTES_AT_ONCE, -math.inf)
+        self._notes = NoteLimit()
         self._left_out = False
 
     @property
@@ -242,6 +245,7 @@ class Poller:
             self._schedule = Schedule(self._now_s(context) + self._delay_s, self._cadence_s)
             self._broken_off = False
         schedule = self._schedule
+        self._notes.clear()
         told = ""
         try:
             client = self._host.client()
@@ -302,13 +306,18 @@ class Poller:
         pending: list[PollRequest] = []
         published = False
         malformed: PayloadError | None = None
+        nobodys = False
+        notes: list[TopicNote] = []
         while True:
             if outcome.pause is not None:
                 pause = outcome.pause
                 self._host.gate.close(passed_s(), pause.seconds, pause.reason)
             self._counts.budget = outcome.budget or self._counts.budget
             events, too_large = self._accepted(outcome.events)
-            malformed = malformed or too_large
+            notes += outcome.notes
+            for name, error in too_large.items():
+                malformed = malformed or error
+                notes.append(self._odd(name, error))
             if events:
                 await context.publish(events)
                 published = True
@@ -322,26 +331,32 @@ class Poller:
             except PayloadError as error:
                 # What one answer lacks is no reason to leave the other instruments without theirs.
                 malformed = malformed or error
-                outcome = Outcome()
-        if malformed is not None:
+                nobodys = nobodys or not request.instruments
+                outcome = Outcome(notes=[self._odd(name, error) for name in request.instruments])
+        if malformed is not None and (nobodys or not published):
+            # Not one instrument's trouble, but the channel's.
             raise malformed
+        await context.note(self._notes.due(notes, trio.current_time()))
         return published
 
-    def _accepted(self, events: list[Event]) -> tuple[list[Event], PayloadError | None]:
-        """Those that may go onto the tape, and what is wrong with the others.
+    def _odd(self, instrument: str, error: PayloadError) -> TopicNote:
+        return TopicNote(self._channel, instrument, "unreadable", str(error))
+
+    def _accepted(self, events: list[Event]) -> tuple[list[Event], dict[str, PayloadError]]:
+        """Those that may go onto the tape, and what is wrong with the others, by instrument.
 
         One that is larger than its kind ever is would push the history of other channels off the tape. So would repeats
         without an end: they are left out where they cost more than `REPEATED_BYTES_PER_S`, which is no error.
         """
         most_bytes, now_s = self._kind.most_bytes, trio.current_time()
         accepted: list[Event] = []
-        refused: PayloadError | None = None
+        refused: dict[str, PayloadError] = {}
         for event in events:
             size = len(event.data)
             if size > most_bytes:
                 what = event.instrument or event.channel
                 text = f"{self._host.venue} sent {size} bytes for {what}, of which at most {most_bytes} are taken"
-                refused = refused or PayloadError(text)
+                refused[event.instrument] = PayloadError(text)
             elif event.cached and not self._repeatable.take(size, now_s):
                 self._left_out = True
             else:

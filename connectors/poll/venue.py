@@ -19,7 +19,7 @@ from typing import Final, Protocol
 import msgspec
 
 from connectors.backoff import LONGEST_ASKED_S, retry_after_s, server_ms
-from connectors.base import Event
+from connectors.base import Event, TopicNote
 from connectors.metric import Histogram
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -113,12 +113,16 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What follows from a tick or an answer. The requests are made in order, before any earlier ones."""
+    """What follows from a tick or an answer. The requests are made in order, before any earlier ones.
+
+    `notes` say what is wrong with single instruments, at each tick for as long as it is so.
+    """
 
     events: list[Event] = []
     requests: list[PollRequest] = []
     pause: Pause | None = None
     budget: Budget | None = None
+    notes: list[TopicNote] = []
 
 
 class PollStatistics(msgspec.Struct):
@@ -167,6 +171,6 @@ class Poll(Protocol):
             VenueUnavailable: try again; with `retry_after_s` where the whole host must be left alone.
             VenueRefused: the venue will not serve us as we are.
             PayloadError: the body is not what the venue documents. The loop makes the tick's other
-                requests before it passes this on.
+                requests; where these bring something, only the request's instruments suffer.
         """
         ...

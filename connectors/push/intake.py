@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from connectors.base import Event, PayloadError
+from connectors.base import Event, PayloadError, Rows, TopicNote
 from connectors.push.inlet import Batch
 from connectors.push.venue import Control, FeedVenue
 
@@ -33,6 +33,8 @@ class FeedStatistics(msgspec.Struct):
         empty: data frames without an event, such as the ticker of a pair that has not traded yet.
         ignored: well-formed frames that are of no interest.
         unreadable: frames that are not what the venue documents; they are left out.
+        odd_rows: parts of well-formed frames that were left out, because they are not what the venue documents, or are
+            no prices: the daemon was told of which instrument.
         switches: connections that took over from one that was still there.
         duplicates: events that another connection had delivered already, and that were not published again.
     """
@@ -43,6 +45,7 @@ class FeedStatistics(msgspec.Struct):
     empty: int = 0
     ignored: int = 0
     unreadable: int = 0
+    odd_rows: int = 0
     switches: int = 0
     duplicates: int = 0
 
@@ -74,16 +77,18 @@ class Intake:
         self._faults = Faults()
         self._frames = 0
 
-    def read(self, batch: Batch) -> Iterator[list[Event] | Control]:
-        """What a batch says, in order: lists of events, and control messages.
+    def read(self, batch: Batch) -> Iterator[list[Event] | Rows | Control]:
+        """What a batch says, in order: lists of events, and control messages; at the end the notes about topics.
 
-        Where there was data but nothing became of it, the list is empty. The next piece is read when it is asked for.
+        Where there was data but nothing became of it, the list of events is empty; rows that cannot be read are no
+        data. The next piece is read when it is asked for.
 
         Raises:
             PayloadError: too much of what comes cannot be read; what could be has been handed out.
         """
         handle, received_ms, counts = self._venue.handle, batch.received_ms, self._counts
         events: list[Event] = []
+        notes: list[TopicNote] = []
         had_data = False
         number = self._frames
         self._frames += len(batch.payloads)
@@ -106,6 +111,11 @@ class Intake:
                 elif len(events) >= EVENTS_AT_ONCE:
                     yield events
                     events = []
+            elif isinstance(said, Rows):
+                counts.odd_rows += len(said.notes)
+                notes += said.notes
+                events += said.events
+                had_data = had_data or bool(said.events) or any(note.cause == "halted" for note in said.notes)
             else:
                 if events:
                     yield events
@@ -113,6 +123,8 @@ class Intake:
                 yield said
         if had_data:
             yield events
+        if notes:
+            yield Rows([], notes)
 
     def _too_many(self, frame: int, error: PayloadError) -> bool:
         counts = self._counts

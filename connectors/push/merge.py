@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
-from connectors.base import Context, Event, StateChange
+from connectors.base import Context, Event, StateChange, TopicNote
 from connectors.push.intake import FeedStatistics
 from connectors.push.overlap import Overlap, Topic
 
@@ -41,6 +41,11 @@ class Side:
             await self._merge.context.report(change)
         else:
             self.withheld[change.channel] = change
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        """See `Context.note`. While another connection speaks for the channels nothing is noted: it would be again."""
+        if self.withheld is None:
+            await self._merge.context.note(notes)
 
     def now_ms(self) -> int:
         """See `Context.now_ms`."""

@@ -10,13 +10,14 @@ text. What it has for the daemon goes to its `Side`. Two tasks run it:
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Final, NoReturn, assert_never
 
 import trio
 
-from connectors.base import Event, VenueRefused, VenueUnavailable
+from connectors.base import Event, Rows, StateChange, TopicNote, VenueRefused, VenueUnavailable
 from connectors.limits.allowance import Allowance
+from connectors.limits.notes import NoteLimit
 from connectors.push.inlet import Batch
 from connectors.push.intake import FeedStatistics, Intake
 from connectors.push.merge import Side
@@ -71,6 +72,7 @@ class FeedSession:
         self._intake = Intake(venue, counts)
         self._pulse = Pulse(venue.title, venue.rules, silence_s=patience.silence_s(silence_s), now_s=now_s)
         self._controls = Allowance(CONTROLS_PER_S, CONTROLS_BURST, now_s)
+        self._notes = NoteLimit()
         refusals = REFUSALS_BURST + 2 * len(venue.subscribe_requests())
         self._refusals = Allowance(REFUSALS_PER_S, refusals, now_s)
         self._wakes, self._woken = trio.open_memory_channel[str](16)
@@ -92,8 +94,7 @@ class FeedSession:
             VenueRefused: nothing can.
         """
         now_s = trio.current_time()
-        for change in self._subscriptions.opening(now_s):
-            await self._side.report(change)
+        await self._tell(self._subscriptions.opening(now_s))
         self._stop_if_all_refused(now_s)
 
     def begin(self) -> None:
@@ -143,6 +144,8 @@ class FeedSession:
                 if isinstance(said, list):
                     had_data = True
                     await self._publish(said)
+                elif isinstance(said, Rows):
+                    await self._side.note(self._notes.due(said.notes, trio.current_time()))
                 else:
                     await self._heed(said)
             now_s = trio.current_time()
@@ -160,14 +163,24 @@ class FeedSession:
             _log.warning(
                 "%s: %s: %s", self._venue.name, change.channel, change.reason, extra={"channel": change.channel}
             )
-            await self._side.report(change)
+        await self._tell(due.changes)
+
+    async def _tell(self, changes: Iterable[StateChange | TopicNote]) -> None:
+        for change in changes:
+            if isinstance(change, TopicNote):
+                await self._side.note([change])
+            else:
+                await self._side.report(change)
 
     async def _publish(self, events: list[Event]) -> None:
         """Waits while the hub is busy, and that is what slows the venue."""
         if events:
             await self._side.publish(events)
             self._counts.events += len(events)
-            self._subscriptions.heard({event.channel for event in events}, trio.current_time())
+            subscriptions = self._subscriptions
+            # Which instruments they are of matters only while an answer is awaited.
+            topics = {(event.channel, event.instrument) for event in events} if subscriptions.are_awaited else ()
+            subscriptions.heard({event.channel for event in events}, trio.current_time(), topics)
 
     async def _heed(self, control: Control) -> None:
         """Deal with a message that is no data.
@@ -187,8 +200,7 @@ class FeedSession:
                 if not self._refusals.take(1, now_s):
                     raise VenueUnavailable(f"{self._venue.title} refuses without end; at last: {control.reason}")
                 _log.warning("%s: %s", self._venue.name, control.reason)
-                for change in self._subscriptions.refused(control, now_s):
-                    await self._side.report(change)
+                await self._tell(self._subscriptions.refused(control, now_s))
                 self._stop_if_all_refused(now_s)
                 self._wake("")
             case ClosingNotice():

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from connectors.base import StateChange
+from connectors.base import StateChange, TopicNote
 from connectors.push.venue import SubscribeRefused, SubscribeRequest
 from connectors.set_aside import SetAside, in_words
 
@@ -32,21 +32,26 @@ LONGEST_RETRY_S: Final = 600.0
 _HOUR_S: Final = 3600.0
 
 
+_Change: TypeAlias = StateChange | TopicNote
+"""Of a channel that has lost all that feeds it; of one instrument of a channel whose others go on."""
+
+
 class _Asked(msgspec.Struct):
-    """One subscription: when to ask, since when an answer is awaited and until when, how often it failed."""
+    """One subscription: when to ask, since and until when an answer is awaited, how often it failed, when data came."""
 
     request: SubscribeRequest
     ask_s: float
     asked_s: float = inf
     answer_by_s: float = inf
     failures: int = 0
+    heard_s: float = -inf
 
 
 class Due(NamedTuple):
     """What is to be done now."""
 
     requests: list[SubscribeRequest]
-    changes: list[StateChange]
+    changes: list[_Change]
 
 
 class Subscriptions:
@@ -79,6 +84,9 @@ class Subscriptions:
             else:
                 set_aside.asked(asked.request.id)
         self._heard_s = {name: now_s for request in requests for name in request.channels}
+        self._topics = {
+            (name, asked.request.subject): asked for asked in self._asked.values() for name in asked.request.channels
+        }
         self._mute: set[str] = set()
         """The channels whose silence has been reported."""
 
@@ -90,9 +98,24 @@ class Subscriptions:
             for asked in self._asked.values()
         )
 
-    def opening(self, now_s: float) -> list[StateChange]:
-        """The channels that cannot come up, because all that feeds them is set aside."""
-        return [change for name in self._heard_s if (change := self._refusal(name, now_s))]
+    @property
+    def are_awaited(self) -> bool:
+        """Whether the venue owes an answer to any, for which its data would do."""
+        return any(asked.answer_by_s < inf for asked in self._asked.values())
+
+    def opening(self, now_s: float) -> list[_Change]:
+        """What is set aside: channels of which all that feeds them is, and instruments of others."""
+        changes: list[_Change] = []
+        for name in self._heard_s:
+            if whole := self._refusal(name, now_s):
+                changes.append(whole)
+                continue
+            changes += [
+                _note(name, request, _told(aside.reason, aside.until_s - now_s))
+                for request in self._of(name)
+                if (aside := self._set_aside.get(request.id))
+            ]
+        return changes
 
     def next_due_s(self) -> float:
         """When to call `due` next."""
@@ -124,7 +147,7 @@ class Subscriptions:
             asked.answer_by_s = inf
             self._set_aside.served(id_)
 
-    def refused(self, refusal: SubscribeRefused, now_s: float) -> list[StateChange]:
+    def refused(self, refusal: SubscribeRefused, now_s: float) -> list[_Change]:
         """The venue will not have this one, now or at all."""
         asked = self._asked.get(refusal.id)
         if asked is None:
@@ -134,18 +157,17 @@ class Subscriptions:
             return self._ask_later(asked, refusal.reason, now_s)
         aside = self._set_aside.refused(refusal.id, refusal.reason, now_s)
         asked.ask_s = aside.until_s
-        changes = []
-        for name in asked.request.channels:
-            # The channel's other instruments go on: that is not down, and their next message says
-            # so.
-            whole = self._refusal(name, now_s)
-            changes.append(whole or StateChange(name, "stale", _told(refusal.reason, aside.wait_s), aside.wait_s))
-        return changes
+        # Where the channel's other instruments go on, it is not down.
+        told = _told(refusal.reason, aside.wait_s)
+        return [self._refusal(name, now_s) or _note(name, asked.request, told) for name in asked.request.channels]
 
-    def heard(self, channels: Iterable[str], now_s: float) -> None:
-        """Data came for these channels."""
+    def heard(self, channels: Iterable[str], now_s: float, topics: Iterable[tuple[str, str]] = ()) -> None:
+        """Data came for these channels; `topics` says of which instruments, where that is known."""
         for name in channels:
             self._heard_s[name] = now_s
+        for topic in topics:
+            if asked := self._topics.get(topic):
+                asked.heard_s = now_s
         self._mute.difference_update(channels)
 
     def excuse(self, spell_s: float) -> None:
@@ -174,6 +196,11 @@ class Subscriptions:
     def _of(self, name: str) -> list[SubscribeRequest]:
         return [a.request for a in self._asked.values() if name in a.request.channels]
 
+    def _is_lost(self, request: SubscribeRequest) -> bool:
+        """Whether nothing can come of it before it is asked for again."""
+        asked = self._asked[request.id]
+        return request.id in self._set_aside or (asked.asked_s < inf and asked.ask_s < inf)
+
     def _about(self, name: str) -> str:
         return ", ".join(request.subject for request in self._of(name))
 
@@ -187,22 +214,26 @@ class Subscriptions:
         reasons = ", ".join(dict.fromkeys(aside.reason for aside in known))
         return StateChange(name, "down", _told(reasons, wait_s), wait_s)
 
-    def _unanswered(self, asked: _Asked, now_s: float) -> list[StateChange]:
-        """Neither yes nor no: asked again later, unless its channels talk all the same."""
+    def _unanswered(self, asked: _Asked, now_s: float) -> list[_Change]:
+        """Neither yes nor no: asked again later, unless its data comes all the same."""
         asked.answer_by_s = inf
-        if all(self._heard_s[name] > asked.asked_s for name in asked.request.channels):
+        names = asked.request.channels
+        alone = all(self._heard_s[name] > asked.asked_s and len(self._of(name)) == 1 for name in names)
+        if alone or asked.heard_s > asked.asked_s:
             return []
         subject = asked.request.subject
         reason = f"{self._title} did not answer the subscription of {subject} in {ANSWER_S:g} s"
         return self._ask_later(asked, reason, now_s)
 
-    def _ask_later(self, asked: _Asked, reason: str, now_s: float) -> list[StateChange]:
+    def _ask_later(self, asked: _Asked, reason: str, now_s: float) -> list[_Change]:
         pause_s = min(RETRY_S * 2.0**asked.failures, LONGEST_RETRY_S)
         asked.failures = min(asked.failures + 1, 30)
         asked.ask_s = now_s + pause_s
-        changes = []
+        changes: list[_Change] = []
         for name in asked.request.channels:
-            if self._heard_s[name] <= asked.asked_s:
+            if not all(map(self._is_lost, self._of(name))):
+                changes.append(_note(name, asked.request, reason))
+            elif self._heard_s[name] <= asked.asked_s:
                 self._mute.add(name)
                 changes.append(StateChange(name, "stale", reason, pause_s))
         return changes
@@ -211,6 +242,10 @@ class Subscriptions:
         """From when on the venue's hourly allowance has room for one more request."""
         full = len(self._sent_s) == self._sent_s.maxlen
         return self._sent_s[0] + _HOUR_S if full else -inf
+
+
+def _note(channel: str, request: SubscribeRequest, reason: str) -> TopicNote:
+    return TopicNote(channel, request.subject, "refused", reason)
 
 
 def _told(reason: str, wait_s: float) -> str:

@@ -1,7 +1,7 @@
 """What a venue must say about itself so that `Feed` can run its websocket: data and pure functions, no I/O.
 
-A venue's side of a conversation is one of two things: data (a list of events, maybe empty), or one
-of the control messages below.
+A venue's side of a conversation is one of two things: data (a list of events, maybe empty; `Rows` where
+something is wrong with a part of it), or one of the control messages below.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from connectors.base import Event
+from connectors.base import Event, Rows
 
 
 class SubscribeRequest(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
         id: what the venue's answer repeats; one per subscription, because a refusal may say nothing else.
         text: the text frame to send.
         channels: the channels that are fed by it.
-        subject: what it is about, for people: `BTC/USDT`.
+        subject: the instrument that it is about, `BTC/USDT`.
     """
 
     id: str
@@ -129,10 +129,11 @@ class FeedVenue(Protocol):
         """
         ...
 
-    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:
-        """What one message means.
+    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
+        """What one message means; `Rows` only where there is something to note.
 
         Raises:
-            PayloadError: it is not what the venue documents; nothing else comes out, whatever the bytes.
+            PayloadError: it is not what the venue documents, and no instrument is to blame; nothing else comes out,
+                whatever the bytes.
         """
         ...

@@ -1,14 +1,16 @@
 """The board: the current state of every channel, since when, why, and when data last came.
 
-Three sources report on a channel, each from its own point of view, and none may overwrite another:
+Four sources report on a channel, each from its own point of view, and none may overwrite another:
 
 * its *connector* (`connectors.base.StateChange`): whether there is a link to the venue, and why not;
 * the *freshness* contract (`daemon.health.freshness`): whether data comes in time, whatever the connector reports;
-* the *cross-check* (`daemon.health.crosscheck`): whether the data is plausible.
+* the *cross-check* (`daemon.health.crosscheck`): whether the data is plausible;
+* the *topics* (`daemon.health.topics`): how each instrument does, by its own data and by what its connector noted.
 
-The last two pass *verdicts*. Only the board combines all reports into the one state that clients see: the worst of
-them, with the reasons joined. While a connector is `reconnecting`, `down` or `stale`, only its own report counts: that
-it has no data explains everything else.
+The last three pass *verdicts*. Only the board combines all reports into the one state that clients see: the worst of
+them, with the reasons joined. One instrument's trouble is not the channel's, unless it is that of all. While a
+connector is `reconnecting`, `down` or `stale`, only its own report counts: that it has no data explains everything
+else.
 
 The sequencer writes the board, in the same step in which it tells the clients; all others only read it. So `/channels`,
 `/readyz` and the `status` messages can never disagree.
@@ -17,18 +19,20 @@ The sequencer writes the board, in the same step in which it tells the clients; 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET
 
-from connectors.base import Event, State, StateChange
+from connectors.base import Event, State, StateChange, TopicNote
 from connectors.metric import Samples
 from daemon.host.clock import WallClock
-from protocol.channels import Catalogue
-from protocol.messages import Status
+from protocol.channels import WHOLE_MARKET, Catalogue, Channel
+from protocol.messages import Status, TopicCause, TopicStatus
 
 Source: TypeAlias = Literal["freshness", "crosscheck"]
 """The sources of verdicts, in the order in which their reasons are joined."""
@@ -43,11 +47,33 @@ _OPEN: Final = frozenset({"live", "connecting"})
 """The connector's states in which verdicts count."""
 
 
+MOST_NAMED: Final = 3
+"""How many instruments a channel's reason names; `topics` has them all."""
+
+MOST_TOPICS: Final = 50
+"""How many topics a `status` describes: it is sent to every subscriber. `GET /channels` has them all."""
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """How a topic does that does not do as well as its channel; see `protocol.messages.TopicStatus`."""
+
+    state: State
+    cause: TopicCause
+    reason: str
+
+
+class TopicState(msgspec.Struct, frozen=True):
+    """Such a condition, and since when its state is that (ms since 1970)."""
+
+    condition: Condition
+    since_ms: int
+
+
 class ChannelState(msgspec.Struct, frozen=True):
     """One channel's state. Times are ms since 1970.
 
     `last_event_ms` is None until the first data has come. `stale_after_s` says how long the channel may currently be
-    silent; None until that is known.
+    silent; None until that is known. `topics` are those that do not do as well as the channel, by instrument.
     """
 
     state: State
@@ -56,6 +82,7 @@ class ChannelState(msgspec.Struct, frozen=True):
     retry_in_s: float | None = None
     last_event_ms: int | None = None
     stale_after_s: float | None = None
+    topics: Mapping[str, TopicState] = {}
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -67,6 +94,24 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class TopicVerdict(msgspec.Struct, frozen=True):
+    """How the topics of a channel do: all that do not do as well as the channel, by instrument."""
+
+    channel: str
+    topics: Mapping[str, Condition]
+
+
+class Noted(msgspec.Struct):
+    """What a connector noted of a topic, and the topic's newest event at that time.
+
+    `times` grows with each note of that cause.
+    """
+
+    note: TopicNote
+    after: Event | None
+    times: int = 1
+
+
 class Seen:
     """What a channel has delivered since the start.
 
@@ -76,14 +121,18 @@ class Seen:
         set_back: a `received_ms`, and how far the clock was set back since.
         fresh: how many events were more than a repeated body.
         newest: the newest of these.
+        latest: the newest event of each instrument.
+        notes: what the connector noted, by instrument and cause, until it is withdrawn.
     """
 
-    __slots__ = ("events", "fresh", "last", "newest", "set_back")
+    __slots__ = ("events", "fresh", "last", "latest", "newest", "notes", "set_back")
 
     def __init__(self) -> None:
         self.events = self.fresh = 0
         self.last: Event | None = None
         self.newest: Event | None = None
+        self.latest: dict[str, Event] = {}
+        self.notes: dict[str, dict[TopicCause, Noted]] = {}
         self.set_back = (0, 0)
 
     @property
@@ -107,7 +156,9 @@ class Board:
         self._states = {name: ChannelState("connecting", now_ms) for name in catalogue.names}
         self._connectors = {name: StateChange(name, "connecting") for name in catalogue.names}
         self._verdicts: dict[str, dict[Source, Verdict]] = {name: {} for name in catalogue.names}
+        self._topics: dict[str, Mapping[str, TopicState]] = {name: {} for name in catalogue.names}
         self._seen = {name: Seen() for name in catalogue.names}
+        self._odd: Counter[tuple[str, TopicCause]] = Counter()
         self._stale_after_s: dict[str, float] = {}
 
     def adopt(self, catalogue: Catalogue, changed: AbstractSet[str], now_ms: int) -> None:
@@ -123,13 +174,15 @@ class Board:
         self._connectors = {name: StateChange(name, "down", _NOT_YET) for name in catalogue.names}
         self._connectors |= {name: connectors[name] for name in kept}
         self._verdicts = {name: {} for name in catalogue.names}
+        topics, self._topics = self._topics, {name: {} for name in catalogue.names}
         self._seen = {name: Seen() for name in catalogue.names}
         for name in kept:
             if name not in changed:
                 self._verdicts[name], self._seen[name] = verdicts[name], seen[name]
+                self._topics[name] = topics[name]
         self._stale_after_s = {name: self._stale_after_s[name] for name in kept if name in self._stale_after_s}
 
-    def apply(self, change: StateChange | Verdict, now_ms: int) -> ChannelState | None:
+    def apply(self, change: StateChange | Verdict | TopicVerdict, now_ms: int) -> ChannelState | None:
         """Note a change. Returns None if clients see no difference, or if the channel is not (or no longer) known.
 
         `since_ms` moves only with the state itself: another reason for the same state does not make it younger.
@@ -143,19 +196,55 @@ class Board:
             if change.state not in _OPEN:
                 # From now on only the connector counts: earlier verdicts are void.
                 self._verdicts[name].clear()
+                self._topics[name] = {}
+                self._seen[name].notes.clear()
+        elif isinstance(change, TopicVerdict):
+            self._topics[name] = self._dated(name, change.topics, now_ms)
         elif change.reason:
             self._verdicts[name][change.source] = change
         else:
             self._verdicts[name].pop(change.source, None)
-        told = _combined(self._connectors[name], self._verdicts[name])
-        if (old.state, old.reason, old.retry_in_s) == (told.state, told.reason, told.retry_in_s):
+        topics = self._topics[name]
+        told = _combined(self._connectors[name], self._verdicts[name], self.catalogue.get(name), topics)
+        if (old.state, old.reason, old.retry_in_s, old.topics) == (told.state, told.reason, told.retry_in_s, topics):
             return None
         since_ms = old.since_ms if old.state == told.state else now_ms
-        new = self._states[name] = ChannelState(told.state, since_ms, told.reason, told.retry_in_s)
+        new = self._states[name] = ChannelState(told.state, since_ms, told.reason, told.retry_in_s, topics=topics)
         if old.state != new.state:
             said = {"event": "state", "channel": name, "before": old.state, "state": new.state, "reason": new.reason}
             _log.info("channel %s is %s, was %s", name, new.state, old.state, extra=said)
         return new
+
+    def _dated(self, name: str, conditions: Mapping[str, Condition], now_ms: int) -> dict[str, TopicState]:
+        """Conditions with the time since when each topic's state is that."""
+        held = self._topics[name]
+        dated: dict[str, TopicState] = {}
+        for instrument, condition in conditions.items():
+            before = held.get(instrument)
+            same = before is not None and before.condition.state == condition.state
+            dated[instrument] = TopicState(condition, before.since_ms if before is not None and same else now_ms)
+        return dated
+
+    def note(self, note: TopicNote) -> None:
+        """A connector's note about a topic. What clients are told of it is for a `TopicVerdict` to say."""
+        seen = self._seen.get(note.channel)
+        if seen is None:
+            return
+        self._odd[note.channel, note.cause] += note.count
+        if self._connectors[note.channel].state not in _OPEN:
+            return
+        held = seen.notes.setdefault(note.instrument, {})
+        before = held.get(note.cause)
+        times = 1 if before is None else before.times + 1
+        held[note.cause] = Noted(note, seen.latest.get(note.instrument), times)
+
+    def withdraw(self, channel: str, instrument: str, cause: TopicCause) -> None:
+        """That note does not hold any longer."""
+        seen = self._seen.get(channel)
+        if seen is not None and (held := seen.notes.get(instrument)) is not None:
+            held.pop(cause, None)
+            if not held:
+                del seen.notes[instrument]
 
     def saw(self, event: Event) -> None:
         """Data came. Called once per message, so it does as little as possible."""
@@ -164,7 +253,7 @@ class Board:
         except KeyError:
             return
         seen.events += 1
-        seen.last = event
+        seen.last = seen.latest[event.instrument] = event
         if not event.cached or event.lifetime_s:
             seen.fresh += 1
             seen.newest = event
@@ -189,6 +278,19 @@ class Board:
     def connector(self, channel: str) -> StateChange:
         """What the channel's connector reported last. Raises: KeyError."""
         return self._connectors[channel]
+
+    def topics(self, channel: str) -> Mapping[str, TopicState]:
+        """The topics of a channel that do not do as well as it. Raises: KeyError."""
+        return self._topics[channel]
+
+    def lacking(self, channel: str) -> dict[str, tuple[int | None, str]]:
+        """The topics without data: since when (ms since 1970; None: ever), and why. Raises: KeyError."""
+        latest = self._seen[channel].latest
+        return {
+            name: (latest[name].received_ms if name in latest else None, topic.condition.reason)
+            for name, topic in self._topics[channel].items()
+            if name and topic.condition.state != "live"
+        }
 
     def verdict(self, channel: str, source: Source) -> Verdict | None:
         """That source's verdict on the channel, or None. Raises: KeyError."""
@@ -221,6 +323,23 @@ class Board:
         verdict = samples.gauge("tickerd_channel_verdict", "1 where that check has a remark.", "channel", "source")
         events = samples.counter("tickerd_channel_events", "Events of the channel.", "channel")
         fresh = samples.counter("tickerd_channel_fresh_events", "Of these, more than a body's mere repeat.", "channel")
+        trouble = samples.gauge(
+            "tickerd_topic_trouble",
+            "1 for an instrument that does not do as well as its channel: its state and why.",
+            *("channel", "instrument", "state", "cause"),
+        )
+        lacking = samples.gauge(
+            "tickerd_channel_topics",
+            "Instruments that are in that state while their channel goes on.",
+            "channel",
+            "state",
+        )
+        notes = samples.counter(
+            "tickerd_topic_notes",
+            "What connectors noted of single instruments: rows left out, say.",
+            "channel",
+            "cause",
+        )
         for name, told in self.states().items():
             samples.one_of(state, name, get_args(State), told.state)
             samples.one_of(connector, name, get_args(State), self._connectors[name].state)
@@ -232,15 +351,33 @@ class Board:
                 verdict.add_metric([name, source], source in self._verdicts[name])
             events.add_metric([name], self._seen[name].events)
             fresh.add_metric([name], self._seen[name].fresh)
+            for instrument, topic in told.topics.items():
+                how = topic.condition
+                trouble.add_metric([name, instrument, how.state, how.cause], 1)
+            states = Counter(topic.condition.state for topic in told.topics.values())
+            for kind in ("stale", "down"):
+                lacking.add_metric([name, kind], states[kind])
+            for cause in get_args(TopicCause):
+                notes.add_metric([name, cause], self._odd[name, cause])
 
 
-def _combined(connector: StateChange, verdicts: Mapping[Source, Verdict]) -> StateChange:
+def _combined(
+    connector: StateChange,
+    verdicts: Mapping[Source, Verdict],
+    channel: Channel | None,
+    topics: Mapping[str, TopicState],
+) -> StateChange:
     """The state that clients are told."""
-    if not verdicts or connector.state not in _OPEN:
+    if not (verdicts or topics) or connector.state not in _OPEN:
         return connector
     told = [verdicts[source] for source in _SOURCES if source in verdicts]
     stale = any(verdict.state == "stale" for verdict in told)
-    reasons = [connector.reason, *(verdict.reason for verdict in told)]
+    if channel is not None and topics:
+        # What all of its topics lack, the channel lacks.
+        stale = stale or all(
+            name in topics and topics[name].condition.state != "live" for name in channel.instruments or (WHOLE_MARKET,)
+        )
+    reasons = [connector.reason, *(verdict.reason for verdict in told), *_named(topics)]
     return StateChange(
         connector.channel,
         "stale" if stale else connector.state,
@@ -249,8 +386,30 @@ def _combined(connector: StateChange, verdicts: Mapping[Source, Verdict]) -> Sta
     )
 
 
+def _named(topics: Mapping[str, TopicState]) -> Iterator[str]:
+    """What is wrong with the first of the topics, by name."""
+    for instrument, topic in islice(topics.items(), MOST_NAMED):
+        yield f"{instrument}: {topic.condition.reason}" if instrument else topic.condition.reason
+    if len(topics) > MOST_NAMED:
+        yield f"and {len(topics) - MOST_NAMED} more instruments"
+
+
+def topic_statuses(topics: Mapping[str, TopicState], clock: WallClock) -> dict[str, TopicStatus]:
+    """Topics as clients are told of them."""
+    return {
+        instrument: TopicStatus(
+            state=topic.condition.state,
+            cause=topic.condition.cause,
+            since=clock.iso(topic.since_ms),
+            reason=topic.condition.reason,
+        )
+        for instrument, topic in topics.items()
+    }
+
+
 def status(channel: str, state: ChannelState, clock: WallClock, timestamp: str) -> Status:
     """A channel's state as clients are told it."""
+    described = dict(islice(state.topics.items(), MOST_TOPICS))
     return Status(
         timestamp=timestamp,
         channel=channel,
@@ -258,4 +417,6 @@ def status(channel: str, state: ChannelState, clock: WallClock, timestamp: str) 
         since=clock.iso(state.since_ms),
         reason=state.reason,
         retry_in_s=UNSET if state.retry_in_s is None else round(state.retry_in_s, 3),
+        topics=topic_statuses(described, clock) if described else UNSET,
+        topics_left_out=len(state.topics) - len(described),
     )

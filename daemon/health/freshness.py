@@ -69,7 +69,9 @@ class Pauses:
     KNOWN: Final = 3
     """So many minutes must be known before a limit below `UNKNOWN_S` is used."""
 
-    def __init__(self) -> None:
+    def __init__(self, unknown_s: float = UNKNOWN_S) -> None:
+        """`unknown_s`: until enough is known, no pause is too long that is not longer than this."""
+        self._unknown_s = unknown_s
         self._longest_s: deque[float] = deque(maxlen=self.MINUTES)
         self._minute_s = 0.0
         self._in_minute_s = 0.0
@@ -92,7 +94,7 @@ class Pauses:
         """The pause that is too long."""
         usual_s = self.usual_s
         limit_s = min(4 * usual_s, max(ORDINARY_S, 2 * usual_s), LONGEST_S)
-        return max(limit_s, SHORTEST_S if len(self._longest_s) >= self.KNOWN else UNKNOWN_S)
+        return max(limit_s, SHORTEST_S if len(self._longest_s) >= self.KNOWN else self._unknown_s)
 
 
 class Freshness:

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final, assert_never
 
 import msgspec
 import trio
 
 from connectors.metric import Histogram, Samples
-from daemon.health.board import Board, Source, Verdict
+from daemon.health.board import Board, Source, TopicVerdict, Verdict
 from daemon.health.crosscheck import CrossCheck, Quote, Tolerances
 from daemon.health.freshness import Freshness
+from daemon.health.topics import Topics
 from daemon.host.loop_clock import passed_s
 from protocol.channels import Channel
 from protocol.kinds import View
@@ -63,7 +65,7 @@ class Watch:
         *,
         board: Board,
         newest: Callable[[str, str], bytes | None],
-        publish: Callable[[Sequence[Verdict]], None],
+        publish: Callable[[Sequence[Verdict | TopicVerdict]], None],
         tolerances: Tolerances,
         unreadable: Callable[[], Mapping[str, int]],
         note_unreadable: Callable[[str, int], None],
@@ -84,6 +86,7 @@ class Watch:
         self._publish = publish
         self._crosscheck = CrossCheck(tolerances)
         self._contracts: dict[str, Freshness] = {}
+        self._topics: dict[str, Topics] = {}
         self._unreadable = unreadable
         self._counted: dict[str, int] = {}
         self._looks = 0
@@ -116,20 +119,35 @@ class Watch:
 
     def look(self, now_s: float) -> None:
         """Look at every channel once, and publish the verdicts that changed."""
-        verdicts = [*self._fresh(now_s)]
+        verdicts: list[Verdict | TopicVerdict] = [*self._fresh(now_s)]
         if self._looks % _CROSSCHECK_EVERY == 0:
             verdicts += self._checked(now_s)
             self._count_unreadable()
         self._looks += 1
         if verdicts:
             for verdict in verdicts:
-                if verdict.reason:
+                if isinstance(verdict, TopicVerdict):
+                    self._log_topics(verdict)
+                elif verdict.reason:
                     _log.warning("%s: %s", verdict.channel, verdict.reason, extra={"channel": verdict.channel})
                 else:
                     _log.info("%s: %s: well again", verdict.channel, verdict.source)
             self._publish(verdicts)
 
-    def _fresh(self, now_s: float) -> Iterator[Verdict]:
+    def _log_topics(self, verdict: TopicVerdict) -> None:
+        """One line for each topic that is told to do otherwise than before."""
+        channel, before = verdict.channel, self._board.topics(verdict.channel)
+        for name, condition in verdict.topics.items():
+            held = before.get(name)
+            if held is None or held.condition.cause != condition.cause or held.condition.state != condition.state:
+                said = {"channel": channel, "instrument": name}
+                what = f"{name} is {condition.state}: {condition.reason}" if name else condition.reason
+                _log.warning("%s: %s", channel, what, extra=said)
+        for name in before:
+            if name not in verdict.topics:
+                _log.info("%s: %s: well again", channel, name or "its rows", extra={"channel": channel})
+
+    def _fresh(self, now_s: float) -> Iterator[Verdict | TopicVerdict]:
         board = self._board
         aged_s, self._aged_s = self._aged_s, 0.0
         for channel in board.catalogue:
@@ -141,6 +159,19 @@ class Watch:
             reason = contract.look(board.connector(channel.name), board.seen(channel.name), now_s)
             board.expect(channel.name, contract.stale_after_s)
             yield from _change(board, channel.name, "freshness", reason)
+            topics = self._topics.get(channel.name)
+            if topics is None or topics.channel != channel:
+                topics = self._topics[channel.name] = Topics(channel, now_s)
+            found = topics.look(
+                board.connector(channel.name),
+                board.seen(channel.name),
+                now_s,
+                silent=bool(reason),
+                withdraw=partial(board.withdraw, channel.name),
+            )
+            held = board.topics(channel.name)
+            if found.keys() != held.keys() or any(held[name].condition != one for name, one in found.items()):
+                yield TopicVerdict(channel.name, found)
 
     def _checked(self, now_s: float) -> Iterator[Verdict]:
         board = self._board

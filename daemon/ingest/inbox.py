@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from connectors.base import Event, StateChange
+from connectors.base import Event, StateChange, TopicNote
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -21,5 +21,11 @@ class Turn(msgspec.Struct, frozen=True):
     act: Callable[[], None]
 
 
-Item: TypeAlias = Sequence[Event] | StateChange | Turn
-"""Events that belong together, a connector's new state, or a turn."""
+class TopicNotes(msgspec.Struct, frozen=True):
+    """What a connector noted of single topics."""
+
+    notes: tuple[TopicNote, ...]
+
+
+Item: TypeAlias = Sequence[Event] | StateChange | TopicNotes | Turn
+"""Events that belong together, a connector's new state, its notes about topics, or a turn."""

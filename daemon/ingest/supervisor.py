@@ -26,11 +26,12 @@ from connectors.base import (
     ProxyRefused,
     State,
     StateChange,
+    TopicNote,
     VenueRefused,
 )
 from daemon.host.clock import WallClock
 from daemon.host.loop_clock import passed_s, sleep_until_passed
-from daemon.ingest.inbox import Item
+from daemon.ingest.inbox import Item, TopicNotes
 
 _log: Final = logging.getLogger(__name__)
 
@@ -67,6 +68,11 @@ class Link:
         """Hand a state to the sequencer, in order with the events. If cancelled, it is not reported."""
         await self._inbox.send(change)
         self._states[change.channel] = change.state
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        """Hand notes to the sequencer, in order with the events. If cancelled, they are not handed over."""
+        if notes:
+            await self._inbox.send(TopicNotes(tuple(notes)))
 
     def now_ms(self) -> int:
         """Wall-clock time, ms since 1970."""

@@ -22,9 +22,9 @@ from msgspec import UNSET, Meta, Raw
 
 from connectors.base import Event, StateChange
 from connectors.metric import Histogram, Samples
-from daemon.health.board import Board, Verdict, status
+from daemon.health.board import Board, TopicVerdict, Verdict, status
 from daemon.host.clock import WallClock
-from daemon.ingest.inbox import Item, Turn
+from daemon.ingest.inbox import Item, TopicNotes, Turn
 from daemon.publish.bus import Appended, Bus
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import NOTICE, STATUS, Entry, Tape, Topic
@@ -134,7 +134,7 @@ class Sequencer:
         self._hand_over()
         return events
 
-    def publish(self, batch: Sequence[Item | Verdict]) -> None:
+    def publish(self, batch: Sequence[Item | Verdict | TopicVerdict]) -> None:
         """One pass: put the whole batch on the tape, and hand it to the followers."""
         now_ms = self._clock.now_ms()
         timestamp = self._clock.iso(now_ms)
@@ -142,14 +142,21 @@ class Sequencer:
             self._publish(item, now_ms, timestamp)
         self._hand_over()
 
-    def _publish(self, item: Item | Verdict, now_ms: int, timestamp: str) -> bool:
+    def _publish(self, item: Item | Verdict | TopicVerdict, now_ms: int, timestamp: str) -> bool:
         """Append an item. Returns whether a part was handed over already; the caller hands over the rest."""
         handed_over = False
-        if isinstance(item, StateChange | Verdict):
+        if isinstance(item, StateChange | Verdict | TopicVerdict):
             if (state := self._board.apply(item, now_ms)) is not None:
                 self._ledger.channel(item.channel, self._board.state(item.channel), now_ms)
                 payload = encode(status(item.channel, state, self._clock, timestamp))
                 self._append((item.channel, STATUS), payload, 0)
+                self._ledger.topics(item.channel, self._board.lacking(item.channel), now_ms)
+        elif isinstance(item, TopicNotes):
+            for note in item.notes:
+                self._board.note(note)
+                if note.cause == "unreadable":
+                    named = f"{note.instrument}: {note.reason}" if note.instrument else note.reason
+                    self._ledger.note("unreadable", note.channel, now_ms, count=note.count, reason=named)
         elif isinstance(item, Turn):
             self._hand_over()
             item.act()

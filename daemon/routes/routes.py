@@ -18,6 +18,7 @@ from connectors.base import State
 from daemon.front.forwarded import HEADERS as FORWARDED
 from daemon.front.http import Refused, Request, Response
 from daemon.front.request import JSON
+from daemon.health.board import TopicState, topic_statuses
 from daemon.host.clock import WallClock
 from daemon.routes.asyncapi import Description
 from daemon.routes.gaps import gap_list
@@ -80,6 +81,11 @@ class ChannelState(Protocol):
     @property
     def stale_after_s(self) -> float | None:
         """How long it may currently be silent; None if that is not known yet."""
+        ...
+
+    @property
+    def topics(self) -> Mapping[str, TopicState]:
+        """The instruments that do not do as well as the channel."""
         ...
 
 
@@ -304,6 +310,7 @@ class PlainRoutes:
             reason=state.reason,
             retry_in_s=state.retry_in_s,
             age_s=age_s,
+            topics=topic_statuses(state.topics, self._clock),
         )
 
 

@@ -3,7 +3,8 @@
 `prev_seq` shows a client *that* something is missing on a topic; `lagged` and `recovered` say so when it happens. The
 ledger answers later questions: when, for how long, why, and how many. One *gap* is one entry:
 
-* for a channel, from the last data before it to the first after it (`outage`, `stale`): open while it lasts;
+* for a channel, from the last data before it to the first after it (`outage`, `stale`): open while it lasts; so for an
+  instrument whose channel goes on without it (`stale`, the reason names it);
 * for single incidents (`lagged`, `refused`, `unreadable`, `resync`): one entry per cause and channel counts them, and
   stays open until none has come for `WINDOW_MS`. Ten thousand clients that lag at once are one entry;
 * for the tape (`restart`, `unstored`);
@@ -19,7 +20,7 @@ them back.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol, get_args
 
 import msgspec
@@ -87,6 +88,8 @@ class Ledger:
         self._gaps: dict[Cause, dict[int, LedgerGap]] = {cause: {} for cause in CAUSES}
         self._next_id = 1
         self._outages: dict[str, LedgerGap] = {}
+        self._lacking: dict[tuple[str, str], LedgerGap] = {}
+        """By channel and instrument."""
         self._counting: dict[tuple[Cause, str], LedgerGap] = {}
         self._changed: dict[int, LedgerGap] = {}
         self.forgotten = 0
@@ -124,8 +127,23 @@ class Ledger:
         gap.reason = state.reason or gap.reason
         self._touch(gap, now_ms)
 
+    def topics(self, name: str, lacking: Mapping[str, tuple[int | None, str]], now_ms: int) -> None:
+        """The instruments that a channel lacks while it goes on, all of them: their last data, and why."""
+        for key in [key for key in self._lacking if key[0] == name and key[1] not in lacking]:
+            self._end(self._lacking.pop(key), now_ms)
+        for instrument, (last_ms, reason) in lacking.items():
+            told = f"{instrument}: {reason}"
+            gap = self._lacking.get((name, instrument))
+            if gap is None:
+                start_ms = now_ms if last_ms is None else min(last_ms, now_ms)
+                self._lacking[name, instrument] = self._begin("stale", name, start_ms, now_ms, 1, 0, told)
+            elif gap.reason != told:
+                gap.reason = told
+                self._touch(gap, now_ms)
+
     def close(self, name: str, now_ms: int) -> None:
-        """The channel was removed: its open gap ends now."""
+        """The channel was removed: its open gaps end now."""
+        self.topics(name, {}, now_ms)
         gap = self._outages.pop(name, None)
         if gap is not None:
             self._end(gap, now_ms)
@@ -159,7 +177,9 @@ class Ledger:
     def open(self, now_ms: int) -> Counter[Cause]:
         """How many gaps are open now, by cause."""
         self.settle(now_ms)
-        return Counter(gap.cause for gap in (*self._outages.values(), *self._counting.values()))
+        return Counter(
+            gap.cause for gap in (*self._outages.values(), *self._lacking.values(), *self._counting.values())
+        )
 
     def gaps(self, now_ms: int) -> list[LedgerGap]:
         """All gaps; the ones that began last come first."""
@@ -229,6 +249,7 @@ class Ledger:
             del kept[oldest.id]
             self._changed.pop(oldest.id, None)
             self.forgotten += 1
+            self._lacking = {key: old for key, old in self._lacking.items() if old is not oldest}
             self._outages = {key: old for key, old in self._outages.items() if old is not oldest}
             self._counting = {key: old for key, old in self._counting.items() if old is not oldest}
         kept[gap.id] = gap

@@ -11,40 +11,38 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Final, TypeAlias
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta
 
 from connectors.backoff import LONGEST_ASKED_S, LONGEST_WAIT_S, granted_s
 from connectors.base import (
     Connector,
     ConnectorError,
-    Event,
     HttpUrl,
     PayloadError,
+    Rows,
     Seconds,
+    TopicNote,
     VenueRefused,
     VenueSettings,
     VenueThrottled,
     VenueUnavailable,
 )
-from connectors.limits.payload import brief, read, spliced
+from connectors.limits.payload import brief, read
+from connectors.limits.rows import OLD_S, Ages
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Budget, Outcome, Pause, PollRequest
 from connectors.set_aside import SetAside, in_words
+from connectors.venues.binance.bodies import book, short, tickers, whole
 from protocol.channels import Channel
-from protocol.messages import middle, number
-from protocol.payloads import BookData, PriceData
 
 VENUE: Final = "Binance"
 
 BATCH: Final = 20
 """Most symbols in one request for tickers: up to 20 weigh 2, 21 to 100 weigh 40."""
-
-MOST_ROWS: Final = 100
-"""Tickers in one body; `BATCH` of them were asked for."""
 
 WEIGHT_LIMIT: Final = 6_000
 """Request weight per minute and address, since 2023-08-25."""
@@ -64,40 +62,17 @@ for one of its symbols."""
 
 _BANNED_UNTIL = re.compile(r"banned until ([0-9]{13})\b")
 
-Milliseconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
-UpdateId: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-
 
 class Binance(VenueSettings, frozen=True):
-    """`[connectors.binance]`. `base_url` is without `/api/v3`; `levels` are those of a book, on each side."""
+    """`[connectors.binance]`. `base_url` is without `/api/v3`; `levels` are those of a book, on each side.
+
+    A pair whose `closeTime` is older than `halted_after_s` is not trading.
+    """
 
     base_url: HttpUrl = "https://data-api.binance.vision"
     levels: Annotated[int, Meta(ge=1, le=100)] = 20
     timeout_s: Seconds = 15.0
-
-
-class Ticker(msgspec.Struct, rename="camel", gc=False):
-    """The part of a 24 h ticker that is looked into.
-
-    `{"symbol":"BNBBTC","priceChange":"-94.99999800","priceChangePercent":"-95.960","lastPrice":
-    "4.00000200","openTime":1499783499040,"closeTime":1499869899040,"count":76,...}`; digits are text.
-    """
-
-    symbol: str
-    last_price: str
-    price_change_percent: str
-    close_time: Milliseconds
-
-
-class Book(msgspec.Struct, rename="camel", gc=False):
-    """The best levels, best first; the body names neither its symbol nor a time.
-
-    `{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[["4.00000200","12.00"]]}`
-    """
-
-    last_update_id: UpdateId
-    bids: Raw
-    asks: Raw
+    halted_after_s: Seconds = OLD_S
 
 
 class Refusal(msgspec.Struct):
@@ -107,92 +82,9 @@ class Refusal(msgspec.Struct):
     msg: str = ""
 
 
-# ---- normalisers: bytes to events -----------------------------------------------------------------
-
-
 def venue_symbol(instrument: str) -> str:
     """Binance's spelling: `BTC/USDT` is `BTCUSDT`. There is no way back but to remember."""
     return instrument.replace("/", "").upper()
-
-
-def prices(body: bytes, *, channel: str, instruments: Mapping[str, str], received_ms: int) -> list[Event]:
-    """`GET /api/v3/ticker/24hr` as last prices; `instruments` by venue symbol, others are left out.
-
-    Raises:
-        PayloadError: whatever is wrong with the body.
-    """
-
-    def data(ticker: Ticker, _raw: Raw) -> bytes:
-        short = PriceData(ticker.symbol, ticker.last_price, ticker.price_change_percent)
-        return msgspec.json.encode(short)
-
-    return _tickers(body, channel, instruments, received_ms, data)
-
-
-def day(body: bytes, *, channel: str, instruments: Mapping[str, str], received_ms: int) -> list[Event]:
-    """`GET /api/v3/ticker/24hr` as it is; `instruments` by venue symbol, others are left out.
-
-    Raises:
-        PayloadError: whatever is wrong with the body.
-    """
-
-    def data(_ticker: Ticker, raw: Raw) -> bytes:
-        return spliced(raw)
-
-    return _tickers(body, channel, instruments, received_ms, data)
-
-
-def _tickers(
-    body: bytes,
-    channel: str,
-    instruments: Mapping[str, str],
-    received_ms: int,
-    data: Callable[[Ticker, Raw], bytes],
-) -> list[Event]:
-    events: list[Event] = []
-    rows = read(body, list[Raw])
-    if len(rows) > MOST_ROWS:
-        raise PayloadError(f"the body has {len(rows)} tickers, of which at most {MOST_ROWS} are looked at")
-    seen: set[str] = set()
-    for raw in rows:
-        ticker = read(bytes(raw), Ticker)
-        instrument = instruments.get(ticker.symbol)
-        if instrument is None:
-            continue
-        if instrument in seen:
-            raise PayloadError(f"{instrument} is in the body twice")
-        seen.add(instrument)
-        try:
-            number(ticker.last_price)
-        except ValueError as error:
-            raise PayloadError(f"{instrument}: lastPrice is {error}") from error
-        events.append(
-            Event(
-                channel=channel,
-                instrument=instrument,
-                data=data(ticker, raw),
-                received_ms=received_ms,
-                price=ticker.last_price,
-                exchange_ms=ticker.close_time,
-            )
-        )
-    if not events:
-        raise PayloadError("the body has none of the symbols asked for")
-    return events
-
-
-def book(body: bytes, *, channel: str, instrument: str, received_ms: int) -> list[Event]:
-    """`GET /api/v3/depth`: one event, a full replacement of the instrument's levels.
-
-    Raises:
-        PayloadError: whatever is wrong with the body.
-    """
-    seen = read(body, Book)
-    levels = [read(bytes(side), list[tuple[str, str]]) for side in (seen.bids, seen.asks)]
-    bids, asks = Raw(spliced(seen.bids)), Raw(spliced(seen.asks))
-    data = msgspec.json.encode(BookData(venue_symbol(instrument), seen.last_update_id, bids, asks))
-    price = middle(levels[0][0][0], levels[1][0][0]) if all(levels) else ""
-    return [Event(channel=channel, instrument=instrument, data=data, received_ms=received_ms, price=price)]
 
 
 # ---- errors ----------------------------------------------------------------------------------------
@@ -273,22 +165,23 @@ class BinancePoll:
     """
 
     retry_s = 0.0
+    notice = ""
 
-    def __init__(self, channel: Channel, levels: int) -> None:
+    def __init__(self, channel: Channel, levels: int, halted_after_s: float = OLD_S) -> None:
         self._channel = channel
         self._levels = levels
         self._instruments = {venue_symbol(name): name for name in channel.instruments}
+        self._ages = Ages(halted_after_s)
         self._aside = SetAside()
 
-    @property
-    def notice(self) -> str:
+    def _refused(self) -> list[TopicNote]:
         """Which instruments are set aside."""
-        by_reason: dict[str, list[str]] = {}
+        notes = []
         for name in self._aside:
             if aside := self._aside.get(name):
-                again = f"(set aside, asked again after {in_words(aside.wait_s)})"
-                by_reason.setdefault(f"{aside.reason}: %s {again}", []).append(name)
-        return "; ".join(text.replace("%s", ", ".join(names)) for text, names in by_reason.items())
+                again = f"{aside.reason} (set aside, asked again after {in_words(aside.wait_s)})"
+                notes.append(TopicNote(self._channel.name, name, "refused", again))
+        return notes
 
     def tick(self, now_s: float) -> Outcome:
         """Everything that is not set aside, in as few requests as the weights allow.
@@ -304,14 +197,14 @@ class BinancePoll:
             [name for name in asked if self._aside.is_suspect(name)],
         )
         batches = [tuple(group[at : at + size]) for group in groups for at in range(0, len(group), size)]
-        return Outcome(requests=[self._request(batch) for batch in batches])
+        return Outcome(requests=[self._request(batch) for batch in batches], notes=self._refused())
 
     def answer(self, request: PollRequest, answer: Answer) -> Outcome:
         """Events; or the halves of a batch that holds an unknown symbol. Raises: see `Poll`."""
         pause = weight_pause(answer)
         if 200 <= answer.status < 300:
             try:
-                events = self._events(request, answer)
+                rows = self._rows(request, answer)
             except PayloadError:
                 # A refusal by another status than its own is a refusal all the same.
                 if not refusal(answer.body).code:
@@ -319,7 +212,7 @@ class BinancePoll:
             else:
                 for name in request.instruments:
                     self._aside.served(name)
-                return Outcome(events=events, pause=pause, budget=weight_budget(answer))
+                return Outcome(rows.events, pause=pause, budget=weight_budget(answer), notes=rows.notes)
         said = refusal(answer.body)
         if answer.status in PAUSE_S or answer.status >= 500 or said.code not in OF_THE_REQUEST:
             raise explain(answer)
@@ -332,7 +225,7 @@ class BinancePoll:
         reason = f"unknown to {VENUE}" if unknown else f"refused by {VENUE} ({said.code} {brief(said.msg)})"
         self._aside.refused(batch[0], reason, answer.at_s)
         self._known(answer.at_s)
-        return Outcome(pause=pause)
+        return Outcome(pause=pause, notes=self._refused())
 
     def _known(self, now_s: float) -> list[str]:
         """Raises: VenueRefused, where nothing is left to ask for; with the time until the first may be asked for."""
@@ -356,17 +249,22 @@ class BinancePoll:
         params = {"symbols": msgspec.json.encode(symbols).decode()}
         return PollRequest("/api/v3/ticker/24hr", params, instruments=batch, most_bytes=most_bytes)
 
-    def _events(self, request: PollRequest, answer: Answer) -> list[Event]:
+    def _rows(self, request: PollRequest, answer: Answer) -> Rows:
+        """Raises: PayloadError."""
         name, received_ms = self._channel.name, answer.received_ms
-        match self._channel.kind.name:
-            case "orderbook":
-                (instrument,) = request.instruments
-                return book(answer.body, channel=name, instrument=instrument, received_ms=received_ms)
-            case "24hr":
-                normalise = day
-            case _:
-                normalise = prices
-        return normalise(answer.body, channel=name, instruments=self._instruments, received_ms=received_ms)
+        asked = {venue_symbol(instrument): instrument for instrument in request.instruments}
+        if self._channel.kind.name == "orderbook":
+            ((symbol, instrument),) = asked.items()
+            return book(answer.body, channel=name, instrument=instrument, symbol=symbol, received_ms=received_ms)
+        return tickers(
+            answer.body,
+            whole if self._channel.kind.name == "24hr" else short,
+            channel=name,
+            instruments=asked,
+            received_ms=received_ms,
+            ages=self._ages,
+            venue_ms=answer.server_ms,
+        )
 
 
 def build(channels: Sequence[Channel], settings: Binance, user_agent: str) -> list[Connector]:
@@ -377,6 +275,11 @@ def build(channels: Sequence[Channel], settings: Binance, user_agent: str) -> li
     """
     host = Host(VENUE, settings.base_url, timeout_s=settings.timeout_s, user_agent=user_agent, proxy=settings.proxy)
     return [
-        Poller(channel, BinancePoll(channel, settings.levels), host, delay_s=position / len(channels))
+        Poller(
+            channel,
+            BinancePoll(channel, settings.levels, settings.halted_after_s),
+            host,
+            delay_s=position / len(channels),
+        )
         for position, channel in enumerate(channels)
     ]

@@ -15,22 +15,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Final, Literal, Protocol, TypeAlias
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta
 
-from connectors.base import Connector, Event, HttpUrl, PayloadError, Seconds, VenueSettings
-from connectors.limits.payload import read, spliced
+from connectors.base import Connector, Event, HttpUrl, PayloadError, Seconds, TopicNote, VenueSettings
+from connectors.limits.rows import OLD_S, Ages
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Outcome, PollRequest
+from connectors.venues.coingecko.bodies import Normaliser, market, top, trending
 from connectors.venues.coingecko.errors import VENUE, explain
 from protocol.channels import Channel
 
 WAKE_SLACK_S: Final = 0.5
 """Ticks wake some milliseconds early or late, and that must not cost a whole cadence each time."""
-
-EpochSeconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**43)]
 
 ROOT: Final = "https://api.coingecko.com/api/v3"
 PAID_ROOT: Final = "https://pro-api.coingecko.com/api/v3"
@@ -38,7 +37,10 @@ PAID_ROOT: Final = "https://pro-api.coingecko.com/api/v3"
 
 
 class CoinGecko(VenueSettings, frozen=True):
-    """`[connectors.coingecko]`. `api_key` is a secret, sent in a header, never in a query, which servers log."""
+    """`[connectors.coingecko]`. `api_key` is a secret, sent in a header, never in a query, which servers log.
+
+    Figures, and rows of coins, that CoinGecko has not updated for `halted_after_s` are not passed on as today's.
+    """
 
     base_url: HttpUrl = ROOT
     # The key does not tell its plan.
@@ -53,6 +55,7 @@ class CoinGecko(VenueSettings, frozen=True):
         ),
     ] = ""
     timeout_s: Seconds = 15.0
+    halted_after_s: Seconds = OLD_S
 
     @property
     def root(self) -> str:
@@ -103,84 +106,8 @@ PLANS: Final = {
 }
 
 
-# ---- normalisers: bytes to one event ---------------------------------------------------------------
-
-
 _WRAPPED_BYTES: Final = 16
 """What a body gains at most on its way into a message."""
-
-
-class Normaliser(Protocol):
-    """A body as events. Raises PayloadError, whatever is wrong with the body, and nothing else."""
-
-    def __call__(self, body: bytes, *, channel: str, received_ms: int) -> list[Event]:
-        """Raises: PayloadError."""
-        ...
-
-
-class Global(msgspec.Struct):
-    """`GET /global`: `{"data":{"active_cryptocurrencies":17397,...,"updated_at":1779878351}}`."""
-
-    data: Raw
-
-
-class Market(msgspec.Struct):
-    """The part of `data` that is looked into; `updated_at` is in seconds.
-
-    `{"total_market_cap":{"usd":2621040321355.0405},"updated_at":1779878351,...}`
-    """
-
-    total_market_cap: dict[str, Raw]
-    updated_at: EpochSeconds | None = None
-
-
-class Coin(msgspec.Struct):
-    """What every row of `GET /coins/markets` has: `{"id":"bitcoin","symbol":"btc","name":"Bitcoin",...}`.
-
-    Everything else may be null.
-    """
-
-    id: str
-    symbol: str
-    name: str
-
-
-class Trending(msgspec.Struct):
-    """`GET /search/trending`: `{"coins":[{"item":{"id":"bonk",...}}],"nfts":[...],"categories":[...]}`."""
-
-    coins: list[dict[str, Raw]]
-
-
-def market(body: bytes, *, channel: str, received_ms: int) -> list[Event]:
-    """`GET /global`: the object inside `data`.
-
-    Raises:
-        PayloadError: whatever is wrong with the body.
-    """
-    raw = read(body, Global).data
-    updated_s = read(bytes(raw), Market).updated_at
-    exchange_ms = None if updated_s is None else updated_s * 1_000
-    return [Event(channel, "", spliced(raw), received_ms, exchange_ms=exchange_ms)]
-
-
-def top(body: bytes, *, channel: str, received_ms: int) -> list[Event]:
-    """`GET /coins/markets`: the list, as `coins`.
-
-    Raises:
-        PayloadError: whatever is wrong with the body.
-    """
-    read(body, list[Coin])
-    return [Event(channel, "", b'{"coins":' + spliced(body) + b"}", received_ms)]
-
-
-def trending(body: bytes, *, channel: str, received_ms: int) -> list[Event]:
-    """`GET /search/trending`: the object as it is.
-
-    Raises:
-        PayloadError: whatever is wrong with the body.
-    """
-    read(body, Trending)
-    return [Event(channel, "", spliced(body), received_ms)]
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -214,9 +141,12 @@ class CoinGeckoPoll:
         plan: what the key allows.
         refresh_s: seconds between two successful calls for this channel.
         secret: the key, to be kept out of error texts.
+        halted_after_s: see `CoinGecko`.
     """
 
-    def __init__(self, channel: Channel, plan: Plan, *, refresh_s: float, secret: str = "") -> None:
+    def __init__(
+        self, channel: Channel, plan: Plan, *, refresh_s: float, secret: str = "", halted_after_s: float = OLD_S
+    ) -> None:
         self.retry_s = plan.retry_s
         self._channel = channel.name
         endpoint = ENDPOINTS[channel.kind.name]
@@ -226,7 +156,9 @@ class CoinGeckoPoll:
         self._request = msgspec.structs.replace(endpoint.request, most_bytes=most_bytes)
         self._refresh_s = refresh_s
         self._secret = secret
+        self._ages = Ages(halted_after_s)
         self._events: list[Event] = []
+        self._notes: list[TopicNote] = []
         self._etag = ""
         self._lifetime_s = 0.0
         self._asked_s = 0.0
@@ -242,8 +174,8 @@ class CoinGeckoPoll:
 
         After a failed poll nothing is repeated: the body had had its time before that poll.
         """
-        if self._events and now_s < self._ask_at_s:
-            return Outcome(events=self._repeated())
+        if (self._events or self._notes) and now_s < self._ask_at_s:
+            return Outcome(events=self._repeated(), notes=self._notes)
         self._asked_s = now_s
         request = self._request
         if self._events and self._etag:
@@ -254,19 +186,25 @@ class CoinGeckoPoll:
         """One event, fresh or (304) confirmed. Raises: see `Poll`."""
         if answer.status == 304 and self._events:
             self._fresh(answer)
-            return Outcome(events=self._good_for(answer, self._repeated()))
+            return Outcome(events=self._good_for(answer, self._repeated()), notes=self._notes)
         malformed: PayloadError | None = None
         if 200 <= answer.status < 300:
             try:
-                events = self._normalise(answer.body, channel=self._channel, received_ms=answer.received_ms)
+                rows = self._normalise(
+                    answer.body,
+                    channel=self._channel,
+                    received_ms=answer.received_ms,
+                    ages=self._ages,
+                    venue_ms=answer.server_ms,
+                )
             except PayloadError as error:
                 malformed = error
             else:
-                self._events = events
+                self._events, self._notes = rows.events, rows.notes
                 self._etag = answer.headers.get("etag", "")
                 self._lifetime_s = 0.0
                 self._fresh(answer)
-                return Outcome(events=self._good_for(answer, events))
+                return Outcome(events=self._good_for(answer, rows.events), notes=rows.notes)
         explained = explain(answer, self._secret) or malformed
         raise explained or PayloadError(f"unexpected answer (HTTP {answer.status})")
 
@@ -308,6 +246,6 @@ def build(channels: Sequence[Channel], settings: CoinGecko, user_agent: str) -> 
     connectors: list[Connector] = []
     for position, channel in enumerate(channels):
         refresh_s = plan.refresh_s.get(channel.kind.name, 0.0) * of_kind[channel.kind.name]
-        poll = CoinGeckoPoll(channel, plan, refresh_s=refresh_s, secret=key)
+        poll = CoinGeckoPoll(channel, plan, refresh_s=refresh_s, secret=key, halted_after_s=settings.halted_after_s)
         connectors.append(Poller(channel, poll, host, delay_s=position / len(channels)))
     return connectors

@@ -8,7 +8,11 @@ ms and instrument:
      "lastSz":"0.1","askPx":"9999.99", ... ,"ts":"1597026383085"}]}
 
 Every value is a string, and an empty one on pairs that have not traded yet. `vol24h` is in base
-units, `volCcy24h` in quote units.
+units, `volCcy24h` in quote units. A ticker is pushed on a trade or a change of the best bid or ask, else
+nothing is: its `ts` is the moment of that change, and after a subscription the present one comes at once.
+
+A row that cannot be read, or that is no price, is left out, and noted of its instrument; the others of
+the frame go on.
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from connectors.base import Connector, Event, PayloadError, Seconds, VenueSettings, WebsocketUrl
+from connectors.base import Connector, Event, PayloadError, Rows, Seconds, VenueSettings, WebsocketUrl
 from connectors.limits.payload import look_over
+from connectors.limits.rows import OLD_S, Ages, Odd, check_price, check_time, notes, quoted, read_row, shown
 from connectors.push.feed import Feed
 from connectors.push.venue import (
     ClosingNotice,
@@ -36,7 +41,6 @@ from connectors.push.venue import (
 )
 from protocol.channels import Channel
 from protocol.kinds import KINDS
-from protocol.messages import is_number
 
 RULES: Final = FeedRules(
     ping="ping",
@@ -73,12 +77,16 @@ _CLOSED_PORT: Final = re.compile(r"wss?://([^/]*\.)?okx\.com:0*8443(/|\Z)", re.I
 
 
 class Okx(VenueSettings, frozen=True):
-    """`[connectors.okx]`. OKX sets no limit to the age of a connection, so none is replaced for its age by default."""
+    """`[connectors.okx]`. OKX sets no limit to the age of a connection, so none is replaced for its age by default.
+
+    A pair whose `ts` stands still for `halted_after_s` is not trading.
+    """
 
     url: WebsocketUrl = "wss://ws.okx.com/ws/v5/public"
     silence_s: Seconds = 30.0
     timeout_s: Seconds = 10.0
     rotate_after_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
+    halted_after_s: Seconds = OLD_S
 
     def refused(self) -> Iterator[tuple[str, str]]:
         """The port that is closed."""
@@ -91,6 +99,7 @@ class _Ticker(msgspec.Struct, gc=False):
 
     last: str
     ts: str
+    instId: str = ""
 
 
 class _Arg(msgspec.Struct, gc=False):
@@ -115,11 +124,12 @@ _tickers: Final = msgspec.json.Decoder(list[Raw])
 
 
 class _Topic(NamedTuple):
-    """One instrument, the channels that carry it, the id of its subscription."""
+    """One instrument, the channels that carry it, the id of its subscription, OKX's name of it."""
 
     instrument: str
     channels: tuple[str, ...]
     id: str
+    inst_id: str
 
 
 class OkxTickers:
@@ -129,15 +139,16 @@ class OkxTickers:
     title: Final = "OKX"
     rules: Final = RULES
 
-    def __init__(self, channels: Sequence[Channel]) -> None:
+    def __init__(self, channels: Sequence[Channel], halted_after_s: float = OLD_S) -> None:
         """Several channels may carry one instrument; it is asked for once."""
+        self._ages = Ages(halted_after_s)
         self.channels = tuple(channel.name for channel in channels)
         carriers: dict[str, list[str]] = {}
         for channel in channels:
             for instrument in channel.instruments:
                 carriers.setdefault(instrument, []).append(channel.name)
         self._topics = {
-            instrument.replace("/", "-"): _Topic(instrument, tuple(names), f"tickers{index}")
+            (inst_id := instrument.replace("/", "-")): _Topic(instrument, tuple(names), f"tickers{index}", inst_id)
             for index, (instrument, names) in enumerate(carriers.items())
         }
         self._subjects = {topic.id: topic.instrument for topic in self._topics.values()}
@@ -161,8 +172,8 @@ class OkxTickers:
         """When the ticker was made. A push has the same bytes, and so the same `ts`, on every connection."""
         return event.exchange_ms
 
-    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:
-        """One text frame: the events of its tickers, or what else it says.
+    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
+        """One text frame: the events of its tickers, and what is wrong with some of them, or what else it says.
 
         Raises:
             PayloadError: it is not what OKX documents.
@@ -175,9 +186,9 @@ class OkxTickers:
         if topic is not None and rest.endswith(b"]}"):
             body = rest[:-2]
             try:
-                return _events(topic, body, _ticker.decode(body), received_ms)
-            except (msgspec.DecodeError, UnicodeError, RecursionError):
-                # Two tickers in one frame, say; or it is broken, and the long way says how.
+                return self._events(topic, body, _ticker.decode(body), received_ms)
+            except (msgspec.DecodeError, UnicodeError, RecursionError, Odd):
+                # Two tickers in one frame, say; or it is odd, and the long way says how.
                 pass
         if payload == b"pong":
             return Heartbeat()
@@ -192,8 +203,8 @@ class OkxTickers:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise PayloadError(f"OKX sent {_shown(payload)}: {error}") from None
 
-    def _data(self, frame: _Frame, received_ms: int) -> list[Event] | Control:
-        """Raises: msgspec.DecodeError, where a ticker is none."""
+    def _data(self, frame: _Frame, received_ms: int) -> list[Event] | Rows | Control:
+        """Raises: msgspec.DecodeError, where `data` is no list."""
         if frame.arg is None or isinstance(frame.data, UnsetType):
             raise msgspec.ValidationError("neither `event` nor `arg` and `data`")
         if frame.arg.channel != _TICKERS:
@@ -201,11 +212,47 @@ class OkxTickers:
         topic = self._topics.get(frame.arg.instId)
         if topic is None:
             return Ignored(f"a ticker of {_clean(frame.arg.instId)}")
-        events: list[Event] = []
+        made = Rows([], [])
         for raw in _tickers.decode(frame.data):
             body = bytes(raw)
-            events += _events(topic, body, _ticker.decode(body), received_ms)
-        return events
+            try:
+                made.events += self._events(topic, body, read_row(body, _Ticker), received_ms)
+            except Odd as odd:
+                made.notes += notes(topic.channels, topic.instrument, odd)
+        if not made.events and not made.notes:
+            return Ignored(f"a push without a ticker of {topic.inst_id}")
+        return made if made.notes else made.events
+
+    def _events(self, topic: _Topic, body: bytes, ticker: _Ticker, received_ms: int) -> list[Event]:
+        """One event per channel.
+
+        Raises:
+            Odd: it is no price.
+            UnicodeDecodeError: `body` is not UTF-8, which msgspec does not look at in fields that it skips.
+        """
+        if not body.isascii():
+            body.decode()
+        if _NOT_TEXT.search(body):
+            try:
+                look_over(body)
+            except PayloadError as error:
+                raise Odd(str(error)) from None
+        instrument, names, _, inst_id = topic
+        last, ts = ticker.last, ticker.ts
+        if ticker.instId != inst_id and ticker.instId:
+            raise Odd(f"{quoted('instId')} is {shown(ticker.instId)}, in a push about {inst_id}")
+        if not last:
+            raise Odd("not trading: it has no last price yet", "halted")
+        check_price(last, "last")
+        if ts.isdigit() and ts.isascii() and len(ts) <= _MOST_DIGITS_OF_TIME:
+            exchange_ms = int(ts)
+            check_time(exchange_ms, "ts")
+            self._ages.check(inst_id, "ts", exchange_ms, received_ms)
+        elif ts:
+            raise Odd(f"{quoted('ts')} is {shown(ts)}, not in milliseconds since 1970")
+        else:
+            exchange_ms = None
+        return [Event(name, instrument, body, received_ms, last, exchange_ms) for name in names]
 
     def _control(self, frame: _Frame) -> Control:
         topic = self._topics.get(frame.arg.instId) if frame.arg else None
@@ -242,7 +289,7 @@ def build(channels: Sequence[Channel], settings: Okx, user_agent: str) -> list[C
         return []
     return [
         Feed(
-            OkxTickers(channels),
+            OkxTickers(channels, settings.halted_after_s),
             settings.url,
             user_agent=user_agent,
             silence_s=settings.silence_s,
@@ -253,33 +300,6 @@ def build(channels: Sequence[Channel], settings: Okx, user_agent: str) -> list[C
             proxy=settings.proxy,
         )
     ]
-
-
-def _events(topic: _Topic, body: bytes, ticker: _Ticker, received_ms: int) -> list[Event]:
-    """One event per channel; none where the pair has no price yet.
-
-    Raises:
-        ValidationError: a field is not what it should be.
-        UnicodeDecodeError: `body` is not UTF-8, which msgspec does not look at in fields that it skips.
-        PayloadError: it has a number that clients could not read, or is nested too deeply.
-    """
-    if not body.isascii():
-        body.decode()
-    if _NOT_TEXT.search(body):
-        look_over(body)
-    last, ts = ticker.last, ticker.ts
-    if not last:
-        return []
-    if not is_number(last):
-        raise msgspec.ValidationError(f"`last` is not a JSON number: {last[:40]!r}")
-    if ts.isdigit() and ts.isascii() and len(ts) <= _MOST_DIGITS_OF_TIME:
-        exchange_ms = int(ts)
-    elif ts:
-        raise msgspec.ValidationError(f"`ts` is not in milliseconds: {_clean(ts)}")
-    else:
-        exchange_ms = None
-    instrument, names, _ = topic
-    return [Event(name, instrument, body, received_ms, last, exchange_ms) for name in names]
 
 
 def _arg(inst_id: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from connectors.base import (
     Event,
     PayloadError,
     StateChange,
+    TopicNote,
     VenueRefused,
     VenueUnavailable,
 )
@@ -36,6 +37,7 @@ class World:
     def __init__(self) -> None:
         self.events: list[tuple[float, Event]] = []
         self.reports: list[StateChange] = []
+        self.notes: list[TopicNote] = []
         self.errors: list[tuple[float, ConnectorError]] = []
 
     async def publish(self, events: Sequence[Event]) -> None:
@@ -45,6 +47,9 @@ class World:
     async def report(self, change: StateChange) -> None:
         await trio.lowlevel.checkpoint()
         self.reports.append(change)
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        self.notes += notes
 
     def now_ms(self) -> int:
         return START_MS + round(trio.current_time() * 1_000)
@@ -298,6 +303,30 @@ async def test_one_malformed_answer_does_not_keep_the_others_from_being_publishe
     assert [event.data for _, event in world.events] == [b"7"]
 
 
+async def test_a_malformed_answer_about_some_instruments_is_noted_of_these_while_others_come(
+    autojump_clock: MockClock,
+) -> None:
+    class Each(Plain):
+        def tick(self, now_s: float) -> Outcome:
+            return Outcome(requests=[PollRequest(path, instruments=(path[1:],)) for path in self.paths])
+
+    odd_until_s = 25.0
+
+    async def odd(request: httpx.Request) -> httpx.Response:
+        bad = request.url.path == "/root/a" and trio.current_time() < odd_until_s
+        return httpx.Response(200, content=b"odd" if bad else b"7")
+
+    world = World()
+    with trio.move_on_after(45):
+        await Poller(channel(), Each("/a", "/b"), Venue(odd).host()).run(world)
+    assert world.notes == [TopicNote("c", "a", "unreadable", "/a is odd")] * 3
+    assert [at_s for at_s, _ in world.events] == [0, 10, 20, 30, 30, 40, 40], "on schedule, and nobody fails"
+    assert world.reports == []
+    odd_until_s = 1e9
+    with pytest.raises(PayloadError, match="/a is odd"):
+        await Poller(channel(), Each("/a"), Venue(odd).host()).run(World())
+
+
 async def test_an_event_without_a_request_is_published(autojump_clock: MockClock) -> None:
     class Cached(Plain):
         def tick(self, now_s: float) -> Outcome:
@@ -436,10 +465,20 @@ async def test_an_event_that_is_larger_than_its_kind_ever_is_stays_off_the_tape(
             sizes = {"/a": (most + 1, 5), "/b": (most, most + 2)}[request.path]
             return Outcome(events=[Event("c", f"{size}", b"1" * size, 0) for size in sizes])
 
+    class Huge(Plain):
+        def answer(self, request: PollRequest, answer: Answer) -> Outcome:
+            return Outcome(events=[Event("c", f"{most + 1}", b"1" * (most + 1), 0)])
+
     world = World()
-    with pytest.raises(PayloadError, match=f"^Acme sent {most + 1} bytes for {most + 1}, of which at most {most} are"):
+    with trio.move_on_after(1):
         await Poller(channel(), Sized("/a", "/b"), Venue().host()).run(world)
     assert [event.instrument for _, event in world.events] == ["5", f"{most}"]
+    assert {note.instrument: note.reason for note in world.notes} == {
+        f"{size}": f"Acme sent {size} bytes for {size}, of which at most {most} are taken"
+        for size in (most + 1, most + 2)
+    }
+    with pytest.raises(PayloadError, match=f"^Acme sent {most + 1} bytes for {most + 1}, of which at most {most} are"):
+        await Poller(channel(), Huge("/a"), Venue().host()).run(World())
 
 
 async def test_repeats_of_an_unchanged_body_cost_a_bounded_part_of_the_tape(autojump_clock: MockClock) -> None:

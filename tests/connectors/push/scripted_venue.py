@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from connectors.base import Event, PayloadError, StateChange
+from connectors.base import Event, PayloadError, StateChange, TopicNote
 from connectors.push.dial import Address
 from connectors.push.venue import (
     ClosingNotice,
@@ -80,6 +80,7 @@ class Hub:
     def __init__(self) -> None:
         self.prices: list[str] = []
         self.changes: list[StateChange] = []
+        self.notes: list[TopicNote] = []
         self.open = trio.Event()
         self.open.set()
         self.first = trio.Event()
@@ -94,6 +95,9 @@ class Hub:
 
     async def report(self, change: StateChange) -> None:
         self.changes.append(change)
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        self.notes += notes
 
     def now_ms(self) -> int:
         return 1_765_211_445_122

@@ -4,10 +4,11 @@ import logging
 
 import pytest
 
-from connectors.base import Event, PayloadError
+from connectors.base import Event, PayloadError, Rows, TopicNote
 from connectors.push.inlet import Batch
 from connectors.push.intake import BAD_IN_A_ROW, EVENTS_AT_ONCE, FeedStatistics, Intake
 from connectors.push.venue import Control, FeedRules, SubscribeAck, SubscribeRequest
+from protocol.messages import TopicCause
 
 NOW = 1_765_211_445_122
 
@@ -32,7 +33,7 @@ class Letters:
     def order_key(self, event: Event) -> int | None:
         raise AssertionError("the intake takes events as they come")
 
-    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:
+    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
         if payload.startswith(b"d"):
             return [Event("letters", "A/B", payload, received_ms)]
         if payload == b"e":
@@ -52,7 +53,7 @@ def intake(counts: FeedStatistics) -> Intake:
     return Intake(Letters(), counts)
 
 
-def read(intake: Intake, *payloads: bytes) -> list[list[bytes] | Control]:
+def read(intake: Intake, *payloads: bytes) -> list[list[bytes] | Rows | Control]:
     """What comes of one batch: of events their data."""
     return [
         [event.data for event in said] if isinstance(said, list) else said
@@ -120,3 +121,27 @@ def test_a_third_bad_frames_are_borne_and_logged_ever_less(
         read(intake, *[b"d", b"d", b"?"] * 300)
     assert counts.unreadable == 300
     assert len(caplog.messages) == 9
+
+
+class _Rows(Letters):
+    """Letters of which capitals are odd rows: alone, or beside a good one."""
+
+    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
+        if payload.isupper():
+            cause: TopicCause = "halted" if payload == b"H" else "unreadable"
+            good = [Event("c", "X/U", b"good", received_ms)] if payload == b"BOTH" else []
+            return Rows(good, [TopicNote("c", "Y/U", cause, payload.decode())])
+        return super().handle(payload, received_ms)
+
+
+def test_odd_rows_are_noted_at_the_end_of_the_batch_and_are_no_reason_to_give_up(counts: FeedStatistics) -> None:
+    intake = Intake(_Rows(), counts)
+    odd = read(intake, *[b"X"] * 100)
+    assert [len(said.notes) for said in odd if isinstance(said, Rows)] == [100]
+    assert len(odd) == 1, "what cannot be read is no data, by which the venue would seem to be alive"
+    [events, notes] = read(intake, b"X", b"BOTH", b"X")
+    assert events == [b"good"]
+    assert isinstance(notes, Rows)
+    assert [note.reason for note in notes.notes] == ["X", "BOTH", "X"]
+    assert read(intake, b"H")[0] == [], "a pair that is not traded is data without an event"
+    assert (counts.unreadable, counts.odd_rows) == (0, 104)

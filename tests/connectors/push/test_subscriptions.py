@@ -2,7 +2,7 @@
 
 from math import inf
 
-from connectors.base import StateChange
+from connectors.base import StateChange, TopicNote
 from connectors.push.subscriptions import Subscriptions
 from connectors.push.venue import SubscribeRefused, SubscribeRequest
 from connectors.set_aside import SetAside
@@ -48,6 +48,7 @@ def test_a_subscription_without_an_answer_is_reported_and_asked_for_again_later_
     assert subscriptions.next_due_s() == 25
     assert asked(subscriptions, 25) == ["c"]
     [again] = subscriptions.due(35).changes
+    assert isinstance(again, StateChange)
     assert again.retry_in_s == 30
     # Its silence has been told already.
     assert subscriptions.next_due_s() == 65
@@ -79,6 +80,23 @@ def test_an_acknowledged_channel_without_data_is_stale_and_heals_with_data() -> 
     assert subscriptions.next_due_s() == inf
     subscriptions.heard({"nope"}, 40)
     assert subscriptions.next_due_s() == 70
+
+
+def test_one_instrument_that_is_not_answered_or_not_served_now_is_noted_and_asked_again_while_others_talk() -> None:
+    subscriptions = ledger(BTC, ETH)
+    subscriptions.due(0)
+    assert subscriptions.are_awaited
+    subscriptions.acknowledged("a")
+    subscriptions.heard({"btc", "majors"}, 5, [("btc", "BTC/USDT"), ("majors", "BTC/USDT")])
+    unanswered = "Venue did not answer the subscription of ETH/USDT in 10 s"
+    assert subscriptions.due(10).changes == [TopicNote("majors", "ETH/USDT", "refused", unanswered)]
+    assert asked(subscriptions, 25) == ["b"]
+    busy = SubscribeRefused("b", "busy", retry=True)
+    assert subscriptions.refused(busy, 26) == [TopicNote("majors", "ETH/USDT", "refused", "busy")]
+    assert asked(subscriptions, 56) == ["b"]
+    subscriptions.heard({"majors"}, 57, [("majors", "ETH/USDT")])
+    assert subscriptions.due(66).changes == [], "its own data answers for it"
+    assert not subscriptions.are_awaited
 
 
 def test_data_answers_for_a_lost_acknowledgement() -> None:
@@ -123,6 +141,7 @@ def test_each_refusal_in_a_row_doubles_the_wait_up_to_an_hour_also_across_connec
         subscriptions = ledger(BTC, NOPE, aside=aside, now_s=now_s)
         assert "c" in asked(subscriptions, now_s)
         [down] = subscriptions.refused(SubscribeRefused("c", UNKNOWN, retry=False), now_s)
+        assert isinstance(down, StateChange)
         waits.append(down.retry_in_s)
         now_s += down.retry_in_s or 0.0
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
@@ -132,6 +151,7 @@ def test_each_refusal_in_a_row_doubles_the_wait_up_to_an_hour_also_across_connec
     assert asked(subscriptions, now_s) == ["c"]
     subscriptions.acknowledged("c")
     [down] = subscriptions.refused(SubscribeRefused("c", UNKNOWN, retry=False), now_s + 1)
+    assert isinstance(down, StateChange)
     assert down.retry_in_s == 60, "what was taken meanwhile begins with a minute again"
 
 
@@ -149,10 +169,12 @@ def test_a_channel_is_down_only_when_all_of_it_is_refused() -> None:
     subscriptions = ledger(BTC, ETH)
     subscriptions.due(0)
     [partly] = subscriptions.refused(SubscribeRefused("b", "no ETH", retry=False), 1)
-    assert (partly.channel, partly.state, partly.retry_in_s) == ("majors", "stale", 60)
+    assert partly == TopicNote("majors", "ETH/USDT", "refused", "no ETH (set aside, asked again in 1 min)")
+    assert subscriptions.opening(1) == [partly]
     changes = subscriptions.refused(SubscribeRefused("a", "no BTC", retry=False), 2)
-    assert [(change.channel, change.state) for change in changes] == [("btc", "down"), ("majors", "down")]
-    assert changes[1].reason == "no BTC, no ETH (set aside, asked again in 1 min)"
+    states = [change for change in changes if isinstance(change, StateChange)]
+    assert [(change.channel, change.state) for change in states] == [("btc", "down"), ("majors", "down")]
+    assert states[1].reason == "no BTC, no ETH (set aside, asked again in 1 min)"
 
 
 def test_what_may_work_later_is_asked_for_later() -> None:
@@ -164,6 +186,7 @@ def test_what_may_work_later_is_asked_for_later() -> None:
     assert asked(subscriptions, 16) == ["c"]
     for _ in range(20):
         [change] = subscriptions.refused(busy, 16)
+    assert isinstance(change, StateChange)
     assert change.retry_in_s == 600
 
 

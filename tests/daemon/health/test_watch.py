@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from msgspec import UNSET
 from trio.testing import MockClock
 
 from connectors.backoff import Backoff
-from connectors.base import Context, Event, StateChange, VenueUnavailable
+from connectors.base import Context, Event, StateChange, TopicNote, VenueUnavailable
 from daemon.health.crosscheck import Tolerances
 from daemon.health.freshness import FIRST_S, SHORTEST_S
 from daemon.health.watch import LOOK_S, Watch
@@ -22,7 +23,8 @@ from tests.daemon.fanout.sink import START_MS, Client, Fan
 from tests.daemon.ingest.uncounted import Uncounted
 
 PUSHED = Channel(name="b", exchange="okx", kind=KINDS["ticker"], instruments=("X/U",))
-POLLED = Channel(name="a", exchange="binance", kind=KINDS["prices"], instruments=("X/U", "Y/U"), cadence_s=10.0)
+POLLED = Channel(name="a", exchange="binance", kind=KINDS["prices"], instruments=("X/U",), cadence_s=10.0)
+PAIR = Channel(name="a", exchange="binance", kind=KINDS["prices"], instruments=("X/U", "Y/U"), cadence_s=10.0)
 BOOK = Channel(name="a", exchange="binance", kind=KINDS["orderbook"], instruments=("X/U",), cadence_s=10.0)
 TOLERANCES = Tolerances(band_percent=1.0, for_s=30.0, frozen_s=60.0, frozen_percent=0.2)
 TOLD_S = LOOK_S + 0.2
@@ -298,11 +300,12 @@ async def test_an_instrument_that_stays_away_has_no_say(autojump_clock: MockCloc
             await context.publish([Event("a", "Y/U", b"{}", received_ms, "1.0")])
             await trio.sleep(10)
 
-    async with watching(POLLED, PUSHED) as watched:
+    async with watching(PAIR, PUSHED) as watched:
         watched.start(Scripted("a", delisted))
         watched.start(Scripted("b"))
         await trio.sleep(120)
-        assert watched.reasons("a") == [""]
+        late = "X/U: no message for 25.0 s, where one is due every 10 s"
+        assert watched.reasons("a") == ["", late], "it is missed, and not compared"
 
 
 async def test_unreadable_frames_are_in_the_ledger(autojump_clock: MockClock) -> None:
@@ -315,6 +318,67 @@ async def test_unreadable_frames_are_in_the_ledger(autojump_clock: MockClock) ->
         await trio.sleep(2)
         [gap] = watched.fan.ledger.gaps(START_MS)
         assert (gap.cause, gap.count, gap.channel) == ("unreadable", 9, "")
+
+
+async def test_one_instrument_that_goes_mute_is_told_by_name_and_the_channel_goes_on(autojump_clock: MockClock) -> None:
+    async def mute(context: Context) -> None:
+        for number in range(30):
+            away = 10 <= number < 20
+            await context.publish(
+                [event("a", instrument=name) for name in ("X/U", "Y/U") if not (away and name == "Y/U")]
+            )
+            await trio.sleep(10)
+
+    async with watching(PAIR, PUSHED) as watched:
+        watched.start(Scripted("a", mute))
+        await trio.sleep(260)
+        [well, missed, again] = [status for _, status in watched.told if status.channel == "a"]
+        assert [status.state for status in (well, missed, again)] == ["live"] * 3
+        assert (well.topics, again.topics) == (UNSET, UNSET)
+        assert isinstance(missed.topics, dict)
+        topic = missed.topics["Y/U"]
+        assert list(missed.topics) == ["Y/U"]
+        assert (topic.state, topic.cause) == ("stale", "silent")
+        assert missed.reason == f"Y/U: {topic.reason}"
+        told_s = [at_s for at_s, status in watched.told if status.channel == "a"]
+        assert told_s[1] == pytest.approx(90 + 25, abs=TOLD_S)
+        assert told_s[2] == pytest.approx(200, abs=TOLD_S)
+        [gap] = [gap for gap in watched.fan.ledger.gaps(START_MS) if gap.channel == "a"]
+        assert (gap.cause, gap.end_ms, gap.reason) == ("stale", START_MS, f"Y/U: {topic.reason}")
+
+
+async def test_odd_rows_are_told_once_by_name_and_are_in_the_ledger(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def odd(context: Context) -> None:
+        for number in range(12):
+            reason = f'`lastPrice` is "{number}x"'
+            good = [event("a")] if number < 8 else [event("a"), event("a", instrument="Y/U")]
+            await context.publish(good)
+            if number < 8:
+                await context.note([TopicNote("a", "Y/U", "unreadable", reason)])
+            await trio.sleep(10)
+
+    async with watching(PAIR, PUSHED) as watched:
+        watched.start(Scripted("a", odd))
+        await trio.sleep(115)
+        told = [status for _, status in watched.told if status.channel == "a"]
+        states = [
+            (status.topics["Y/U"].state, status.topics["Y/U"].cause) if isinstance(status.topics, dict) else None
+            for status in told
+        ]
+        unreadable = "unreadable"
+        assert states == [None, ("live", unreadable), ("stale", unreadable), ("live", unreadable), None]
+        assert {status.state for status in told} == {"live"}
+        assert {status.reason for status in told} == {"", 'Y/U: `lastPrice` is "0x"'}
+        gaps = [gap for gap in watched.fan.ledger.gaps(START_MS) if gap.cause == "unreadable"]
+        assert [(gap.channel, gap.count, gap.reason) for gap in gaps] == [("a", 8, 'Y/U: `lastPrice` is "7x"')]
+        lines = [record.message for record in caplog.records if "Y/U" in record.message]
+        assert lines == [
+            'a: Y/U is live: `lastPrice` is "0x"',
+            'a: Y/U is stale: `lastPrice` is "0x"',
+            'a: Y/U is live: `lastPrice` is "0x"',
+        ]
 
 
 def test_what_the_hub_refuses_and_who_lags_is_in_the_ledger() -> None:

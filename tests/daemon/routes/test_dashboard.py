@@ -128,7 +128,7 @@ def test_the_rules_cover_what_an_operator_must_know() -> None:
     assert {
         *("TickerdChannelStale", "TickerdChannelDown", "TickerdRestartLoop", "TickerdClientsLagging"),
         *("TickerdBudgetExhausted", "TickerdHubSilent", "TickerdEventLoopLag", "TickerdFull", "TickerdNearlyFull"),
-        *("TickerdGaps", "TickerdArchiveFailing"),
+        *("TickerdGaps", "TickerdArchiveFailing", "TickerdInstrumentMissing", "TickerdRowsLeftOut"),
     } <= set(names)
 
 

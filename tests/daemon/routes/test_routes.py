@@ -10,6 +10,7 @@ import pytest
 from connectors.base import State
 from daemon.front.forwarded import as_sent
 from daemon.front.http import Headers, Refused, Request, Response
+from daemon.health.board import Condition, TopicState
 from daemon.host.clock import WallClock
 from daemon.routes.routes import ChannelState, PlainRoutes
 from daemon.tape.ledger import Ledger
@@ -42,6 +43,7 @@ class FakeState:
     retry_in_s: float | None = None
     last_event_ms: int | None = None
     stale_after_s: float | None = None
+    topics: Mapping[str, TopicState] = field(default_factory=dict)
 
 
 @dataclass
@@ -160,11 +162,14 @@ async def test_the_ledger_can_be_asked_for() -> None:
     ]
 
 
-async def test_the_catalogue_tells_each_channels_state_and_age() -> None:
+async def test_the_catalogue_tells_each_channels_state_and_age_and_which_instruments_do_not_do_as_well() -> None:
     daemon = Daemon()
+    halted = TopicState(Condition("down", "halted", "not trading: its book is empty"), NOW_MS - 5_000)
     daemon.channel_states = {
         "coingecko_global": FakeState("reconnecting", reason="429", retry_in_s=2.5, last_event_ms=NOW_MS + 40),
-        "binance_prices": FakeState("live", last_event_ms=NOW_MS - 1_500, stale_after_s=25.0),
+        "binance_prices": FakeState(
+            "live", last_event_ms=NOW_MS - 1_500, stale_after_s=25.0, topics={"ETH/USDT": halted}
+        ),
     }
     body = json.loads((await daemon.get("/channels")).body)
     assert (body["type"], body["timestamp"]) == ("channels", NOW)
@@ -183,6 +188,14 @@ async def test_the_catalogue_tells_each_channels_state_and_age() -> None:
             "reason": "",
             "retry_in_s": None,
             "age_s": 1.5,
+            "topics": {
+                "ETH/USDT": {
+                    "state": "down",
+                    "cause": "halted",
+                    "since": "2025-12-08T16:30:40.123Z",
+                    "reason": "not trading: its book is empty",
+                }
+            },
         },
         {
             "name": "coingecko_global",
@@ -198,6 +211,7 @@ async def test_the_catalogue_tells_each_channels_state_and_age() -> None:
             "reason": "429",
             "retry_in_s": 2.5,
             "age_s": 0.0,
+            "topics": {},
         },
     ]
 

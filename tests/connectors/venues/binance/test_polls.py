@@ -1,12 +1,9 @@
 """Binance: what is asked, how bodies become events, what errors mean."""
 
 import json
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import httpx
-import msgspec
 import pytest
 import trio
 from hypothesis import given
@@ -18,13 +15,14 @@ from connectors.base import (
     Event,
     PayloadError,
     StateChange,
+    TopicNote,
     VenueRefused,
     VenueUnavailable,
 )
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, PollRequest
 from connectors.venues.binance import polls
-from connectors.venues.binance.polls import BinancePoll, book, day, explain, prices, weight_pause
+from connectors.venues.binance.polls import BinancePoll, explain, weight_pause
 from protocol.channels import Channel
 from protocol.kinds import KINDS
 from tests.connectors.poll.streaming import streamed
@@ -38,7 +36,7 @@ def ticker(symbol: str = "BTCUSDT", price: str = "42150.50000000", **more: objec
         "symbol": symbol,
         "priceChangePercent": "2.450",
         "lastPrice": price,
-        "closeTime": 1_499_869_899_040,
+        "closeTime": NOW_MS - 40,
         "count": 76,
         **more,
     }
@@ -65,183 +63,6 @@ def channel(kind: str = "prices", *instruments: str, name: str = "c") -> Channel
 def answer(body: bytes, status: int = 200, at_s: float = 0.0, **headers: str) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, named, body, NOW_MS, at_s)
-
-
-# ---- normalisers
-
-
-def test_a_price_carries_the_venues_digits() -> None:
-    body = tickers(ticker(), ticker("ETHUSDT", "5.9e-06"), ticker("NOTASKED"))
-    first, second = prices(body, channel="p", instruments=NAMES, received_ms=7)
-    assert first == Event(
-        channel="p",
-        instrument="BTC/USDT",
-        data=b'{"symbol":"BTCUSDT","price":"42150.50000000","priceChangePercent":"2.450"}',
-        received_ms=7,
-        price="42150.50000000",
-        exchange_ms=1_499_869_899_040,
-    )
-    assert (second.instrument, second.price) == ("ETH/USDT", "5.9e-06")
-
-
-def test_the_day_is_spliced_as_it_is() -> None:
-    row = ticker(unknown={"nested": [1.50, None]})
-    (event,) = day(tickers(row), channel="d", instruments=NAMES, received_ms=7)
-    assert event.data == row
-    assert event.price == "42150.50000000"
-    assert event.exchange_ms == 1_499_869_899_040
-
-
-def test_a_book_gains_its_symbol_and_the_middle_as_its_price() -> None:
-    body = b'{"lastUpdateId":7,"bids":[["4.00000000","431.0"],["3.9","1"]],"asks":[["4.00000201","12.00"]]}'
-    (event,) = book(body, channel="b", instrument="BTC/USDT", received_ms=7)
-    assert event == Event(
-        channel="b",
-        instrument="BTC/USDT",
-        data=b'{"symbol":"BTCUSDT",' + body[1:],
-        received_ms=7,
-        price="4.000001005",
-    )
-
-
-@pytest.mark.parametrize("sides", [b'"bids":[["1","2"]],"asks":[["","2"]]', b'"bids":[["NaN","2"]],"asks":[["2","2"]]'])
-def test_a_book_without_a_middle_has_no_price(sides: bytes) -> None:
-    (event,) = book(b'{"lastUpdateId":7,' + sides + b"}", channel="b", instrument="BTC/USDT", received_ms=7)
-    assert event.price == ""
-
-
-def test_a_book_with_one_side_has_no_price_and_no_time() -> None:
-    body = b'{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[]}'
-    (event,) = book(body, channel="b", instrument="BTC/USDT", received_ms=7)
-    assert event == Event(
-        channel="b",
-        instrument="BTC/USDT",
-        data=b'{"symbol":"BTCUSDT","lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[]}',
-        received_ms=7,
-    )
-
-
-@pytest.mark.parametrize("price", ["0.00000000", "-1.5"])
-def test_a_price_without_sense_is_still_the_venues(price: str) -> None:
-    (event,) = prices(tickers(ticker(price=price)), channel="p", instruments=NAMES, received_ms=7)
-    assert event.price == price
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{}",
-        b"[]",
-        b"[1]",
-        b"[{}]",
-        ticker(),
-        tickers(ticker("NOTASKED")),
-        *(tickers(ticker(price=price)) for price in ("", "NaN", ".5", "1.", "+1", "1 ", "01")),
-        tickers(ticker(lastPrice=1.5)),
-        tickers(ticker(closeTime="1")),
-        tickers(ticker(closeTime=-1)),
-        tickers(ticker(closeTime=2**60)),
-        tickers(ticker(symbol="BTCUSDT")).replace(b"2.450", b"\xff"),
-        tickers(b"[" * 2_000 + b"]" * 2_000),
-    ],
-)
-def test_a_ticker_that_is_none_is_a_payload_error(body: bytes) -> None:
-    for normalise in (prices, day):
-        with pytest.raises(PayloadError):
-            normalise(body, channel="p", instruments=NAMES, received_ms=7)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"[]",
-        b'{"lastUpdateId":1,"bids":[]}',
-        b'{"lastUpdateId":"1","bids":[],"asks":[]}',
-        b'{"lastUpdateId":9223372036854775808,"bids":[],"asks":[]}',
-        b'{"lastUpdateId":1,"bids":{},"asks":[]}',
-        b'{"lastUpdateId":1,"bids":[["1"]],"asks":[]}',
-        b'{"lastUpdateId":1,"bids":[["1","2","3"]],"asks":[]}',
-        b'{"lastUpdateId":1,"bids":[[1,2]],"asks":[]}',
-        b'{"lastUpdateId":1,"bids":[],"asks":null}',
-    ],
-)
-def test_a_book_that_is_none_is_a_payload_error(body: bytes) -> None:
-    with pytest.raises(PayloadError):
-        book(body, channel="b", instrument="BTC/USDT", received_ms=7)
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
-fields = ["symbol", "lastPrice", "closeTime", "priceChangePercent", "lastUpdateId", "bids", "asks"]
-near_misses = st.dictionaries(
-    st.sampled_from(fields), json_values | st.sampled_from(["BTCUSDT", "1.5", 7, [["1", "2"]]])
-)
-
-
-@given(
-    st.binary()
-    | json_values.map(lambda value: json.dumps(value).encode())
-    | near_misses.map(lambda row: json.dumps(row).encode())
-    | near_misses.map(lambda row: json.dumps([row]).encode())
-)
-def test_any_bytes_are_events_or_a_payload_error(body: bytes) -> None:
-    for normalise in (prices, day):
-        try:
-            events = normalise(body, channel="c", instruments=NAMES, received_ms=7)
-        except PayloadError:
-            continue
-        for event in events:
-            json.loads(event.data.decode())
-            float(event.price)
-    try:
-        (event,) = book(body, channel="c", instrument="BTC/USDT", received_ms=7)
-    except PayloadError:
-        return
-    json.loads(event.data.decode())
-
-
-# ---- recorded bodies
-
-
-def test_recorded_tickers_keep_every_digit(recorded: Path) -> None:
-    seen = 0
-    for path in sorted(recorded.glob("binance_rest_ticker24hr_*.json")):
-        body = path.read_bytes()
-        if not body.lstrip().startswith(b"["):
-            body = b"[" + body + b"]"
-        rows = msgspec.json.decode(body, type=list[dict[str, str | int]])
-        names = {str(row["symbol"]): f"X/{row['symbol']}" for row in rows}
-        made = zip(
-            rows,
-            prices(body, channel="p", instruments=names, received_ms=7),
-            day(body, channel="d", instruments=names, received_ms=7),
-            strict=True,
-        )
-        for row, price, full in made:
-            seen += 1
-            assert price.price == full.price == row["lastPrice"]
-            assert price.exchange_ms == full.exchange_ms == row["closeTime"]
-            assert msgspec.json.decode(full.data) == row
-            assert msgspec.json.decode(price.data) == {
-                "symbol": row["symbol"],
-                "price": row["lastPrice"],
-                "priceChangePercent": row["priceChangePercent"],
-            }
-            assert str(row["lastPrice"]).encode() in full.data
-    assert seen > 8
-
-
-def test_recorded_books_keep_every_level(recorded: Path) -> None:
-    bodies = [(recorded / "binance_rest_depth_BTCUSDT.json").read_bytes()]
-    lines = (recorded / "binance_rest_depth1000_2021-10-12.jsonl").read_text().splitlines()
-    bodies += [json.loads(line)["body"].encode() for line in lines]
-    for body in bodies:
-        (event,) = book(body, channel="b", instrument="NKN/USDT", received_ms=7)
-        assert json.loads(event.data) == {"symbol": "NKNUSDT", **json.loads(body)}
-    assert len(bodies) == 3
 
 
 # ---- errors
@@ -284,8 +105,10 @@ def test_a_refusal_that_comes_as_a_success_is_a_refusal() -> None:
     (request,) = poll.tick(0.0).requests
     with pytest.raises(VenueUnavailable, match=r"Binance asked for a pause of 60 s \(HTTP 200\)"):
         poll.answer(request, answer(b'{"code":-1003,"msg":"Too many requests queued."}', 200))
+    odd = poll.answer(request, answer(b'{"bids":7}', 200))
+    assert (odd.events, [note.instrument for note in odd.notes]) == ([], ["BTC/USDT"])
     with pytest.raises(PayloadError):
-        poll.answer(request, answer(b'{"bids":7}', 200))
+        poll.answer(request, answer(b"<html>", 200))
 
 
 @pytest.mark.parametrize(
@@ -366,6 +189,11 @@ def test_a_book_is_asked_for_per_instrument() -> None:
     assert {request.path for request in requests} == {"/api/v3/depth"}
 
 
+def refused(poll: BinancePoll, now_s: float) -> dict[str, str]:
+    """What is set aside, and what is said of it."""
+    return {note.instrument: note.reason for note in poll.tick(now_s).notes if note.cause == "refused"}
+
+
 def settle(poll: BinancePoll, unknown: set[str], now_s: float) -> tuple[list[str], int]:
     """One tick against a venue without the `unknown`: who got an event, in how many requests."""
     pending: list[PollRequest] = list(poll.tick(now_s).requests)
@@ -393,7 +221,7 @@ def test_unknown_instruments_are_found_and_set_aside_and_the_others_served(
     poll = BinancePoll(channel("prices", *names), 20)
     served, _ = settle(poll, lost, 0.0)
     assert sorted(served) == sorted(set(names) - lost)
-    assert lost == set(re.findall(r"C\d+/USDT", poll.notice))
+    assert refused(poll, 1.0) == dict.fromkeys(lost, "unknown to Binance (set aside, asked again after 1 min)")
 
     served, count = settle(poll, lost, 59.0)
     assert count == -(-len(set(names) - lost) // 20), "nobody asks for them again"
@@ -401,7 +229,7 @@ def test_unknown_instruments_are_found_and_set_aside_and_the_others_served(
 
     served, _ = settle(poll, set(), 60.0)
     assert sorted(served) == sorted(names), "after a minute they are tried again"
-    assert poll.notice == ""
+    assert refused(poll, 61.0) == {}
 
 
 def test_a_refusal_in_a_row_doubles_the_wait_up_to_an_hour_and_the_others_are_not_asked_twice() -> None:
@@ -441,7 +269,7 @@ def test_whatever_status_a_refusal_has_it_costs_its_own_symbol_only(status: int,
         served += [event.instrument for event in outcome.events]
         pending += outcome.requests
     assert served == ["BTC/USDT"]
-    assert "NOPE/USDT" in poll.notice
+    assert list(refused(poll, 1.0)) == ["NOPE/USDT"]
 
 
 def test_where_nothing_is_known_the_channel_is_refused_by_name() -> None:
@@ -459,14 +287,14 @@ def test_illegal_characters_are_one_instruments_fault_too() -> None:
     _, second = poll.tick(0.0).requests
     illegal = b'{"code":-1100,"msg":"Illegal characters found in parameter \'symbol\'."}'
     assert poll.answer(second, answer(illegal, 400)).events == []
-    assert poll.notice == "unknown to Binance: B C/USDT (set aside, asked again after 1 min)"
+    assert refused(poll, 1.0) == {"B C/USDT": "unknown to Binance (set aside, asked again after 1 min)"}
 
 
 @pytest.mark.parametrize("kind", ["prices", "24hr", "orderbook"])
 def test_each_kind_has_its_normaliser(kind: str) -> None:
     poll = BinancePoll(channel(kind, "BTC/USDT"), 20)
     (request,) = poll.tick(0.0).requests
-    levels = b'{"lastUpdateId":1,"bids":[],"asks":[]}'
+    levels = b'{"lastUpdateId":1,"bids":[["1","2"]],"asks":[["2","2"]]}'
     body = levels if kind == "orderbook" else tickers(ticker())
     outcome = poll.answer(request, answer(body, x_mbx_used_weight_1m="5000"))
     (event,) = outcome.events
@@ -485,12 +313,16 @@ class World:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.reports: list[StateChange] = []
+        self.notes: list[TopicNote] = []
 
     async def publish(self, events: Sequence[Event]) -> None:
         self.events += events
 
     async def report(self, change: StateChange) -> None:
         self.reports.append(change)
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        self.notes += notes
 
     def now_ms(self) -> int:
         return NOW_MS + round(trio.current_time() * 1_000)
@@ -519,9 +351,10 @@ async def test_an_unknown_instrument_is_reported_and_the_others_go_on(
     world = World()
     with trio.move_on_after(15):
         await Poller(served, BinancePoll(served, 20), host).run(world)
-    assert world.reports == [
-        StateChange("c", "live", "unknown to Binance: NOPE/USDT (set aside, asked again after 1 min)")
-    ]
+    assert world.reports == []
+    assert world.notes[0] == TopicNote(
+        "c", "NOPE/USDT", "refused", "unknown to Binance (set aside, asked again after 1 min)"
+    )
     assert [event.instrument for event in world.events] == ["BTC/USDT", "ETH/USDT"] * 2
     assert asked[-1] == ["BTCUSDT", "ETHUSDT"]
 
@@ -569,19 +402,6 @@ async def test_a_channel_that_is_refused_whole_does_not_hold_up_the_hosts_others
     assert waits == [pytest.approx(60, abs=1)]
     assert all(60 <= at_s <= 72 for at_s in came_s.values())
     assert [event.instrument for event in world.events].count("BTC/USDT") == 8, "every ten seconds, as ever"
-
-
-@pytest.mark.parametrize(
-    ("symbols", "why"),
-    [
-        (["BTCUSDT", "ETHUSDT", "BTCUSDT"], "BTC/USDT is in the body twice"),
-        ([f"X{number}" for number in range(101)], "the body has 101 tickers, of which at most 100 are looked at"),
-    ],
-)
-def test_a_body_that_is_blown_up_by_its_number_of_tickers_is_refused(symbols: list[str], why: str) -> None:
-    named = {"BTCUSDT": "BTC/USDT", "ETHUSDT": "ETH/USDT"}
-    with pytest.raises(PayloadError, match=f"^{why}$"):
-        prices(tickers(*(ticker(symbol) for symbol in symbols)), channel="c", instruments=named, received_ms=1)
 
 
 def test_a_request_says_how_large_its_answer_may_be() -> None:

@@ -1,26 +1,22 @@
 """CoinGecko: how often it is asked, what is repeated meanwhile, and what its errors mean."""
 
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import httpx
 import msgspec
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from connectors.base import (
     Connector,
     ConnectorError,
     Event,
-    PayloadError,
     StateChange,
+    TopicNote,
 )
 from connectors.poll.poller import Host, Poller
-from connectors.poll.venue import Answer
+from connectors.poll.venue import Answer, Outcome
 from connectors.venues.coingecko import polls
 from connectors.venues.coingecko.polls import (
     ENDPOINTS,
@@ -28,9 +24,6 @@ from connectors.venues.coingecko.polls import (
     PLANS,
     CoinGecko,
     CoinGeckoPoll,
-    market,
-    top,
-    trending,
 )
 from protocol.channels import Channel
 from protocol.kinds import KINDS
@@ -41,7 +34,7 @@ SECRET = "CG-abcdefghijklmnop"
 
 GLOBAL = (
     b'{"data":{"active_cryptocurrencies":17397,"total_market_cap":{"btc":34570737.199462704,'
-    b'"clp":1.52899720736006e+15},"updated_at":1779878351}}'
+    b'"clp":1.52899720736006e+15},"updated_at":1765211351}}'
 )
 MARKETS = (
     b'[{"id":"bitcoin","symbol":"btc","name":"Bitcoin","current_price":77671,"roi":null},\n'
@@ -63,104 +56,6 @@ def channel(kind: str = "global", cadence_s: float = 10.0) -> Channel:
 def answer(body: bytes = b"", status: int = 200, at_s: float = 0.0, **headers: str) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, named, body, NOW_MS + round(at_s * 1_000), at_s)
-
-
-# ---- normalisers
-
-
-def test_the_global_market_is_unwrapped() -> None:
-    (event,) = market(GLOBAL, channel="g", received_ms=7)
-    assert event == Event(
-        channel="g",
-        instrument="",
-        data=GLOBAL.removeprefix(b'{"data":').removesuffix(b"}"),
-        received_ms=7,
-        exchange_ms=1_779_878_351_000,
-    )
-
-
-def test_the_top_coins_become_an_object_on_one_line() -> None:
-    (event,) = top(MARKETS, channel="t", received_ms=7)
-    assert event.data == b'{"coins":' + MARKETS.replace(b"\n ", b"") + b"}"
-    assert event.exchange_ms is None
-
-
-def test_what_is_trending_stays_as_it_is() -> None:
-    (event,) = trending(TRENDING, channel="t", received_ms=7)
-    assert event.data == TRENDING
-    assert event.price == ""
-
-
-@pytest.mark.parametrize(
-    ("normalise", "body"),
-    [
-        (market, b"{}"),
-        (market, b'{"data":[]}'),
-        (market, b'{"data":{}}'),
-        (market, GLOBAL.replace(b"1779878351", b'"now"')),
-        (market, GLOBAL.replace(b"1779878351", b"-1")),
-        (market, GLOBAL.replace(b"1779878351", b"9999999999999999")),
-        (market, GLOBAL.replace(b"btc", b"b\xff")),
-        (top, b"{}"),
-        (top, b"[1]"),
-        (top, b'[{"id":"bitcoin"}]'),
-        (top, MARKETS.replace(b"77671", b"1e999")),
-        (trending, b"[]"),
-        (trending, b"{}"),
-        (trending, b'{"coins":{}}'),
-        (trending, b'{"coins":[1]}'),
-    ],
-)
-def test_a_body_that_is_not_the_documented_one_is_a_payload_error(
-    normalise: Callable[..., list[Event]], body: bytes
-) -> None:
-    with pytest.raises(PayloadError):
-        normalise(body, channel="c", received_ms=7)
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
-fields = ["data", "total_market_cap", "updated_at", "coins", "id", "symbol", "name", "error", "status"]
-near_misses = st.recursive(
-    json_values,
-    lambda inner: st.dictionaries(st.sampled_from(fields), inner) | st.lists(inner),
-)
-bodies = st.binary() | near_misses.map(lambda value: json.dumps(value).encode())
-
-
-@given(bodies)
-def test_any_bytes_are_one_event_or_a_payload_error(body: bytes) -> None:
-    for endpoint in ENDPOINTS.values():
-        try:
-            (event,) = endpoint.normalise(body, channel="c", received_ms=7)
-        except PayloadError:
-            continue
-        assert isinstance(json.loads(event.data.decode()), dict)
-
-
-def digits(body: bytes) -> object:
-    """The value of a JSON text, its numbers as they are written."""
-    return json.loads(body, parse_float=str, parse_int=str)
-
-
-def test_recorded_bodies_keep_every_digit(recorded: Path) -> None:
-    body = (recorded / "coingecko_global_2021-05-18.json").read_bytes()
-    (event,) = market(body, channel="g", received_ms=7)
-    assert event.data in body
-    assert {"data": digits(event.data)} == digits(body)
-    assert event.exchange_ms == json.loads(body)["data"]["updated_at"] * 1_000
-
-    for path in sorted(recorded.glob("coingecko_markets_b*.json")):
-        body = path.read_bytes()
-        (event,) = top(body, channel="t", received_ms=7)
-        assert digits(event.data) == {"coins": digits(body)}
-
-    body = (recorded / "coingecko_trending_2021-05-18.json").read_bytes()
-    (event,) = trending(body, channel="t", received_ms=7)
-    assert digits(event.data) == digits(body)
-    assert b"\n" not in event.data
 
 
 # ---- the poll
@@ -296,6 +191,26 @@ def test_a_budget_that_slows_a_channel_is_told(plan: str, cadence_s: float, noti
     assert CoinGeckoPoll(channel("global", cadence_s), terms, refresh_s=refresh_s).notice == notice
 
 
+def test_what_is_left_out_is_noted_for_as_long_as_the_body_is_repeated() -> None:
+    asking = poll("top")
+    (request,) = asking.tick(0.0).requests
+    body = MARKETS.replace(b"5.9e-06", b"-1")
+    outcome = asking.answer(request, answer(body, cache_control="max-age=60"))
+    assert [note.reason for note in outcome.notes] == ["coins left out: pepe: `current_price` is -1.0, below 0"]
+    repeat = asking.tick(10.0)
+    assert (repeat.notes, [event.cached for event in repeat.events]) == (outcome.notes, [True])
+
+
+def test_old_figures_are_asked_for_no_more_often_than_fresh_ones() -> None:
+    asking = poll("global", "keyless")
+    (request,) = asking.tick(0.0).requests
+    outcome = asking.answer(request, answer(GLOBAL.replace(b"1765211351", b"1763000000")))
+    assert outcome.events == []
+    assert [(note.instrument, note.cause) for note in outcome.notes] == [("", "halted")]
+    assert asking.tick(10.0) == Outcome(notes=outcome.notes)
+    assert asking.tick(60.0).requests
+
+
 # ---- together with the loop
 
 
@@ -305,6 +220,7 @@ class World:
     def __init__(self) -> None:
         self.events: list[tuple[float, Event]] = []
         self.reports: list[StateChange] = []
+        self.notes: list[TopicNote] = []
         self.errors: list[tuple[float, ConnectorError]] = []
 
     async def publish(self, events: Sequence[Event]) -> None:
@@ -312,6 +228,9 @@ class World:
 
     async def report(self, change: StateChange) -> None:
         self.reports.append(change)
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        self.notes += notes
 
     def now_ms(self) -> int:
         return NOW_MS + round(trio.current_time() * 1_000)

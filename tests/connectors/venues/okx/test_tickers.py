@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.base import Event, PayloadError
+from connectors.base import Event, PayloadError, Rows
 from connectors.push.feed import Feed
 from connectors.push.venue import ClosingNotice, Control, Heartbeat, Ignored, SubscribeAck, SubscribeRefused
 from connectors.venues.okx.tickers import Okx, OkxTickers, build
@@ -36,8 +36,22 @@ def tickers(*objects: str, inst_id: str = "BTC-USDT") -> bytes:
     return f'{{"arg":{arg},"data":[{",".join(objects)}]}}'.encode()
 
 
-def handle(payload: bytes | str) -> list[Event] | Control:
+def handle(payload: bytes | str) -> list[Event] | Rows | Control:
     return VENUE.handle(payload if isinstance(payload, bytes) else payload.encode(), NOW)
+
+
+def odd(payload: bytes) -> tuple[str, str]:
+    """Of a frame of which nothing can be used: the cause and the reason, which are told of both channels."""
+    said = handle(payload)
+    assert isinstance(said, Rows)
+    assert said.events == []
+    assert [(note.channel, note.instrument) for note in said.notes] == [
+        ("bitcoinprice", "BTC/USDT"),
+        ("majors", "BTC/USDT"),
+    ]
+    [told] = {(note.cause, note.reason) for note in said.notes}
+    assert len(told[1]) < 300
+    return told
 
 
 def test_a_ticker_becomes_one_event_for_each_channel_that_carries_it() -> None:
@@ -69,10 +83,14 @@ def test_a_frame_with_several_tickers_gives_all_of_them_in_order() -> None:
     said = handle(tickers(ticker(last="1.10"), ticker(last="1.2")))
     assert isinstance(said, list)
     assert [event.price for event in said] == ["1.10", "1.10", "1.2", "1.2"]
-    assert handle(tickers()) == []
+    assert handle(tickers()) == Ignored("a push without a ticker of BTC-USDT")
 
 
-@given(st.from_regex(r"(0|[1-9][0-9]{0,12})(\.[0-9]{1,18})?", fullmatch=True), st.integers(0, 10**14), st.text())
+@given(
+    st.from_regex(r"[1-9][0-9]{0,12}(\.[0-9]{1,18})?|0\.[0-9]{1,17}[1-9]", fullmatch=True),
+    st.integers(NOW - 14_000_000, 4_102_444_800_000),
+    st.text(),
+)
 def test_every_digit_and_every_byte_is_kept(last: str, ts: int, more: str) -> None:
     for body in (ticker(last=last, ts=str(ts), more=more), json.dumps(json.loads(ticker(last=last, ts=str(ts))))):
         said = handle(tickers(body))
@@ -81,21 +99,71 @@ def test_every_digit_and_every_byte_is_kept(last: str, ts: int, more: str) -> No
 
 
 @pytest.mark.parametrize("last", ["9" * 5_000, "0." + "1" * 5_000, "1e400", "1e-400"])
-def test_a_price_that_no_client_could_read_is_refused(last: str) -> None:
-    with pytest.raises(PayloadError, match="`last` is not a JSON number") as refused:
-        handle(tickers(ticker(last=last)))
-    assert len(str(refused.value)) < 300
+def test_a_price_that_no_client_could_read_is_set_aside(last: str) -> None:
+    cause, reason = odd(tickers(ticker(last=last)))
+    assert cause == "unreadable"
+    assert reason.startswith(f'`last` is "{last[:5]}') or reason == "the row has a number of 300 digits"
 
 
 @pytest.mark.parametrize(
     "more",
     ["1e400", "[1e400]", '{"x":-1e400}', "9" * 5_000, "0." + "1" * 400, "[" * 900 + "]" * 900, '"a:b",\n"x": 1e400'],
 )
-def test_a_ticker_with_a_number_or_a_depth_that_no_client_could_read_is_refused(more: str) -> None:
+def test_a_ticker_with_a_number_or_a_depth_that_no_client_could_read_is_set_aside(more: str) -> None:
     body = ticker(last="1.5")[:-1] + f',"more":{more}}}'
     json.loads(body, parse_int=str)
-    with pytest.raises(PayloadError):
-        handle(tickers(body))
+    assert odd(tickers(body))[0] == "unreadable"
+
+
+ODD_TICKERS = [
+    (ticker(last=""), "halted", "not trading: it has no last price yet"),
+    (ticker(last="", ts=""), "halted", "not trading: it has no last price yet"),
+    (ticker(last="0"), "halted", 'not trading: `last` is "0"'),
+    (ticker(last="0.000"), "halted", 'not trading: `last` is "0.000"'),
+    (ticker(ts=str(NOW - 23 * 86_400_000)), "halted", "not trading: `ts` is 23 days old"),
+    ("7", "unreadable", "the row is 7, not an object"),
+    ("null", "unreadable", "the row is null, not an object"),
+    ("[]", "unreadable", "the row is [], not an object"),
+    ("{}", "unreadable", "`last` is missing"),
+    ('{"last":1,"ts":"1"}', "unreadable", "`last` is 1"),
+    ('{"last":null,"ts":"1"}', "unreadable", "`last` is null"),
+    ('{"last":"1"}', "unreadable", "`ts` is missing"),
+    ('{"last":"1","ts":null}', "unreadable", "`ts` is null"),
+    ('{"last":"1","ts":1765211445101}', "unreadable", "`ts` is 1765211445101"),
+    *(
+        (ticker(last=last), "unreadable", f'`last` is "{last}"')
+        for last in ("NaN", "Infinity", "-Infinity", "1.", "+1")
+    ),
+    (ticker(last="-1.5"), "unreadable", '`last` is "-1.5", below 0'),
+    *((ticker(ts=ts), "unreadable", f'`ts` is "{ts}"') for ts in ("soon", "-1", "9" * 16, "NaN")),
+    *((ticker(ts=ts), "unreadable", f"`ts` is {int(ts)}") for ts in ("0", "1765211445", "176521144510100")),
+    (ticker("ETH-USDT"), "unreadable", '`instId` is "ETH-USDT", in a push about BTC-USDT'),
+]
+
+
+@pytest.mark.parametrize(("row", "cause", "reason"), ODD_TICKERS)
+def test_an_odd_row_is_set_aside_by_name_and_the_others_of_the_push_go_on(row: str, cause: str, reason: str) -> None:
+    seen = odd(tickers(row))
+    assert seen[0] == cause
+    assert seen[1].startswith(reason)
+    for rows in ((row, ticker(last="1.5")), (ticker(last="1.5"), row)):
+        said = handle(tickers(*rows))
+        assert isinstance(said, Rows)
+        assert [event.price for event in said.events] == ["1.5", "1.5"]
+        assert {(note.instrument, note.cause) for note in said.notes} == {("BTC/USDT", cause)}
+
+
+def test_what_stands_still_is_not_trading_and_what_moves_on_is_whatever_our_clock_says() -> None:
+    venue, ahead = OkxTickers([channel("bitcoinprice", "BTC/USDT")]), 9 * 3_600_000
+    first = venue.handle(tickers(ticker(ts=str(NOW))), NOW + ahead)
+    again = venue.handle(tickers(ticker(ts=str(NOW))), NOW + ahead + 100)
+    assert isinstance(first, Rows)
+    assert isinstance(again, Rows)
+    assert {note.cause for note in (*first.notes, *again.notes)} == {"halted"}
+    moved = venue.handle(tickers(ticker(ts=str(NOW + 200))), NOW + ahead + 200)
+    assert isinstance(moved, list)
+    quiet = OkxTickers([channel("bitcoinprice", "BTC/USDT")])
+    assert isinstance(quiet.handle(tickers(ticker(ts=str(NOW - 3_600_000))), NOW), list), "an hour without a trade"
 
 
 @pytest.mark.parametrize("more", ["1", "-1.5e-7", "[1,2]", '{"x":[null,true]}', '"a:b"', '":"'])
@@ -104,11 +172,6 @@ def test_what_a_ticker_may_one_day_hold_beside_texts_is_passed_on(more: str) -> 
     said = handle(tickers(body))
     assert isinstance(said, list)
     assert {event.data for event in said} == {body.encode()}
-
-
-def test_a_pair_without_a_price_is_data_without_an_event() -> None:
-    assert handle(tickers(ticker(last=""))) == []
-    assert handle(tickers(ticker(last="", ts=""))) == []
 
 
 def test_a_ticker_without_a_time_is_an_event_without_one() -> None:
@@ -181,15 +244,8 @@ def test_what_is_not_data_is_a_named_control_frame(payload: str, means: Control)
         b'{"arg":{"channel":"tickers","instId":"BTC-USDT"}}',
         b'{"data":[{"last":"1","ts":"1"}]}',
         b'{"event":7}',
-        tickers("7"),
-        tickers('{"last":1,"ts":"1"}'),
-        tickers('{"last":"1"}'),
-        tickers(ticker(last="NaN")),
-        tickers(ticker(last="1.")),
-        tickers(ticker(last="+1")),
-        tickers(ticker(ts="soon")),
-        tickers(ticker(ts="-1")),
-        tickers(ticker(ts="9" * 16)),
+        b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":null}',
+        b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":{}}',
         tickers(ticker())[:-1],
         tickers(ticker()).replace(b"SPOT", b"SP\xffT"),
         b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[' + b"[" * 100_000,
@@ -233,8 +289,9 @@ def test_arbitrary_bytes_raise_nothing_but_payload_error(payload: bytes) -> None
             said = handle(sent)
         except PayloadError:
             continue
-        for event in said if isinstance(said, list) else []:
+        for event in said if isinstance(said, list) else said.events if isinstance(said, Rows) else []:
             msgspec.json.decode(event.data.decode())
+            assert float(event.price) > 0
 
 
 @given(st.integers(0), st.binary(min_size=1, max_size=3))
