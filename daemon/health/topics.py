@@ -167,7 +167,7 @@ class Topics:
     def _noted(self, topic: _Topic, held: Noted, now_s: float, *, late: bool) -> Condition:
         note, told = held.note, topic.told
         reason = note.reason
-        if told is not None and told.cause == note.cause and note.cause != "refused":
+        if told is not None and told.cause == note.cause and note.cause != "refused" and _alike(told.reason, reason):
             # The value may be another one each time; one of them is told.
             reason = told.reason
         if note.partial:
@@ -191,3 +191,8 @@ class Topics:
             return f"{said}, where one is due every {channel.cadence_s:g} s"
         usual_s = topic.pauses.usual_s
         return f"{said}, where the longest pause of a minute is usually {usual_s:.1f} s" if usual_s else said
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two reasons are about the same field."""
+    return one.partition(" is ")[0] == other.partition(" is ")[0]

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import trio
 
-from connectors.simulator.faults.faults import Delisted, Fault, HttpStatus, Lasting
+from connectors.simulator.faults.faults import Delisted, Fault, HttpStatus, Lasting, RefusedSubscription
 from connectors.simulator.faults.table import FAULTS, Case
 
 AT_ONCE: Final = 3
@@ -23,7 +23,7 @@ def _long(fault: Fault) -> bool:
     """
     if isinstance(fault, HttpStatus):
         return fault.status in (418, 429) and (fault.retry_after_s is None or fault.venue == "coingecko")
-    return isinstance(fault, Delisted)
+    return isinstance(fault, Delisted | RefusedSubscription)
 
 
 _CASES: Final[tuple[Case, ...]] = tuple(case for kind in FAULTS for case in kind.cases if not _long(case.fault))

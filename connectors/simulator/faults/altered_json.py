@@ -60,6 +60,36 @@ def shifted_times(tree: object, offset_s: float) -> int:
     return len(found)
 
 
+def odd_row(row: dict[str, Any], what: str, price: str, time: str) -> object:
+    """A row of which the members of these names, or all of it, are odd: what is sent in its place."""
+    match what:
+        case "not_an_object":
+            return 7
+        case "missing":
+            del row[price]
+        case "time":
+            row[time] = "soon"
+        case _:
+            row[price] = {"empty": "", "null": None, "type": 12_345, "nan": "NaN", "negative": "-1.5"}[what]
+    return row
+
+
+def odd_book(book: dict[str, Any], what: str) -> object:
+    """A book of which the best bid, or all of it, is odd: what is sent in its place."""
+    match what:
+        case "not_an_object":
+            return 7
+        case "missing":
+            del book["asks"]
+        case "null" | "type":
+            book["bids"] = None if what == "null" else {}
+        case "time":
+            book["lastUpdateId"] = "soon"
+        case _:
+            book["bids"][0] = [{"empty": "", "nan": "NaN", "negative": "-1.5"}[what], "1"]
+    return book
+
+
 def _change(
     tree: object,
     field: str | None,

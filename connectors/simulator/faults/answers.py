@@ -20,27 +20,33 @@ from connectors.simulator.faults.altered_json import (
     empty_strings,
     huge_numbers,
     missing_fields,
+    odd_book,
+    odd_row,
     shifted_times,
     wrong_types,
 )
 from connectors.simulator.faults.faults import (
     Answered,
+    BadRow,
     BodyChange,
     Bomb,
     ClockSkew,
     ContentType,
     Delisted,
     DeliveryChange,
+    EmptyList,
     EmptyStrings,
     EndlessBody,
     ErrorBody,
     Fault,
     GarbageBody,
+    Halted,
     HttpStatus,
     HugeBody,
     HugeNumbers,
     Instead,
     MissingFields,
+    MissingRow,
     NotModified,
     Refuse,
     Reset,
@@ -52,7 +58,7 @@ from connectors.simulator.faults.faults import (
     Venue,
     WrongTypes,
 )
-from connectors.simulator.faults.frames import HUGE
+from connectors.simulator.faults.frames import HALTED_MS, HUGE
 from connectors.simulator.http.request import Delivery, VenueRequest, VenueResponse, json_response
 from connectors.simulator.venues.binance import BadParameters, requested_symbols
 from connectors.simulator.venues.binance_weight import BAN_S, error
@@ -189,6 +195,11 @@ class FaultyAnswers:
                 body = bomb(1 if packed == "once" else 2)
                 coding = ("content-encoding", "gzip" if packed == "once" else "gzip, gzip")
                 response = response.with_headers(coding)
+            case BadRow() | Halted() | MissingRow() | EmptyList():
+                altered = _with_other_rows(fault, request, body, int(self._clock() * 1000))
+                if altered is None:
+                    return response
+                body = altered
             case WrongTypes() | MissingFields() | EmptyStrings() | HugeNumbers() | ClockSkew():
                 tree: Any = msgspec.json.decode(body)
                 match fault:
@@ -210,6 +221,36 @@ class FaultyAnswers:
         one.count()
         headers = tuple(header for header in response.headers if header[0] != "etag")
         return msgspec.structs.replace(response, body=body, headers=headers)
+
+
+def _with_other_rows(
+    fault: BadRow | Halted | MissingRow | EmptyList, request: VenueRequest, body: bytes, now_ms: int
+) -> bytes | None:
+    """The body with other rows; None where the fault has nothing to say to it."""
+    tree: Any = msgspec.json.decode(body)
+    if isinstance(fault, EmptyList):
+        if isinstance(tree, dict) and isinstance(tree.get("coins"), list):
+            return msgspec.json.encode({**tree, "coins": []})
+        return b"[]" if isinstance(tree, list) else None
+    symbol = fault.instrument.replace("/", "")
+    if isinstance(tree, dict):
+        if request.parameter("symbol") != symbol or "bids" not in tree:
+            return None
+        if isinstance(fault, BadRow):
+            return msgspec.json.encode(odd_book(tree, fault.what))
+        return msgspec.json.encode({**tree, "bids": [], "asks": []}) if isinstance(fault, Halted) else None
+    places = [place for place, row in enumerate(tree) if row.get("symbol") == symbol and "closeTime" in row]
+    for place in places:
+        match fault:
+            case BadRow(what=what):
+                tree[place] = odd_row(tree[place], what, "lastPrice", "closeTime")
+            case Halted():
+                nobody = dict.fromkeys(("bidPrice", "bidQty", "askPrice", "askQty"), "0.00000000")
+                # The same for ever, to the minute.
+                tree[place] |= {**nobody, "closeTime": (now_ms - HALTED_MS) // 60_000 * 60_000}
+            case MissingRow():
+                del tree[place]
+    return msgspec.json.encode(tree) if places else None
 
 
 def _padded(body: bytes, size: int) -> bytes:

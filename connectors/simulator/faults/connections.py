@@ -15,6 +15,7 @@ from connectors.simulator.faults.faults import (
     Notice,
     Opening,
     OutOfOrder,
+    RefusedSubscription,
     Silence,
     SlowFrames,
 )
@@ -132,6 +133,13 @@ class OkxFaults(Container[str]):
     def reply(self, session: OkxSession, message: str | bytes) -> list[bytes]:
         """What a client's message is answered."""
         subscriptions = session.subscriptions
+        for one in self._board.of("okx"):
+            if not isinstance(one.fault, RefusedSubscription) or session.number < one.first_connection:
+                continue
+            refusal = subscriptions.refuse(message, one.fault.instrument.replace("/", "-"), one.fault.code)
+            if refusal and one.chooses():
+                one.count()
+                return refusal
         before = set(subscriptions.instruments)
         replies = subscriptions.receive(message)
         for one in self._board.of("okx"):

@@ -52,6 +52,8 @@ Member: TypeAlias = Annotated[
 Reason: TypeAlias = Annotated[str, Meta(pattern=r"^[ -~]{0,100}$", description="printable ASCII, up to 100 characters")]
 Path: TypeAlias = Annotated[str, Meta(description="a path that the venue serves")]
 Instrument: TypeAlias = Annotated[str, Meta(description="an instrument that the venue lists, such as BTC/USDT")]
+Oddity: TypeAlias = Literal["empty", "null", "missing", "type", "nan", "negative", "time", "not_an_object"]
+RefusalCode: TypeAlias = Literal["50001", "50013", "50026", "60014", "60018", "63999", "64007"]
 ContentTypeText: TypeAlias = Annotated[
     str, Meta(pattern=r"^[a-z0-9.+-]+/[a-z0-9.+-]+$", description="a media type such as text/html")
 ]
@@ -232,11 +234,39 @@ class HugeNumbers(Sampled, kw_only=True, frozen=True):
     path: Path | None = None
 
 
+class BadRow(Sampled, kw_only=True, frozen=True):
+    """One instrument's row is odd while the others are right: its price, its time, a field that is missing, or all."""
+
+    venues: ClassVar[tuple[Venue, ...]] = ("binance", "okx")
+    instrument: Instrument
+    what: Oddity = "empty"
+
+
+class Halted(Lasting, kw_only=True, frozen=True):
+    """An instrument is not traded any more: its row is three weeks old for ever, and nobody bids or asks."""
+
+    venues: ClassVar[tuple[Venue, ...]] = ("binance", "okx")
+    instrument: Instrument
+
+
 class Delisted(Lasting, kw_only=True, frozen=True):
     """An instrument is not known any more: 60018 and silence on OKX, -1121 on Binance."""
 
     venues: ClassVar[tuple[Venue, ...]] = ("binance", "okx")
     instrument: Instrument
+
+
+class MuteInstrument(Lasting, kw_only=True, frozen=True):
+    """One instrument's tickers do not come, while its subscription is acknowledged and the others go on."""
+
+    instrument: Instrument
+
+
+class RefusedSubscription(Opening, kw_only=True, frozen=True):
+    """Subscriptions of an instrument are answered by an error, of those that OKX takes back sooner or later."""
+
+    instrument: Instrument
+    code: RefusalCode = "50013"
 
 
 class ClockSkew(Lasting, kw_only=True, frozen=True):
@@ -294,6 +324,17 @@ class Answered(Sampled, kw_only=True, frozen=True):
 
 class ErrorBody(Answered, kw_only=True, frozen=True):
     """Answers have status 200 and the body of an error: too many requests."""
+
+
+class MissingRow(Answered, kw_only=True, frozen=True):
+    """One symbol is missing from lists that have it else; the status is 200."""
+
+    venues: ClassVar[tuple[Venue, ...]] = ("binance",)
+    instrument: Instrument
+
+
+class EmptyList(Answered, kw_only=True, frozen=True):
+    """Lists of tickers or coins are empty; the status is 200."""
 
 
 class SlowBody(Answered, kw_only=True, frozen=True):
@@ -366,6 +407,8 @@ FrameChange: TypeAlias = (
     | EmptyStrings
     | HugeNumbers
     | ClockSkew
+    | BadRow
+    | Halted
 )
 """What acts on single tickers of OKX."""
 
@@ -373,7 +416,18 @@ Instead: TypeAlias = Refuse | HttpStatus | TlsFailure | ErrorBody | Delisted | N
 """What takes an answer's place."""
 
 BodyChange: TypeAlias = (
-    WrongTypes | MissingFields | EmptyStrings | HugeNumbers | ClockSkew | GarbageBody | HugeBody | Bomb
+    WrongTypes
+    | MissingFields
+    | EmptyStrings
+    | HugeNumbers
+    | ClockSkew
+    | BadRow
+    | Halted
+    | MissingRow
+    | EmptyList
+    | GarbageBody
+    | HugeBody
+    | Bomb
 )
 """What changes an answer's body."""
 

@@ -17,19 +17,23 @@ from connectors.simulator.faults.altered_json import (
     empty_strings,
     huge_numbers,
     missing_fields,
+    odd_row,
     shifted_times,
     wrong_types,
 )
 from connectors.simulator.faults.faults import (
+    BadRow,
     ClockSkew,
     Duplicates,
     EmptyStrings,
     Flood,
     Fragmented,
     Garbage,
+    Halted,
     HugeNumbers,
     MissingFields,
     Mute,
+    MuteInstrument,
     OutOfOrder,
     Silence,
     TornFrame,
@@ -48,6 +52,9 @@ _EMPTY_PONG: Final = bytes([_FIN | 0x0A, 0x00])
 _EMPTY_START: Final = bytes([_TEXT, 0x00])
 _EMPTY_MIDDLE: Final = bytes([_CONTINUATION, 0x00])
 _EMPTY_END: Final = bytes([_FIN | _CONTINUATION, 0x00])
+
+HALTED_MS: Final = 23 * 86_400_000
+"""How long ago a halted pair was traded last."""
 
 HUGE: Final = {"digits": "7" * 5_000, "exponent": "1e400"}
 """By a fault's `kind`: a number that no reader of JSON can take."""
@@ -86,7 +93,7 @@ class FaultyFrames:
         """The frames of one ticker, and of those that go along with it."""
         self._number += 1
         active = self._board.of("okx")
-        if self._kept_back(active):
+        if self._kept_back(active, instrument):
             return Written(b"", 0, torn=False)
         texts = [payload]
         for one in active:
@@ -103,12 +110,14 @@ class FaultyFrames:
 
     def release(self, fault: int) -> bytes:
         """The fault of that number is over: the frames of the tickers that waited for their successor."""
-        texts = [self._held.pop(key) for key in [key for key in self._held if key[0] == fault]]
+        texts = [self._held.pop(key) for key in [key for key in self._held if key[0] == fault and key[1] != "ts"]]
         return b"".join(map(text_frame, texts))
 
-    def _kept_back(self, active: Sequence[ActiveFault]) -> bool:
+    def _kept_back(self, active: Sequence[ActiveFault], instrument: str) -> bool:
         for one in active:
             mute = isinstance(one.fault, Mute) and self._connection >= one.first_connection
+            if isinstance(one.fault, MuteInstrument):
+                mute = one.fault.instrument.replace("/", "-") == instrument
             if (mute or isinstance(one.fault, Silence)) and one.chooses():
                 one.count()
                 return True
@@ -117,6 +126,8 @@ class FaultyFrames:
     def _changed(self, one: ActiveFault, text: bytes) -> bytes:
         """The text with other members or times."""
         fault = one.fault
+        if isinstance(fault, BadRow | Halted):
+            return self._with_another_row(one, fault, text)
         if not isinstance(fault, ClockSkew | WrongTypes | MissingFields | EmptyStrings | HugeNumbers):
             return text
         about = (self._connection, self._number)
@@ -138,6 +149,23 @@ class FaultyFrames:
         if not changed:
             return text
         one.count()
+        return msgspec.json.encode(tree)
+
+    def _with_another_row(self, one: ActiveFault, fault: BadRow | Halted, text: bytes) -> bytes:
+        """The text with another ticker, where it is of that instrument."""
+        tree: Any = msgspec.json.decode(text)
+        if tree["arg"]["instId"] != fault.instrument.replace("/", "-"):
+            return text
+        if not one.chooses(self._connection, self._number):
+            return text
+        one.count()
+        if isinstance(fault, BadRow):
+            tree["data"] = [odd_row(row, fault.what, "last", "ts") for row in tree["data"]]
+        else:
+            for row in tree["data"]:
+                row |= dict.fromkeys(("bidPx", "bidSz", "askPx", "askSz"), "")
+                # Its last trade's, three weeks before the fault was switched on: it stays that.
+                row["ts"] = self._held.setdefault((one.number, "ts"), str(int(row["ts"]) - HALTED_MS).encode()).decode()
         return msgspec.json.encode(tree)
 
     def _rearranged(self, one: ActiveFault, instrument: str, texts: list[bytes]) -> list[bytes]:

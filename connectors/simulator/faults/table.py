@@ -101,12 +101,10 @@ def _everywhere(expects: frozenset[State], type_: type[Fault], **fields: object)
 
 
 def _malformed(type_: type[f.WrongTypes | f.MissingFields]) -> tuple[Case, ...]:
-    """What the daemon reads of every message, so that it must notice."""
-    return _cases(
-        TOLD_BROKEN,
-        type_(venue="okx", field="last"),
-        type_(venue="binance", field="lastPrice"),
-        type_(venue="coingecko", field="data"),
+    """What the daemon reads of every message, so that it must notice; nothing is left that comes."""
+    return (
+        *_cases(TOLD_SILENT, type_(venue="okx", field="last"), type_(venue="binance", field="lastPrice")),
+        *_cases(TOLD_BROKEN, type_(venue="coingecko", field="data")),
     )
 
 
@@ -151,16 +149,45 @@ _BY_TYPE: Final[dict[type[Fault], tuple[Case, ...]]] = {
     f.MissingFields: _malformed(f.MissingFields),
     f.EmptyStrings: (
         *_cases(TOLD_SILENT, f.EmptyStrings(venue="okx", field="last")),
-        *_cases(TOLD_BROKEN, f.EmptyStrings(venue="binance", field="lastPrice")),
+        *_cases(TOLD_SILENT, f.EmptyStrings(venue="binance", field="lastPrice")),
         *_cases(TOLD_NOTHING, f.EmptyStrings(venue="coingecko", field="name")),
     ),
     f.HugeNumbers: (
-        *_cases(TOLD_BROKEN, f.HugeNumbers(venue="okx", field="last")),
-        *_cases(TOLD_BROKEN, f.HugeNumbers(venue="okx", field="last", kind="exponent")),
-        *_cases(TOLD_BROKEN, f.HugeNumbers(venue="binance", field="lastPrice")),
-        *_cases(TOLD_BROKEN, f.HugeNumbers(venue="binance", field="lastPrice", kind="exponent")),
+        *_cases(TOLD_SILENT, f.HugeNumbers(venue="okx", field="last")),
+        *_cases(TOLD_SILENT, f.HugeNumbers(venue="okx", field="last", kind="exponent")),
+        *_cases(TOLD_SILENT, f.HugeNumbers(venue="binance", field="lastPrice")),
+        *_cases(TOLD_SILENT, f.HugeNumbers(venue="binance", field="lastPrice", kind="exponent")),
         *_cases(TOLD_BROKEN, f.HugeNumbers(venue="coingecko", field="current_price")),
         *_cases(TOLD_BROKEN, f.HugeNumbers(venue="coingecko", field="current_price", kind="exponent")),
+    ),
+    f.BadRow: (
+        # Its channel carries it alone.
+        *_cases(TOLD_SILENT, f.BadRow(venue="okx", instrument="BTC/USDT")),
+        *(
+            Case(
+                msgspec.convert(
+                    {"fault": "bad_row", "venue": "binance", "instrument": "ETH/USDT", "what": what}, f.BadRow
+                ),
+                TOLD_REMARK,
+            )
+            for what in get_args(f.Oddity)
+        ),
+    ),
+    f.Halted: (
+        *_cases(TOLD_SILENT, f.Halted(venue="okx", instrument="BTC/USDT")),
+        *_cases(TOLD_REMARK, f.Halted(venue="binance", instrument="ETH/USDT")),
+    ),
+    f.MuteInstrument: _cases(TOLD_SILENT, f.MuteInstrument(venue="okx", instrument="BTC/USDT")),
+    f.MissingRow: _cases(TOLD_REMARK, f.MissingRow(venue="binance", instrument="ETH/USDT")),
+    f.EmptyList: (
+        *_cases(TOLD_SILENT, f.EmptyList(venue="binance")),
+        *_cases(TOLD_BROKEN, f.EmptyList(venue="coingecko")),
+    ),
+    f.RefusedSubscription: _cases(
+        TOLD_SILENT,
+        f.RefusedSubscription(venue="okx", instrument="BTC/USDT"),
+        f.RefusedSubscription(venue="okx", instrument="BTC/USDT", code="63999"),
+        f.RefusedSubscription(venue="okx", instrument="BTC/USDT", code="60018"),
     ),
     f.Delisted: (
         *_cases(TOLD_SILENT, f.Delisted(venue="okx", instrument="BTC/USDT")),

@@ -94,6 +94,20 @@ class OkxSubscriptions:
             self.instruments.discard(arg.instId)
         return msgspec.json.encode(_Control(command.op, self._conn_id, command.id, arg))
 
+    def refuse(self, message: str | bytes, symbol: str, code: str) -> list[bytes]:
+        """The error that answers a subscription of that instrument and no other; none for any other message."""
+        try:
+            command = msgspec.json.decode(message, type=_Command)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return []
+        if command.op != "subscribe" or [arg.instId for arg in command.args] != [symbol]:
+            return []
+        if code == "60018":
+            text = f"Subscribe failed, wrong URL or channel:tickers,instId:{symbol} doesn't exist."
+        else:
+            text = "Service temporarily unavailable. Please try again later."
+        return [self._error(command.id, code, text)]
+
     def _invalid(self, message: str | bytes) -> bytes:
         text = message if isinstance(message, str) else message.decode(errors="replace")
         try:

@@ -265,10 +265,12 @@ async def _endure(pair: Pair, record: Record, patience_s: float) -> None:
     record.cleared_s = time.monotonic() if isinstance(fault, Lasting | Notice) else record.began_s
     await order(pair.venues.port, {"clear": True})
     again_s = time.monotonic()
+    # What is told to come back at a time has until then, and is looked for after that.
+    most_s = patience_s + min(patience_s, _promised_s(pair, record))
     await _wait(
         pair,
         lambda: pair.is_fresh(again_s, channels, gone) or _promised_s(pair, record) > patience_s,
-        patience_s,
+        most_s,
     )
     if pair.is_fresh(again_s, channels, gone):
         record.recovered_s = time.monotonic()

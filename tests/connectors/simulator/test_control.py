@@ -99,6 +99,7 @@ async def test_only_loopback_may_order(peer: str, status: int) -> None:
 CASES = [case for kind in FAULTS for case in kind.cases]
 TARGETS = (
     *("/api/v3/ticker/24hr?symbol=BTCUSDT", "/api/v3/depth?symbol=ETHUSDT"),
+    "/api/v3/ticker/24hr?symbols=%5B%22ETHUSDT%22,%22BTCUSDT%22%5D",
     *("/api/v3/global", "/api/v3/coins/markets?vs_currency=usd", "/api/v3/search/trending"),
 )
 
