@@ -7,7 +7,7 @@ wrong with one becomes a `TopicNote` about its instrument (`connectors.base`). P
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -106,18 +106,20 @@ class Ages:
         self._last_ms: dict[str, int] = {}
 
     def check(self, key: str, field: str, row_ms: int, now_ms: int) -> None:
-        """Note a row's time, by any key of its instrument; `now_ms` by a clock that need not be right.
+        """Judge a row's time, by any key of its instrument; `now_ms` by a clock that need not be right.
 
         Raises:
             Odd: it is too old (`halted`).
         """
-        last_ms, self._last_ms[key] = self._last_ms.get(key), row_ms
         behind_ms = now_ms - row_ms
-        if behind_ms > self._old_ms and (last_ms is None or row_ms <= last_ms):
+        if behind_ms <= self._old_ms:
+            return
+        last_ms, self._last_ms[key] = self._last_ms.get(key), row_ms
+        if last_ms is None or row_ms <= last_ms:
             raise Odd(f"not trading: {quoted(field)} is {_long(behind_ms / 1000)} old", "halted")
 
 
-def notes(channels: Iterator[str] | tuple[str, ...], instrument: str, odd: Odd) -> list[TopicNote]:
+def notes(channels: Iterable[str], instrument: str, odd: Odd) -> list[TopicNote]:
     """What is wrong, for each of the channels that carry the instrument."""
     return [TopicNote(channel, instrument, odd.cause, str(odd)) for channel in channels]
 

@@ -42,6 +42,14 @@ class StatusLine:
             names = [name for name, state in channels.items() if state.state == told]
             if names:
                 parts.append(f"{told}: {_listed(names)}{self._next_attempt(names, now_s)}")
+        without = [
+            f"{instrument} of {name}"
+            for name, state in channels.items()
+            for instrument, topic in state.topics.items()
+            if instrument and topic.condition.state != "live"
+        ]
+        if without:
+            parts.append(f"without {_listed(without)}")
         line = "; ".join(parts)
         return line if len(line) <= _STATUS_BYTES else f"{line[: _STATUS_BYTES - 3]}..."
 

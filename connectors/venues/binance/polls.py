@@ -72,7 +72,7 @@ class Binance(VenueSettings, frozen=True):
     base_url: HttpUrl = "https://data-api.binance.vision"
     levels: Annotated[int, Meta(ge=1, le=100)] = 20
     timeout_s: Seconds = 15.0
-    halted_after_s: Seconds = OLD_S
+    halted_after_s: Annotated[float, Meta(ge=60, le=31_536_000)] = OLD_S
 
 
 class Refusal(msgspec.Struct):

@@ -55,7 +55,7 @@ class CoinGecko(VenueSettings, frozen=True):
         ),
     ] = ""
     timeout_s: Seconds = 15.0
-    halted_after_s: Seconds = OLD_S
+    halted_after_s: Annotated[float, Meta(ge=60, le=31_536_000)] = OLD_S
 
     @property
     def root(self) -> str:

@@ -27,7 +27,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from connectors.base import Connector, Event, PayloadError, Rows, Seconds, VenueSettings, WebsocketUrl
 from connectors.limits.payload import look_over
-from connectors.limits.rows import OLD_S, Ages, Odd, check_price, check_time, notes, quoted, read_row, shown
+from connectors.limits.rows import LAST_MS, OLD_S, Ages, Odd, check_price, check_time, notes, quoted, read_row, shown
 from connectors.push.feed import Feed
 from connectors.push.venue import (
     ClosingNotice,
@@ -41,6 +41,7 @@ from connectors.push.venue import (
 )
 from protocol.channels import Channel
 from protocol.kinds import KINDS
+from protocol.messages import is_number
 
 RULES: Final = FeedRules(
     ping="ping",
@@ -72,6 +73,9 @@ _NOT_TEXT: Final = re.compile(rb':[^"]')
 _MOST_DIGITS_OF_TIME: Final = 15
 """In milliseconds since 1970, until the year 33658."""
 
+_FRESH_MS: Final = 60_000
+"""A ticker of the last minute is looked at no further; `halted_after_s` may be as short."""
+
 _CLOSED_PORT: Final = re.compile(r"wss?://([^/]*\.)?okx\.com:0*8443(/|\Z)", re.IGNORECASE)
 """Which old examples show. OKX announced on 2026-09-30 that it stops accepting websockets on 2026-10-31."""
 
@@ -86,7 +90,7 @@ class Okx(VenueSettings, frozen=True):
     silence_s: Seconds = 30.0
     timeout_s: Seconds = 10.0
     rotate_after_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
-    halted_after_s: Seconds = OLD_S
+    halted_after_s: Annotated[float, Meta(ge=60, le=31_536_000)] = OLD_S
 
     def refused(self) -> Iterator[tuple[str, str]]:
         """The port that is closed."""
@@ -243,11 +247,14 @@ class OkxTickers:
             raise Odd(f"{quoted('instId')} is {shown(ticker.instId)}, in a push about {inst_id}")
         if not last:
             raise Odd("not trading: it has no last price yet", "halted")
-        check_price(last, "last")
+        # What is right is told apart here, without a call; what is wrong with the others, by these.
+        if is_number(last) is None or not float(last) > 0.0:
+            check_price(last, "last")
         if ts.isdigit() and ts.isascii() and len(ts) <= _MOST_DIGITS_OF_TIME:
             exchange_ms = int(ts)
-            check_time(exchange_ms, "ts")
-            self._ages.check(inst_id, "ts", exchange_ms, received_ms)
+            if not received_ms - _FRESH_MS <= exchange_ms <= LAST_MS:
+                check_time(exchange_ms, "ts")
+                self._ages.check(inst_id, "ts", exchange_ms, received_ms)
         elif ts:
             raise Odd(f"{quoted('ts')} is {shown(ts)}, not in milliseconds since 1970")
         else:

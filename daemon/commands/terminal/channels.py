@@ -60,7 +60,7 @@ def _table(reports: Sequence[ChannelReport]) -> Table:
         table.add_column(name, justify="right" if name in ("every", "age") else "left", overflow="fold")
     for each in reports:
         state = Text(each.state, STYLES.get(each.state, ""))
-        if each.reason and each.state != "live":
+        if each.reason and (each.state != "live" or each.topics):
             state.append(f" {clean(each.reason)}", "default")
         table.add_row(
             Text(clean(each.name), "bold"),

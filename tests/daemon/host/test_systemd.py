@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import State, StateChange
-from daemon.health.board import ChannelState
+from daemon.health.board import ChannelState, Condition, TopicState
 from daemon.health.status_line import StatusLine, publish_status
 from daemon.host.systemd import Notifier
 from tests.daemon.serving import Gateway
@@ -197,6 +197,13 @@ def test_the_status_names_what_is_not_live_and_when_it_is_tried_again() -> None:
         "down: bitcoinprice, ethprice (next attempt in 12 s)"
     )
     assert StatusLine().words(1, {"one": state("live")}, 0.0) == "serving 1 client; 1 channel live"
+
+
+def test_the_status_names_the_instruments_that_a_live_channel_lacks() -> None:
+    halted = TopicState(Condition("down", "halted", "not trading"), 1)
+    remark = TopicState(Condition("live", "unreadable", "`lastPrice` is null"), 1)
+    channels = {"majors": ChannelState("live", 1, topics={"A/U": halted, "B/U": remark})}
+    assert StatusLine().words(1, channels, 0.0) == "serving 1 client; 1 channel live; without A/U of majors"
 
 
 def test_the_wait_is_counted_down_from_when_it_was_first_seen() -> None:

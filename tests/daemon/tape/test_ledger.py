@@ -49,6 +49,24 @@ def test_a_gap_in_which_the_clock_is_set_back_lasts_as_long_as_it_lasted(ledger:
     assert [gap.cause for gap in ledger.changes(hour_ms + 30_000)] == ["outage", "lagged"]
 
 
+def test_an_instrument_that_a_channel_lacks_is_a_gap_of_its_own_from_its_last_data_on(ledger: Ledger) -> None:
+    ledger.topics("a", {"X/U": (900, "no message for 2.0 s"), "Y/U": (None, "never came")}, 3000)
+    ledger.topics("a", {"X/U": (900, "no message for 2.0 s"), "Y/U": (None, "refused")}, 4000)
+    ledger.topics("b", {}, 4000)
+    assert ledger.open(4000)["stale"] == 2
+    ledger.topics("a", {"Y/U": (None, "refused")}, 5000)
+    gaps = {gap.reason: (gap.cause, gap.channel, gap.start_ms, gap.end_ms) for gap in ledger.gaps(5000)}
+    assert gaps == {
+        "X/U: no message for 2.0 s": ("stale", "a", 900, 5000),
+        "Y/U: refused": ("stale", "a", 3000, None),
+    }
+    ledger.close("a", 6000)
+    assert ledger.open(6000)["stale"] == 0, "a channel that is removed lacks nothing"
+    for number in range(3 * PER_CAUSE):
+        ledger.topics("a", {f"{number}/U": (None, "x")}, 7000)
+    assert ledger.open(7000)["stale"] == 1
+
+
 def test_silence_that_turns_out_to_be_an_outage_is_one_gap_and_an_outage(ledger: Ledger) -> None:
     ledger.channel("a", state("stale", "no message for 2.0 s", last_event_ms=900), 3000)
     assert [gap.cause for gap in ledger.gaps(3000)] == ["stale"]
