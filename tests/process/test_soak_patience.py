@@ -48,10 +48,10 @@ class FakeConnection:
 class FakeListener:
     """It hears something after so many seconds, and nothing else."""
 
-    def __init__(self, hears_after_s: float) -> None:
+    def __init__(self, hears_after_s: float, interval_ms: int = 0) -> None:
         self.connection = FakeConnection()
         self.session = Session(1, 1, "json")
-        self.taken = {"prices": None}
+        self.taken = {"prices": interval_ms}
         self.newest = 3
         self.heard_s = trio.current_time()
         self._hears_s = trio.current_time() + hears_after_s
@@ -83,6 +83,10 @@ async def test_what_the_kernel_holds_is_waited_for(autojump_clock: trio.testing.
     listener = FakeListener(30.0)
     assert 30 <= await settled(FakeWay(TO_WAIT_FOR, 30.0), listener) < 32
     assert (listener.newest, listener.session.evidence) == (100, "what it thinks")
+
+
+async def test_what_comes_at_intervals_has_time_until_it_is_due(autojump_clock: trio.testing.MockClock) -> None:
+    assert 33 <= await settled(FakeWay(TO_WAIT_FOR, 30.0), FakeListener(30.0, interval_ms=2000)) < 35
 
 
 async def test_what_has_just_come_through_is_still_read(autojump_clock: trio.testing.MockClock) -> None:

@@ -57,7 +57,7 @@ class Listener:
 
     Attributes:
         positions: Per channel that can be resumed soundly, the position up to which everything came.
-        taken: The channels that are subscribed now.
+        taken: The channels that are subscribed now, each with its `interval_ms`.
         touched: Those that were at any time of this session.
         epoch: Of the tape, as the daemon said it.
         naughty: Whether the client did something that may be held against it.
@@ -71,7 +71,7 @@ class Listener:
         self.connection = connection
         self.session = session
         self.positions: dict[str, int] = {}
-        self.taken: dict[str, None] = {}
+        self.taken: dict[str, int] = {}
         self.touched: set[str] = set()
         self.epoch = ""
         self.naughty = False
@@ -219,7 +219,7 @@ class Listener:
             resumed = asked.since is None or (asked.honest and heard.recovered.get(channel, False))
             sound = channel not in self.taken and not asked.interval_ms and resumed
             self._forget(channel)
-            self.taken[channel] = None
+            self.taken[channel] = asked.interval_ms
             self.touched.add(channel)
             if sound:
                 # From here on its messages come in the order of `seq`, over all its topics.
