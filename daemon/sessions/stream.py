@@ -102,7 +102,7 @@ class ClientStream(trio.abc.Stream):
         for half a minute would hear nothing for half a minute more. An older kernel goes on like that.
         """
         least, most = _RTO_MAX_MS
-        self._set_retry(max(least, min(most, round(wait_s * 1000))))
+        self._set_retry(round(max(least, min(most, wait_s * 1000))))
 
     def _set_retry(self, wait_ms: int) -> None:
         with suppress(OSError):

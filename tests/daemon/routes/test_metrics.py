@@ -21,6 +21,7 @@ from connectors.base import (
     Event,
     FailureCause,
     PayloadError,
+    ProxyUnavailable,
     StateChange,
     VenueClosed,
     VenueRefused,
@@ -344,7 +345,7 @@ async def test_connectors_that_begin_anew_are_counted_by_cause() -> None:
         connector = _Failing(
             *(VenueTimeout("no answer"), VenueTimeout("no answer"), VenueClosed("went"), VenueThrottled("a pause")),
             *(VenueUnavailable("503"), VenueRefused("451"), PayloadError("no JSON"), ConnectorError("so"), odd()),
-            *(ExceptionGroup("", [VenueClosed("went")]), ValueError("a bug"), None),
+            *(ProxyUnavailable("no proxy"), ExceptionGroup("", [VenueClosed("went")]), ValueError("a bug"), None),
         )
         await nursery.start(here.fleet.run)
         settings = RestartSettings(backoff_base_s=0.001, backoff_cap_s=0.001, breaker_after=100, breaker_s=0.001)

@@ -1,5 +1,6 @@
 """The one place that keeps frames whole, over real sockets that take little at a time."""
 
+import math
 import os
 import random
 import socket
@@ -456,7 +457,7 @@ def _retry_ms(stream: trio.SocketStream) -> int:
         pytest.skip("this kernel bounds no retransmission timeout")
 
 
-@pytest.mark.parametrize(("wanted_s", "set_ms"), [(5.0, 5_000), (0.01, 1_000), (1e6, 120_000)])
+@pytest.mark.parametrize(("wanted_s", "set_ms"), [(5.0, 5_000), (0.01, 1_000), (1e6, 120_000), (math.inf, 120_000)])
 async def test_what_was_lost_is_sent_again_within_the_time_asked_for(wanted_s: float, set_ms: int) -> None:
     far, near = await tcp_pair()
     async with far, near:
