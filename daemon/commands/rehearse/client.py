@@ -12,13 +12,18 @@ from trio_websocket import ConnectionClosed, open_websocket_url
 
 from connectors.base import State
 from connectors.simulator.venues.market import OKX, Market, unpadded
-from daemon.commands.rehearse.judge import Data, Entry, Told, Topic
+from daemon.commands.rehearse.judge import Data, Entry, Standstill, Told, Topic
 from protocol.kinds import VIEWS, View
 
 PUSHES: Final = 8_192
 """How many pushes of each instrument can be told apart: those of over twenty minutes."""
 
 _HTTP_S: Final = 10.0
+
+_NAP_S: Final = 0.05
+
+_STANDSTILL_S: Final = 0.2
+"""A nap that is so much too long is a standstill."""
 _LOOK_S: Final = 0.2
 
 
@@ -87,6 +92,7 @@ class Notebook:
         entries: Since `turn_over`.
         last: Of each topic, the newest message ever.
         states: Of each channel, the newest.
+        standstills: When this process did not get to run, since `turn_over`.
         failure: Why a client's connection ended; "" while it has not.
     """
 
@@ -94,13 +100,14 @@ class Notebook:
         self.entries: list[Entry] = []
         self.last: dict[Topic, Data] = {}
         self.states: dict[str, Told] = {}
+        self.standstills: list[Standstill] = []
         self.failure = ""
         self._pushes = pushes
         self._changed = trio.Event()
 
     def turn_over(self) -> Mapping[Topic, Data]:
         """Begin a new page. Returns the last message of each topic on the pages before."""
-        self.entries = []
+        self.entries, self.standstills = [], []
         return dict(self.last)
 
     async def changed(self) -> None:
@@ -141,6 +148,15 @@ class Notebook:
     def _stir(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+async def watch_ourselves(book: Notebook) -> None:
+    """Note whenever this process does not get to run, on a machine that is too busy for it, until cancelled."""
+    while True:
+        began_s = time.monotonic()
+        await trio.sleep(_NAP_S)
+        if (now_s := time.monotonic()) - began_s > _NAP_S + _STANDSTILL_S:
+            book.standstills.append(Standstill(began_s, now_s))
 
 
 async def listen(

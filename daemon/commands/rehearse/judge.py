@@ -89,6 +89,13 @@ class LogLine(msgspec.Struct, frozen=True):
     text: str
 
 
+class Standstill(msgspec.Struct, frozen=True):
+    """The clients' own process did not get to run: what came meanwhile was noted only at the end of it (monotonic)."""
+
+    began_s: float
+    ended_s: float
+
+
 class Noted(msgspec.Struct, kw_only=True):
     """What was seen from before a fault to after it.
 
@@ -96,6 +103,7 @@ class Noted(msgspec.Struct, kw_only=True):
         before: The last message of each topic before that.
         entries: What clients got, in order.
         log: What the daemon logged.
+        standstills: Of the clients; no time of theirs is held against the daemon.
         began_s: When the fault was switched on; `began_ms` is the same moment since 1970.
         cleared_s: When it was switched off; of one that acts once, the same as `began_s`.
         recovered_s: When all was well again; None: not in time.
@@ -105,6 +113,7 @@ class Noted(msgspec.Struct, kw_only=True):
     before: Mapping[Topic, Data] = {}
     entries: Sequence[Entry] = ()
     log: Sequence[LogLine] = ()
+    standstills: Sequence[Standstill] = ()
     began_s: float = 0.0
     began_ms: float = 0.0
     cleared_s: float = 0.0
@@ -327,7 +336,8 @@ def _lateness(record: Record, troubles: Sequence[Told]) -> Iterator[float]:
         lines = [line.at_ms for line in record.log if line.text.startswith(names) and one.reason in line.text]
         # The log's times are whole milliseconds, cut off.
         noticed_ms = min((at_ms for at_ms in lines if record.began_ms - 1 <= at_ms <= one.at_ms), default=one.at_ms)
-        yield (one.at_ms - noticed_ms) / 1000
+        late_s = (one.at_ms - noticed_ms) / 1000
+        yield _awake_s(record, one.at_s - late_s, one.at_s)
 
 
 def _quiet(record: Record) -> Iterator[str]:
@@ -339,14 +349,20 @@ def _quiet(record: Record) -> Iterator[str]:
         for entry in record.entries:
             if entry.channel != channel or not record.began_s <= entry.at_s <= end_s:
                 continue
-            if live and entry.at_s - heard_s > QUIET_S:
+            if live and _awake_s(record, heard_s, entry.at_s) > QUIET_S:
                 break
             heard_s = entry.at_s
             live = entry.state == "live" if isinstance(entry, Told) else True
         else:
-            if not live or end_s - heard_s <= QUIET_S:
+            if not live or _awake_s(record, heard_s, end_s) <= QUIET_S:
                 continue
         yield f"{channel} was silent for over {QUIET_S:g} s, and called live"
+
+
+def _awake_s(record: Noted, since_s: float, until_s: float) -> float:
+    """How much of that time the clients were able to notice anything."""
+    overlaps = (min(one.ended_s, until_s) - max(one.began_s, since_s) for one in record.standstills)
+    return until_s - since_s - sum(max(0.0, overlap) for overlap in overlaps)
 
 
 def _disturbed(record: Record) -> Iterator[str]:

@@ -80,6 +80,7 @@ async def play(pair: Pair, part: Own, patience_s: float) -> Verdict:
     except (OSError, trio.TooSlowError, msgspec.DecodeError) as error:
         record.failure = f"the daemon does not answer GET /gaps: {error!r}"
     record.entries, record.log = pair.book.entries, pair.daemon.log[logged:]
+    record.standstills = pair.book.standstills
     record.failure = pair.failure or record.failure
     return judge_own(record)
 

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 import trio
 
-from daemon.commands.rehearse.client import Notebook, Pushes, listen
+from daemon.commands.rehearse.client import Notebook, Pushes, listen, watch_ourselves
 from daemon.commands.rehearse.judge import LogLine
 from daemon.commands.rehearse.set_clock import set_clock
 
@@ -284,6 +284,7 @@ async def running(folder: Path, seed: int, pushes: Pushes, *, own: bool = False)
             trio.open_nursery() as clients,
         ):
             book = Notebook(pushes)
+            clients.start_soon(watch_ourselves, book)
             for channels in CHANNELS.values():
                 await clients.start(listen, f"ws://127.0.0.1:{daemon.port}/ws", channels, book)
             yield Pair(venues, daemon, book, clock if own else None)

@@ -209,6 +209,7 @@ async def _play(pair: Pair, case: Case, patience_s: float) -> tuple[Verdict, boo
     except (OSError, trio.TooSlowError) as error:
         record.failure = f"the simulator does not take orders: {error!r}"
     record.entries, record.log = book.entries, pair.daemon.log[logged:]
+    record.standstills = book.standstills
     record.failure = pair.failure or record.failure
     # An instrument that is set aside would be missing in the next case.
     sound = record.recovered_s is not None and not record.failure and not isinstance(fault, Delisted)
@@ -233,6 +234,7 @@ async def _fill_disk(pair: Pair, patience_s: float) -> tuple[Verdict, bool]:
     except (OSError, trio.TooSlowError, msgspec.DecodeError) as error:
         record.failure = f"the daemon does not answer GET /readyz: {error!r}"
     record.entries, record.log = pair.book.entries, pair.daemon.log[logged:]
+    record.standstills = pair.book.standstills
     record.failure = pair.failure or record.failure
     return judge_disk(record), record.recovered_s is not None and not record.failure
 

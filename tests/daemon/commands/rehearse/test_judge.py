@@ -8,7 +8,18 @@ from msgspec.structs import replace
 from connectors.base import State
 from connectors.simulator.faults import faults as f
 from connectors.simulator.faults.table import TOLD_BROKEN, TOLD_NOTHING, TOLD_REMARK, Case
-from daemon.commands.rehearse.judge import DISK_LINE, Data, DiskRecord, Entry, LogLine, Record, Told, judge, judge_disk
+from daemon.commands.rehearse.judge import (
+    DISK_LINE,
+    Data,
+    DiskRecord,
+    Entry,
+    LogLine,
+    Record,
+    Standstill,
+    Told,
+    judge,
+    judge_disk,
+)
 
 OKX = ("bitcoinprice", "ethprice")
 BEGAN_S, BEGAN_MS = 100.0, 1_000_000.0
@@ -84,6 +95,25 @@ def test_a_state_that_comes_later_than_a_second_after_it_was_noticed() -> None:
     log = [LogLine(BEGAN_MS + 100, "warning", "okx: OKX dropped the connection; next attempt in 0.1 s")]
     entries = [*pushes(1), *outage(1.3), *pushes(9, start_s=2.0, after=1)]
     assert judge(record(BROKEN, *entries, log=log)).problems == ("told 1.2 s after it was noticed",)
+
+
+def standstill(began_s: float, ended_s: float) -> Standstill:
+    """At those moments since the fault began."""
+    return Standstill(BEGAN_S + began_s, BEGAN_S + ended_s)
+
+
+def test_what_clients_slept_through_is_not_held_against_the_daemon() -> None:
+    log = [LogLine(BEGAN_MS + 100, "warning", "okx: OKX dropped the connection; next attempt in 0.1 s")]
+    entries = [*pushes(1), *outage(1.3), *pushes(9, start_s=2.0, after=1)]
+    slept = judge(record(BROKEN, *entries, log=log, standstills=[standstill(0.9, 1.3)]))
+    assert slept.problems == ()
+    assert slept.told_s == pytest.approx(0.8)
+    # A standstill at another time excuses nothing, nor does one that is too short.
+    for other in (standstill(1.3, 2.0), standstill(1.2, 1.3), standstill(-1.0, 0.1)):
+        assert not judge(record(BROKEN, *entries, log=log, standstills=[other])).is_well
+    silent = [*pushes(1), *pushes(2, start_s=4.5)]
+    assert judge(record(BORNE, *silent, recovered_s=5.0, standstills=[standstill(3.0, 4.5)])).is_well
+    assert not judge(record(BORNE, *silent, recovered_s=5.0, standstills=[standstill(4.3, 4.5)])).is_well
 
 
 def test_what_another_channels_connector_noticed_does_not_count() -> None:
