@@ -137,11 +137,8 @@ async def _course(
         await _wave(plan, way, channels, reference, tally, clients, plan.first_wave_s, 0)
         await _wait_live(port)
         result.before = await _baseline(daemon)
-        await trio.to_thread.run_sync(daemon.pause, PAUSE_S)
-        await _wait_live(port)
-        await trio.to_thread.run_sync(daemon.set_clock, -CLOCK_BACK_S)
-        await trio.sleep(_BASELINE_S)
-        await _wait_live(port)
+        if plan.fault == "none":
+            await _disturb(daemon, port)
         async with trio.open_nursery() as both:
             both.start_soon(faults.run, trio.current_time() + plan.seconds)
             both.start_soon(disk.run, trio.current_time() + plan.seconds)
@@ -150,6 +147,15 @@ async def _course(
         await _wait_stored(port)
         result.after = await _back(daemon, result)
         nursery.cancel_scope.cancel()
+
+
+async def _disturb(daemon: Daemon, port: int) -> None:
+    """Stop it for a while, and set its clock back. Raises: RuntimeError, where its channels are not live after that."""
+    await trio.to_thread.run_sync(daemon.pause, PAUSE_S)
+    await _wait_live(port)
+    await trio.to_thread.run_sync(daemon.set_clock, -CLOCK_BACK_S)
+    await trio.sleep(_BASELINE_S)
+    await _wait_live(port)
 
 
 async def _wave(
