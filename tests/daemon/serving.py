@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -216,9 +216,10 @@ class Gateway:
         limits: Limits = LIMITS,
         tls: ssl.SSLContext | None = None,
         write: Callable[[int, bytes], int] = os.write,
+        channels: Sequence[Channel] = CHANNELS,
     ) -> None:
         self.clock = clock = WallClock()
-        catalogue = Catalogue(CHANNELS)
+        catalogue = Catalogue(channels)
         self.board = Board(catalogue, clock.now_ms())
         self.tape = Tape(10_000, 64 * 1024 * 1024)
         self.ledger = Ledger()
@@ -304,9 +305,10 @@ async def open_gateway(
     tls: ssl.SSLContext | None = None,
     trusting: ssl.SSLContext | None = None,
     write: Callable[[int, bytes], int] = os.write,
+    channels: Sequence[Channel] = CHANNELS,
 ) -> AsyncIterator[Gateway]:
     """Run it, but for the sweeper: a test calls `sessions.sweep` when it wants to."""
-    gateway = Gateway(limits=limits, tls=tls, write=write)
+    gateway = Gateway(limits=limits, tls=tls, write=write, channels=channels)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     gateway.port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:

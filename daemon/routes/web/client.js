@@ -4,13 +4,13 @@
  *     import {connect} from '/client.js';
  *     const client = connect('/ws', {channels: ['bitcoinprice'], onMessage: console.log});
  *
- * After a loss it waits (full jitter, or as `goodbye` says) and resumes each channel. A message comes at most once; one
- * that is missing is told. `JSON.parse` makes 42150.5 of `42150.50`: `message.data` has the venue's digits.
+ * After a loss it resumes each channel. A message comes at most once; one that is missing is told. `JSON.parse`
+ * makes 42150.5 of `42150.50`: `message.data` has all.
  */
 
 const FINAL = [1003, 1007, 1008, 1009]; // do not come back
 const CAP_S = 30; // of the back-off
-const LONG_MS = 10_000; // for a welcome; of a connection, that ends the back-off
+const LONG_MS = 10_000; // for a welcome; of a connection that held
 const PROBE_MS = 4000;
 const MOST_CHANNELS = 64; // in one command
 
@@ -24,9 +24,9 @@ const MOST_CHANNELS = 64; // in one command
  * onMessage  (message, text): each data message; `text` is what came
  * onStatus   (status): a channel's source is `live`, `stale`, `down`...
  * onState    ({state, code, reason, retry_in_s, welcome}): `connecting`, `open`, `waiting`, or for good `closed`
- * onEvent    (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`: nothing was lost; `lost`: channels
- *            that go on from their newest message; `restarted`; `away_ms`) and `gap` (not announced: `channel`,
- *            `instrument`, `after`, `before`)
+ * onEvent    (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`; `lost`: channels that go on
+ *            from their newest message; `restarted`; `away_ms`) and `gap` (not announced: `channel`, `instrument`,
+ *            `after`, `before`)
  */
 export function connect(url, {channels = [], token, replay, onMessage, onStatus, onState, onEvent, ...rest} = {}) {
   const wanted = new Map(); // channel: its options (`how`), where it is (above `floor` all are due)
@@ -122,8 +122,9 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     if (all) wish(welcome.channels.filter((name) => !wanted.has(name)), all);
     asked.clear();
     const alike = new Map(); // what one command restores
-    for (const [channel, {how, epoch, seq, sampled}] of wanted) {
+    for (const [channel, {how, epoch, seq, sampled, instruments}] of wanted) {
       let since = epoch && {epoch, seq};
+      if (since && `${instruments}` !== `${how.instruments}`) since.epoch = '-';
       if (!before && replay) since = {epoch: welcome.epoch, seq: Math.max(0, welcome.seq - replay)};
       if (how.interval_ms || sampled) since = undefined; // the snapshot has all that counts
       const key = JSON.stringify({...how, since});
@@ -137,15 +138,15 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   function subscribed(message) {
-    const {since, interval_ms: sampled} = asked.get(message.id) ?? {};
+    const {since, interval_ms: sampled, instruments} = asked.get(message.id) ?? {};
     for (const channel of message.channels) {
       const at = wanted.get(channel) ?? {};
       const recovered = message.recovered?.[channel];
       if (recovered === false) resumed?.lost.push(channel);
-      if (recovered === false || at.seq > message.seq) at.epoch = '';
+      if (at.seq > message.seq) at.epoch = '';
       begin(at, message);
       const {seq: floor} = (recovered && since) || message;
-      Object.assign(at, {sampled, floor, seq: Math.min(at.seq, floor)});
+      Object.assign(at, {sampled, instruments, floor, seq: Math.min(at.seq, floor)});
     }
     onEvent?.(message);
     asked.delete(message.id);
