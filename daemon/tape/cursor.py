@@ -172,17 +172,23 @@ class Cursor:
         """Skip what can no longer come, and with it all but the newest messages of the channels that lost data.
 
         They go on with the newest message of each topic, because whoever is overtaken on a busy channel would soon be
-        overtaken again. A status or a notice that has left the tape is skipped alone. The newest messages are to be
-        sent now; with `in_order` those that still stand on the tape come in their turn, behind older ones of others.
+        overtaken again. A topic of which only statuses, notices or nothing but the newest message has left is skipped
+        alone: its channel misses nothing. The newest messages are to be sent now; with `in_order` those that still
+        stand on the tape come in their turn, behind older ones of other channels.
         """
         lost = tape.lost(self.selection, self.position, self.had)
-        channels = {topic[0] for topic in lost if is_data(topic)}
+        counts = tape.counts(self.selection)
+        channels = {
+            topic[0]
+            for topic in lost
+            if is_data(topic) and counts[topic] > self.had.get(topic, 0) + (tape.newest(topic) is not None)
+        }
         after = min((self._skipped.get(channel, 0) for channel in channels), default=0)
         after = max(after, self.position)
         missed = dict.fromkeys(sorted(channels), 0)
         self._skipped.update(dict.fromkeys(channels, tape.head))
         latest: list[Entry] = []
-        for topic, count in tape.counts(self.selection).items():
+        for topic, count in counts.items():
             had = self.had.get(topic, 0)
             if count <= had or not (topic[0] in channels or topic in lost):
                 continue
@@ -194,7 +200,7 @@ class Cursor:
                     self._skipped[topic[0]] = min(self._skipped[topic[0]], newest.seq - 1)
             elif newest is not None:
                 latest.append(newest)
-            if is_data(topic):
+            if is_data(topic) and topic[0] in channels:
                 missed[topic[0]] += count - had - (newest is not None)
         self.position = tape.before_first(self.selection, self.position, self.had)
         self.early = self.early or any(entry.seq > self.position for entry in latest)

@@ -154,6 +154,17 @@ def test_who_is_behind_on_a_flooded_channel_loses_nothing_of_a_quiet_one(in_orde
     assert cursor.skip(tape)[:2] == ({"a": 299}, 255)
 
 
+def test_a_topic_of_which_only_the_newest_message_left_costs_its_channel_nothing() -> None:
+    tape = Tape(4, 10**6)
+    other = ("a", "Y/U")
+    cursor = Cursor(frozenset({("a", ALL), QUIET}), 0, {})
+    fill(tape, other, BUSY, BUSY, BUSY, BUSY)
+    assert cursor.overtaken(tape)
+    missed, _, latest = cursor.skip(tape)
+    assert (missed, [entry.seq for entry in latest]) == ({}, [1])
+    assert rest(cursor, tape) == [2, 3, 4, 5]
+
+
 def test_what_is_missed_twice_is_counted_once_and_lies_where_it_is_said_to() -> None:
     """A client that stands still, and is overtaken on the busy channel again and again."""
     tape = Tape(100, 10**6)
