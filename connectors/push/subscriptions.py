@@ -87,6 +87,8 @@ class Subscriptions:
         self._topics = {
             (name, asked.request.subject): asked for asked in self._asked.values() for name in asked.request.channels
         }
+        self._awaited: set[str] = set()
+        """The ids of those that the venue owes an answer."""
         self._mute: set[str] = set()
         """The channels whose silence has been reported."""
 
@@ -101,7 +103,7 @@ class Subscriptions:
     @property
     def are_awaited(self) -> bool:
         """Whether the venue owes an answer to any, for which its data would do."""
-        return any(asked.answer_by_s < inf for asked in self._asked.values())
+        return bool(self._awaited)
 
     def opening(self, now_s: float) -> list[_Change]:
         """What is set aside: channels of which all that feeds them is, and instruments of others."""
@@ -133,6 +135,7 @@ class Subscriptions:
                 self._set_aside.asked(asked.request.id)
                 self._sent_s.append(now_s)
                 asked.ask_s, asked.asked_s, asked.answer_by_s = inf, now_s, now_s + ANSWER_S
+                self._awaited.add(asked.request.id)
                 due.requests.append(asked.request)
         for name in self._waiting():
             if self._heard_s[name] + self._data_s <= now_s:
@@ -145,6 +148,7 @@ class Subscriptions:
         """The venue took this one; unknown ids are nothing to us."""
         if asked := self._asked.get(id_):
             asked.answer_by_s = inf
+            self._awaited.discard(id_)
             self._set_aside.served(id_)
 
     def refused(self, refusal: SubscribeRefused, now_s: float) -> list[_Change]:
@@ -153,6 +157,7 @@ class Subscriptions:
         if asked is None:
             return []
         asked.answer_by_s = inf
+        self._awaited.discard(refusal.id)
         if refusal.retry:
             return self._ask_later(asked, refusal.reason, now_s)
         aside = self._set_aside.refused(refusal.id, refusal.reason, now_s)
@@ -217,6 +222,7 @@ class Subscriptions:
     def _unanswered(self, asked: _Asked, now_s: float) -> list[_Change]:
         """Neither yes nor no: asked again later, unless its data comes all the same."""
         asked.answer_by_s = inf
+        self._awaited.discard(asked.request.id)
         names = asked.request.channels
         alone = all(self._heard_s[name] > asked.asked_s and len(self._of(name)) == 1 for name in names)
         if alone or asked.heard_s > asked.asked_s:
