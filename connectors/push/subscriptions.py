@@ -132,6 +132,9 @@ class Subscriptions:
             if asked.answer_by_s <= now_s:
                 due.changes.extend(self._unanswered(asked, now_s))
             if asked.ask_s <= now_s and self._budget_s() <= now_s:
+                if asked.request.id in self._set_aside:
+                    # Nothing could come until now.
+                    self._heard_s |= {name: max(self._heard_s[name], now_s) for name in asked.request.channels}
                 self._set_aside.asked(asked.request.id)
                 self._sent_s.append(now_s)
                 asked.ask_s, asked.asked_s, asked.answer_by_s = inf, now_s, now_s + ANSWER_S

@@ -192,6 +192,30 @@ class TestSession:
             ("bprice", "down", down)
         ] * 2
 
+    async def test_a_refusal_during_a_listings_hiccup_costs_a_minute_on_the_same_connection(
+        self, autojump_clock: trio.testing.MockClock, in_memory: Callable[[Script], Venue], hub: Hub
+    ) -> None:
+        came_s: dict[str, float] = {}
+
+        async def script(websocket: WebSocketConnection) -> None:
+            began_s = trio.current_time()
+            await say("ok a", "no b")(websocket)
+            for second in range(200):
+                await say(f"a {second}")(websocket)
+                if venue.heard.count("give b") == 2:
+                    came_s.setdefault("b", trio.current_time() - began_s)
+                    await say("ok b", f"b {second}")(websocket)
+                await trio.sleep(1)
+            await websocket.aclose(1001)
+
+        venue = in_memory(script)
+        await failure_of(make_feed("a", "b"), hub)
+        assert came_s["b"] == pytest.approx(60, abs=2)
+        assert len(venue.paths) == 1
+        down = "unknown to Words: B (set aside, asked again in 1 min)"
+        assert hub.changes == [StateChange("bprice", "down", down, 60)]
+        assert hub.prices.count("199") == 2
+
     async def test_all_refused(
         self, autojump_clock: trio.testing.MockClock, in_memory: Callable[[Script], Venue], hub: Hub
     ) -> None:
