@@ -4,8 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.base import Event, State, StateChange
-from daemon.health.board import Board, ChannelState, Source, Verdict
+from connectors.base import Event, State, StateChange, TopicNote
+from daemon.health.board import (
+    MOST_TOPICS,
+    Board,
+    ChannelState,
+    Condition,
+    Source,
+    TopicState,
+    TopicVerdict,
+    Verdict,
+    status,
+)
+from daemon.host.clock import WallClock
+from protocol.channels import Catalogue, Channel
+from protocol.kinds import KINDS
+from protocol.messages import Format, TopicStatus, decode_message, encode, to_msgpack
 from tests.daemon.fanout.sink import CATALOGUE
 
 
@@ -165,3 +179,55 @@ def test_something_is_told_exactly_when_what_a_client_sees_changes(steps: list[S
         assert seen[0] == ("stale" if "freshness" in counts else connector.state)
         assert all(verdict.reason in seen[1] for verdict in counts.values())
         assert connector.reason in seen[1]
+
+
+# Single instruments.
+
+HALTED = Condition("down", "halted", "not trading: its book is empty")
+REMARK = Condition("live", "unreadable", "`lastPrice` is null")
+MUTE = Condition("stale", "silent", "no message for 25.0 s")
+
+
+def test_one_instruments_trouble_is_told_by_name_and_is_the_channels_only_if_it_is_that_of_all(board: Board) -> None:
+    board.apply(StateChange("a", "live"), 1500)
+    one = board.apply(TopicVerdict("a", {"Y/U": HALTED}), 2000)
+    assert told(one) == ("live", "Y/U: not trading: its book is empty")
+    assert one is not None
+    assert one.topics == {"Y/U": TopicState(HALTED, 2000)}
+    assert told(board.apply(TopicVerdict("a", {"X/U": REMARK, "Y/U": HALTED}), 2500)) == (
+        *("live", "X/U: `lastPrice` is null; Y/U: not trading: its book is empty"),
+    )
+    both = board.apply(TopicVerdict("a", {"X/U": MUTE, "Y/U": HALTED}), 3000)
+    assert told(both) == ("stale", "X/U: no message for 25.0 s; Y/U: not trading: its book is empty")
+    assert both is not None
+    assert both.topics["Y/U"].since_ms == 2000, "another instrument's trouble does not make it younger"
+    assert board.apply(TopicVerdict("a", {"X/U": MUTE, "Y/U": HALTED}), 3500) is None
+    assert board.lacking("a") == {"X/U": (None, MUTE.reason), "Y/U": (None, HALTED.reason)}
+    assert told(board.apply(StateChange("a", "reconnecting", "no route"), 4000)) == ("reconnecting", "no route")
+    assert board.state("a").topics == {}
+    assert board.lacking("a") == {}
+
+
+def test_a_status_describes_the_topics_and_is_bounded_whatever_their_number() -> None:
+    names = tuple(f"C{number}/U" for number in range(200))
+    board = Board(Catalogue([Channel(name="a", exchange="okx", kind=KINDS["ticker"], instruments=names)]), 0)
+    board.apply(StateChange("a", "live"), 0)
+    state = board.apply(TopicVerdict("a", dict.fromkeys(names[:-1], HALTED)), 1_765_211_445_123)
+    assert state is not None
+    message = status("a", state, WallClock(), "2025-12-08T16:30:45.123Z")
+    assert isinstance(message.topics, dict)
+    assert (len(message.topics), message.topics_left_out) == (MOST_TOPICS, 199 - MOST_TOPICS)
+    assert message.topics["C0/U"] == TopicStatus(
+        state="down", cause="halted", since="2025-12-08T16:30:45.123Z", reason=HALTED.reason
+    )
+    assert message.reason.endswith("; and 196 more instruments")
+    assert len(encode(message)) < 16_384
+    assert decode_message(to_msgpack(encode(message)), Format.MSGPACK) == message
+
+
+def test_what_is_noted_of_what_is_not_there_is_nothing(board: Board) -> None:
+    board.note(TopicNote("gone", "X/U", "halted", "why"))
+    board.withdraw("gone", "X/U", "halted")
+    board.withdraw("a", "X/U", "halted")
+    board.apply(TopicVerdict("gone", {"X/U": HALTED}), 1)
+    assert "gone" not in board.states()
