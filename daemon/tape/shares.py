@@ -6,7 +6,7 @@ what others leave free, and a channel that stays within the bound divided by the
 others, however much they send (max-min fairness). Channels that no longer exist give way before all others.
 
 The channel is found in O(log channels). Usually it is the one that has just sent: it is so if all others hold less,
-which one comparison shows. Otherwise a heap is asked whose items are corrected late: an item may say more than its
+which a comparison shows. Otherwise a heap is asked whose items are corrected late: an item may say more than its
 channel holds, but never less. So only growth beyond what was said before needs a new item, and the first item that
 turns out to be true is the channel sought. No more items are corrected than were added or have become untrue.
 
@@ -85,14 +85,14 @@ class Shares:
     def most_messages(self, sender: Share) -> Share:
         """The channel that gives way if there are too many messages. `sender` has just had one more."""
         held, ranking = len(sender.entries), self._by_messages
-        if held > ranking.most and not self._retired:
+        if (held > ranking.most or (sender is ranking.leader and held > ranking.rest)) and not self._retired:
             return sender
         return self._retired_share() or ranking.first(sender, self._shares)
 
     def most_bytes(self, sender: Share) -> Share:
         """The channel that gives way if there are too many bytes. `sender` has just had one more message."""
         held, ranking = sender.size_bytes, self._by_bytes
-        if held > ranking.most and not self._retired:
+        if (held > ranking.most or (sender is ranking.leader and held > ranking.rest)) and not self._retired:
             return sender
         return self._retired_share() or ranking.first(sender, self._shares)
 
@@ -130,13 +130,16 @@ class _Ranking(ABC):
 
     Attributes:
         most: no channel held more than this when the last sender had settled.
+        leader: the channel that was found last.
+        rest: no other channel than this held more than this then.
         in_use: whether it was ever asked. A bound that is never met costs nothing.
     """
 
-    __slots__ = ("_heap", "in_use", "most")
+    __slots__ = ("_heap", "in_use", "leader", "most", "rest")
 
     def __init__(self) -> None:
-        self.most = sys.maxsize
+        self.most = self.rest = sys.maxsize
+        self.leader: Share | None = None
         self.in_use = False
         self._heap: list[_Item] = []
 
@@ -155,14 +158,15 @@ class _Ranking(ABC):
     def first(self, sender: Share, shares: Mapping[str, Share]) -> Share:
         """The channel that holds the most."""
         if not self.in_use:
-            self.in_use, self.most = True, 0
+            self.in_use, self.most, self.rest = True, 0, 0
             for share in shares.values():
                 if share.entries:
                     self.note(share)
         held, first = self._held(sender), self._top(len(shares))
         if first is None:
             return sender
-        self.most = self._held(first)
+        self.most, self.leader = self._held(first), first
+        self.rest = max((-item[0] for item in self._heap[1:3]), default=0)  # one of these is the second
         older = sender.entries[0].seq < first.entries[0].seq if sender.entries else False
         return sender if held > self.most or (held == self.most and older) else first
 
@@ -170,6 +174,8 @@ class _Ranking(ABC):
         """Say how much the channel holds now."""
         held = self._held(share)
         self.most = max(self.most, held)
+        if share is not self.leader:
+            self.rest = max(self.rest, held)
         item = (-held, share.entries[0].seq, share)
         self._say(share, item)
         heappush(self._heap, item)

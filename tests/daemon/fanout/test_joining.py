@@ -296,3 +296,20 @@ def test_clients_that_resume_from_different_places_soon_share_what_follows() -> 
         client.subscribe("a", since=Position("k3v", number * 5))
     in_turns(fan, clients)
     assert tape.looked < 2 * (20 * CHUNK_ENTRIES + 4000), "each walked for itself"
+
+
+def test_they_share_it_too_where_only_few_positions_are_left_and_none_is_round() -> None:
+    """All even positions have left: what stands there are the odd ones, and chunks end at multiples of 128."""
+    tape = CountingTape(4000, 10**8, epoch="k3v")
+    fan = Fan(tape=tape)
+    for _ in range(2000):
+        fan.publish(B, A)
+    fan.publish(*[A] * 2000)
+    assert [entry.seq for entry in Tape.between(tape, 0, 4000)] == list(range(1, 4000, 2))
+    clients = [fan.connect() for _ in range(20)]
+    for number, client in enumerate(clients):
+        client.subscribe("b", since=Position("k3v", number * 12))
+    assert in_turns(fan, clients) <= SCAN_AT_MOST + CHUNK_ENTRIES
+    for number, client in enumerate(clients):
+        assert client.seqs() == list(range(number * 12 + 1, 4000, 2))
+    assert tape.looked < 2 * (20 * CHUNK_ENTRIES + 2000), "each walked for itself"
