@@ -59,7 +59,7 @@ from daemon.tape.tape import Tape
 from protocol.messages import ServerInfo
 
 _RETRY_SPREAD_S: Final = 10.0
-"""The time over which clients are asked to spread their return after a planned stop."""
+"""The longest time over which clients are asked to spread their return after a planned stop."""
 
 USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
 """The user agent that venues see."""

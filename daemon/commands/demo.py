@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -131,16 +132,18 @@ def introduction(server: ServerSettings, urls: Sequence[str]) -> str:
         f"page       {base}/\n"
         f"websocket  {websocket}\n"
         f"try        {one_liner(websocket)}\n"
+        f"or         curl -N '{base}/events?channels=bitcoinprice'\n"
         "Simulated venues, made-up prices. Ctrl-C stops it."
     )
 
 
 def one_liner(websocket: str) -> str:
-    """A shell command that prints five messages. It needs the `websockets` package, which `make install` brings."""
-    subscribe = '{"type":"subscribe","channels":["bitcoinprice"]}'.replace('"', r"\"")
-    code = (
-        f'with __import__("websockets.sync.client", fromlist=[""]).connect("{websocket}") as w: '
-        f'w.send("{subscribe}"); [print(w.recv()) for _ in range(5)]'
-    )
-    python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
-    return f"{shlex.quote(python)} -c {shlex.quote(code)}"
+    """A shell command that prints five messages. It needs this program, as it was called, and nothing beside it."""
+    program = Path(sys.argv[0])
+    if program.name == "tickerd":
+        found = shutil.which("tickerd")
+        called = "tickerd" if found and os.path.samefile(found, program) else shlex.quote(sys.argv[0])
+    else:
+        python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
+        called = f"{shlex.quote(python)} -m daemon"
+    return f"{called} watch --json bitcoinprice --url {shlex.quote(websocket)} | head -5"

@@ -175,4 +175,4 @@ def _watch_acknowledgements(client: EventClient, limits: Limits) -> None:
 
 def _retry(wait_ms: float) -> bytes:
     """The field that sets how long a browser waits before it comes back; it takes effect at once (section 9.2.6)."""
-    return b"retry: %d\n\n" % wait_ms
+    return b"retry: %d\n\n" % round(wait_ms)

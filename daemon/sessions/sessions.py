@@ -33,6 +33,9 @@ _RETRIES: Final = 8
 """So often at least the kernel tries to reach a client before that counts as dead. It tries fifteen times, the first
 few at short intervals (`net.ipv4.tcp_retries2`), so it does not give up sooner than that."""
 
+RETURNS_PER_S: Final = 200
+"""How many clients a second are asked to come back after a stop: a sixth of what a daemon lets in on one core."""
+
 _RETURN_S: Final = (0.5, 10.0)
 """A client whose token has changed is asked to wait a random time in this range, so that not all return at once."""
 
@@ -179,9 +182,11 @@ class Sessions:
     async def say_goodbye(self, reason: str, grace_s: float, retry_spread_s: float) -> None:
         """Close all sessions in order: the rest of the tape, `goodbye`, 1001. Takes `grace_s` at most.
 
-        `retry_after_s` is random for each client, up to `retry_spread_s`, so that they do not all come back at once.
+        `retry_after_s` is random for each client, up to the time that `RETURNS_PER_S` leaves for all of them, and to
+        `retry_spread_s`: a crowd does not come back at once, and a lone client does.
         """
         deadline_s = trio.current_time() + grace_s
+        retry_spread_s = min(retry_spread_s, len(self) / RETURNS_PER_S)
         async with trio.open_nursery() as nursery:
 
             def dismiss(session: ConnectedClient) -> None:
@@ -206,7 +211,7 @@ class Sessions:
                 timestamp=self.clock.timestamp(),
                 code=CloseCode.GOING_AWAY,
                 reason=reason,
-                retry_after_s=round(random.uniform(0.5, retry_spread_s), 1),
+                retry_after_s=max(0.001, round(random.uniform(0, retry_spread_s), 4)),
             )
         )
         session.ask_to_close(CloseCode.GOING_AWAY, reason, max(0.0, deadline_s - trio.current_time()))

@@ -335,6 +335,23 @@ def test_the_demo_names_the_address_of_the_seed(host: str, urls: list[str], webs
     assert f"websocket  {websocket}\n" in words
     assert demo.one_liner(websocket) in words
     assert "\n" not in demo.one_liner(websocket)
+    assert f"curl -N '{websocket.replace('ws', 'http', 1).removesuffix('/ws')}/events?channels=bitcoinprice'" in words
+
+
+def test_the_line_to_try_is_the_program_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "bin dir" / "tickerd"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    watching = " watch --json bitcoinprice --url ws://h:1/ws | head -5"
+    monkeypatch.setattr(sys, "argv", [str(program), "demo"])
+    assert demo.one_liner("ws://h:1/ws") == f"'{program}'{watching}"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert demo.one_liner("ws://h:1/ws") == f"tickerd{watching}"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/daemon/__main__.py", "demo"])
+    assert demo.one_liner("ws://[::1]:1/ws").endswith(
+        " -m daemon watch --json bitcoinprice --url 'ws://[::1]:1/ws' | head -5"
+    )
 
 
 # Real processes.
