@@ -119,6 +119,7 @@ def _reserve_standard_descriptors() -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from daemon import app
     from daemon.config.load import ConfigError, load
     from daemon.front.access import CLOSED
     from daemon.front.guarded import Mark
@@ -129,9 +130,14 @@ def _check(arguments: argparse.Namespace) -> int:
         for line in error.errors:
             _say(line)
         return WRONG_CONFIG
+    try:
+        remarks = [*config.warnings, *app.tried(config)]
+    except OSError as error:
+        _say(f"server.certificate, server.key: cannot be used: {error.strerror or error}")
+        return WRONG_CONFIG
     count = len(config.channels)
     _say(f"{arguments.file}: ok, {count} channel{'s' if count != 1 else ''}")
-    for sentence in (*config.warnings, *config.ways):
+    for sentence in (*remarks, *config.ways):
         _say(f"{arguments.file}: {sentence}")
     tokens = config.policy(guarded=Mark(config.tape.path).is_set()).tokens
     if tokens is not None and not tokens:

@@ -30,14 +30,15 @@ from connectors.venues.registry import VENUES
 from daemon.config.changes import changed_venues, fixed_keys
 from daemon.config.load import Config, ConfigError
 from daemon.fanout.hub import Hub
-from daemon.front import access
+from daemon.front import access, certificate
 from daemon.front.admission import Admission
 from daemon.front.front_door import FrontDoor
 from daemon.front.guarded import Mark
 from daemon.front.limits import FILES_BESIDE_CLIENTS
-from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit, tls_context
+from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit
 from daemon.health.board import Board
 from daemon.health.pauses import Pauses
+from daemon.health.reloads import Reloads
 from daemon.health.status_line import publish_status
 from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
@@ -101,6 +102,17 @@ async def serve(
             await archive.close()
 
 
+def tried(config: Config) -> list[str]:
+    """Make of a configuration what `serve` makes of it before it opens anything. Returns warnings, a sentence each.
+
+    Raises:
+        OSError: the certificate or key cannot be used, see `daemon.front.certificate`.
+    """
+    for venue in VENUES:
+        _connectors(venue, config)
+    return certificate.warnings(certificate.tls_context(config.server), config.server)
+
+
 async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> int:
     config = daemon.config
     for warning in config.warnings:
@@ -153,7 +165,7 @@ class Daemon:
         guarded: bool = False,
     ) -> None:
         """Build it. `mark` remembers over a restart whether a token is needed; `guarded`: whether one was."""
-        self.config = config
+        self.config = self._started_with = config
         self.archive = archive
         self._mark = Mark("") if mark is None else mark
         self.clock = WallClock()
@@ -190,6 +202,7 @@ class Daemon:
         )
         server = ServerInfo("tickerd", metadata.version("tickerd"))
         metrics = Metrics(server.version)
+        self.reloads_told = Reloads(self.clock.now_ms())
         admission = Admission(config.policy(guarded=guarded))
         self.sessions = Sessions(
             tape=self.tape,
@@ -213,11 +226,12 @@ class Daemon:
             clock=self.clock,
             needs_token=lambda: admission.policy.tokens is not None,
             unstored=lambda: "" if archive is None else archive.trouble,
+            not_reloaded=lambda: self.reloads_told.trouble,
             metrics=metrics.answer,
         )
         self.front_door = FrontDoor(
             admission=admission,
-            tls=tls_context(config.server),
+            tls=certificate.tls_context(config.server),
             routes=routes,
             upgrade=WebSockets(self.sessions).serve,
             clock=self.clock,
@@ -233,6 +247,7 @@ class Daemon:
             self.front_door.measure,
             lambda samples: self.ledger.measure(samples, self.clock.now_ms()),
             self.watch.measure,
+            self.reloads_told.measure,
         )
         if archive is not None:
             metrics.include(archive.measure)
@@ -260,7 +275,13 @@ class Daemon:
         self._warn_if_exposed()
         await self._remember()
         root.start_soon(self._reload_when_asked)
-        await root.start(publish_status, self.notifier, lambda: self.hub.statistics().subscribers, self.board.states)
+        await root.start(
+            publish_status,
+            self.notifier,
+            lambda: self.hub.statistics().subscribers,
+            self.board.states,
+            lambda: self.reloads_told.words,
+        )
         if self.notifier.watchdog_s is not None:
             canary = Canary(self.sequencer, self.hub, self._inbox, self.front_door, listeners)
             self._hurry = canary.hurry
@@ -288,6 +309,8 @@ class Daemon:
             _log.warning("%s", warning)
         if tokens is not None and not tokens:
             _log.warning("%s", access.CLOSED)
+        for warning in certificate.warnings(self.front_door.tls, config.server):
+            _log.warning("%s", warning)
 
     async def _remember(self) -> None:
         """Remember, over a restart, whether a token is needed."""
@@ -313,11 +336,16 @@ class Daemon:
         except ConfigError as error:
             for line in error.errors:
                 _log.error("not reloaded, the old configuration stays: %s", line)
+            self.reloads_told.failed("; ".join(error.errors))
             return
         except OSError as error:  # ssl.SSLError is one
-            _log.error("not reloaded, the old configuration stays: server.certificate, server.key: %s", error)
+            _log.error(
+                "not reloaded, the old configuration stays: server.certificate, server.key: %s", error.strerror or error
+            )
+            self.reloads_told.failed(f"server.certificate, server.key: {error.strerror or error}")
             return
-        for key in fixed_keys(self.config, config):
+        fixed = fixed_keys(self._started_with, config)
+        for key in fixed:
             _log.warning("%s has changed: that takes a restart", key)
         for way in config.ways if config.ways != self.config.ways else ():
             _log.info("%s", way)
@@ -335,13 +363,14 @@ class Daemon:
         await self._remember()
         for venue, connectors in crews.items():
             self.fleet.start(venue, connectors, config.supervisor, why="the configuration was changed")
+        self.reloads_told.succeeded(self.clock.now_ms(), fixed)
         _log.info("reloaded; venues that began anew: %s", ", ".join(crews) or "none")
 
     def _prepare(self) -> tuple[Config, ssl.SSLContext | None, dict[str, list[Connector]]]:
         """The part of a reload that may fail and reads files. Raises: ConfigError, OSError."""
         config = self.config if self._reread is None else self._reread()
         crews = {venue: _connectors(venue, config) for venue in changed_venues(self.config, config)}
-        return config, tls_context(config.server), crews
+        return config, certificate.tls_context(config.server), crews
 
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
         if config.crosscheck != self.config.crosscheck:

@@ -1,4 +1,4 @@
-"""The sockets the daemon listens on: opening them, or taking over systemd's; TLS; how many connections there may be."""
+"""The sockets the daemon listens on: opening them, or taking over systemd's; how many connections there may be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import os
 import resource
 import socket
-import ssl
 from collections.abc import MutableMapping, Sequence
 from contextlib import ExitStack
 from typing import Annotated, Final
@@ -166,23 +165,6 @@ def base_urls(listeners: Sequence[trio.SocketListener], *, secure: bool) -> list
     scheme = "https" if secure else "http"
     names = [listener.socket.getsockname() for listener in listeners]
     return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port, *_ in names]
-
-
-def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
-    """The server's TLS, 1.2 and newer; None where no certificate is configured.
-
-    Raises:
-        OSError: a file cannot be read.
-        ssl.SSLError: a file is no certificate or key, they do not belong together, or the key has a passphrase.
-    """
-    if not server.certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait for ever.
-    context.load_cert_chain(server.certificate, server.key, password="")
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def raise_descriptor_limit(wanted: int) -> int:

@@ -50,8 +50,7 @@ class StatusLine:
         ]
         if without:
             parts.append(f"without {_listed(without)}")
-        line = "; ".join(parts)
-        return line if len(line) <= _STATUS_BYTES else f"{line[: _STATUS_BYTES - 3]}..."
+        return _cut("; ".join(parts))
 
     def _note(self, channels: Mapping[str, ChannelState], now_s: float) -> None:
         noted, self._attempts = self._attempts, {}
@@ -74,18 +73,26 @@ async def publish_status(
     notifier: Notifier,
     clients: Callable[[], int],
     channels: Callable[[], Mapping[str, ChannelState]],
+    remark: Callable[[], str] = lambda: "",
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Keep systemd's status line up to date, until cancelled: sent when it changes, once a second at most.
+
+    `remark` is what else the operator has to know, such as a reload that failed; it comes first.
 
     Returns at once if there is no link to systemd.
     """
     line = StatusLine()
     task_status.started()
     while notifier.is_heard:
-        notifier.status(line.words(clients(), channels(), trio.current_time()))
+        words = line.words(clients(), channels(), trio.current_time())
+        notifier.status(_cut("; ".join(filter(None, [remark(), words]))))
         await trio.sleep(_STATUS_EVERY_S)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _STATUS_BYTES else f"{line[: _STATUS_BYTES - 3]}..."
 
 
 def _count(number: int, what: str) -> str:

@@ -124,6 +124,7 @@ class PlainRoutes:
         clock: WallClock,
         needs_token: Callable[[], bool] = lambda: False,
         unstored: Callable[[], str] = lambda: "",
+        not_reloaded: Callable[[], str] = lambda: "",
         metrics: Callable[[Request], Response] | None = None,
     ) -> None:
         """Set up.
@@ -133,8 +134,9 @@ class PlainRoutes:
         reload replaces the catalogue.
 
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
-        why the tape is not being stored although it should be, else ""; clients get everything all the same. `metrics`
-        answers `GET /metrics`; without it there is no such route.
+        why the tape is not being stored although it should be, else ""; clients get everything all the same.
+        `not_reloaded`: what there is to say of a reload that failed, else "". `metrics` answers `GET /metrics`; without
+        it there is no such route.
         """
         self._server = server
         self._catalogue = catalogue
@@ -148,7 +150,7 @@ class PlainRoutes:
         self._clock = clock
         self._description = Description(server)
         self._needs_token = needs_token
-        self._unstored = unstored
+        self._unstored, self._not_reloaded = unstored, not_reloaded
         page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
             **{path: {"GET": page.answer} for path in FILES},
@@ -211,6 +213,8 @@ class PlainRoutes:
         ready = not reason
         if ready and (trouble := self._unstored()):
             reason = f"clients are served, and what is sent is not stored: the tape's file {trouble}"
+        elif ready:
+            reason = self._not_reloaded()
         reports = self._reports()
         stale = {report.name: report.reason for report in reports if report.state == "stale"}
         body = Readiness(

@@ -254,3 +254,27 @@ def test_a_terminal_that_is_closed_stops_a_daemon_in_the_foreground(tmp_path: Pa
             os.close(master)
             process.send_signal(signal.SIGHUP)
             assert process.wait(SOON_S) == 0
+
+
+def test_a_failed_reload_is_seen_by_whoever_looks_until_a_good_one(tmp_path: Path) -> None:
+    def told(port: int) -> tuple[str, str]:
+        ready = httpx.get(f"http://127.0.0.1:{port}/readyz")
+        assert (ready.status_code, json.loads(ready.content)["ready"]) == (200, True), "clients are served"
+        lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+        [failed] = [line for line in lines if line.startswith("tickerd_config_reload_failed ")]
+        return json.loads(ready.content).get("reason", ""), failed.split()[1]
+
+    with configured(tmp_path) as (daemon, file, text):
+        assert told(daemon.port) == ("", "0.0")
+        reload(daemon, file, text + "\n[limits]\nclients = -1\n", said="not reloaded")
+        reason, failed = told(daemon.port)
+        assert (reason, failed) == (
+            "the last reload of the configuration failed, and the one before it is in force",
+            "1.0",
+        )
+        reload(
+            daemon, file, text.replace("port = 0", f"certificate = {str(file)!r}\nkey = {str(file)!r}"), "not reloaded"
+        )
+        assert told(daemon.port)[1] == "1.0"
+        reload(daemon, file, text)
+        assert told(daemon.port) == ("", "0.0")

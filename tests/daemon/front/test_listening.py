@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from daemon.front import listening
+from daemon.front.certificate import tls_context
 from daemon.front.listening import (
     PassedSocketError,
     ServerSettings,
@@ -22,7 +23,6 @@ from daemon.front.listening import (
     open_listeners,
     passed_listeners,
     raise_descriptor_limit,
-    tls_context,
 )
 from tests.daemon.serving import certificate
 

@@ -11,7 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from daemon.front.listening import ServerSettings, tls_context
+from daemon.front.certificate import tls_context
+from daemon.front.listening import ServerSettings
 from daemon.host.systemd import Notifier
 from daemon.ingest.inbox import Turn
 from daemon.sessions.canary import Canary
