@@ -418,7 +418,12 @@ async def test_a_crowd_spreads_its_return_and_a_lone_client_comes_back_at_once(
     async with open_gateway() as gateway, await gateway.client() as client:
         monkeypatch.setattr(type(gateway.sessions), "__len__", lambda _: clients)
         drawn: list[tuple[float, float]] = []
-        monkeypatch.setattr("random.uniform", lambda low, high: drawn.append((low, high)) or high)
+
+        def draw(low: float, high: float) -> float:
+            drawn.append((low, high))
+            return high
+
+        monkeypatch.setattr("random.uniform", draw)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(gateway.sessions.say_goodbye, "stopping", SOON_S, 10.0)
             waits_s = await _take_leave(client)
