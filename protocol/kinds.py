@@ -69,7 +69,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         payloads: what `data` may hold; one for each form in which venues send it.
         view: what a reader finds in its messages.
         most_bytes: the size limit of `data`, several times what venues send. A larger one is refused, because it would
-            push the history of other channels off the tape.
+            turn over the history of its channel on the tape.
         whole_market: whether such a channel is one topic, about a whole market; else each instrument is a topic.
         state: what makes up the state of a topic.
         snapshot: for `TopicState.DELTA` the message that begins a topic anew, else None.

@@ -59,7 +59,7 @@ def plan_recovery(tape: Tape, channels: tuple[str, ...], selection: Selection, s
             if entry.seq > since.seq:
                 replayed.add(entry.topic)
         elif (count := _missed(tape, entry, since.seq)) == 0:
-            shown.add(entry.topic)  # only one message came since, and the tape keeps it beyond the ring
+            shown.add(entry.topic)  # only one message came since, and it is kept beyond its place on the tape
         else:
             channel = entry.topic[0]
             recovered[channel] = False
