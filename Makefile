@@ -7,7 +7,7 @@ PACKAGES := daemon connectors protocol
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check audit bench soak rehearse dist format lock clean
+.PHONY: help install demo test others check audit bench soak rehearse dist format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,20 @@ test: install ## run the tests
 	$(BIN)/python -m pytest -r s -p no:cacheprovider tests/browser tests/daemon/front/test_fuzz.py >$$said 2>&1 & browser=$$!; \
 	$(BIN)/python -m pytest -r s --ignore tests/browser --ignore tests/daemon/front/test_fuzz.py; rest=$$?; \
 	wait $$browser; page=$$?; cat $$said; rm -f $$said; exit $$((rest | page))
+
+# Everything but what starts processes and browsers and what searches long: that takes most of the time, and asks the
+# machine rather than the interpreter. What another interpreter does otherwise (how deep it nests, what it frees and when,
+# what it warns of) shows in these, with some examples of each property. An interpreter that is not here is passed over;
+# `make -j2 others` has both at once. pyenv's names need to be told which version is meant.
+OTHERS := $(addprefix python,3.12 3.13)
+others: $(OTHERS) ## run the quick tests on Python 3.12 and 3.13, where they are there
+.PHONY: $(OTHERS)
+$(OTHERS): python%: install
+	@if PYENV_VERSION=$* python$* -c '' 2>/dev/null; then \
+		$(MAKE) --no-print-directory PYTHON='env PYENV_VERSION=$* python$*' VENV=$(VENV)/$* install && \
+		$(VENV)/$*/bin/python -m pytest --quiet -p no:cacheprovider --hypothesis-profile=quick \
+			--ignore tests/browser --ignore tests/process --ignore tests/daemon/front/test_fuzz.py; \
+	else echo "no Python $* here: its tests are not run"; fi
 
 # Of ruff's rules, S are those of bandit: what is risky in the code. The audit is about what others wrote.
 check: install ## check format, lint, types and dependencies

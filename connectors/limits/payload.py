@@ -15,8 +15,9 @@ from connectors.base import PayloadError
 
 T = TypeVar("T")
 
-SPARE_DEPTH: Final = 200
-"""How much deeper than the venue's payload a later reader may already be when it comes to it."""
+MOST_DEPTH: Final = 512
+"""Of arrays and objects within each other. An interpreter's own limit is no bound: Python 3.11 reads a thousand, 3.13
+thousands more, and what it passed on no client in 3.11 could read."""
 
 MOST_DIGITS: Final = 300
 """Of a number: more is not what a venue means, and readers that take digits one by one are slow or refuse."""
@@ -32,6 +33,13 @@ _SIGNS: Final = b"+-"
 _MANY: Final = b"0" * 200
 _LARGE: Final = b"0e000"
 
+# Every brace as a bracket, every colon as a comma; the rest of what is no quote is left out.
+_STEPS: Final = bytes.maketrans(b"{}:", b"[],")
+_SILENT: Final = bytes(set(range(256)) - set(b'[]{},:"'))
+_STRING: Final = re.compile(rb'"[^"]*"')
+_OPEN: Final = ord("[")
+_PIECE: Final = 256
+
 _SHORT_CHARS: Final = 160
 
 _syntax: Final = msgspec.json.Decoder(msgspec.Raw)
@@ -43,23 +51,49 @@ def look_over(payload: bytes) -> None:
     Raises:
         PayloadError: it is not. Nothing else is raised, whatever the bytes.
     """
-    # Brackets around it leave later readers, which stand deeper in the stack, room to nest.
-    bracketed = b"[" * SPARE_DEPTH + payload + b"]" * SPARE_DEPTH
     try:
         payload.decode()
         # Stepped over, all of it: that is the syntax, without an object for each value.
-        _syntax.decode(bracketed)
+        _syntax.decode(payload)
+        if payload.count(b"[") + payload.count(b"{") > MOST_DEPTH and _depth(payload) > MOST_DEPTH:
+            raise PayloadError("the body is nested too deeply")
         shape = payload.translate(_SHAPE, _SIGNS)
         many = _MANY in shape
         if many or _LARGE in shape:
             # A number, or a text that looks like one: then every value is made.
-            msgspec.json.decode(bracketed)
+            msgspec.json.decode(payload)
     except RecursionError:
         raise PayloadError("the body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise PayloadError(f"not the body that is documented: {error}"[:200]) from error
     if many and _TOO_LONG.search(payload):
         raise PayloadError(f"the body has a number of {MOST_DIGITS} digits")
+
+
+def _depth(payload: bytes) -> int:
+    """How deeply a payload that is JSON is nested; some more than `MOST_DEPTH` for whatever is deeper than that.
+
+    It takes a few passes over the bytes, and no object for each value.
+    """
+    # Only what quotes and nests stays, and what parts two strings, so that the quotes of two never meet.
+    left = payload.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_STEPS, _SILENT).replace(b'""', b"")
+    if b'"' in left:
+        left = _STRING.sub(b"", left)  # strings that have such signs in them
+    left = left.translate(None, b",")
+    deepest = depth = 0
+    for at in range(0, len(left), _PIECE):
+        piece = left[at : at + _PIECE]
+        opened = piece.count(b"[")
+        if depth + opened > MOST_DEPTH:
+            # Perhaps so deep: looked at step by step.
+            within = depth
+            for sign in piece:
+                within += 1 if sign == _OPEN else -1
+                deepest = max(deepest, within)
+        depth += 2 * opened - len(piece)
+        if deepest > MOST_DEPTH:
+            return deepest
+    return deepest
 
 
 def read(payload: bytes, type_: type[T]) -> T:

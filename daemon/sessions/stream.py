@@ -316,6 +316,19 @@ class ClientStream(trio.abc.Stream):
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
+    async def _take(self, max_bytes: int) -> bytes:
+        """What the transport has, without the circle of references that its error would leave.
+
+        From Python 3.12 on, the frame of contextlib through which trio passes a socket's error on refers to that error,
+        and the error by its traceback to the frame: the whole client would wait for a garbage collection.
+        """
+        try:
+            return bytes(await self._transport.receive_some(max_bytes))
+        except trio.BrokenResourceError as broken:
+            if broken.__cause__ is not None:
+                broken.__cause__.__traceback__ = None
+            raise
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """First the replayed head, then the bytes that came after it, then the socket's bytes.
 
@@ -338,7 +351,7 @@ class ClientStream(trio.abc.Stream):
                 return await self._replay_head(max_bytes)
             if self._trailing:
                 return self._measured(await self._replay_trailing(max_bytes))
-            data = bytes(await self._transport.receive_some(max_bytes or _RECEIVE_BYTES))
+            data = await self._take(max_bytes or _RECEIVE_BYTES)
         finally:
             self._receiving = False
             if self._received is not None:
@@ -400,7 +413,7 @@ class ClientStream(trio.abc.Stream):
         if self._receiving:
             self._received = trio.Event()
             await self._received.wait()
-        while await self._transport.receive_some(_RECEIVE_BYTES):
+        while await self._take(_RECEIVE_BYTES):
             pass
 
     async def finish(self) -> None:

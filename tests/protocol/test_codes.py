@@ -32,5 +32,6 @@ def test_a_later_versions_code_is_read_and_is_none_of_ours() -> None:
     assert b'"code":"brand_new"' in encode(later)
     assert later.code not in list(ErrorCode)
     assert ErrorCode.FULL.is_known
+    assert ErrorCode._missing_(7) is None
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(7, ErrorCode)

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.base import PayloadError
-from connectors.limits.payload import brief, look_over, read, spliced
+from connectors.limits.payload import MOST_DEPTH, brief, look_over, read, spliced
 from connectors.poll.venue import MAX_BODY_BYTES
 
 
@@ -47,7 +47,7 @@ def fit(body: bytes) -> bool:
     """Whether a body is fit to be passed on, found out the long way: every value of it is made."""
     try:
         body.decode()
-        msgspec.json.decode(b"[" * 200 + body + b"]" * 200)
+        msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
     return re.search(rb"[0-9]{300}", body) is None
@@ -87,6 +87,24 @@ def test_it_is_looked_over_as_if_every_value_were_made(text: str, around: str) -
         assert not fit(body)
     else:
         assert fit(body)
+
+
+@pytest.mark.parametrize("deep", [0, 1, 2, 255, 511, 512, 513, 600, 3_000, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a]":[1,', b"]}]")])
+@pytest.mark.parametrize(
+    "beside",
+    [b"1", b'"]]]]"', b'"[[{{"', b'"\\\\"', b'"\\\\\\"]"', b'"\\"]}"', b'["","",{}]', b"[" + b"[]," * 2000 + b"[]]"],
+)
+def test_the_depth_is_bounded_whatever_the_interpreter_and_the_strings(
+    deep: int, opening: bytes, closing: bytes, beside: bytes
+) -> None:
+    levels = opening.translate(None, b'"a]:').count(b"[") + opening.count(b"{")
+    body = b'{"x":[' + beside + b"," + opening * deep + b"1" + closing * deep + b"," + beside + b"]}"
+    if deep * levels + 2 > MOST_DEPTH:
+        with pytest.raises(PayloadError, match="nested too deeply"):
+            look_over(body)
+    else:
+        look_over(body)
 
 
 @pytest.mark.parametrize("item", [b"[]", b"{}", b"1.5", b'"ab"', b'{"a":{}}', b"null"])

@@ -115,7 +115,8 @@ def test_the_file_forgets_what_the_tape_has_forgotten(tmp_path: Path) -> None:
         archive.tape.append(A, b"{}")
         archive.store()
     archive.finish()
-    rows = sqlite3.connect(tmp_path / "tape").execute("SELECT seq FROM entries ORDER BY seq").fetchall()
+    with closing(sqlite3.connect(tmp_path / "tape")) as connection:
+        rows = connection.execute("SELECT seq FROM entries ORDER BY seq").fetchall()
     assert rows == [(1,), (499,), (500,), (501,)]  # the newest of the slow topic stays
 
 
@@ -240,7 +241,8 @@ def test_gaps_that_the_ledger_has_forgotten_leave_the_file(tmp_path: Path) -> No
         archive.ledger.record("outage", "a", START_MS, START_MS + number, reason=str(number))
         archive.store()
     archive.finish()
-    [(count,)] = sqlite3.connect(tmp_path / "tape").execute("SELECT count(*) FROM gaps").fetchall()
+    with closing(sqlite3.connect(tmp_path / "tape")) as connection:
+        [(count,)] = connection.execute("SELECT count(*) FROM gaps").fetchall()
     assert count == 200
 
 
@@ -275,8 +277,8 @@ def test_positions_are_reserved_anew_when_half_of_them_are_used(tmp_path: Path) 
     archive.store()
     assert archive.tape.limit == 151
     archive.finish()
-    connection = sqlite3.connect(tmp_path / "tape")
-    assert connection.execute("SELECT reserved, clean FROM meta").fetchall() == [(51, 1)]
+    with closing(sqlite3.connect(tmp_path / "tape")) as connection:
+        assert connection.execute("SELECT reserved, clean FROM meta").fetchall() == [(51, 1)]
 
 
 def test_the_positions_of_one_reservation_outlast_any_failure_of_a_disk() -> None:
