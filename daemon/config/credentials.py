@@ -7,11 +7,15 @@ and the environment overrides both. No error line shows a credential's content.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from connectors.venues.registry import VENUES
 from daemon.config import venues
 from daemon.config.reader import Problems, dotted, parse_toml
+from daemon.config.settings import File
+from daemon.host.text import decoded
 
 DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 """The variable by which systemd names the folder (systemd.exec, "Credentials")."""
@@ -41,6 +45,26 @@ def overlay(tree: dict[str, Any], folder: Path, problems: Problems) -> None:
         _overlay_tables(tree, section, folder / name, problems)
 
 
+def unused(folder: Path, file: File) -> list[str]:
+    """What is in the folder and is read by nobody: a sentence each, with what may have been meant."""
+    try:
+        names = sorted(each.name for each in folder.iterdir())
+    except OSError:
+        return []
+    found = []
+    for name in names:
+        if name in CREDENTIALS:
+            venue = CREDENTIALS[name][1]
+            if not file.connectors.of(VENUES[venue]).enabled:
+                found.append(f"the credential {name} is not used: connectors.{venue}.enabled is false")
+        elif name not in TABLES and str(folder / name) not in (file.server.certificate, file.server.key):
+            allowed = (*CREDENTIALS, *TABLES)
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"nearest is {near[0]}" if near else f"known are {', '.join(allowed)}"
+            found.append(f"the credential {name} is not used: there is no such one; {hint}")
+    return found
+
+
 def _overlay_tables(tree: dict[str, Any], section: str, file: Path, problems: Problems) -> None:
     """Each table of the file replaces the one of the same name, or is added."""
     text = _text(file, section, "utf-8", _MOST_TABLE_BYTES, problems)
@@ -68,15 +92,20 @@ def _text(file: Path, key: str, encoding: Literal["ascii", "utf-8"], most_bytes:
     try:
         with file.open("rb") as opened:
             content = opened.read(most_bytes + 1)
-        text = content.decode(encoding).strip()
+        text = decoded(content).strip()
     except FileNotFoundError:
         return None
     except OSError as error:
         problems.plain(key, f"the credential {file} cannot be read: {error.strerror or error}")
         return None
-    except UnicodeDecodeError:
-        wanted = {"ascii": "printable ASCII", "utf-8": "text in UTF-8"}[encoding]
-        problems.plain(key, f"the credential {file} is not {wanted}")
+    except ValueError as error:
+        problems.plain(key, f"the credential {file} is {error}")
+        return None
+    if encoding == "ascii" and not text.isascii():
+        problems.plain(key, f"the credential {file} is not printable ASCII")
+        return None
+    if encoding == "ascii" and not text:
+        problems.plain(key, f"the credential {file} is empty")
         return None
     if len(content) > most_bytes:
         problems.plain(key, f"the credential {file} has more than {most_bytes} bytes")

@@ -29,6 +29,7 @@ from daemon.front.limits import Limits
 from daemon.front.listening import ServerSettings
 from daemon.health.crosscheck import Tolerances
 from daemon.host.logs import LogSettings
+from daemon.host.text import decoded
 from daemon.ingest.fleet import RestartSettings
 from daemon.publish.sequencer import Passes
 from daemon.tape.tape import TapeSettings
@@ -127,11 +128,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     if path is None:
         return parse("", environ, "the environment", secrets)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decoded(path.read_bytes())
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror or error}",)) from None
-    except UnicodeDecodeError:
-        raise ConfigError((f"{path}: cannot be read: not text in UTF-8",)) from None
+    except ValueError as error:
+        raise ConfigError((f"{path}: cannot be read: {error}",)) from None
     return parse(text, environ, str(path), secrets)
 
 
@@ -163,7 +164,8 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     if problems:
         raise ConfigError(problems.lines)
     sections = {name: getattr(file, name) for name in file.__struct_fields__}
-    warnings = tuple(filter(None, [passed_over(strange)]))
+    unused = () if secrets is None else credentials.unused(secrets, file)
+    warnings = tuple(filter(None, [passed_over(strange), *unused]))
     made = {"channels": served, "connectors": connectors, "has_tokens_table": "tokens" in tree}
     return Config(**sections | made | {"warnings": warnings, "ways": tuple(ways)})
 

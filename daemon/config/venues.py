@@ -72,7 +72,8 @@ def refused(connectors: VenueTables) -> Iterator[tuple[str, str, str]]:
             yield from _refused_url(f"{table}.{key}", getattr(settings, key), scheme)
         if settings.proxy not in ("", FROM_ENVIRONMENT) and not _is_proxy(settings.proxy):
             yield f"{table}.proxy", shown_proxy(settings.proxy), ALLOWED
-        for key, allowed in settings.refused():
+        # What is not used may be half there: a key whose plan is not said is no reason not to start.
+        for key, allowed in settings.refused() if settings.enabled else ():
             value = getattr(settings, key)
             hidden = value and f"{venue.name}_{key}" in secrets()
             yield f"{table}.{key}", "a secret that is not shown" if hidden else shown(value), allowed

@@ -45,8 +45,11 @@ def _url(port: int) -> str:
 class Terminal:
     """A process in a terminal of its own, as wide and high as a test says."""
 
-    def __init__(self, *arguments: str, columns: int = 120, lines: int = 50) -> None:
+    def __init__(
+        self, *arguments: str, columns: int = 120, lines: int = 50, term: str | None = "xterm-256color"
+    ) -> None:
         self.output = ""
+        environ = {name: value for name, value in os.environ.items() if name != "TERM"}
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._slave = slave
@@ -59,7 +62,7 @@ class Terminal:
             start_new_session=True,
             # So that Ctrl-C, typed into it, is a signal.
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "xterm-256color"},
+            env=environ if term is None else {**environ, "TERM": term},
         )
 
     def read(self, until: Callable[[str], bool]) -> None:
@@ -100,8 +103,10 @@ class Terminal:
 
 
 @contextmanager
-def _terminal(*arguments: str, columns: int = 120, lines: int = 50) -> Iterator[Terminal]:
-    terminal = Terminal(*arguments, columns=columns, lines=lines)
+def _terminal(
+    *arguments: str, columns: int = 120, lines: int = 50, term: str | None = "xterm-256color"
+) -> Iterator[Terminal]:
+    terminal = Terminal(*arguments, columns=columns, lines=lines, term=term)
     try:
         yield terminal
     finally:
@@ -324,3 +329,22 @@ def test_the_daemon_does_not_take_the_token_for_a_setting(tmp_path: Path) -> Non
     config = tmp_path / "tickerd.toml"
     config.write_text("")
     assert _run("check", str(config), TICKERD_TOKEN="s3cret").returncode == 0
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown", "", None])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(demo_port: int, term: str | None) -> None:
+    with _terminal("watch", "bitcoinprice", "--url", _url(demo_port), term=term) as terminal:
+        terminal.read(lambda output: output.count("bitcoinprice BTC/USDT ") >= 3 and "bitcoinprice is live" in output)
+        terminal.type("\x03")
+        assert terminal.wait() == 0
+    assert "\x1b" not in terminal.output
+
+
+def test_a_small_window_shows_whole_prices_also_after_it_was_made_smaller(demo_port: int) -> None:
+    with _terminal("watch", "bitcoinprice", "--url", _url(demo_port), columns=100, lines=20) as terminal:
+        terminal.read(lambda output: "bitcoinprice" in output)
+        fcntl.ioctl(terminal._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 5, 20, 0, 0))
+        before = len(terminal.output)
+        terminal.read(lambda output: re.search(r"\d{4,}\.\d.{0,40}BTC", output[before:]) is not None)
+        terminal.type("\x03")
+        assert terminal.wait() == 0

@@ -148,7 +148,7 @@ def load_scenario(path: Path) -> Scenario:
         ScenarioError: It cannot be read, is not TOML, or no scenario; each line begins with the file's name.
     """
     try:
-        return read_scenario(tomllib.loads(path.read_text(encoding="utf-8")))
+        return read_scenario(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except ScenarioError as error:
         raise ScenarioError([f"{path}: {line}" for line in error.errors]) from None
     except OSError as error:

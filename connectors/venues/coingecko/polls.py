@@ -70,9 +70,11 @@ class CoinGecko(VenueSettings, frozen=True):
     def refused(self) -> Iterator[tuple[str, str]]:
         """A plan without its key, and a key without its plan."""
         if self.plan in ("demo", "pro") and not self.api_key:
-            yield "api_key", f'the key of the plan "{self.plan}"'
+            where = "api_key, the credential coingecko_api_key, or TICKERD_CONNECTORS__COINGECKO__API_KEY"
+            yield "api_key", f'the key of the plan "{self.plan}" ({where})'
         if self.plan == "keyless" and self.api_key:
-            yield "plan", '"demo" or "pro", since api_key is set'
+            where = "plan in [connectors.coingecko], or TICKERD_CONNECTORS__COINGECKO__PLAN"
+            yield "plan", f'"demo" or "pro", whichever the key is of, since there is an api_key ({where})'
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ import trio
 
 from connectors.push.dial import parse_address
 from daemon.client import ClientError, CommandRefused, check_token, websocket_url
+from daemon.host.text import decoded
 
 TOKEN_VARIABLE: Final = "TICKERD_TOKEN"  # noqa: S105 - the variable's name, not a token
 FAILED: Final = 1
@@ -51,18 +52,24 @@ def open_peer(url: str, token_file: Path | None, environ: Mapping[str, str]) -> 
         raise CommandFailed(f"--url: {clean(str(error))}", WRONG_USAGE) from None
     origin = TOKEN_VARIABLE if token_file is None else str(token_file)
     try:
-        token = environ.get(TOKEN_VARIABLE, "") if token_file is None else token_file.read_text(encoding="utf-8")
+        token = environ.get(TOKEN_VARIABLE, "") if token_file is None else _read(token_file)
         token = token.strip()
         check_token(token)
     except OSError as error:
         raise CommandFailed(f"{origin}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CommandFailed(f"{origin}: is not text") from None
     except ValueError as error:
         raise CommandFailed(f"{origin}: {error}") from None
     if token_file is not None and not token:
         raise CommandFailed(f"{origin}: is empty; allowed: one token")
     return Peer(address, token)
+
+
+def _read(file: Path) -> str:
+    """Raises: OSError; ValueError, in words."""
+    try:
+        return decoded(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"is {error}") from None
 
 
 def clean(text: str, most_chars: int = _MOST_CHARS) -> str:

@@ -7,6 +7,7 @@ flashes that have faded. Texts are put in as they are: nothing in them is markup
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import Final, assert_never
 
 import msgspec
@@ -25,6 +26,9 @@ STYLES: Final = {"live": "green", "stale": "yellow", "reconnecting": "yellow", "
 _FLASH_S: Final = 0.8
 _NOTE_S: Final = 10.0
 """How long a past event is shown."""
+
+_WIDE: Final = 60
+"""Columns of a terminal that has room for the table."""
 
 _RISE: Final = ("▲", "bold green")
 _FALL: Final = ("▼", "bold red")
@@ -102,8 +106,12 @@ class Sheet:
                 row.changed_s, row.change = now_s, _change(before.shown, shown)
         self._rows[topic] = row
 
-    def draw(self, now_s: float, wall_s: float, rows: int) -> RenderableType:
-        """The table with at most that many rows, under two lines about the connection."""
+    def draw(self, now_s: float, wall_s: float, rows: int, width: int = _WIDE) -> RenderableType:
+        """The table with at most that many rows, under two lines about the connection.
+
+        Where the width is small, each row is a line that begins with the price, cut with an ellipsis where it must be:
+        half of a price's digits would be another price.
+        """
         table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
         for name in ("channel", "instrument", "price", "", "age", "state"):
             right = name in ("price", "age")
@@ -111,9 +119,14 @@ class Sheet:
         mute = self._states.keys() - {channel for channel, _ in self._rows}
         topics = sorted([*self._rows, *((channel, "") for channel in mute)], key=self._order)
         fitting = len(topics) if len(topics) <= rows else max(1, rows - 1)
+        lines: list[RenderableType] = []
         for topic in topics[:fitting]:
-            table.add_row(*self._cells(topic, now_s, wall_s))
-        parts: list[RenderableType] = [self._line(now_s), table]
+            cells = self._cells(topic, now_s, wall_s)
+            table.add_row(*cells)
+            words = Text(" ").join(cells[at] for at in (2, 3, 1 if topic[1] else 0, 5) if cells[at])
+            words.no_wrap, words.overflow = True, "ellipsis"
+            lines.append(words)
+        parts: list[RenderableType] = [self._line(now_s), *([table] if width >= _WIDE else lines)]
         if fitting < len(topics):
             more = f"{len(topics) - fitting} more rows do not fit; name channels, or make the window higher"
             parts.append(Text(more, "dim", no_wrap=True, overflow="ellipsis"))
@@ -154,6 +167,24 @@ class Sheet:
         return line
 
 
+def change(received: Received, seen: dict[tuple[str, object], str]) -> str:
+    """One plain line for what is new in a message, "" where nothing is. `seen` keeps the last line of each topic."""
+    match received:
+        case Data():
+            topic: tuple[str, object] = (received.connector_id, received.instrument)
+            name = "" if isinstance(received.instrument, UnsetType) else f" {received.instrument}"
+            line = f"{received.connector_id}{name} {_shown(received) or 'a new message'}"
+        case Status():
+            topic = (received.channel, None)
+            line = f"{received.channel} is {received.state}{f': {received.reason}' if received.reason else ''}"
+        case _:
+            return words(received)
+    if seen.get(topic) == line:
+        return ""
+    seen[topic] = line
+    return clean(line)
+
+
 def words(event: Lagged | Lost | Gap | Test | Reconnecting | Resumed) -> str:
     """An event in one line, safe to print."""
     match event:
@@ -179,8 +210,9 @@ def words(event: Lagged | Lost | Gap | Test | Reconnecting | Resumed) -> str:
 
 def seconds(age_s: float) -> str:
     """An age, short."""
-    if age_s < 60:
+    if age_s < 59.95:
         return f"{age_s:.1f} s"
+    age_s = max(age_s, 60)
     minutes, rest_s = divmod(int(age_s), 60)
     return f"{minutes}:{rest_s:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
 
@@ -198,8 +230,9 @@ def _shown(message: Data) -> str:
 
 
 def _change(before: str, after: str) -> tuple[str, str]:
-    """Up or down, if it is a number that has changed."""
+    """Up or down, if it is a number that has changed; other digits of the same number are no move."""
     try:
-        return _RISE if float(after) > float(before) else _FALL
-    except ValueError:
+        old, new = Decimal(before), Decimal(after)
+        return _RISE if new > old else _FALL if new < old else ("", "")
+    except InvalidOperation:
         return ("", "bold")

@@ -20,7 +20,7 @@ from rich.live import Live
 
 from daemon.client import Client, Data, Gap, Lost, Reconnecting, Resumed, connect
 from daemon.commands.terminal.peer import Peer
-from daemon.commands.terminal.table import Sheet, words
+from daemon.commands.terminal.table import Sheet, change, words
 
 _FRAMES_PER_S: Final = 8
 _HEAD_LINES: Final = 3
@@ -36,11 +36,29 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 async def watch(peer: Peer, channels: Sequence[str], *, json: bool) -> None:
     """Show these channels until cancelled, or until the reader of standard output is gone.
 
+    On a terminal that cannot move its cursor (`TERM` is `dumb`, `unknown` or not set) there is a line for each change
+    instead of a table.
+
     Raises:
         ClientError: see `connect` and `Subscription`; from inside a group where it is raised by the iteration.
     """
     async with connect(peer.url, token=peer.token) as client:
-        await (_lines if json else _table)(client, peer, channels)
+        if json:
+            await _lines(client, peer, channels)
+        elif os.environ.get("TERM", "").lower() in ("", "dumb", "unknown"):
+            await _changes(client, channels)
+        else:
+            await _table(client, peer, channels)
+
+
+async def _changes(client: Client, channels: Sequence[str]) -> None:
+    """A line for each price that is new, and for whatever else happens."""
+    seen: dict[tuple[str, object], str] = {}
+    async with client.subscribe(*channels) as subscription:
+        async for received in subscription:
+            line = change(received, seen)
+            if line and not await _write(f"{line}\n".encode()):
+                return
 
 
 async def _table(client: Client, peer: Peer, channels: Sequence[str]) -> None:
@@ -66,10 +84,11 @@ async def _draw(console: Console, sheet: Sheet, first: trio.Event) -> None:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 rows = max(1, console.height - _HEAD_LINES)
-                live.update(sheet.draw(trio.current_time(), time.time(), rows), refresh=True)
+                live.update(sheet.draw(trio.current_time(), time.time(), rows, console.width), refresh=True)
                 await trio.sleep(1 / _FRAMES_PER_S)
     finally:
-        console.print(sheet.draw(trio.current_time(), time.time(), max(1, console.height - _HEAD_LINES - 1)))
+        rows = max(1, console.height - _HEAD_LINES - 1)
+        console.print(sheet.draw(trio.current_time(), time.time(), rows, console.width))
 
 
 async def _lines(client: Client, peer: Peer, channels: Sequence[str]) -> None:

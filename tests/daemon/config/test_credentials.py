@@ -123,3 +123,88 @@ def test_a_credential_that_is_no_file_of_tokens_is_told(tmp_path: Path, content:
 def test_tokens_that_are_no_table_are_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(f"[tokens.bot]\nhash = '{PARTNER}'\n")
     assert error(tmp_path, "tokens = 1") == "tokens: got a value that is not shown; allowed: a table"
+
+
+# As editors write files.
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfCG-hush-hush",
+        b"\xef\xbb\xbfCG-hush-hush\r\n\r\n",
+        b"CG-hush-hush\r\n",
+        b"\n  CG-hush-hush \n\n\n",
+    ],
+)
+def test_marks_and_line_ends_around_a_key_are_none_of_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "coingecko_api_key").write_bytes(content)
+    assert config(tmp_path).connectors.of(COINGECKO).api_key == SECRET
+
+
+def test_tokens_and_the_configuration_may_have_a_mark_and_windows_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_bytes(f"\ufeff[tokens.bot]\r\nhash = '{BOT}'\r\n\r\n".encode())
+    file = tmp_path / "marked.toml"
+    file.write_bytes("\ufeff[server]\r\nport = 9000\r\n".encode())
+    read = load(file, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert (read.server.port, read.tokens["bot"].hash) == (9000, BOT)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+@pytest.mark.parametrize("name", ["coingecko_api_key", "tokens", "tickerd.toml"])
+def test_another_encoding_is_named(tmp_path: Path, name: str, encoding: str) -> None:
+    file = tmp_path / "tickerd.toml"
+    file.write_text(DEMO + f"api_key = '{SECRET}'")
+    (tmp_path / name).write_bytes("[tokens.hush]".encode(encoding))
+    with pytest.raises(ConfigError) as refused:
+        load(file, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    [line] = refused.value.errors
+    assert name in line
+    assert encoding.upper()[:6] in line if not encoding.endswith("e") else "as text in UTF-16 does" in line
+    assert "hush" not in line
+
+
+def test_an_empty_key_is_told(tmp_path: Path) -> None:
+    (tmp_path / "coingecko_api_key").write_bytes(b"\xef\xbb\xbf\r\n")
+    assert error(tmp_path) == f"connectors.coingecko.api_key: the credential {tmp_path}/coingecko_api_key is empty"
+
+
+# What an operator may have forgotten.
+
+
+def test_a_key_without_its_plan_and_a_plan_without_its_key_say_where_the_other_goes(tmp_path: Path) -> None:
+    assert error(tmp_path).endswith(
+        "(api_key, the credential coingecko_api_key, or TICKERD_CONNECTORS__COINGECKO__API_KEY)"
+    )
+    (tmp_path / "coingecko_api_key").write_text(SECRET)
+    line = error(tmp_path, "")
+    assert line.startswith('connectors.coingecko.plan: got "keyless"; allowed: "demo" or "pro"')
+    assert line.endswith("(plan in [connectors.coingecko], or TICKERD_CONNECTORS__COINGECKO__PLAN)")
+
+
+def test_a_credential_that_nobody_reads_is_warned_of(tmp_path: Path) -> None:
+    for name in ("coingecko_key", "tokens.toml", "unlike-all", "tls.pem", "tls.key"):
+        (tmp_path / name).write_text(SECRET)
+    used = f"[server]\ncertificate = '{tmp_path}/tls.pem'\nkey = '{tmp_path}/tls.key'\n"
+    credentials = tmp_path
+    file = tmp_path.parent / f"{tmp_path.name}.toml"
+    file.write_text(used)
+    warnings = load(file, {"CREDENTIALS_DIRECTORY": str(credentials)}).warnings
+    assert [warning.partition(" is not used: ")[0] for warning in warnings] == [
+        "the credential coingecko_key",
+        "the credential tokens.toml",
+        "the credential unlike-all",
+    ]
+    assert warnings[0].endswith("nearest is coingecko_api_key")
+    assert warnings[1].endswith("nearest is tokens")
+    assert "known are coingecko_api_key" in warnings[2] or "coingecko_api_key" in warnings[2]
+    assert not [warning for warning in warnings if SECRET in warning]
+
+
+def test_a_key_of_a_venue_that_is_switched_off_is_warned_of_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "coingecko_api_key").write_text(SECRET)
+    file = tmp_path.parent / f"{tmp_path.name}.toml"
+    file.write_text("[connectors.coingecko]\nenabled = false\n")
+    assert load(file, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).warnings == (
+        "the credential coingecko_api_key is not used: connectors.coingecko.enabled is false",
+    )

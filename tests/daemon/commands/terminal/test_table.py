@@ -10,7 +10,7 @@ from rich.console import Console
 
 from daemon.client import Gap, Lagged, Lost, OrderbookUpdate, PriceUpdate, Received, Reconnecting, Resumed, Status, Test
 from daemon.commands.terminal.peer import clean
-from daemon.commands.terminal.table import Sheet, seconds, words
+from daemon.commands.terminal.table import Sheet, change, seconds, words
 from protocol.messages import State
 
 STAMP = "2025-12-08T16:30:45.123Z"
@@ -155,4 +155,54 @@ def test_ages_are_short() -> None:
         "1:00 min",
         "59:59 min",
         "2:01 h",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "price"), [(10, "42150.50"), (20, "42150.50"), (59, "1234567.12345678"), (10, "1" * 30)]
+)
+def test_in_a_narrow_window_a_price_is_whole_or_says_that_it_is_not(width: int, price: str) -> None:
+    file = io.StringIO()
+    sheet = _sheet(_status("bitcoinprice"), _price(price))
+    Console(file=file, width=width).print(sheet.draw(0.0, 100.0, 2, width))
+    row = file.getvalue().splitlines()[1]
+    assert len(row) <= width
+    assert row.split()[0] == price if len(price) < width else row == f"{price[: width - 1]}…"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "arrow"),
+    [
+        ("42150.50", "42150.5", ""),
+        ("1e-8", "0.00000001", ""),
+        ("12345678901234567", "12345678901234568", "▲"),
+        ("12345678901234568", "12345678901234567", "▼"),
+    ],
+)
+def test_only_another_number_is_a_move(before: str, after: str, arrow: str) -> None:
+    sheet = _sheet(_status("bitcoinprice"), _price(before), _price(after, seq=2))
+    assert ("▲" in _drawn(sheet), "▼" in _drawn(sheet)) == (arrow == "▲", arrow == "▼")
+
+
+def test_an_age_below_a_minute_is_not_sixty_seconds() -> None:
+    assert (seconds(59.94), seconds(59.96), seconds(60.0)) == ("59.9 s", "1:00 min", "1:00 min")
+
+
+def test_what_is_new_is_a_line_and_what_is_not_is_none() -> None:
+    seen: dict[tuple[str, object], str] = {}
+    told: list[Received] = [
+        _status("bitcoinprice"),
+        _price("1.50"),
+        _price("1.50"),
+        _price("1.60"),
+        _status("bitcoinprice"),
+    ]
+    stale = _status("bitcoinprice", "stale", "silent\x1b[2J")
+    assert [change(each, seen) for each in [*told, stale]] == [
+        "bitcoinprice is live",
+        "bitcoinprice BTC/USDT 1.50",
+        "",
+        "bitcoinprice BTC/USDT 1.60",
+        "",
+        "bitcoinprice is stale: silent\\x1b[2J",
     ]
