@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from collections import OrderedDict
 from typing import Final
 
 import msgspec
@@ -81,7 +82,8 @@ class Buckets:
     """The buckets of everybody who has asked for something lately, by name."""
 
     def __init__(self) -> None:
-        self._buckets: dict[str, Bucket] = {}
+        # Of a plain dict the first key is found by a walk over all that were deleted before it.
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -96,7 +98,7 @@ class Buckets:
         if bucket is None:
             bucket = Bucket(rate.burst, now_s)
             if len(self._buckets) >= _MOST_BUCKETS:
-                del self._buckets[next(iter(self._buckets))]
+                self._buckets.popitem(last=False)
         self._buckets[name] = bucket  # at the end: the first one is the one that was used longest ago
         cost = min(cost, rate.burst)
         if not bucket.take(cost, rate.per_s, rate.burst, now_s):

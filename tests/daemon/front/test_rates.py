@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -195,6 +196,18 @@ def test_no_more_buckets_are_kept_than_there_may_be(monkeypatch: pytest.MonkeyPa
         buckets.take(name, 1, rate, 0.0)
     assert len(buckets) == 3
     assert [buckets.level(name, rate, 0.0) > 0 for name in "abcde"] == [False, True, True, False, False]
+
+
+def test_a_million_addresses_cost_no_more_time_each_than_a_few() -> None:
+    """To find the one that makes room once took 100 us: a walk over those that had made room before."""
+    buckets, rate = Buckets(), Rate("requests", 1, 1)
+    for number in range(rates._MOST_BUCKETS):
+        buckets.take(f"{number}", 1, rate, 0.0)
+    began_s = time.thread_time()
+    for number in range(100_000):
+        buckets.take(f"another {number}", 1, rate, 0.0)
+    assert time.thread_time() - began_s < 3.0
+    assert len(buckets) == rates._MOST_BUCKETS
 
 
 # As clients meet it.
