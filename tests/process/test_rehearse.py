@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from connectors.simulator.faults.table import FAULTS
+from daemon.commands.rehearse import crowd
 from daemon.commands.rehearse.judge import FULL_DISK
 from daemon.commands.rehearse.own import TITLES
 
@@ -26,7 +27,9 @@ def test_every_fault_ends_well() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     titles = [case.title for kind in FAULTS for case in kind.cases]
-    assert sorted(verdict["fault"] for verdict in verdicts) == sorted([FULL_DISK, *TITLES.values(), *titles])
+    assert sorted(verdict["fault"] for verdict in verdicts) == sorted(
+        [FULL_DISK, *TITLES.values(), *crowd.TITLES.values(), *titles]
+    )
     assert {(verdict["lost"], verdict["doubled"], verdict["up"]) for verdict in verdicts} == {(0, 0, True)}
     assert max(verdict["told_s"] or 0.0 for verdict in verdicts) <= 1.0
 

@@ -69,9 +69,9 @@ plan = "unlimited"
 timeout_s = 1.5
 
 [channels.bitcoinprice]
-stale_after_s = 1.5
+stale_after_s = 2.5
 [channels.ethprice]
-stale_after_s = 1.5
+stale_after_s = 2.5
 [channels.binance_prices]
 cadence_s = 1.0
 [channels.binance_orderbook]

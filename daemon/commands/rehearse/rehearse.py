@@ -30,7 +30,9 @@ import trio
 
 from connectors.simulator.faults.faults import Delisted, ErrorBody, HttpStatus, Lasting, Notice
 from connectors.simulator.faults.table import FAULTS, Case
+from daemon.commands.rehearse import crowd
 from daemon.commands.rehearse.client import Pushes, order, readiness, wait_until
+from daemon.commands.rehearse.crowd import Crowd
 from daemon.commands.rehearse.judge import (
     FULL_DISK,
     TROUBLE,
@@ -75,7 +77,7 @@ class FullDisk(msgspec.Struct, frozen=True):
     """Whether this system can do that to another process; Linux can."""
 
 
-Part: TypeAlias = Case | FullDisk | Own
+Part: TypeAlias = Case | FullDisk | Own | Crowd
 """What one pair plays at a time."""
 
 
@@ -101,7 +103,7 @@ def chosen(names: Sequence[str]) -> tuple[Part, ...]:
         ValueError: there is no such fault; says which there are.
     """
     known = {kind.name: kind for kind in FAULTS}
-    own = (*((_FULL_DISK,) if FullDisk.possible else ()), *TITLES)
+    own = (*((_FULL_DISK,) if FullDisk.possible else ()), *TITLES, *crowd.TITLES)
     strange = [name for name in names if name not in known and name not in own]
     if strange:
         raise ValueError(f"--only: got {', '.join(strange)}; allowed: {', '.join((*known, *own))}")
@@ -109,15 +111,16 @@ def chosen(names: Sequence[str]) -> tuple[Part, ...]:
     asked = [name for name in own if not names or name in names]
     disk = [FullDisk() for name in asked if name == _FULL_DISK]
     ours = [Own(name) for name in TITLES if name in asked]
-    return (*ours, *disk, *sorted(cases, key=_pause_s, reverse=True))
+    crowds = [Crowd(name) for name in crowd.TITLES if name in asked]
+    return (*ours, *disk, *crowds, *sorted(cases, key=_pause_s, reverse=True))
 
 
 def samples(parts: Sequence[Part]) -> tuple[Part, ...]:
     """One case of each kind of fault among these, all venues as often as possible."""
     by_name: dict[str, list[Case]] = {}
-    own = [part for part in parts if isinstance(part, FullDisk | Own)]
+    own = [part for part in parts if isinstance(part, FullDisk | Own | Crowd)]
     for case in parts:
-        if isinstance(case, FullDisk | Own):
+        if isinstance(case, FullDisk | Own | Crowd):
             continue
         by_name.setdefault(case.fault.name, []).append(case)
     picked = dict.fromkeys(CHANNELS, 0)
@@ -150,14 +153,19 @@ async def rehearse(parts: Iterable[Part], terms: Terms, *, ended: Callable[[Verd
         ExceptionGroup: of a ProcessError, where a process cannot be started.
     """
     pushes = Pushes(terms.seed)
-    left = iter(list(parts))
+    # Crowds play last and by themselves: they take the machine's time from everybody, and the others are judged by it.
+    parts = list(parts)
+    crowds = [part for part in parts if isinstance(part, Crowd)]
+    groups = (([part for part in parts if part not in crowds], terms.jobs), (crowds, 1))
     played = False
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_at_once, signals, nursery.cancel_scope)
-            async with trio.open_nursery() as jobs:
-                for _ in range(terms.jobs):
-                    jobs.start_soon(_work, left, terms, pushes, ended)
+            for group, count in groups:
+                left = iter(group)
+                async with trio.open_nursery() as jobs:
+                    for _ in range(count):
+                        jobs.start_soon(_work, left, terms, pushes, ended)
             played = True
             nursery.cancel_scope.cancel()
     return played
@@ -189,6 +197,9 @@ async def _work(
                         verdict, sound = await play(pair, part, terms.patience_s), False
                     elif isinstance(part, FullDisk):
                         verdict, sound = await _fill_disk(pair, terms.patience_s)
+                    elif isinstance(part, Crowd):
+                        verdict = await crowd.play(pair, part, terms.patience_s)
+                        sound = verdict.is_well
                     else:
                         verdict, sound = await _play(pair, part, terms.patience_s)
                     ended(verdict)
