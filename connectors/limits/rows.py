@@ -18,6 +18,9 @@ from protocol.messages import TopicCause, is_number
 
 T = TypeVar("T")
 
+ANY_AGE_S: Final = 31_536_000_000.0
+"""A thousand years: nothing is ever older. For recorded payloads."""
+
 OLD_S: Final = 14_400.0
 """A price whose venue has not touched it for so long (four hours) is not passed off as one: no channel may be silent
 for longer (`daemon.health.freshness`). Healthy pairs that hardly trade were seen to be minutes behind; those that are

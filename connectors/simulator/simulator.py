@@ -167,6 +167,11 @@ class Simulator:
             **dict.fromkeys(OKX_PATHS, (None, okx)),
         }
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it serves what was recorded, with the times of then."""
+        return self._recording is not None
+
     async def run(
         self,
         listeners: Sequence[trio.abc.Listener[trio.SocketStream]],

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
+from connectors.limits.rows import ANY_AGE_S
 from connectors.simulator.simulator import SIMULATED, Simulator
 from connectors.venues.registry import VENUES
 from daemon.config.load import Config, parse
@@ -49,7 +50,8 @@ async def simulate(simulator: Simulator, port: int, ready: Callable[[str, str], 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(simulator.run, listeners)
-            ready(f"http://{HOST}:{chosen}", simulator_config(HOST, chosen))
+            config = simulator_config(HOST, chosen, recorded=simulator.is_recorded)
+            ready(f"http://{HOST}:{chosen}", config)
             await anext(signals)
             nursery.cancel_scope.cancel()
     return 0
@@ -104,13 +106,17 @@ def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) 
     )
 
 
-def simulator_config(host: str, port: int) -> str:
-    """The configuration (TOML) that points the daemon at that simulator, and at no real venue."""
+def simulator_config(host: str, port: int, *, recorded: bool = False) -> str:
+    """The configuration (TOML) that points the daemon at that simulator, and at no real venue.
+
+    `recorded`: it serves what was recorded, whose times are old. So no pair is taken for halted because of that.
+    """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     tables = []
     for name, venue in VENUES.items():
         defaults = venue.settings()
         lines = [f'{key} = "{_moved(getattr(defaults, key), where)}"' for key in url_keys(venue)]
+        lines += [f"halted_after_s = {ANY_AGE_S}"] if recorded else []
         lines = lines if name in SIMULATED else ["enabled = false"]
         tables.append("\n".join([f"[connectors.{name}]", *lines, ""]))
     return "\n".join(tables)

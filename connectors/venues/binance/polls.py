@@ -32,7 +32,7 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.limits.payload import brief, read
-from connectors.limits.rows import OLD_S, Ages
+from connectors.limits.rows import ANY_AGE_S, OLD_S, Ages
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Budget, Outcome, Pause, PollRequest
 from connectors.set_aside import SetAside, in_words
@@ -72,7 +72,7 @@ class Binance(VenueSettings, frozen=True):
     base_url: HttpUrl = "https://data-api.binance.vision"
     levels: Annotated[int, Meta(ge=1, le=100)] = 20
     timeout_s: Seconds = 15.0
-    halted_after_s: Annotated[float, Meta(ge=60, le=31_536_000)] = OLD_S
+    halted_after_s: Annotated[float, Meta(ge=60, le=ANY_AGE_S)] = OLD_S
 
 
 class Refusal(msgspec.Struct):

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from connectors.base import Connector, Event, HttpUrl, PayloadError, Seconds, TopicNote, VenueSettings
-from connectors.limits.rows import OLD_S, Ages
+from connectors.limits.rows import ANY_AGE_S, OLD_S, Ages
 from connectors.poll.poller import Host, Poller
 from connectors.poll.venue import Answer, Outcome, PollRequest
 from connectors.venues.coingecko.bodies import Normaliser, market, top, trending
@@ -55,7 +55,7 @@ class CoinGecko(VenueSettings, frozen=True):
         ),
     ] = ""
     timeout_s: Seconds = 15.0
-    halted_after_s: Annotated[float, Meta(ge=60, le=31_536_000)] = OLD_S
+    halted_after_s: Annotated[float, Meta(ge=60, le=ANY_AGE_S)] = OLD_S
 
     @property
     def root(self) -> str:

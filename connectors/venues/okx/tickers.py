@@ -27,7 +27,19 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from connectors.base import Connector, Event, PayloadError, Rows, Seconds, VenueSettings, WebsocketUrl
 from connectors.limits.payload import look_over
-from connectors.limits.rows import LAST_MS, OLD_S, Ages, Odd, check_price, check_time, notes, quoted, read_row, shown
+from connectors.limits.rows import (
+    ANY_AGE_S,
+    LAST_MS,
+    OLD_S,
+    Ages,
+    Odd,
+    check_price,
+    check_time,
+    notes,
+    quoted,
+    read_row,
+    shown,
+)
 from connectors.push.feed import Feed
 from connectors.push.venue import (
     ClosingNotice,
@@ -90,7 +102,7 @@ class Okx(VenueSettings, frozen=True):
     silence_s: Seconds = 30.0
     timeout_s: Seconds = 10.0
     rotate_after_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
-    halted_after_s: Annotated[float, Meta(ge=60, le=31_536_000)] = OLD_S
+    halted_after_s: Annotated[float, Meta(ge=60, le=ANY_AGE_S)] = OLD_S
 
     def refused(self) -> Iterator[tuple[str, str]]:
         """The port that is closed."""
