@@ -8,9 +8,9 @@
  * makes 42150.5 of `42150.50`: `message.data` has all.
  */
 
-const FINAL = [1003, 1007, 1008, 1009]; // do not come back
-const CAP_S = 30; // of the back-off
-const LONG_MS = 10_000; // for a welcome; of a connection that held
+const FINAL = [1003, 1007, 1008, 1009]; // for good
+const CAP_S = 30;
+const LONG_MS = 10_000; // for a welcome; of one that held
 const PROBE_MS = 4000;
 const MOST_CHANNELS = 64; // in one command
 
@@ -32,7 +32,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   const wanted = new Map(); // channel: its options (`how`), where it is (above `floor` all are due)
   const asked = new Map(); // id: a `subscribe` that is not answered
   let all; // the options of '*'
-  let socket, welcome, goodbye, resumed, retryTimer, deadline, heartbeat;
+  let socket, welcome, goodbye, why, resumed, retryTimer, deadline, heartbeat;
   let openedAt = 0; // 0: it is not
   let announced = 0; // `lagged` covers all up to here
   let [attempt, unanswered, commands, lostAt] = [0, 0, 0, 0];
@@ -117,6 +117,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     const restarted = before?.epoch !== message.epoch;
     heartbeat = setInterval(beat, message.heartbeat_s * 1000);
     welcome = message;
+    why = '';
     openedAt = performance.now();
     if (restarted) announced = 0;
     if (all) wish(welcome.channels.filter((name) => !wanted.has(name)), all);
@@ -164,7 +165,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     if (openedAt) lostAt = performance.now();
     if (openedAt && lostAt - openedAt > LONG_MS) attempt = 0;
     const retry_in_s = goodbye?.retry_after_s ?? Math.random() * Math.min(CAP_S, 2 ** attempt++);
-    reason ||= goodbye?.reason || 'the connection was lost';
+    reason = why = reason || goodbye?.reason || why || 'the connection was lost';
     drop();
     if (FINAL.includes(code)) return onState?.({state: 'closed', code, reason});
     retryTimer = setTimeout(open, retry_in_s * 1000);
