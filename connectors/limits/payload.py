@@ -55,7 +55,7 @@ def look_over(payload: bytes) -> None:
         payload.decode()
         # Stepped over, all of it: that is the syntax, without an object for each value.
         _syntax.decode(payload)
-        if payload.count(b"[") + payload.count(b"{") > MOST_DEPTH and _depth(payload) > MOST_DEPTH:
+        if is_deeper(payload, MOST_DEPTH):
             raise PayloadError("the body is nested too deeply")
         shape = payload.translate(_SHAPE, _SIGNS)
         many = _MANY in shape
@@ -70,30 +70,31 @@ def look_over(payload: bytes) -> None:
         raise PayloadError(f"the body has a number of {MOST_DIGITS} digits")
 
 
-def _depth(payload: bytes) -> int:
-    """How deeply a payload that is JSON is nested; some more than `MOST_DEPTH` for whatever is deeper than that.
+def is_deeper(payload: bytes, most: int) -> bool:
+    """Whether a payload that is JSON is nested more deeply than that, whatever the interpreter takes.
 
     It takes a few passes over the bytes, and no object for each value.
     """
+    if payload.count(b"[") + payload.count(b"{") <= most:
+        return False
     # Only what quotes and nests stays, and what parts two strings, so that the quotes of two never meet.
     left = payload.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_STEPS, _SILENT).replace(b'""', b"")
     if b'"' in left:
         left = _STRING.sub(b"", left)  # strings that have such signs in them
     left = left.translate(None, b",")
-    deepest = depth = 0
+    depth = 0
     for at in range(0, len(left), _PIECE):
         piece = left[at : at + _PIECE]
         opened = piece.count(b"[")
-        if depth + opened > MOST_DEPTH:
+        if depth + opened > most:
             # Perhaps so deep: looked at step by step.
             within = depth
             for sign in piece:
                 within += 1 if sign == _OPEN else -1
-                deepest = max(deepest, within)
+                if within > most:
+                    return True
         depth += 2 * opened - len(piece)
-        if deepest > MOST_DEPTH:
-            return deepest
-    return deepest
+    return False
 
 
 def read(payload: bytes, type_: type[T]) -> T:

@@ -14,10 +14,13 @@ import msgspec
 from msgspec import Meta, Raw
 
 from connectors.base import Event, PayloadError, Rows, TopicNote
-from connectors.limits.payload import brief, spliced
+from connectors.limits.payload import brief, is_deeper, spliced
 from connectors.limits.rows import Ages, Odd, check_price, check_time, member, quoted, read_row, shown
 from protocol.messages import is_number, middle
 from protocol.payloads import BookData, PriceData
+
+_MOST_DEPTH: Final = 900
+"""Of the whole list. What Python 3.11 cannot read is no list of rows; what others could read is none either."""
 
 MOST_ROWS: Final = 100
 """Tickers in one body; 20 of them were asked for at most."""
@@ -96,6 +99,8 @@ def tickers(
         rows = msgspec.json.decode(body, type=list[Raw])
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise PayloadError(f"not the body that is documented: {error}"[:200]) from error
+    if is_deeper(body, _MOST_DEPTH):
+        raise PayloadError("the body is nested too deeply")
     if len(rows) > MOST_ROWS:
         raise PayloadError(f"the body has {len(rows)} tickers, of which at most {MOST_ROWS} are looked at")
     now_ms = received_ms if venue_ms is None else min(received_ms, venue_ms)
