@@ -28,8 +28,8 @@ from daemon.front.event_request import EventRequest
 from daemon.front.http import Conversation, Refused, Request, Response
 from daemon.front.openings import explained
 from daemon.front.tls import TlsStream
-from daemon.front.turns import Turns
 from daemon.host.clock import WallClock
+from daemon.host.turns import Turns
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE, Grant
 from protocol.messages import Format

@@ -18,6 +18,7 @@ from daemon.fanout.joining import Joining
 from daemon.front.limits import Limits
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
+from daemon.host.turns import Turns
 from daemon.sessions.client import ConnectedClient
 from daemon.sessions.counts import ClientCounts
 from daemon.tape.ledger import Ledger
@@ -38,6 +39,10 @@ RETURNS_PER_S: Final = 200
 
 _RETURN_S: Final = (0.5, 10.0)
 """A client whose token has changed is asked to wait a random time in this range, so that not all return at once."""
+
+_SHARE_S: Final = 0.01
+"""How long the commands of all clients may take in one turn of the event loop, together: each client has its own rate,
+but nobody bounds how many clients use all of theirs."""
 
 Ending: TypeAlias = Callable[[Grant], tuple[CloseCode, str] | None]
 
@@ -64,6 +69,7 @@ class Sessions:
         self.joining = Joining(tape, hub, board, ledger, clock)
         self.limits = limits
         self.counts = ClientCounts()
+        self.turns = Turns(_SHARE_S)
         self._board = board
         self._server = server
         self._open: set[ConnectedClient] = set()
@@ -157,11 +163,13 @@ class Sessions:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The sweeper: pings, dead peers and write deadlines of all sessions, until cancelled."""
-        task_status.started()
-        while True:
-            await trio.sleep(_SWEEP_S)
-            await self.sweep()
+        """The sweeper: pings, dead peers and write deadlines of all sessions; and their turns. Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.turns.run)
+            task_status.started()
+            while True:
+                await trio.sleep(_SWEEP_S)
+                await self.sweep()
 
     async def sweep(self) -> None:
         """Check every session once. Closing one does not wait for its peer."""

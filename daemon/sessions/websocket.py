@@ -15,6 +15,7 @@ close frame after a protocol violation, so it gets a stream that it cannot close
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 from typing import Final, assert_never
 
@@ -109,6 +110,7 @@ class WebSocketClient(ConnectedClient):
         self._joining = sessions.joining
         self._clock = sessions.clock
         self._counts = sessions.counts
+        self._turns = sessions.turns
         self.meter = self.stream.meter = FrameMeter(commands.commands_per_s, commands.commands_burst, now_s)
 
     async def open(self, upgrade: Upgrade, limits: Limits) -> WebSocketConnection:
@@ -127,9 +129,13 @@ class WebSocketClient(ConnectedClient):
         with self._conversation:
             while self.closing is None:
                 raw = await websocket.get_message()
+                if self._turns.are_due:
+                    await self._turns.wait()
+                began_s = time.perf_counter()
                 self._counts.commands += 1
                 for effect in self.state.receive(raw, trio.current_time(), self._clock.timestamp()):
                     self._carry_out(effect)
+                self._turns.took(time.perf_counter() - began_s)
                 while sum(map(len, self.stream.pending)) > _PENDING_BYTES:
                     await self.stream.flush()
         if self.closing is not None:

@@ -315,6 +315,7 @@ async def open_gateway(
         gateway.ending = nursery.cancel_scope
         await nursery.start(gateway.sequencer.run, gateway.outbox)
         await nursery.start(gateway.hub.run)
+        await nursery.start(gateway.sessions.turns.run)
         await nursery.start(gateway.door.run, listeners)
         yield gateway
         if gateway.door.accepting:

@@ -1,8 +1,8 @@
-"""Shares the event loop between all plain requests and everything else.
+"""Shares the event loop between many of a kind (plain requests, clients' commands) and everything else.
 
 trio runs every ready task once in each turn of its loop. With hundreds of connections whose requests are dear, one turn
 would last as long as hundreds of answers. A ping, or a new client, needs several turns, so it would wait for seconds.
-Therefore all plain requests share a part of each turn, and are answered in the order in which they asked.
+Therefore all of one kind share a part of each turn, and are answered in the order in which they asked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WEIGHT: Final = 0.05
 
 
 class Turns:
-    """Decides whose request may be answered now."""
+    """Decides who may be answered now."""
 
     def __init__(self, share_s: float) -> None:
         """`share_s` is how long all answers together may take in one turn of the event loop."""
@@ -28,11 +28,16 @@ class Turns:
         self._waiting = trio.lowlevel.ParkingLot()
         self._asked = trio.Event()
 
+    @property
+    def are_due(self) -> bool:
+        """Whether the share of this turn is used up, or others wait already: then the caller has to `wait`."""
+        return self._left_s <= 0 or bool(self._waiting)
+
     async def wait(self) -> None:
         """Wait until the caller may answer. It must report the duration by `took`. Always a checkpoint."""
         await trio.lowlevel.checkpoint()
         # Whoever was waiting and is woken has its turn for sure: if it asked again it would lose its place.
-        if self._left_s <= 0 or self._waiting:
+        if self.are_due:
             self._asked.set()
             await self._waiting.park()
 
@@ -42,7 +47,7 @@ class Turns:
         self._mean_s += _WEIGHT * (answer_s - self._mean_s)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hand out the share of each turn while requests wait for one, until cancelled."""
+        """Hand out the share of each turn while anybody waits for one, until cancelled."""
         task_status.started()
         while True:
             await self._asked.wait()

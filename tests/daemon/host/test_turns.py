@@ -1,11 +1,11 @@
-"""Plain requests share a part of each turn of the event loop: how much, in which order, and nobody starves."""
+"""Requests, and commands, share a part of each turn of the event loop: how much, in which order, nobody starves."""
 
 from collections import Counter
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from daemon.front.turns import Turns
+from daemon.host.turns import Turns
 
 SHARE_S = 0.01
 STEP_S = 0.001
