@@ -25,20 +25,25 @@ $(STAMP): requirements.lock pyproject.toml
 demo: install ## start the daemon against simulated venues
 	@$(BIN)/tickerd demo
 
-# protocol/ has to be covered by its own tests alone. The browser's tests mostly wait for a browser, so they run beside
-# the others, and behind them the search for failures, TICKERD_FUZZ_S seconds of it; what they say comes last.
+# protocol/ has to be covered by its own tests alone. The tests of a browser and of whole processes mostly wait, so they run
+# beside the others, with the search for failures, TICKERD_FUZZ_S seconds of it, between them; what they say comes last but
+# one. The rehearsal and the soak judge how long things take, so they have the machine to themselves, at the end.
+BESIDE := tests/browser tests/daemon/front/test_fuzz.py tests/process
+ALONE := tests/process/test_rehearse.py tests/process/test_soak.py
 test: install ## run the tests
 	$(BIN)/coverage run --branch --source=protocol -m pytest --quiet tests/protocol
 	$(BIN)/coverage report --fail-under=100
 	@said=$$(mktemp); \
-	$(BIN)/python -m pytest -r s -p no:cacheprovider tests/browser tests/daemon/front/test_fuzz.py >$$said 2>&1 & browser=$$!; \
-	$(BIN)/python -m pytest -r s --ignore tests/browser --ignore tests/daemon/front/test_fuzz.py; rest=$$?; \
-	wait $$browser; page=$$?; cat $$said; rm -f $$said; exit $$((rest | page))
+	$(BIN)/python -m pytest -r s -p no:cacheprovider $(ALONE:%=--ignore %) $(BESIDE) >$$said 2>&1 & beside=$$!; \
+	$(BIN)/python -m pytest -r s $(BESIDE:%=--ignore %); rest=$$?; \
+	wait $$beside; other=$$?; cat $$said; rm -f $$said; \
+	$(BIN)/python -m pytest -r s -p no:cacheprovider $(ALONE); alone=$$?; exit $$((rest | other | alone))
 
 # Everything but what starts processes and browsers, what searches long, what is flooded, the simulated venues' own tests
-# and JavaScript's: that takes most of the time, and asks the machine rather than the interpreter. What another interpreter does otherwise (how deep it nests, what it frees and when,
-# what it warns of) shows in these, with some examples of each property. An interpreter that is not here is passed over;
-# `make -j2 others` has both at once. pyenv's names need to be told which version is meant.
+# and JavaScript's: that takes most of the time, and asks the machine rather than the interpreter. What another interpreter
+# does otherwise (how deep it nests, what it frees and when, what it warns of) shows in these, with some examples of each
+# property. An interpreter that is not here is passed over; `make -j2 others` has both at once. pyenv's names need to be told
+# which version is meant.
 OTHERS := $(addprefix python,3.12 3.13)
 others: $(OTHERS) ## run the quick tests on Python 3.12 and 3.13, where they are there
 .PHONY: $(OTHERS)
