@@ -221,6 +221,19 @@ def test_a_refused_resume_explains_a_hole_and_its_count_is_checked(reference: Re
     assert kinds(judged(reference, first, neither).offences) == ["hole"]
 
 
+@pytest.mark.parametrize(("missed", "found"), [(4, []), (3, ["miscounted"]), (5, ["miscounted"])])
+def test_an_interval_taken_before_the_newest_message_has_come_may_leave_that_out(
+    reference: Reference, missed: int, found: list[str]
+) -> None:
+    """What was counted as missed stops at the newest message; what the interval left out begins with it."""
+    first = session(reference, JOIN, *SNAPSHOT, (BTC, 13), (ETH, 14))
+    slower = Joined(channels=("prices",), seq=24, interval_ms=50, snapshot=False)
+    second = session(reference, resumed(False, missed=missed), slower, (BTC, 28), (ETH, 29), (BTC, 34), number=2)
+    checker = judged(reference, first, second)
+    assert kinds(checker.offences) == found
+    assert checker.explained == {"recovered:false": 4, "interval": 5}
+
+
 def test_a_client_that_lags_before_the_newest_message_has_come_is_told_of_the_later_ones_only(
     reference: Reference,
 ) -> None:

@@ -160,7 +160,13 @@ class _SessionCheck:
             self._checker.explained["recovered:false"] += missing
             place.last = message.seq
         elif place.interval_ms and message.seq > last:
-            self._checker.explained["interval"] += missing
+            left_out = missing
+            if or_newest is not None and message.seq > or_newest:
+                # An interval taken meanwhile leaves out the newest message, too, and those after it.
+                missing = len(self._reference.between(message.topic, last, or_newest))
+                self._checker.explained["recovered:false"] += missing
+                left_out -= missing
+            self._checker.explained["interval"] += left_out
         elif message.seq <= last:
             kind = "double" if message.seq in self._had else "disorder"
             self._offend(kind, message.topic, message.seq, f"the client was at {last} already")
