@@ -21,7 +21,7 @@ JUDGES_OF_THE_MINUTE = (
 # deadline: the machine of the checks may be slow. `pytest --hypothesis-profile=thorough` searches
 # afresh, and longer.
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)
-settings.register_profile("quick", derandomize=True, deadline=None, max_examples=25)
+settings.register_profile("quick", derandomize=True, deadline=None, max_examples=10)
 settings.register_profile("thorough", deadline=None, max_examples=5_000)
 settings.load_profile("ci")
 
