@@ -25,7 +25,6 @@ _BODY_BYTES: Final = 16 * 1024
 """How much is read at once, before the first piece of a body and later: what is looked at in one step."""
 
 
-# ASYNC109: the interface is httpcore's.
 class Wire(httpcore.AsyncNetworkStream):
     """A connection that counts what is read of an answer until a piece of its body is seen."""
 
@@ -41,7 +40,7 @@ class Wire(httpcore.AsyncNetworkStream):
         self._unseen_bytes = 0
         self._at_once = _BODY_BYTES
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's signature
         """The next bytes; b"" at the end. If cancelled, none is lost.
 
         Raises:
@@ -55,7 +54,7 @@ class Wire(httpcore.AsyncNetworkStream):
         self._unseen_bytes += len(data)
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's signature
         """Send a request, or a part of it: what comes now is the answer to it. Raises: as httpcore says."""
         self._unseen_bytes = 0
         self._at_once = _HEAD_BYTES
@@ -69,7 +68,7 @@ class Wire(httpcore.AsyncNetworkStream):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
     ) -> httpcore.AsyncNetworkStream:
         """The same connection, encrypted. Raises: as httpcore says."""
         return Wire(self._venue, await self._stream.start_tls(ssl_context, server_hostname, timeout))
@@ -91,7 +90,7 @@ class Counted(httpcore.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:

@@ -5,6 +5,9 @@ one turn would last as long as thousands of writes. A new client needs a dozen t
 seconds. Therefore one task takes the steps of all of them, first come, first served: in each turn of the loop one step
 of each client at most, and for `SHARE_S` at most.
 
+Plain requests and commands share the time by `daemon.host.turns`: each is answered by its own task, which may wait in
+the midst of it. A step here never waits, so that no task has to be woken for each.
+
 The order also saves work. Clients that fell behind at the same place stay together, so that they share their chunks.
 """
 

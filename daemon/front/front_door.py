@@ -15,7 +15,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 import msgspec
 import trio
@@ -24,6 +24,7 @@ from connectors.metric import Samples
 from daemon.front import addresses, event_request, forwarded, handshake, origins, paths, proxy_protocol
 from daemon.front.accepting import serve_connections
 from daemon.front.admission import Admission, unavailable
+from daemon.front.arrivals import EventClient, Transport, Upgrade
 from daemon.front.event_request import EventRequest
 from daemon.front.http import Conversation, Refused, Request, Response
 from daemon.front.openings import explained
@@ -31,10 +32,6 @@ from daemon.front.tls import TlsStream
 from daemon.host.clock import WallClock
 from daemon.host.turns import Turns
 from protocol.codes import ErrorCode
-from protocol.grant import ANYONE, Grant
-from protocol.messages import Format
-
-Transport: TypeAlias = trio.SocketStream | TlsStream
 
 _SHARE_S: Final = 0.005
 """How long all plain requests may be answered in one turn of the event loop, together."""
@@ -60,44 +57,6 @@ class FrontDoorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     refused_count: int
     broken_count: int
     failed_count: int
-
-
-class Upgrade(msgspec.Struct, frozen=True, kw_only=True):
-    """A websocket client that is let in, before it has had its answer.
-
-    Attributes:
-        stream: its connection; whoever serves it closes it.
-        head: the handshake, for the websocket library to read first.
-        trailing: what the client has sent behind the handshake already.
-        peer: its IP address.
-        format: how its messages are written.
-        subprotocol: the name to confirm, or None where it offered none.
-        grant: what it may have.
-    """
-
-    stream: Transport
-    head: bytes
-    trailing: bytes
-    peer: str
-    format: Format
-    subprotocol: str | None
-    grant: Grant = ANYONE
-
-
-class EventClient(msgspec.Struct, frozen=True, kw_only=True):
-    """A client of Server-Sent Events that is let in, before it has had its answer.
-
-    Attributes:
-        stream: its connection; whoever serves it closes it.
-        head: the answer's head, to be sent first.
-        peer: its IP address.
-        request: what it asked for.
-    """
-
-    stream: Transport
-    head: bytes
-    peer: str
-    request: EventRequest
 
 
 class Events(Protocol):
@@ -240,10 +199,7 @@ class FrontDoor:
         refused = self.admission.refusal(peer, tls=self.tls is not None)
         if refused is not None and (self.tls is not None or not self.admission.may_explain(peer)):
             # An answer would cost a TLS handshake, or a task: what there is too little of.
-            self._counts["refused"] += 1
-            said = {"event": "refusal", "peer": peer}
-            _log.info("%s closed without a word: %s", peer, refused.note or refused, extra=said)
-            self.refusals[refused.code] += 1
+            self._turn_away(peer, refused.code, refused.note or str(refused))
             return
         if self.admission.takes_headers_of(peer):
             with trio.fail_at(deadline):
@@ -284,12 +240,15 @@ class FrontDoor:
                 await secure.do_handshake()
         except trio.BrokenResourceError:
             if strange := explained(secure.opening, secure=True):
-                self._counts["refused"] += 1
-                self.refusals[ErrorCode.BAD_REQUEST] += 1
-                said = {"event": "refusal", "peer": peer}
-                _log.info("%s closed without a word: %s", peer, strange, extra=said)
+                self._turn_away(peer, ErrorCode.BAD_REQUEST, strange)
             raise
         return secure
+
+    def _turn_away(self, peer: str, code: ErrorCode, why: str) -> None:
+        """Count and log a connection that gets no answer."""
+        self._counts["refused"] += 1
+        self.refusals[code] += 1
+        _log.info("%s closed without a word: %s", peer, why, extra={"event": "refusal", "peer": peer})
 
     async def converse(self, stream: Transport, http: Conversation) -> Upgrade | EventClient | None:
         """Answer one request after the other, until the connection ends or a client is let in.

@@ -97,6 +97,16 @@ class Pauses:
         return max(limit_s, SHORTEST_S if len(self._longest_s) >= self.KNOWN else self._unknown_s)
 
 
+def too_quiet(channel: Channel, quiet_s: float, usual_s: float | None) -> str:
+    """Why so long a silence is too long, in words; `usual_s` is the usual longest pause of a minute, if it is known."""
+    said = f"no message for {quiet_s:.1f} s"
+    if channel.stale_after_s is not None:
+        return f"{said}, over the limit of {channel.stale_after_s:g} s"
+    if channel.cadence_s is not None:
+        return f"{said}, where one is due every {channel.cadence_s:g} s"
+    return f"{said}, where the longest pause of a minute is usually {usual_s:.1f} s" if usual_s else said
+
+
 class Freshness:
     """One channel's contract."""
 
@@ -204,13 +214,7 @@ class Freshness:
         channel = self.channel
         if self._connector is not None and self._connector.state == "connecting":
             return f"no data for {now_s - self._heard_s:.1f} s since the attempt to connect"
-        said = f"no message for {now_s - self._heard_s:.1f} s"
-        if channel.stale_after_s is not None:
-            return f"{said}, over the limit of {channel.stale_after_s:g} s"
-        if channel.cadence_s is not None:
-            return f"{said}, where one is due every {channel.cadence_s:g} s"
-        usual_s = self._pauses.usual_s
-        return f"{said}, where the longest pause of a minute is usually {usual_s:.1f} s" if usual_s else said
+        return too_quiet(channel, now_s - self._heard_s, self._pauses.usual_s)
 
     def _repetition(self) -> str:
         return f"only repeats: {self.channel.exchange} has sent nothing fresh for longer than its cadence explains"

@@ -23,7 +23,7 @@ from typing import Final
 
 from connectors.base import Event, StateChange
 from daemon.health.board import Condition, Noted, Seen
-from daemon.health.freshness import BUSY_S, FIRST_S, SCHEDULED, SHORTEST_S, Pauses
+from daemon.health.freshness import BUSY_S, FIRST_S, SCHEDULED, SHORTEST_S, Pauses, too_quiet
 from protocol.channels import WHOLE_MARKET, Channel
 from protocol.messages import TopicCause
 
@@ -180,17 +180,10 @@ class Topics:
         return Condition("stale" if late else "live", note.cause, reason)
 
     def _silence(self, topic: _Topic, now_s: float) -> str:
-        channel = self.channel
         quiet_s = now_s - topic.heard_s
         if topic.heard is None:
             return f"no data for {quiet_s:.1f} s, while the channel's others came"
-        said = f"no message for {quiet_s:.1f} s"
-        if channel.stale_after_s is not None:
-            return f"{said}, over the limit of {channel.stale_after_s:g} s"
-        if channel.cadence_s is not None:
-            return f"{said}, where one is due every {channel.cadence_s:g} s"
-        usual_s = topic.pauses.usual_s
-        return f"{said}, where the longest pause of a minute is usually {usual_s:.1f} s" if usual_s else said
+        return too_quiet(self.channel, quiet_s, topic.pauses.usual_s)
 
 
 def _alike(one: str, other: str) -> bool:

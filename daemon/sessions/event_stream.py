@@ -21,8 +21,8 @@ from typing import Final
 import trio
 
 from daemon.front import event_request
+from daemon.front.arrivals import EventClient
 from daemon.front.event_request import EventRequest
-from daemon.front.front_door import EventClient
 from daemon.front.http import Request
 from daemon.front.limits import Limits
 from daemon.sessions.client import ConnectedClient

@@ -23,7 +23,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from daemon.fanout.subscriber import State
-from daemon.front.front_door import Upgrade
+from daemon.front.arrivals import Upgrade
 from daemon.front.http import ALWAYS
 from daemon.front.limits import Limits
 from daemon.sessions.client import ConnectedClient

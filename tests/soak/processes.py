@@ -37,8 +37,9 @@ silent_after_s = 16
 write_deadline_s = 14
 grace_s = 5
 
-[tape]            # some eight seconds, so that clients fall out of it; on a disk that fails now and then
-entries = 300
+[tape]            # some eight seconds of what is busy, so that clients fall out of it, and so few bytes that it is full
+entries = 300     # when the first wave ends, with long messages of slow channels too; on a disk that fails now and then
+bytes = 1_048_576
 path = "{tape}"
 
 [supervisor]      # venues come back soon, and are given up never

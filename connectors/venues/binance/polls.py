@@ -33,7 +33,8 @@ from connectors.base import (
 )
 from connectors.limits.payload import brief, read
 from connectors.limits.rows import ANY_AGE_S, OLD_S, Ages
-from connectors.poll.poller import Host, Poller
+from connectors.poll.host import Host
+from connectors.poll.poller import Poller
 from connectors.poll.venue import Answer, Budget, Outcome, Pause, PollRequest
 from connectors.set_aside import SetAside, in_words
 from connectors.venues.binance.bodies import book, short, tickers, whole

@@ -22,7 +22,8 @@ from msgspec import Meta
 
 from connectors.base import Connector, Event, HttpUrl, PayloadError, Seconds, TopicNote, VenueSettings
 from connectors.limits.rows import ANY_AGE_S, OLD_S, Ages
-from connectors.poll.poller import Host, Poller
+from connectors.poll.host import Host
+from connectors.poll.poller import Poller
 from connectors.poll.venue import Answer, Outcome, PollRequest
 from connectors.venues.coingecko.bodies import Normaliser, market, top, trending
 from connectors.venues.coingecko.errors import VENUE, explain

@@ -37,7 +37,7 @@ def test_a_url_is_taken_apart(url: str, proxy: Proxy) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_proxy_is_refused(url: str) -> None:
-    with pytest.raises(ValueError) as refused:  # noqa: PT011 # urllib has words of its own
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - urllib has words of its own
         parse_proxy(url)
     assert SECRET not in str(refused.value)
 

@@ -7,7 +7,7 @@ import certifi
 import pytest
 
 from connectors.network import trust
-from connectors.poll.poller import Host
+from connectors.poll.host import Host
 from connectors.push.feed import Feed
 from tests.connectors.push.scripted_venue import Words
 from tests.daemon.serving import certificate

@@ -7,7 +7,8 @@ import pytest
 import trio
 
 from connectors.base import VenueUnavailable
-from connectors.poll.poller import Host, Poller
+from connectors.poll.host import Host
+from connectors.poll.poller import Poller
 from connectors.poll.wire import MOST_UNSEEN_BYTES
 from tests.connectors.poll.test_poller import Plain, World, channel
 from tests.connectors.push.test_floods import MOST_TURN_S, longest_turn

@@ -22,7 +22,8 @@ from connectors.base import (
     VenueRefused,
     VenueUnavailable,
 )
-from connectors.poll.poller import REPEATED_BYTES_AT_ONCE, REPEATED_BYTES_PER_S, Host, Poller
+from connectors.poll.host import Host
+from connectors.poll.poller import REPEATED_BYTES_AT_ONCE, REPEATED_BYTES_PER_S, Poller
 from connectors.poll.venue import MAX_BODY_BYTES, Answer, Outcome, Pause, PollRequest
 from protocol.channels import Channel
 from protocol.kinds import KINDS

@@ -10,7 +10,8 @@ import trio
 
 from connectors.base import ConnectorError, ProxyUnavailable, VenueClosed, VenueTimeout, VenueUnavailable
 from connectors.network.tunnel import tunnel_through
-from connectors.poll.poller import Host, Poller
+from connectors.poll.host import Host
+from connectors.poll.poller import Poller
 from connectors.poll.tunnelled import TunnelBackend
 from tests.connectors.network.proxies import SHUT, Answer, ProxyServer, running, says_nothing
 from tests.connectors.poll.test_poller import Plain, World, channel
@@ -66,7 +67,7 @@ async def test_many_polls_take_one_tunnel() -> None:
     async with behind(acme) as (proxy, url), trio.open_nursery() as nursery:
         nursery.start_soon(poller(url).run, World())
         with trio.fail_after(20):
-            while len(acme.heads) < 5:  # noqa: ASYNC110
+            while len(acme.heads) < 5:  # noqa: ASYNC110 - the venue of this test tells no event
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     assert proxy.asked == [("acme.test", 80)]

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from trio_websocket import ConnectionClosed, connect_websocket, wrap_server_stream
 
 from daemon.front.admission import Admission, Policy
-from daemon.front.front_door import FrontDoor, Transport, Upgrade
+from daemon.front.arrivals import Transport, Upgrade
+from daemon.front.front_door import FrontDoor
 from daemon.front.http import Conversation, Refused, Request, Response
 from daemon.front.limits import Limits
 from daemon.host.clock import WallClock

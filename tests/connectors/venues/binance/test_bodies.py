@@ -13,26 +13,10 @@ from connectors.base import Event, PayloadError, Rows, TopicNote
 from connectors.limits.rows import OLD_S, Ages
 from connectors.venues.binance import bodies
 from connectors.venues.binance.bodies import short, whole
+from tests.connectors.venues.binance.answers import NAMES, NOW_MS, ticker
+from tests.connectors.venues.binance.answers import tickers as body
 
-NOW_MS = 1_765_211_445_000
-NAMES = {"BTCUSDT": "BTC/USDT", "ETHUSDT": "ETH/USDT"}
 DAY_MS = 86_400_000
-
-
-def ticker(symbol: str = "BTCUSDT", price: str = "42150.50000000", **more: object) -> bytes:
-    row = {
-        "symbol": symbol,
-        "priceChangePercent": "2.450",
-        "lastPrice": price,
-        "closeTime": NOW_MS - 40,
-        "count": 76,
-        **more,
-    }
-    return json.dumps(row).encode()
-
-
-def body(*rows: bytes) -> bytes:
-    return b"[" + b",".join(rows) + b"]"
 
 
 def read(payload: bytes, data: bodies.Data = short, *, ages: Ages | None = None, received_ms: int = NOW_MS) -> Rows:

@@ -19,35 +19,17 @@ from connectors.base import (
     VenueRefused,
     VenueUnavailable,
 )
-from connectors.poll.poller import Host, Poller
+from connectors.poll.host import Host
+from connectors.poll.poller import Poller
 from connectors.poll.venue import Answer, PollRequest
 from connectors.venues.binance import polls
 from connectors.venues.binance.polls import BinancePoll, explain, weight_pause
 from protocol.channels import Channel
 from protocol.kinds import KINDS
 from tests.connectors.poll.streaming import streamed
+from tests.connectors.venues.binance.answers import NOW_MS, ticker, tickers
 
-NOW_MS = 1_765_211_445_000
 UNKNOWN = b'{"code":-1121,"msg":"Invalid symbol."}'
-
-
-def ticker(symbol: str = "BTCUSDT", price: str = "42150.50000000", **more: object) -> bytes:
-    row = {
-        "symbol": symbol,
-        "priceChangePercent": "2.450",
-        "lastPrice": price,
-        "closeTime": NOW_MS - 40,
-        "count": 76,
-        **more,
-    }
-    return json.dumps(row).encode()
-
-
-def tickers(*rows: bytes) -> bytes:
-    return b"[" + b",".join(rows) + b"]"
-
-
-NAMES = {"BTCUSDT": "BTC/USDT", "ETHUSDT": "ETH/USDT"}
 
 
 def channel(kind: str = "prices", *instruments: str, name: str = "c") -> Channel:

@@ -15,7 +15,8 @@ from connectors.base import (
     StateChange,
     TopicNote,
 )
-from connectors.poll.poller import Host, Poller
+from connectors.poll.host import Host
+from connectors.poll.poller import Poller
 from connectors.poll.venue import Answer, Outcome
 from connectors.venues.coingecko import polls
 from connectors.venues.coingecko.polls import (
