@@ -12,7 +12,7 @@ from trio_websocket import ConnectionClosed, open_websocket_url
 
 from connectors.base import State
 from connectors.simulator.venues.market import OKX, Market, unpadded
-from daemon.commands.rehearse.judge import Data, Entry, Standstill, Told, Topic
+from daemon.commands.rehearse.records import Data, Entry, Standstill, Told, Topic
 from protocol.kinds import VIEWS, View
 
 PUSHES: Final = 8_192

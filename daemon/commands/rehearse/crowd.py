@@ -17,8 +17,9 @@ import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, open_websocket_url
 
 from daemon.commands.rehearse.client import wait_until
-from daemon.commands.rehearse.judge import Data, Noted, Told, Verdict, doubled, errors, holes, missing
+from daemon.commands.rehearse.judge import Verdict, doubled, errors, holes, missing
 from daemon.commands.rehearse.pair import ALL, Pair
+from daemon.commands.rehearse.records import Data, Noted, Told
 
 Name: TypeAlias = Literal["reconnect_storm", "http_flood"]
 

@@ -15,8 +15,9 @@ import trio
 
 from connectors.base import State
 from daemon.commands.rehearse.client import gap_causes, wait_until
-from daemon.commands.rehearse.judge import Data, Noted, Told, Verdict, doubled, errors, holes, missing
+from daemon.commands.rehearse.judge import Verdict, doubled, errors, holes, missing
 from daemon.commands.rehearse.pair import ALL, Pair
+from daemon.commands.rehearse.records import Data, Noted, Told
 
 Name: TypeAlias = Literal["own_pause", "clock_back"]
 

@@ -22,7 +22,7 @@ import msgspec
 import trio
 
 from daemon.commands.rehearse.client import Notebook, Pushes, listen, watch_ourselves
-from daemon.commands.rehearse.judge import LogLine
+from daemon.commands.rehearse.records import LogLine
 from daemon.commands.rehearse.set_clock import set_clock
 
 START_S: Final = 30.0

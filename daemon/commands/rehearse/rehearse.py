@@ -33,20 +33,10 @@ from connectors.simulator.faults.table import FAULTS, Case
 from daemon.commands.rehearse import crowd
 from daemon.commands.rehearse.client import Pushes, order, readiness, wait_until
 from daemon.commands.rehearse.crowd import Crowd
-from daemon.commands.rehearse.judge import (
-    FULL_DISK,
-    TROUBLE,
-    DiskRecord,
-    Record,
-    Told,
-    Verdict,
-    is_expected,
-    judge,
-    judge_disk,
-    meets_s,
-)
+from daemon.commands.rehearse.judge import FULL_DISK, TROUBLE, Verdict, is_expected, judge, judge_disk, meets_s
 from daemon.commands.rehearse.own import TITLES, Own, play
 from daemon.commands.rehearse.pair import ALL, CHANNELS, START_S, Pair, ProcessError, running
+from daemon.commands.rehearse.records import DiskRecord, Record, Told
 
 NOTICE_S: Final = 8.0
 """All limits of a rehearsal's daemon together are shorter: a fault not noticed by then is never noticed."""

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from daemon.commands.rehearse.crowd import COMERS, STORMS, Comer, CrowdRecord, judge_crowd
-from daemon.commands.rehearse.judge import Data, Entry, LogLine, Told, Verdict
+from daemon.commands.rehearse.judge import Verdict
 from daemon.commands.rehearse.pair import ALL
+from daemon.commands.rehearse.records import Data, Entry, LogLine, Told
 
 
 def fresh(prev_seq: int = 1) -> list[Entry]:

@@ -8,18 +8,8 @@ from msgspec.structs import replace
 from connectors.base import State
 from connectors.simulator.faults import faults as f
 from connectors.simulator.faults.table import TOLD_BROKEN, TOLD_NOTHING, TOLD_REMARK, Case
-from daemon.commands.rehearse.judge import (
-    DISK_LINE,
-    Data,
-    DiskRecord,
-    Entry,
-    LogLine,
-    Record,
-    Standstill,
-    Told,
-    judge,
-    judge_disk,
-)
+from daemon.commands.rehearse.judge import DISK_LINE, judge, judge_disk
+from daemon.commands.rehearse.records import Data, DiskRecord, Entry, LogLine, Record, Standstill, Told
 
 OKX = ("bitcoinprice", "ethprice")
 BEGAN_S, BEGAN_MS = 100.0, 1_000_000.0

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon.commands.rehearse.judge import Data, Entry, Told, Verdict
+from daemon.commands.rehearse.judge import Verdict
 from daemon.commands.rehearse.own import Name, OwnRecord, judge_own
 from daemon.commands.rehearse.pair import ALL
+from daemon.commands.rehearse.records import Data, Entry, Told
 from daemon.commands.rehearse.set_clock import set_clock
 
 REASON = "the daemon itself did not run for 11.0 s: it or its machine was stopped, or starved"
