@@ -395,40 +395,16 @@ class StaleAge(Answered, kw_only=True, frozen=True):
     age_s: Age = 3_600
 
 
-FrameChange: TypeAlias = (
-    TornFrame
-    | Fragmented
-    | Garbage
-    | Flood
-    | Duplicates
-    | OutOfOrder
-    | WrongTypes
-    | MissingFields
-    | EmptyStrings
-    | HugeNumbers
-    | ClockSkew
-    | BadRow
-    | Halted
-)
+RowChange: TypeAlias = WrongTypes | MissingFields | EmptyStrings | HugeNumbers | ClockSkew | BadRow | Halted
+"""What changes single rows, at every venue."""
+
+FrameChange: TypeAlias = RowChange | TornFrame | Fragmented | Garbage | Flood | Duplicates | OutOfOrder
 """What acts on single tickers of OKX."""
 
 Instead: TypeAlias = Refuse | HttpStatus | TlsFailure | ErrorBody | Delisted | NotModified
 """What takes an answer's place."""
 
-BodyChange: TypeAlias = (
-    WrongTypes
-    | MissingFields
-    | EmptyStrings
-    | HugeNumbers
-    | ClockSkew
-    | BadRow
-    | Halted
-    | MissingRow
-    | EmptyList
-    | GarbageBody
-    | HugeBody
-    | Bomb
-)
+BodyChange: TypeAlias = RowChange | MissingRow | EmptyList | GarbageBody | HugeBody | Bomb
 """What changes an answer's body."""
 
 DeliveryChange: TypeAlias = ContentType | StaleAge | SlowHeaders | SlowBody | EndlessBody | TruncatedBody | Reset
