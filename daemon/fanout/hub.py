@@ -5,8 +5,9 @@ The system call that hands bytes to a socket is the main cost of fan-out; the hu
 1. The bus hands over the entries that a pass appended (`follow`). Clients with the same topics and the same format form
    a *group*: the group's new frames are joined once, and each caught-up client of the group gets these bytes by one
    non-blocking write to its file descriptor.
-2. A client whose socket does not take all bytes falls *behind*: it gets a cursor, and a task of its own (`catch_up`)
-   brings it back to the head, from the tape. No client ever waits for another one.
+2. A client whose socket does not take all bytes falls *behind*: it gets a cursor, and is brought back to the head from
+   the tape. A task of its own waits for its socket (`catch_up`); one queue shares the time between all of them
+   (`daemon.fanout.steps`). No client ever waits for another one's socket.
 
 Everything but `run` and `catch_up` is sync. That makes joining, resuming and catching up exact: nothing can be
 published between the check that the cursor is at the head and the switch to direct writes. `daemon.fanout.subscriber`

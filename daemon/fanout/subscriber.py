@@ -9,7 +9,7 @@ client from one state to another. These are all states and moves:
     CAUGHT_UP  the head     each pass, directly          BEHIND     when its socket does not take all that it is given,
                                                                     or when it resumes from an older position
                                                          DETACHED   when its connection ends
-    BEHIND     its cursor   a task of its own            CAUGHT_UP  when the cursor is at the head and nothing waits for
+    BEHIND     its cursor   steps of its own             CAUGHT_UP  when the cursor is at the head and nothing waits for
                             (`Hub.catch_up`)                        its socket
                                                          DETACHED   when its connection ends
 

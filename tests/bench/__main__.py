@@ -18,12 +18,13 @@ import time
 from pathlib import Path
 
 from tests.bench import measures
+from tests.bench.appends import appends
 from tests.bench.crowds import CROWDS
 from tests.bench.measures import Plan
 from tests.bench.processes import Cores
 from tests.bench.report import Row, machine, plain, table
 
-MEASURES = measures.MEASURES | CROWDS
+MEASURES = measures.MEASURES | {"append": appends} | CROWDS
 
 WITHIN_S = 1800
 """However it goes, it is over then."""
