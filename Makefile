@@ -26,8 +26,9 @@ demo: install ## start the daemon against simulated venues
 	@$(BIN)/tickerd demo
 
 # protocol/ has to be covered by its own tests alone. The tests of a browser, with the search for failures (TICKERD_FUZZ_S
-# seconds of it), and those of whole processes mostly wait, so each run beside the others, behind them in line for the cores; what they say comes after. The
-# rehearsal and the soak judge how long things take, so they have the machine to themselves, at the end.
+# seconds of it), and those of whole processes mostly wait. So each run beside the others, behind them in line for the cores;
+# what they say comes after. The rehearsal and the soak judge how long things take, so they have the machine to themselves,
+# at the end.
 BROWSER := tests/browser tests/daemon/front/test_fuzz.py
 ALONE := tests/process/test_rehearse.py tests/process/test_soak.py
 PYTEST := $(BIN)/python -m pytest -r s -p no:cacheprovider
