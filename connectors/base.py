@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Protocol,
 import msgspec
 from msgspec import Meta, inspect
 
+from protocol.fields import Fields
 from protocol.messages import State as State
 from protocol.messages import TopicCause
 
@@ -105,6 +106,12 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         lifetime_s: of a body that is fresh, or that the venue has just confirmed: for how long its source's own cadence
             (cache headers, the plan's budget) explains that it is repeated. 0 for a mere repeat, and for what is not
             repeated.
+        fields: what messages of its kind have beside the common fields.
+        order: where it stands among the events of its channel and instrument: never falls from one to the next, and is
+            the same on every connection to the venue; events with the same order differ in their data. None where the
+            venue gives nothing of the kind.
+        past: whether it belongs to the history that a venue repeats after a subscribe. It is published only if it
+            follows what was published before, so after a break; never as the first.
     """
 
     channel: str
@@ -115,6 +122,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     exchange_ms: int | None = None
     cached: bool = False
     lifetime_s: float = 0.0
+    fields: Fields | None = None
+    order: int | None = None
+    past: bool = False
 
 
 class StateChange(msgspec.Struct, frozen=True):
@@ -134,7 +144,8 @@ class TopicNote(msgspec.Struct, frozen=True, gc=False):
         instrument: `BASE/QUOTE`, or "" where the channel is about a whole market.
         cause: `unreadable`: a row is not what the venue documents, and was left out; `silent`: it is missing from an
             answer; `halted`: the venue does not trade it, so what it says of it is no price; `refused`: the venue does
-            not serve it.
+            not serve it; `gap`: something of it is missing in what the venue sent, so nothing comes of it until it is
+            whole again, unless the note is `partial`.
         reason: in words, without the instrument; of a row that is left out the field and its value.
         count: how often that was seen since it was told last.
         partial: whether a message was published all the same, without the part that is wrong.

@@ -35,6 +35,9 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         cadence_s: seconds between two messages of a scheduled channel; None if the venue pushes.
         stale_after_s: seconds of silence after which it is stale; None to derive this from the cadence or, if the venue
             pushes, from the usual pauses.
+        levels: of a book, how many levels of each side.
+        every_ms: of a book, least time between two messages of one instrument.
+        interval: of candles, how long each is: `1m`.
     """
 
     name: str
@@ -43,6 +46,9 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     instruments: tuple[str, ...] = ()
     cadence_s: float | None = None
     stale_after_s: float | None = None
+    levels: int = 20
+    every_ms: int = 100
+    interval: str = "1m"
 
 
 class Catalogue:

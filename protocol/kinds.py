@@ -14,15 +14,35 @@ from typing import Final
 import msgspec
 
 from protocol.messages import (
+    CandleUpdate,
+    ConsolidatedQuote,
     DataMessage,
+    DepthSnapshot,
+    DepthUpdate,
     MarketUpdate,
     OrderbookUpdate,
     PriceUpdate,
+    QuoteUpdate,
     TickerUpdate,
     TopUpdate,
+    Trade,
     TrendingUpdate,
 )
-from protocol.payloads import TICKERS, BookData, Coin, DayTicker, GlobalMarket, PriceData, TopCoins, Trending
+from protocol.payloads import (
+    TICKERS,
+    BookData,
+    BookLevels,
+    Coin,
+    ConsolidatedVenues,
+    DayTicker,
+    DepthSource,
+    GlobalMarket,
+    PriceData,
+    StreamObject,
+    TopCoins,
+    Trending,
+    VenueQuote,
+)
 
 
 class TopicState(enum.Enum):
@@ -49,6 +69,18 @@ class View(enum.StrEnum):
 
     BOOK = "book"
     """In `data` the levels `bids` and `asks`, best first."""
+
+    TRADE = "trade"
+    """`price`, `size` and `side` of one trade."""
+
+    QUOTE = "quote"
+    """`bid` and `ask` with their sizes, of one venue or, with whose they are, of all."""
+
+    DEPTH = "depth"
+    """`bids` and `asks`: levels of a whole book that changed, or all of them."""
+
+    CANDLE = "candle"
+    """`open`, `high`, `low`, `close` and `volume` of a span of time."""
 
     MARKET = "market"
     """In `data` figures of the whole market."""
@@ -108,6 +140,28 @@ _ROWS: Final = (
     Kind(name="24hr", message=TickerUpdate, payloads=(DayTicker,), view=View.DAY),
     Kind(name="orderbook", message=OrderbookUpdate, payloads=(BookData,), view=View.BOOK, most_bytes=65_536),
     Kind(
+        name="trades",
+        message=Trade,
+        payloads=(StreamObject,),
+        view=View.TRADE,
+        state=TopicState.EVERY,
+        instead="quotes",
+    ),
+    Kind(name="quotes", message=QuoteUpdate, payloads=(StreamObject,), view=View.QUOTE),
+    Kind(name="book", message=OrderbookUpdate, payloads=(BookLevels,), view=View.BOOK, most_bytes=262_144),
+    Kind(
+        name="depth",
+        message=DepthUpdate,
+        payloads=(DepthSource,),
+        view=View.DEPTH,
+        most_bytes=8_388_608,
+        state=TopicState.DELTA,
+        snapshot=DepthSnapshot,
+        instead="book",
+    ),
+    Kind(name="candles", message=CandleUpdate, payloads=(StreamObject,), view=View.CANDLE),
+    Kind(name="consolidated", message=ConsolidatedQuote, payloads=(ConsolidatedVenues,), view=View.QUOTE),
+    Kind(
         name="global",
         message=MarketUpdate,
         payloads=(GlobalMarket,),
@@ -142,6 +196,7 @@ MESSAGES: Final = tuple(dict.fromkeys(message for kind in _ROWS for message in k
 PAYLOADS: Final[tuple[type[msgspec.Struct], ...]] = (
     *dict.fromkeys(each for kind in _ROWS for each in kind.payloads),
     Coin,
+    VenueQuote,
 )
 """The Structs of everything that `data` holds, nested ones included."""
 

@@ -16,7 +16,9 @@ names of `protocol/commands.py`, `decode_command` and `CommandError` included.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -33,24 +35,35 @@ from protocol.commands import Position as Position
 from protocol.commands import Subscribe as Subscribe
 from protocol.commands import Unsubscribe as Unsubscribe
 from protocol.commands import decode_command as decode_command
-from protocol.payloads import DIGITS, NUMBER
+from protocol.payloads import DIGITS, LEVELS, NUMBER
 
 State: TypeAlias = Literal["connecting", "live", "stale", "reconnecting", "down"]
 """A channel's state as clients see it. Only data makes it `live`; an acknowledgement does not."""
 
-TopicCause: TypeAlias = Literal["silent", "unreadable", "halted", "refused"]
+TopicCause: TypeAlias = Literal["silent", "unreadable", "halted", "refused", "gap"]
 """What is wrong with one topic.
 
 * `silent`: its data does not come, though it should;
 * `unreadable`: the venue's data about it is not what the venue documents, and is left out;
 * `halted`: the venue does not trade it, or has not touched its price for hours; that is not published as a price;
-* `refused`: the venue does not serve it, as it does not know it, say. It is asked again.
+* `refused`: the venue does not serve it, as it does not know it, say. It is asked again;
+* `gap`: something is missing in what the venue sent of it. A book is asked for anew, and nothing comes until it is
+  whole; of trades the others go on.
 """
+
+Side: TypeAlias = Literal["buy", "sell"]
+"""What the taker of a trade did."""
 
 _STAMP: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
 
 Timestamp: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time", "pattern": _STAMP})]
 """ISO-8601, UTC, milliseconds, `Z`."""
+
+Number: TypeAlias = Annotated[Raw, NUMBER]
+"""The venue's digits, unchanged: a number in JSON, text in MessagePack."""
+
+Levels: TypeAlias = Annotated[Raw, LEVELS]
+"""Levels of a book, each `[price, quantity]`, as text."""
 
 # ---- data messages: server to client -------------------------------------------------------------
 
@@ -76,7 +89,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_def
     connector_id: str
     exchange: str
     instrument: str | UnsetType = UNSET
-    price: Annotated[Raw, NUMBER] | UnsetType = UNSET
+    price: Number | UnsetType = UNSET
     timestamp: Timestamp
     seq: int
     prev_seq: int
@@ -110,7 +123,84 @@ class TrendingUpdate(Data, frozen=True, kw_only=True, tag="trending_update"):
     """The coins that people search for most."""
 
 
-DataMessage: TypeAlias = PriceUpdate | TickerUpdate | OrderbookUpdate | MarketUpdate | TopUpdate | TrendingUpdate
+class Trade(Data, frozen=True, kw_only=True, tag="trade"):
+    """One trade: `price`, `size`, the taker's `side`, and the venue's `trade_id`."""
+
+    size: Number
+    side: Side
+    trade_id: str
+
+
+class QuoteUpdate(Data, frozen=True, kw_only=True, tag="quote_update"):
+    """The best bid and the best ask of one instrument; a side that is empty has neither price nor size."""
+
+    bid: Number | UnsetType = UNSET
+    bid_size: Number | UnsetType = UNSET
+    ask: Number | UnsetType = UNSET
+    ask_size: Number | UnsetType = UNSET
+
+
+class DepthUpdate(Data, frozen=True, kw_only=True, tag="depth_update"):
+    """The levels of a book that have changed, to be applied in order. The quantity `"0"` removes one."""
+
+    bids: Levels
+    asks: Levels
+
+
+class DepthSnapshot(Data, frozen=True, kw_only=True, tag="depth_snapshot"):
+    """A whole book, best first: forget what you had.
+
+    Attributes:
+        bids, asks: all levels.
+        reset: whether the book begins anew here for everybody: after a start, a gap at the venue, a change of
+            connection. Else it was made for those who come late, and is only sent to them.
+        through: of the latter, the `seq` of the last update in it, which the next update's `prev_seq` refers to.
+    """
+
+    bids: Levels
+    asks: Levels
+    reset: bool = False
+    through: int | UnsetType = UNSET
+
+
+class CandleUpdate(Data, frozen=True, kw_only=True, tag="candle_update"):
+    """One candle of one instrument, so far or `closed`. `start_ms` is when it opened, ms since 1970."""
+
+    interval: str
+    start_ms: int
+    open: Number
+    high: Number
+    low: Number
+    close: Number
+    volume: Number
+    closed: bool
+
+
+class ConsolidatedQuote(Data, frozen=True, kw_only=True, tag="consolidated_quote"):
+    """The best bid and the best ask over all venues of one instrument, and whose they are."""
+
+    bid: Number | UnsetType = UNSET
+    bid_size: Number | UnsetType = UNSET
+    bid_exchange: str | UnsetType = UNSET
+    ask: Number | UnsetType = UNSET
+    ask_size: Number | UnsetType = UNSET
+    ask_exchange: str | UnsetType = UNSET
+
+
+DataMessage: TypeAlias = (
+    PriceUpdate
+    | TickerUpdate
+    | OrderbookUpdate
+    | MarketUpdate
+    | TopUpdate
+    | TrendingUpdate
+    | Trade
+    | QuoteUpdate
+    | DepthUpdate
+    | DepthSnapshot
+    | CandleUpdate
+    | ConsolidatedQuote
+)
 """All data messages. `protocol/kinds.py` has their kinds of channel, and what their `data` holds."""
 
 
@@ -330,12 +420,12 @@ def to_msgpack(payload: bytes) -> bytes:
     message = decode_message(payload, Format.JSON)
     try:
         if isinstance(message, Data):
-            price = message.price
-            if not isinstance(price, UnsetType):
-                digits = bytes(number(bytes(price).decode())).decode()
-                price = Raw(_packer.encode(digits))
-            data = _pack_raw(message.data)
-            message = msgspec.structs.replace(message, price=price, data=data)
+            raws = {
+                name: pack(raw)
+                for name, pack in _packers(type(message)).items()
+                if isinstance(raw := getattr(message, name), Raw)
+            }
+            message = msgspec.structs.replace(message, **raws)
         elif isinstance(message, Pong) and not isinstance(message.data, UnsetType):
             message = msgspec.structs.replace(message, data=_pack_raw(message.data))
         return _packer.encode(message)
@@ -355,6 +445,40 @@ def decode_message(payload: bytes | str, format: Format) -> Message:
         return _json_message.decode(payload)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise MessageError(str(error)) from error
+
+
+_Pack: TypeAlias = "Callable[[Raw], Raw]"
+
+
+@cache
+def number_fields(message: type[Data]) -> tuple[str, ...]:
+    """The fields of such a message that are the venue's digits: a number in JSON, text in MessagePack."""
+    return tuple(
+        name for name, kind in _raw_fields(message).items() if kind.extra_json_schema == NUMBER.extra_json_schema
+    )
+
+
+@cache
+def _packers(message: type[Data]) -> dict[str, _Pack]:
+    """The fields of such a message that hold JSON, and what makes MessagePack of each."""
+    numbers = number_fields(message)
+    return {name: _pack_number if name in numbers else _pack_raw for name in ("data", *_raw_fields(message))}
+
+
+def _raw_fields(message: type[Data]) -> dict[str, msgspec.inspect.Metadata]:
+    """The fields of such a message, but `data`, that hold JSON as it came, and what is said of each."""
+    found: dict[str, msgspec.inspect.Metadata] = {}
+    for field in msgspec.structs.fields(message):
+        info = msgspec.inspect.type_info(field.type)
+        for kind in info.types if isinstance(info, msgspec.inspect.UnionType) else (info,):
+            if isinstance(kind, msgspec.inspect.Metadata) and isinstance(kind.type, msgspec.inspect.RawType):
+                found[field.name] = kind
+    return found
+
+
+def _pack_number(raw: Raw) -> Raw:
+    """A JSON number as the text of its digits."""
+    return Raw(_packer.encode(bytes(number(bytes(raw).decode())).decode()))
 
 
 def _pack_raw(raw: Raw) -> Raw:

@@ -22,8 +22,8 @@ and two in the exponent. Its magnitude fits into a 64-bit float."""
 SCHEMAS: Final = "#/components/schemas/"
 """The place of the schemas in the description that the daemon publishes."""
 
-_LEVELS: Final = Meta(
-    description="Best first; each is `[price, quantity]`, the venue's digits as text.",
+LEVELS: Final = Meta(
+    description="A book's levels, best first, or its changes; each is `[price, quantity]`, the venue's digits as text.",
     extra_json_schema={
         "type": "array",
         "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
@@ -48,8 +48,8 @@ class BookData(msgspec.Struct, rename="camel", gc=False):
 
     symbol: str
     last_update_id: int
-    bids: Annotated[Raw, _LEVELS]
-    asks: Annotated[Raw, _LEVELS]
+    bids: Annotated[Raw, LEVELS]
+    asks: Annotated[Raw, LEVELS]
 
 
 class OkxTicker(VenueObject):
@@ -95,7 +95,82 @@ class Trending(VenueObject):
     coins: list[dict[str, Any]]
 
 
-TICKERS: Final = (OkxTicker,)
+class BinanceTicker(VenueObject):
+    """Binance's `@ticker` object: `c` is the last price, `E` the event time in milliseconds since 1970."""
+
+    s: str
+    c: str
+    E: int
+
+
+class CoinbaseTicker(VenueObject):
+    """A ticker of Coinbase Advanced Trade's channel `ticker`: digits are text."""
+
+    product_id: str
+    price: str
+
+
+class KrakenTicker(VenueObject):
+    """An item of Kraken's v2 channel `ticker`: digits are numbers."""
+
+    symbol: str
+    last: float
+
+
+class BybitTicker(VenueObject, rename="camel"):
+    """Bybit's spot ticker: digits are text; `price24hPcnt` is a ratio, 0.0196 for 1.96 %."""
+
+    symbol: str
+    last_price: str
+
+
+class StreamObject(VenueObject):
+    """The venue's own object for a trade, a quote or a candle, under the names of its own documentation."""
+
+
+class BookLevels(msgspec.Struct, gc=False):
+    """The best levels of a book: all of them each time."""
+
+    symbol: str
+    bids: Annotated[Raw, LEVELS]
+    asks: Annotated[Raw, LEVELS]
+
+
+class DepthSource(VenueObject):
+    """What the venue says beside the levels: its own sequence numbers, or checksum."""
+
+    symbol: str
+
+
+class VenueQuote(msgspec.Struct, gc=False):
+    """One venue's part in a consolidated quote.
+
+    Attributes:
+        exchange: the venue.
+        bid, bid_size, ask, ask_size: its best bid and ask, the venue's digits as text; "" where a side is empty.
+        age_ms: how long ago the daemon received it.
+        counts: whether it is among those compared.
+        reason: why it does not count; "" if it does.
+    """
+
+    exchange: str
+    bid: str
+    bid_size: str
+    ask: str
+    ask_size: str
+    age_ms: int
+    counts: bool
+    reason: str = ""
+
+
+class ConsolidatedVenues(msgspec.Struct, gc=False):
+    """All venues of an instrument, those that do not count included."""
+
+    symbol: str
+    venues: list[VenueQuote]
+
+
+TICKERS: Final = (OkxTicker, BinanceTicker, CoinbaseTicker, KrakenTicker, BybitTicker)
 """The ticker objects, one per venue."""
 
 NUMBER: Final = Meta(extra_json_schema={"type": "number"})

@@ -18,13 +18,13 @@ import msgspec
 
 from protocol.codes import CloseCode, ErrorCode
 from protocol.kinds import held
-from protocol.messages import Data
+from protocol.messages import Data, number_fields
 from protocol.payloads import DIGITS, SCHEMAS, VenueObject
 
 Object: TypeAlias = dict[str, Any]
 """A JSON object."""
 
-_PACKED_PRICE: Final = {
+_PACKED_NUMBER: Final = {
     "type": "string",
     "pattern": f"^{DIGITS}$",
     "description": "The venue's digits as text: MessagePack has no decimal number, and none may pass through a float.",
@@ -48,7 +48,7 @@ def schemas(types: Iterable[type]) -> Object:
         made[codes.__name__] |= _meanings(codes)
     for struct in (each for each in found.values() if issubclass(each, Data)):
         schema = made[struct.__name__]
-        packed = {**schema["properties"], "price": _PACKED_PRICE}
+        packed = schema["properties"] | dict.fromkeys(number_fields(struct), _PACKED_NUMBER)
         made[schema_name(struct, packed=True)] = {
             **schema,
             "title": schema_name(struct, packed=True),
@@ -102,5 +102,5 @@ def _meanings(codes: type[ErrorCode | CloseCode]) -> Object:
 
 
 def schema_name(struct: type[msgspec.Struct], *, packed: bool) -> str:
-    """The name of its schema. Data messages have a second schema for MessagePack, because of their `price`."""
+    """The name of its schema. Data messages have a second schema for MessagePack, because of their numbers."""
     return f"Packed{struct.__name__}" if packed and issubclass(struct, Data) else struct.__name__

@@ -29,6 +29,7 @@ FLOORS = {
     "daemon/host": 1,
     "connectors": 2,
     "connectors/poll": 3,
+    "connectors/books": 3,
     "connectors/push": 3,
     "connectors/simulator": 3,
     "connectors/venues": 4,
@@ -62,7 +63,7 @@ FENCED = {
         "connectors/push/connection.py",
         "connectors/simulator/*.py",
     ),
-    "httpx": ("connectors/poll/host.py", "connectors/poll/poller.py"),
+    "httpx": ("connectors/poll/asking.py", "connectors/poll/host.py", "connectors/poll/poller.py"),
 }
 """Libraries that only these files may import, so that a change of theirs stays in one place."""
 
@@ -359,7 +360,8 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
         (
             "connectors/venues/okx/tickers.py",
             "try:\n    import httpx as client\nexcept ImportError:\n    pass\n",
-            "connectors/venues/okx/tickers.py:2: only connectors/poll/host.py, connectors/poll/poller.py import httpx",
+            "connectors/venues/okx/tickers.py:2: only connectors/poll/asking.py, connectors/poll/host.py, "
+            "connectors/poll/poller.py import httpx",
         ),
         (
             "daemon/fanout/hub.py",

@@ -30,29 +30,18 @@ from connectors.base import (
     PayloadError,
     StateChange,
     TopicNote,
-    VenueClosed,
     VenueRefused,
-    VenueTimeout,
-    VenueUnavailable,
 )
 from connectors.limits.allowance import Allowance
 from connectors.limits.notes import NoteLimit
-from connectors.limits.payload import brief
 from connectors.metric import Samples
-from connectors.poll.body import Body
+from connectors.poll.asking import ask
 from connectors.poll.elapsed import Elapsed
 from connectors.poll.host import Host
 from connectors.poll.schedule import Schedule
-from connectors.poll.venue import Answer, Outcome, Poll, PollRequest, PollStatistics
-from connectors.poll.wire import seen
+from connectors.poll.venue import Outcome, Poll, PollRequest, PollStatistics
 from daemon.host.loop_clock import passed_s
 from protocol.channels import Channel
-
-_CHUNKS_AT_ONCE: Final = 64
-"""After so many pieces of a body others have their turn: reading pieces that are there already is no checkpoint."""
-
-_ERRORS: Final = 400
-"""From here on the status says enough: an error whose body is refused is an error without a body."""
 
 REPEATED_BYTES_PER_S: Final = 64 * 1024
 REPEATED_BYTES_AT_ONCE: Final = 512 * 1024
@@ -236,7 +225,11 @@ class Poller:
             if not pending:
                 break
             request = pending.pop()
-            answer = await self._ask(client, request, context)
+            self._counts.requests += 1
+            began_s = trio.current_time()
+            answer = await ask(self._host, client, request, context.now_ms)
+            self._counts.answers_s.add(trio.current_time() - began_s)
+            answer = msgspec.structs.replace(answer, at_s=self._now_s(context))
             try:
                 outcome = self._poll.answer(request, answer)
             except PayloadError as error:
@@ -279,79 +272,3 @@ class Poller:
         """What is worth telling of a channel that is live."""
         left_out = f"repeats of more than {REPEATED_BYTES_PER_S} bytes/s are left out" if self._left_out else ""
         return "; ".join(filter(None, [self._poll.notice, left_out]))
-
-    async def _ask(self, client: httpx.AsyncClient, request: PollRequest, context: Context) -> Answer:
-        """One GET, under one deadline for all of it.
-
-        httpx's own timeouts run per read, so a body that comes byte by byte would pass them.
-
-        Raises:
-            ConnectorError: no answer came. An answer with an error status is an answer.
-        """
-        began_s = trio.current_time()
-        self._host.gate.check(passed_s())
-        self._counts.requests += 1
-        body: Body | None = None
-        try:
-            with trio.move_on_after(self._host.timeout_s) as scope:
-                async with client.stream(
-                    "GET", request.path, params=request.params, headers=request.headers
-                ) as response:
-                    coding = response.headers.get("content-encoding", "")
-                    body = Body(self._host.venue, coding, request.most_bytes)
-                    count = 0
-                    # Raw: httpx unpacks whatever it is told to, and a whole piece at once.
-                    async for chunk in response.aiter_raw():
-                        seen(response.extensions)
-                        count += 1
-                        if count % _CHUNKS_AT_ONCE == 0:
-                            # Shielded, because an exception from here, rather than from the read, would leave httpx's
-                            # generators suspended, and unfinished generators wait for the garbage collector.
-                            await trio.lowlevel.cancel_shielded_checkpoint()
-                        if not body.add(chunk):
-                            # Not `raise`, for the same reason.
-                            scope.cancel()
-        except httpx.HTTPError as error:
-            raise self._told(self._failed(error)) from error
-        if body is None or (scope.cancelled_caught and body.refused is None):
-            raise self._told(self._too_slow())
-        whole = body.end()
-        if body.refused is not None and response.status_code < _ERRORS:
-            raise body.refused
-        self._counts.answers_s.add(trio.current_time() - began_s)
-        return Answer(
-            status=response.status_code,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            body=whole,
-            received_ms=context.now_ms(),
-            at_s=self._now_s(context),
-        )
-
-    def _too_slow(self) -> VenueUnavailable:
-        return VenueTimeout(f"{self._host.venue} did not answer within {self._host.timeout_s:g} s")
-
-    def _told(self, error: ConnectorError) -> ConnectorError:
-        """The failure with the proxy in its words, where there is one."""
-        return error if self._host.tunnel is None else self._host.tunnel.told(error)
-
-    def _failed(self, error: httpx.HTTPError) -> ConnectorError:
-        """Why there is no answer, in words. httpx's own help only where a connection failed."""
-        venue = self._host.venue
-        match error:
-            case httpx.TimeoutException():
-                return self._too_slow()
-            case httpx.UnsupportedProtocol():
-                return VenueRefused(f"{venue}'s base URL is not an http:// or https:// address")
-            case httpx.ConnectError():
-                why = _words(error)
-                return VenueUnavailable(f"{venue} cannot be reached" + (why and f": {why}"))
-            case _:
-                return VenueClosed(f"{venue} broke off before its answer was complete")
-
-
-def _words(error: BaseException) -> str:
-    """The first words in a chain of errors: a failed TLS handshake has them far down."""
-    cause: BaseException | None = error
-    while cause is not None and not str(cause):
-        cause = cause.__cause__ or cause.__context__
-    return brief(str(cause or ""))

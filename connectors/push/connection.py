@@ -3,6 +3,7 @@
 trio-websocket's reader   reads through the `Inlet`, answers pings and closes
 _pass_on                  brings the few messages that trio-websocket assembles to the others
 _speak                    has the `FeedSession` send all that is sent, and notice silence
+attend                    of the `FeedSession`: fetches, and says what is due
 _serve                    has it read what comes; says why the connection ended
 """
 
@@ -139,6 +140,7 @@ class VenueConnection:
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(self._pass_on, websocket, inlet)
                 tasks.start_soon(self._speak, websocket)
+                tasks.start_soon(self._session.attend)
                 await self._session.listen(inlet.batches)
                 raise self._why_closed(websocket)
         finally:

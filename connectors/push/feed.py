@@ -29,9 +29,10 @@ from connectors.push.dial import parse_address
 from connectors.push.handover import Handover
 from connectors.push.intake import FeedStatistics
 from connectors.push.merge import Merge, Side
+from connectors.push.once import Once
 from connectors.push.pulse import Patience
 from connectors.push.session import FeedSession
-from connectors.push.venue import FeedVenue
+from connectors.push.venue import FeedVenue, Fetcher
 from connectors.set_aside import SetAside
 
 _COUNTED: Final = {
@@ -43,6 +44,9 @@ _COUNTED: Final = {
     "unreadable": "Frames that are not what the venue documents; they are left out.",
     "switches": "Connections that took over from one that was still there.",
     "duplicates": "Events that another connection had delivered already.",
+    "repeats": "Trades that had been published before, or that are history.",
+    "fetches": "Answers of the venue's HTTP interface that a feed needed.",
+    "renewals": "Subscriptions that were ended and asked for anew, because something was missing.",
 }
 
 
@@ -61,6 +65,7 @@ class Feed:
         ssl_context: ssl.SSLContext | None = None,
         rotate_after_s: float = 0.0,
         proxy: str = "",
+        fetcher: Fetcher | None = None,
     ) -> None:
         """One venue at one address.
 
@@ -74,6 +79,7 @@ class Feed:
             ssl_context: for a `wss` URL, instead of the system's trust.
             rotate_after_s: a connection of this age is replaced by another before it is closed; 0: none is.
             proxy: the venue's `proxy` setting.
+            fetcher: the venue's HTTP interface, for what its conversations need of it.
 
         Raises:
             ValueError: no such URL, of the venue or of the proxy.
@@ -92,6 +98,8 @@ class Feed:
         self.silence_s = silence_s
         self.data_s = data_s
         self.rotate_after_s = rotate_after_s
+        self._fetcher = fetcher
+        self._once = Once(consecutive=venue.rules.consecutive_trades)
         self._spacing = Spacing(venue.rules.connect_spacing_s)
 
     @property
@@ -127,7 +135,7 @@ class Feed:
         """
         raise await Handover(
             self.venue,
-            Merge(context, self.venue.order_key, self.counts),
+            Merge(context, self.counts, self._once),
             self.counts,
             self._connect,
             rotate_after_s=self.rotate_after_s,
@@ -144,6 +152,7 @@ class Feed:
             self.patience,
             silence_s=self.silence_s,
             data_s=self.data_s,
+            fetcher=self._fetcher,
         )
         return VenueConnection(self.venue, self.target, self._spacing, session, side.now_ms)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from connectors.base import Event, PayloadError, Rows, TopicNote
 from connectors.push.inlet import Batch
-from connectors.push.venue import Control, FeedVenue
+from connectors.push.venue import Control, Conversation, Said
 
 _log: Final = logging.getLogger(__name__)
 
@@ -37,6 +37,9 @@ class FeedStatistics(msgspec.Struct):
             no prices: the daemon was told of which instrument.
         switches: connections that took over from one that was still there.
         duplicates: events that another connection had delivered already, and that were not published again.
+        repeats: trades that had been published before, or are history.
+        fetches: answers of the venue's HTTP interface that were asked for.
+        renewals: subscriptions that were ended and asked for anew, because something was missing.
     """
 
     connections: int = 0
@@ -48,6 +51,9 @@ class FeedStatistics(msgspec.Struct):
     odd_rows: int = 0
     switches: int = 0
     duplicates: int = 0
+    repeats: int = 0
+    fetches: int = 0
+    renewals: int = 0
 
 
 class Faults:
@@ -70,9 +76,10 @@ class Faults:
 class Intake:
     """Reads what one connection delivers."""
 
-    def __init__(self, venue: FeedVenue, counts: FeedStatistics) -> None:
-        """`counts` are kept here, as far as they are about frames."""
-        self._venue = venue
+    def __init__(self, name: str, conversation: Conversation, counts: FeedStatistics) -> None:
+        """`name` is the venue's, for the log. `counts` are kept here, as far as they are about frames."""
+        self._name = name
+        self._conversation = conversation
         self._counts = counts
         self._faults = Faults()
         self._frames = 0
@@ -80,13 +87,14 @@ class Intake:
     def read(self, batch: Batch) -> Iterator[list[Event] | Rows | Control]:
         """What a batch says, in order: lists of events, and control messages; at the end the notes about topics.
 
-        Where there was data but nothing became of it, the list of events is empty; rows that cannot be read are no
-        data. The next piece is read when it is asked for.
+        Needs and notes of gaps stand in their place among the events: what follows may be what mends them. Where there
+        was data but nothing became of it, the list of events is empty; rows that cannot be read are no data. The next
+        piece is read when it is asked for.
 
         Raises:
             PayloadError: too much of what comes cannot be read; what could be has been handed out.
         """
-        handle, received_ms, counts = self._venue.handle, batch.received_ms, self._counts
+        handle, received_ms, counts = self._conversation.handle, batch.received_ms, self._counts
         events: list[Event] = []
         notes: list[TopicNote] = []
         had_data = False
@@ -112,8 +120,15 @@ class Intake:
                     yield events
                     events = []
             elif isinstance(said, Rows):
-                counts.odd_rows += len(said.notes)
-                notes += said.notes
+                is_gap = isinstance(said, Said) or any(note.cause == "gap" for note in said.notes)
+                if is_gap:
+                    if events:
+                        yield events
+                        events = []
+                    yield msgspec.structs.replace(said, events=[])
+                else:
+                    counts.odd_rows += len(said.notes)
+                    notes += said.notes
                 events += said.events
                 had_data = had_data or bool(said.events) or any(note.cause == "halted" for note in said.notes)
             else:
@@ -131,6 +146,6 @@ class Intake:
         counts.unreadable += 1
         # The 1st, 2nd, 4th, 8th, ...: a flood of bad frames is no flood of lines.
         if counts.unreadable & (counts.unreadable - 1) == 0:
-            name, count = self._venue.name, counts.unreadable
+            name, count = self._name, counts.unreadable
             _log.warning("%s: unreadable frame (number %d): %s", name, count, error)
         return self._faults.add(frame)

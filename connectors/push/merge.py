@@ -8,12 +8,18 @@ another one takes over from it, both go through an `Overlap`, which leaves out w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import trio
 
 from connectors.base import Context, Event, StateChange, TopicNote
+from connectors.limits.notes import NoteLimit
 from connectors.push.intake import FeedStatistics
+from connectors.push.once import Once
 from connectors.push.overlap import Overlap, Topic
+from protocol.fields import DepthFields, SnapshotFields
+
+_BOOK: Final = (DepthFields, SnapshotFields)
 
 
 class Side:
@@ -22,10 +28,14 @@ class Side:
     Attributes:
         notice: why the venue is about to end the connection; "" while it has not said so.
         noticed: set with the notice, and by whoever runs the connection at its end.
+        restate: gives the present state of what cannot be merged event by event (`Conversation.restate`).
+        must_restate: whether that goes out before anything else of these topics.
         withheld: what it reported of channels while another connection spoke for them; None once it speaks itself.
     """
 
     def __init__(self, merge: Merge, *, speaks: bool) -> None:
+        self.restate: Callable[[], list[Event]] = list
+        self.must_restate = False
         self.notice = ""
         self.noticed = trio.Event()
         self.withheld: dict[str, StateChange] | None = None if speaks else {}
@@ -60,10 +70,11 @@ class Side:
 class Merge:
     """The sides of one run of a feed, and what goes on to the daemon."""
 
-    def __init__(self, context: Context, order_key: Callable[[Event], int | None], counts: FeedStatistics) -> None:
-        """`order_key` is the venue's; `counts.duplicates` is kept here."""
+    def __init__(self, context: Context, counts: FeedStatistics, once: Once | None = None) -> None:
+        """`counts.duplicates` and `counts.repeats` are kept here. `once` knows the trades of former runs."""
         self.context = context
-        self._order_key = order_key
+        self._once = Once(consecutive=False) if once is None else once
+        self._notes = NoteLimit()
         self._counts = counts
         self._latest: dict[Topic, Event] = {}
         self._overlap: Overlap | None = None
@@ -82,6 +93,9 @@ class Merge:
         except trio.WouldBlock:
             await self._lock.acquire()
         try:
+            if side.must_restate:
+                side.must_restate = False
+                events = [event for event in events if not isinstance(event.fields, _BOOK)] + side.restate()
             overlap = self._overlap
             if overlap is None:
                 latest = self._latest
@@ -100,7 +114,7 @@ class Merge:
 
     def begin(self, new: Side) -> Overlap:
         """From now on `new` delivers beside the other one. Returns what is known of the two, to be read."""
-        overlap = self._overlap = Overlap(self._latest, self._order_key, self._overlap)
+        overlap = self._overlap = Overlap(self._latest, self._overlap)
         self._latest = overlap.latest
         self._new = new
         return overlap
@@ -123,6 +137,7 @@ class Merge:
         """
         async with self._lock:
             await self._put_out(overlap.end(new_is_gone=False))
+            new.must_restate = True
             delivered = {channel for channel, _ in overlap.met}
             for channel, reason in lost.items():
                 if channel not in delivered:
@@ -139,7 +154,11 @@ class Merge:
             overlap.dropped = 0
             if overlap.is_over:
                 self._overlap = self._new = None
-        self._unpublished += events
+        admitted, notes = self._once.admit(events)
+        self._counts.repeats = self._once.repeats
+        self._unpublished += admitted
+        if due := self._notes.due(notes, trio.current_time()):
+            await self.context.note(due)
         if self._unpublished:
             await self.context.publish(self._unpublished)
             self._unpublished = []

@@ -1,14 +1,14 @@
 """One sequence out of two connections that deliver the same: each event once, in order, whichever brings it first.
 
 While one connection takes over from another, both deliver. A *topic* is a channel and an instrument; the venue gives
-each event of a topic an *order key* that never falls along the sequence and is the same on every connection (OKX: `ts`;
-equal keys are told apart by the bytes, which are the same on both). Three rules:
+each event of a topic an *order* (`Event.order`) that never falls along the sequence and is the same on every connection
+(OKX's tickers: `ts`; equal ones are told apart by the bytes, which are the same on both). Three rules:
 
 * What is older than the last event passed on, or equal to one that was passed on with the same key, is dropped.
 * The new connection begins somewhere in the sequence, usually ahead of the old one, which may be slower. Until the old
   one has come to that place (the two have *met*), the new one's events of the topic are held, or what lies between
   would be late and lost; but not for longer than `HOLD_S`, because an old connection may well be dying.
-* An event without a key cannot be compared: the old connection alone speaks for those, until it is gone.
+* An event without an order cannot be compared: the old connection alone speaks for those, until it is gone.
 
 When one of the two is gone the other may still be behind it, and its events go through here until it is not.
 
@@ -17,7 +17,7 @@ Pure: no I/O and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Final, TypeAlias
 
@@ -71,7 +71,6 @@ class Overlap:
     def __init__(
         self,
         latest: Mapping[Topic, Event],
-        order_key: Callable[[Event], int | None],
         before: Overlap | None = None,
     ) -> None:
         """`latest` holds the last event of each topic that the old connection has passed on.
@@ -82,7 +81,6 @@ class Overlap:
         self.met: set[Topic] = set()
         self.told_by_old: set[Topic] = set()
         self.dropped = 0
-        self._order_key = order_key
         self._tracks: dict[Topic, _Track] = {}
         self._old_at = {
             topic: event for topic, event in latest.items() if before is None or topic not in before._behind
@@ -92,7 +90,7 @@ class Overlap:
         self._behind: set[Topic] = set()
         for topic, event in latest.items():
             known = before and before._tracks.get(topic)
-            key = order_key(event)
+            key = event.order
             key, said = (known.key, known.said) if known else (key, [event.data])
             self._tracks[topic] = _Track(key, said, event)
 
@@ -172,14 +170,14 @@ class Overlap:
         return track
 
     def _is_before(self, event: Event, start: Event | None) -> bool:
-        key = self._order_key(event)
-        start_key = None if start is None else self._order_key(start)
+        key = event.order
+        start_key = None if start is None else start.order
         return key is not None and start_key is not None and key < start_key
 
     def _has_met(self, track: _Track) -> bool:
         """Whether the old connection has delivered what the new one began with, or something later."""
         first = track.held[0]
-        key = self._order_key(first)
+        key = first.order
         if key is None or track.key is None:
             return True
         return track.key > key or (track.key == key and first.data in track.said)
@@ -193,7 +191,7 @@ class Overlap:
 
     def _sift(self, topic: Topic, track: _Track, event: Event, passed: list[Event], *, may_speak: bool) -> None:
         """Pass the event on or drop it. `may_speak`: also if it has no key."""
-        key = self._order_key(event)
+        key = event.order
         if key is None:
             is_news = may_speak
         elif track.key is None or key > track.key:

@@ -1,21 +1,35 @@
 """What is said on one connection to a venue: subscriptions, heartbeats, data, and what follows from each.
 
 It neither opens the connection nor knows the websocket: it is given batches of payloads and a function that sends a
-text. What it has for the daemon goes to its `Side`. Two tasks run it:
+text. What it has for the daemon goes to its `Side`. Three tasks run it:
 
     speak     sends all that is sent: subscriptions, heartbeats; and notices silence
     listen    reads batches of payloads, and publishes their events
+    attend    fetches what the conversation needs of the venue's HTTP interface, and lets it say what is due
+
+A lock keeps what `listen` and `attend` publish in the order in which the conversation made it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from itertools import count
+from math import inf
 from typing import Final, NoReturn, assert_never
 
 import trio
 
-from connectors.base import Event, Rows, StateChange, TopicNote, VenueRefused, VenueUnavailable
+from connectors.base import (
+    ConnectorError,
+    Event,
+    Rows,
+    StateChange,
+    TopicNote,
+    VenueClosed,
+    VenueRefused,
+    VenueUnavailable,
+)
 from connectors.limits.allowance import Allowance
 from connectors.limits.notes import NoteLimit
 from connectors.push.inlet import Batch
@@ -23,7 +37,21 @@ from connectors.push.intake import FeedStatistics, Intake
 from connectors.push.merge import Side
 from connectors.push.pulse import Patience, Pulse
 from connectors.push.subscriptions import Subscriptions
-from connectors.push.venue import ClosingNotice, Control, FeedVenue, Heartbeat, Ignored, SubscribeAck, SubscribeRefused
+from connectors.push.venue import (
+    ClosingNotice,
+    Control,
+    FeedVenue,
+    Fetch,
+    Fetcher,
+    Heartbeat,
+    Ignored,
+    Reconnect,
+    Renew,
+    Said,
+    SubscribeAck,
+    SubscribeEnded,
+    SubscribeRefused,
+)
 from connectors.set_aside import SetAside
 
 _log: Final = logging.getLogger(__name__)
@@ -35,6 +63,9 @@ CONTROLS_BURST: Final = 4_000
 REFUSALS_PER_S: Final = 1
 REFUSALS_BURST: Final = 100
 """How many refusals, beside two for each subscription: each is logged, and told to the clients."""
+
+LONGEST_FETCH_S: Final = 60.0
+"""The longest pause before what could not be fetched is tried again."""
 
 _LONG_S: Final = 1.0
 """A hub that is busy for so long delays what is owed to us by as much."""
@@ -53,8 +84,19 @@ class FeedSession:
         *,
         silence_s: float,
         data_s: float,
+        fetcher: Fetcher | None = None,
     ) -> None:
         """The connection is about to be opened. For the arguments see `Feed`."""
+        self._talk = venue.converse()
+        side.restate = self._restate
+        self._fetcher = fetcher
+        self._fetching: set[str] = set()
+        self._lock = trio.Lock()
+        self._owes = trio.Event()
+        """Set when `attend` has to look at what is due, or to fetch."""
+        self._to_fetch: list[Fetch] = []
+        self._has_deadline = False
+        """Whether `attend` waits for a moment that it knows."""
         self._began_s = now_s = trio.current_time()
         self._venue = venue
         self._side = side
@@ -68,8 +110,9 @@ class FeedSession:
             data_s=data_s,
             requests_per_hour=venue.rules.requests_per_hour,
             now_s=now_s,
+            spacing_s=venue.rules.request_spacing_s,
         )
-        self._intake = Intake(venue, counts)
+        self._intake = Intake(venue.name, self._talk, counts)
         self._pulse = Pulse(venue.title, venue.rules, silence_s=patience.silence_s(silence_s), now_s=now_s)
         self._controls = Allowance(CONTROLS_PER_S, CONTROLS_BURST, now_s)
         self._notes = NoteLimit()
@@ -119,7 +162,7 @@ class FeedSession:
             if not pulse.is_busy:
                 # Else answers may lie unread, and nobody is late.
                 await self._ask(send, now_s)
-                if pulse.ping_due(now_s):
+                if pulse.ping_due(now_s) and self._venue.rules.ping:
                     await send(self._venue.rules.ping)
                 wake_s = min(pulse.next_due_s(now_s), subscriptions.next_due_s())
             text = ""
@@ -134,28 +177,108 @@ class FeedSession:
         Raises:
             PayloadError: too much of it cannot be read.
             VenueRefused: nothing is left to hear.
-            VenueUnavailable: the venue floods us.
+            VenueUnavailable: the venue floods us, or the conversation wants another connection.
         """
         async for batch in batches:
             since_s = trio.current_time()
             self._pulse.work()
             had_data = False
-            for said in self._intake.read(batch):
-                if isinstance(said, list):
-                    had_data = True
-                    await self._publish(said)
-                elif isinstance(said, Rows):
-                    await self._side.note(self._notes.due(said.notes, trio.current_time()))
-                else:
-                    await self._heed(said)
+            async with self._lock:
+                for said in self._intake.read(batch):
+                    if isinstance(said, list):
+                        had_data = True
+                        await self._publish(said)
+                    elif isinstance(said, Rows):
+                        await self._note(said)
+                    else:
+                        await self._heed(said)
+            if not self._has_deadline and self._talk.waits_ms(batch.received_ms) is not None:
+                self._owes.set()
             now_s = trio.current_time()
             self._pulse.rest(now_s, had_data=had_data)
             if now_s - since_s >= _LONG_S:
                 self._subscriptions.excuse(now_s - since_s)
                 self._wake("")
 
+    async def attend(self) -> NoReturn:
+        """Fetch what is needed, and publish what is due without a message of the venue.
+
+        Raises:
+            VenueUnavailable: the conversation wants another connection.
+        """
+        async with trio.open_nursery() as fetches:
+            while True:
+                wait_ms = self._talk.waits_ms(self._side.now_ms())
+                self._has_deadline = wait_ms is not None
+                with trio.move_on_after(inf if wait_ms is None else wait_ms / 1000):
+                    await self._owes.wait()
+                self._owes = trio.Event()
+                while self._to_fetch:
+                    fetches.start_soon(self._fetch, self._to_fetch.pop(0))
+                async with self._lock:
+                    now_ms = self._side.now_ms()
+                    wait_ms = self._talk.waits_ms(now_ms)
+                    if wait_ms is not None and wait_ms <= 0:
+                        await self._take(self._talk.tick(now_ms))
+
+    async def _fetch(self, need: Fetch) -> None:
+        """Fetch it, however often that takes."""
+        for attempt in count():
+            try:
+                if self._fetcher is None:
+                    raise VenueUnavailable(f"{self._venue.title} has no address to fetch from")
+                body = await self._fetcher.get(need.path)
+                async with self._lock:
+                    said = self._talk.fetched(need.id, body, self._side.now_ms())
+                    self._fetching.discard(need.id)
+                    self._counts.fetches += 1
+                    await self._take(said)
+                self._owes.set()
+                return
+            except ConnectorError as error:
+                wait_s = max(min(2.0**attempt, LONGEST_FETCH_S), error.retry_after_s or 0.0)
+                if attempt in (0, 3, 6):  # the first, and twice more while it waits longer and longer
+                    _log.warning("%s: %s; fetched again in %.0f s", self._venue.name, error, wait_s)
+                await self._side.note(self._notes.due(self._talk.unfetched(need.id, str(error)), trio.current_time()))
+            await trio.sleep(wait_s)
+
+    async def _take(self, said: list[Event] | Rows) -> None:
+        """Publish what did not come as a frame of the connection; with the lock."""
+        if isinstance(said, Rows):
+            await self._note(said)
+            said = said.events
+        await self._publish(said)
+
+    def _restate(self) -> list[Event]:
+        return self._talk.restate(self._side.now_ms())
+
+    async def _note(self, said: Rows) -> None:
+        """Tell what is wrong with single topics, and see to what is needed."""
+        now_s = trio.current_time()
+        urgent = [note for note in said.notes if note.cause == "gap" and not note.partial]
+        others = [note for note in said.notes if note not in urgent]
+        await self._side.note([*urgent, *self._notes.due(others, now_s)])
+        for need in said.needs if isinstance(said, Said) else ():
+            match need:
+                case Renew():
+                    if self._subscriptions.renew(need.id, now_s):
+                        self._counts.renewals += 1
+                        _log.warning("%s: %s; it is asked for anew", self._venue.name, need.reason)
+                        self._wake("")
+                case Fetch():
+                    if need.id not in self._fetching:
+                        self._fetching.add(need.id)
+                        self._to_fetch.append(need)
+                        self._owes.set()
+                case Reconnect():
+                    raise VenueClosed(need.reason)
+                case _:
+                    assert_never(need)
+
     async def _ask(self, send: Callable[[str], Awaitable[None]], now_s: float) -> None:
         """Send the subscriptions that are due, and tell which are late."""
+        for request in self._subscriptions.leaving(now_s):
+            await send(request.leave)
         due = self._subscriptions.due(now_s)
         for request in due.requests:
             await send(request.text)
@@ -202,6 +325,9 @@ class FeedSession:
                 _log.warning("%s: %s", self._venue.name, control.reason)
                 await self._tell(self._subscriptions.refused(control, now_s))
                 self._stop_if_all_refused(now_s)
+                self._wake("")
+            case SubscribeEnded():
+                self._subscriptions.ended(control.id, now_s)
                 self._wake("")
             case ClosingNotice():
                 self._side.announce_end(control.reason)

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from connectors.base import StateChange, TopicNote
+from connectors.base import StateChange, TopicNote, VenueTimeout
 from connectors.push.venue import SubscribeRefused, SubscribeRequest
 from connectors.set_aside import SetAside, in_words
 
@@ -29,6 +29,12 @@ RETRY_S: Final = 15.0
 """The first pause before a request that may succeed later; it doubles each time."""
 
 LONGEST_RETRY_S: Final = 600.0
+
+RENEWED_S: Final = 120.0
+"""A subscription that has lasted so long since it was renewed is renewed at once the next time."""
+
+LONGEST_RENEWAL_S: Final = 60.0
+"""The longest pause before a subscription is renewed."""
 _HOUR_S: Final = 3600.0
 
 
@@ -37,7 +43,11 @@ _Change: TypeAlias = StateChange | TopicNote
 
 
 class _Asked(msgspec.Struct):
-    """One subscription: when to ask, since and until when an answer is awaited, how often it failed, when data came."""
+    """One subscription: when to ask, since and until when an answer is awaited, how often it failed, when data came.
+
+    `leave_s`, `left_by_s`: when to end it to ask for it anew, and until when the venue may take for that; `renewals`,
+    `renewed_s`: how often that was done in a row, and when last.
+    """
 
     request: SubscribeRequest
     ask_s: float
@@ -45,6 +55,10 @@ class _Asked(msgspec.Struct):
     answer_by_s: float = inf
     failures: int = 0
     heard_s: float = -inf
+    leave_s: float = inf
+    left_by_s: float = inf
+    renewals: int = 0
+    renewed_s: float = -inf
 
 
 class Due(NamedTuple):
@@ -66,8 +80,9 @@ class Subscriptions:
         data_s: float,
         requests_per_hour: int,
         now_s: float,
+        spacing_s: float = 0.0,
     ) -> None:
-        """The connection opens at `now_s`.
+        """The connection opens at `now_s`; two requests are at least `spacing_s` apart.
 
         `set_aside` (by request id) is read and written. A channel without data for `data_s` is
         reported stale.
@@ -75,6 +90,7 @@ class Subscriptions:
         self._title = title
         self._data_s = data_s
         self._set_aside = set_aside
+        self._spacing_s = spacing_s
         self._sent_s: deque[float] = deque(maxlen=requests_per_hour)
         self._asked = {request.id: _Asked(request, now_s) for request in requests}
         for asked in self._asked.values():
@@ -121,7 +137,8 @@ class Subscriptions:
 
     def next_due_s(self) -> float:
         """When to call `due` next."""
-        dues = [min(max(a.ask_s, self._budget_s()), a.answer_by_s) for a in self._asked.values()]
+        budget_s = self._budget_s()
+        dues = [min(max(min(a.ask_s, a.leave_s), budget_s), a.answer_by_s, a.left_by_s) for a in self._asked.values()]
         dues += [self._heard_s[name] + self._data_s for name in self._waiting()]
         return min(dues, default=inf)
 
@@ -146,6 +163,44 @@ class Subscriptions:
                 reason = f"no data from {self._title} for {self._data_s:g} s: {self._about(name)}"
                 due.changes.append(StateChange(name, "stale", reason))
         return due
+
+    def leaving(self, now_s: float) -> list[SubscribeRequest]:
+        """Which subscriptions to end now, to ask for them anew; they count as asked for that.
+
+        Raises:
+            VenueTimeout: the venue did not end one in time.
+        """
+        leaving: list[SubscribeRequest] = []
+        for asked in self._asked.values():
+            if asked.left_by_s <= now_s:
+                raise VenueTimeout(f"{self._title} did not end the subscription of {asked.request.subject}")
+            if asked.leave_s <= now_s and self._budget_s() <= now_s:
+                self._sent_s.append(now_s)
+                asked.leave_s, asked.left_by_s = inf, now_s + ANSWER_S
+                leaving.append(asked.request)
+        return leaving
+
+    def renew(self, id_: str, now_s: float) -> bool:
+        """End this subscription, and ask for it anew once the venue has ended it. Returns whether that is begun.
+
+        At once, and then after 1, 2, 4 ... 60 s each, until it has lasted for `RENEWED_S`. One that is being renewed,
+        or is not there, is left alone.
+        """
+        asked = self._asked.get(id_)
+        if asked is None or asked.leave_s < inf or asked.left_by_s < inf or asked.ask_s < inf:
+            return False
+        asked.renewals = asked.renewals + 1 if now_s - asked.renewed_s < RENEWED_S else 0
+        wait_s = 0.0 if asked.renewals == 0 else min(2.0 ** (asked.renewals - 1), LONGEST_RENEWAL_S)
+        asked.leave_s = now_s + wait_s
+        asked.renewed_s = asked.leave_s
+        return True
+
+    def ended(self, id_: str, now_s: float) -> None:
+        """The venue has ended this one, as it was asked to: it is asked for anew."""
+        asked = self._asked.get(id_)
+        if asked is not None and asked.left_by_s < inf:
+            asked.left_by_s = inf
+            asked.ask_s = now_s
 
     def acknowledged(self, id_: str) -> None:
         """The venue took this one; unknown ids are nothing to us."""
@@ -182,6 +237,7 @@ class Subscriptions:
         """Nothing was read for so long: that was not the venue's silence, so it has that much more time."""
         for asked in self._asked.values():
             asked.answer_by_s += spell_s
+            asked.left_by_s += spell_s
         for name in self._heard_s:
             self._heard_s[name] += spell_s
 
@@ -250,7 +306,8 @@ class Subscriptions:
     def _budget_s(self) -> float:
         """From when on the venue's hourly allowance has room for one more request."""
         full = len(self._sent_s) == self._sent_s.maxlen
-        return self._sent_s[0] + _HOUR_S if full else -inf
+        spaced_s = self._sent_s[-1] + self._spacing_s if self._sent_s else -inf
+        return max(spaced_s, self._sent_s[0] + _HOUR_S if full else -inf)
 
 
 def _note(channel: str, request: SubscribeRequest, reason: str) -> TopicNote:

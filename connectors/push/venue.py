@@ -1,17 +1,19 @@
 """What a venue must say about itself so that `Feed` can run its websocket: data and pure functions, no I/O.
 
-A venue's side of a conversation is one of two things: data (a list of events, maybe empty; `Rows` where
-something is wrong with a part of it), or one of the control messages below.
+What a venue says is one of two things: data (a list of events, maybe empty; `Rows` where something is wrong with a part
+of it; `Said` where something is needed), or one of the control messages below. Each connection has a `Conversation`,
+which remembers what was said on it: the books, above all.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
 
-from connectors.base import Event, Rows
+from connectors.base import Event, Rows, TopicNote
 
 
 class SubscribeRequest(msgspec.Struct, frozen=True):
@@ -22,12 +24,14 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
         text: the text frame to send.
         channels: the channels that are fed by it.
         subject: the instrument that it is about, `BTC/USDT`.
+        leave: the text frame that ends it, if it may have to be renewed (`Renew`); the venue must answer it.
     """
 
     id: str
     text: str
     channels: tuple[str, ...]
     subject: str
+    leave: str = ""
 
 
 class SubscribeAck(msgspec.Struct, frozen=True):
@@ -50,6 +54,12 @@ class SubscribeRefused(msgspec.Struct, frozen=True):
     retry: bool
 
 
+class SubscribeEnded(msgspec.Struct, frozen=True):
+    """The venue has ended a subscription, as it was asked to (`SubscribeRequest.leave`)."""
+
+    id: str
+
+
 class ClosingNotice(msgspec.Struct, frozen=True):
     """The venue is about to close this connection: another one is to take over before."""
 
@@ -68,7 +78,44 @@ class Ignored(msgspec.Struct, frozen=True):
     what: str
 
 
-Control: TypeAlias = SubscribeAck | SubscribeRefused | ClosingNotice | Heartbeat | Ignored
+Control: TypeAlias = SubscribeAck | SubscribeRefused | SubscribeEnded | ClosingNotice | Heartbeat | Ignored
+
+
+class Renew(msgspec.Struct, frozen=True):
+    """A need: a subscription is to be ended and asked for anew. `reason` is for the log."""
+
+    id: str
+    reason: str
+
+
+class Fetch(msgspec.Struct, frozen=True):
+    """A need: what the venue's HTTP interface answers at that path (with its query), for `Conversation.fetched`.
+
+    `id` says what it is for. One that is asked for again while it is under way is fetched once. A failure is tried
+    again after 1, 2, 4 ... 60 seconds, for as long as the connection lives.
+    """
+
+    id: str
+    path: str
+
+
+class Reconnect(msgspec.Struct, frozen=True):
+    """A need: another connection, since this one cannot be mended. `reason` is told to clients."""
+
+    reason: str
+
+
+Need: TypeAlias = Renew | Fetch | Reconnect
+
+
+class Said(Rows):
+    """Data, and what is needed so that more can come.
+
+    Attributes:
+        needs: in order; what is needed of one instrument concerns no other.
+    """
+
+    needs: Sequence[Need] = ()
 
 
 class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +130,8 @@ class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
         fatal_close_codes: close codes after which coming back soon is pointless.
         message_bytes: how large one message may be: some times what the venue sends. A larger one ends the connection,
             for what is made of it takes room on the tape.
+        request_spacing_s: least time between two subscription requests on one connection.
+        consecutive_trades: whether the ids of an instrument's trades rise by one, so that a hole is a loss.
     """
 
     ping: str
@@ -92,6 +141,65 @@ class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
     connect_spacing_s: float
     fatal_close_codes: frozenset[int]
     message_bytes: int = 4 * 1024 * 1024
+    request_spacing_s: float = 0.0
+    consecutive_trades: bool = False
+
+
+class Conversation(ABC):
+    """What one connection says, from its beginning to its end.
+
+    Only `handle` must be there. A venue that remembers nothing from one frame to the next is its own conversation.
+    """
+
+    @abstractmethod
+    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
+        """What one message means; `Rows` only where there is something to note, `Said` where something is needed.
+
+        A note of cause `gap` goes out in its place among the events, others after them.
+
+        Raises:
+            PayloadError: it is not what the venue documents, and no instrument is to blame; nothing else comes out,
+                whatever the bytes.
+        """
+
+    def fetched(self, id: str, body: bytes, received_ms: int) -> list[Event] | Rows:
+        """What the answer to a `Fetch` means.
+
+        Raises:
+            PayloadError: it is not what the venue documents; it is fetched again.
+        """
+        return []
+
+    def unfetched(self, id: str, reason: str) -> list[TopicNote]:
+        """What is to be noted because a `Fetch` has failed; it is tried again."""
+        return []
+
+    def waits_ms(self, now_ms: int) -> float | None:
+        """In how many milliseconds `tick` is due, 0 for at once; None while it is not."""
+        return None
+
+    def tick(self, now_ms: int) -> list[Event] | Rows:
+        """What is due without a message of the venue: a book that changed since it was last told, say."""
+        return []
+
+    def restate(self, now_ms: int) -> list[Event]:
+        """The present state of the topics that cannot be merged event by event: a snapshot of each book.
+
+        Asked for when this connection takes over from another; what it said of these topics until now was not used.
+        """
+        return []
+
+
+class Fetcher(Protocol):
+    """The venue's HTTP interface, for what a feed needs of it."""
+
+    async def get(self, path: str) -> bytes:
+        """The body of a good answer. Waits at the venue's gate, as all do who call this host.
+
+        Raises:
+            ConnectorError: there was none.
+        """
+        ...
 
 
 class FeedVenue(Protocol):
@@ -121,19 +229,6 @@ class FeedVenue(Protocol):
         """All there is to ask for; the same ids each time."""
         ...
 
-    def order_key(self, event: Event) -> int | None:
-        """What tells where an event stands among those of its channel and instrument.
-
-        It never falls from one event to the next and is the same on every connection; events with the same key differ
-        in their data. None where the venue gives nothing of the kind.
-        """
-        ...
-
-    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
-        """What one message means; `Rows` only where there is something to note.
-
-        Raises:
-            PayloadError: it is not what the venue documents, and no instrument is to blame; nothing else comes out,
-                whatever the bytes.
-        """
+    def converse(self) -> Conversation:
+        """The beginning of a connection."""
         ...

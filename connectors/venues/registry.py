@@ -30,7 +30,7 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
         build: makes the connectors that these channels, all of this venue, need, of its settings and our user agent.
             None without channels. May read files. Raises ValueError where a channel or setting cannot be used.
         kinds: which kinds of channel it has (`protocol.kinds.KINDS`).
-        polled: whether its channels have a cadence; else it pushes.
+        polled: those of them that are asked for at a cadence; the others are pushed.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
     settings: type[Settings]
     build: Callable[[Sequence[Channel], Settings, str], list[Connector]]
     kinds: tuple[str, ...]
-    polled: bool = False
+    polled: frozenset[str] = frozenset()
 
 
 BINANCE: Final = Venue(
@@ -47,7 +47,7 @@ BINANCE: Final = Venue(
     settings=binance.Binance,
     build=binance.build,
     kinds=("prices", "orderbook", "24hr"),
-    polled=True,
+    polled=frozenset({"prices", "orderbook", "24hr"}),
 )
 OKX: Final = Venue(name="okx", title="OKX", settings=okx.Okx, build=okx.build, kinds=("ticker",))
 COINGECKO: Final = Venue(
@@ -56,7 +56,7 @@ COINGECKO: Final = Venue(
     settings=coingecko.CoinGecko,
     build=coingecko.build,
     kinds=("global", "top", "trending"),
-    polled=True,
+    polled=frozenset({"global", "top", "trending"}),
 )
 
 VENUES: Final[dict[str, Venue[Any]]] = {venue.name: venue for venue in (BINANCE, OKX, COINGECKO)}

@@ -111,7 +111,7 @@ def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
     if kind not in venue.kinds:
         seen = "none" if section.kind is None else shown(section.kind)
         yield "kind", seen, ", ".join(map(shown, venue.kinds))
-    if not venue.polled and section.cadence_s is not None:
+    if kind not in venue.polled and section.cadence_s is not None:
         yield "cadence_s", shown(section.cadence_s), f"no such key, since {venue.name} pushes: it has no schedule"
     one, several = section.instrument, section.instruments
     if kind in KINDS and KINDS[kind].whole_market:
@@ -128,11 +128,12 @@ def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
 
 def _channel(name: str, section: ChannelSection, venue: Venue[Any], cadence_s: float) -> Channel:
     one = () if section.instrument is None else (section.instrument,)
+    kind = KINDS[_kind(section, venue) or ""]
     return Channel(
         name=name,
         exchange=venue.name,
-        kind=KINDS[_kind(section, venue) or ""],
+        kind=kind,
         instruments=section.instruments or one,
-        cadence_s=(section.cadence_s or cadence_s) if venue.polled else None,
+        cadence_s=(section.cadence_s or cadence_s) if kind.name in venue.polled else None,
         stale_after_s=section.stale_after_s or None,
     )

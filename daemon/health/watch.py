@@ -47,6 +47,13 @@ class _Booked(msgspec.Struct):
     received_ms: int
 
 
+class _Quoted(msgspec.Struct):
+    seq: int
+    received_ms: int
+    bid: float | None = None
+    ask: float | None = None
+
+
 class _Priced(msgspec.Struct):
     seq: int
     received_ms: int
@@ -54,6 +61,7 @@ class _Priced(msgspec.Struct):
 
 
 _book: Final = msgspec.json.Decoder(_Booked)
+_quoted: Final = msgspec.json.Decoder(_Quoted)
 _priced: Final = msgspec.json.Decoder(_Priced)
 
 
@@ -219,7 +227,7 @@ def _quote(payload: bytes, channel: Channel, instrument: str, since_ms: float, a
     """A message's quote of an instrument; None if it is not beyond `after`, too old, or cannot be compared."""
     try:
         match channel.kind.view:
-            case View.PRICE | View.DAY:
+            case View.PRICE | View.DAY | View.TRADE:
                 priced = _priced.decode(payload)
                 quote = Quote(channel.name, channel.exchange, instrument, priced.price)
                 return quote if priced.received_ms >= since_ms and priced.seq > after else None
@@ -229,7 +237,12 @@ def _quote(payload: bytes, channel: Channel, instrument: str, since_ms: float, a
                     return None
                 bid, ask = float(booked.data.bids[0][0]), float(booked.data.asks[0][0])
                 return Quote(channel.name, channel.exchange, instrument, bid=bid, ask=ask)
-            case View.MARKET | View.TOP | View.TRENDING:
+            case View.QUOTE:
+                quoted = _quoted.decode(payload)
+                if quoted.received_ms < since_ms or quoted.seq <= after or quoted.bid is None or quoted.ask is None:
+                    return None
+                return Quote(channel.name, channel.exchange, instrument, bid=quoted.bid, ask=quoted.ask)
+            case View.DEPTH | View.CANDLE | View.MARKET | View.TOP | View.TRENDING:
                 return None
             case _:
                 assert_never(channel.kind.view)

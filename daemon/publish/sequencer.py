@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import trio
@@ -29,6 +29,7 @@ from daemon.publish.bus import Appended, Bus
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import NOTICE, STATUS, Entry, Tape, Topic
 from protocol.channels import WHOLE_MARKET, Catalogue, Channel
+from protocol.fields import SnapshotFields
 from protocol.messages import Test, encode, number
 
 _HAND_OVER_BYTES: Final = 64 * 1024
@@ -240,23 +241,30 @@ def message(event: Event, channel: Channel, timestamp: str, seq: int, prev_seq: 
     """An event as the JSON message that clients get. `prev_seq` is the `seq` of the topic's previous message.
 
     Raises:
-        ValueError: its price is no number.
+        ValueError: its price is no number; it has not what messages of its channel have.
     """
-    return encode(
-        channel.kind.message(
-            connector_id=event.channel,
-            exchange=channel.exchange,
-            instrument=event.instrument or UNSET,
-            price=number(event.price) if event.price else UNSET,
-            timestamp=timestamp,
-            seq=seq,
-            prev_seq=prev_seq,
-            exchange_ms=UNSET if event.exchange_ms is None else event.exchange_ms,
-            received_ms=event.received_ms,
-            cached=event.cached,
-            data=Raw(event.data),
+    kind, fields = channel.kind, event.fields
+    struct = kind.snapshot if kind.snapshot is not None and isinstance(fields, SnapshotFields) else kind.message
+    own: dict[str, Any] = {} if fields is None else msgspec.structs.asdict(fields)
+    try:
+        return encode(
+            struct(
+                connector_id=event.channel,
+                exchange=channel.exchange,
+                instrument=event.instrument or UNSET,
+                price=number(event.price) if event.price else UNSET,
+                timestamp=timestamp,
+                seq=seq,
+                prev_seq=prev_seq,
+                exchange_ms=UNSET if event.exchange_ms is None else event.exchange_ms,
+                received_ms=event.received_ms,
+                cached=event.cached,
+                data=Raw(event.data),
+                **own,
+            )
         )
-    )
+    except TypeError as error:
+        raise ValueError(f"not a message of {channel.name}: {error}") from None
 
 
 def known_topics(catalogue: Catalogue) -> Callable[[Topic], bool]:

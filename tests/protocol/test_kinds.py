@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from protocol.kinds import KINDS, MESSAGES, PAYLOADS, VIEWS, Kind, TopicState, View, held
-from protocol.messages import DataMessage, OrderbookUpdate, PriceUpdate
-from protocol.payloads import BookData, OkxTicker, PriceData
+from protocol.messages import DataMessage, DepthSnapshot, DepthUpdate, OrderbookUpdate, PriceUpdate
+from protocol.payloads import TICKERS, BookData, BookLevels, DepthSource, PriceData
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TAGS = {kind.tag for kind in KINDS.values()}
@@ -19,6 +19,7 @@ STRUCTS = {message.__name__ for message in MESSAGES}
 AT_HOME = (
     "protocol/kinds.py",
     "protocol/messages.py",
+    "protocol/fields.py",
     "connectors/venues/",
     "connectors/simulator/",
 )
@@ -90,7 +91,7 @@ def test_every_message_belongs_to_a_kind_and_every_type_has_one_view() -> None:
     assert set(MESSAGES) == set(get_args(DataMessage))
     for kind in KINDS.values():
         assert KINDS[kind.name] is kind
-        assert kind.messages == (kind.message,)
+        assert kind.messages[0] is kind.message
         assert VIEWS[kind.tag] is kind.view
         assert set(kind.payloads) <= set(PAYLOADS)
         assert kind.payloads
@@ -105,8 +106,9 @@ def test_the_rows_contradict_neither_themselves_nor_each_other() -> None:
 
 
 def test_a_message_may_hold_what_any_of_its_kinds_does() -> None:
-    assert held(PriceUpdate) == (PriceData, OkxTicker)
-    assert held(OrderbookUpdate) == (BookData,)
+    assert held(PriceUpdate) == (PriceData, *TICKERS)
+    assert held(OrderbookUpdate) == (BookData, BookLevels)
+    assert held(DepthSnapshot) == held(DepthUpdate) == (DepthSource,)
     assert held(BookData) == ()
 
 

@@ -14,9 +14,13 @@ from msgspec import UNSET, Raw, UnsetType
 from protocol.codes import ErrorCode
 from protocol.kinds import MESSAGES
 from protocol.messages import (
+    CandleUpdate,
+    ConsolidatedQuote,
     ControlMessage,
     Data,
     DataMessage,
+    DepthSnapshot,
+    DepthUpdate,
     Error,
     Format,
     Goodbye,
@@ -25,12 +29,14 @@ from protocol.messages import (
     MessageError,
     Pong,
     PriceUpdate,
+    QuoteUpdate,
     ServerInfo,
     State,
     Status,
     Subscribed,
     Test,
     TestResponse,
+    Trade,
     Unsubscribed,
     Welcome,
     decode_message,
@@ -38,6 +44,7 @@ from protocol.messages import (
     encode_as,
     middle,
     number,
+    number_fields,
     to_msgpack,
 )
 from protocol.payloads import DIGITS as DIGITS_OF_PAYLOADS
@@ -67,13 +74,33 @@ def unset(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.just(UNSET) | strategy
 
 
+NUMBERS = DIGITS.map(number)
+LEVELS = st.lists(st.tuples(DIGITS, DIGITS), max_size=3).map(lambda levels: Raw(json.dumps(levels).encode()))
+QUOTE = dict.fromkeys(("bid", "bid_size", "ask", "ask_size"), unset(NUMBERS))
+BOOK = {"bids": LEVELS, "asks": LEVELS}
+OWN: dict[type[DataMessage], dict[str, st.SearchStrategy[Any]]] = {
+    Trade: {"size": NUMBERS, "side": st.sampled_from(["buy", "sell"]), "trade_id": TEXT},
+    QuoteUpdate: QUOTE,
+    ConsolidatedQuote: {**QUOTE, "bid_exchange": unset(TEXT), "ask_exchange": unset(TEXT)},
+    DepthUpdate: BOOK,
+    DepthSnapshot: {**BOOK, "reset": st.booleans(), "through": unset(INT_64)},
+    CandleUpdate: {
+        "interval": TEXT,
+        "start_ms": INT_64,
+        "closed": st.booleans(),
+        **dict.fromkeys(("open", "high", "low", "close", "volume"), NUMBERS),
+    },
+}
+"""What messages of these types have beside the common fields."""
+
+
 def data(kind: type[DataMessage]) -> st.SearchStrategy[DataMessage]:
     return st.builds(
         kind,
         connector_id=TEXT,
         exchange=TEXT,
         instrument=unset(TEXT),
-        price=unset(DIGITS.map(number)),
+        price=unset(NUMBERS),
         timestamp=TEXT,
         seq=INT_64,
         prev_seq=INT_64,
@@ -81,6 +108,7 @@ def data(kind: type[DataMessage]) -> st.SearchStrategy[DataMessage]:
         received_ms=INT_64,
         cached=st.booleans(),
         data=RAW_JSON,
+        **OWN.get(kind, {}),
     )
 
 
@@ -172,10 +200,11 @@ def test_every_message_round_trips_in_messagepack(message: Message) -> None:
     packed = to_msgpack(encode(message))
     read = tree(decode_message(packed, Format.MSGPACK))
     sent = tree(message)
-    for spliced in ("data", "price"):
+    numbers = number_fields(type(message)) if isinstance(message, Data) else ()
+    for spliced in ("data", "bids", "asks", *numbers):
         if isinstance(sent.get(spliced), bytes):
             read[spliced] = msgspec.msgpack.decode(read[spliced])
-            sent[spliced] = sent[spliced].decode() if spliced == "price" else json.loads(sent[spliced])
+            sent[spliced] = sent[spliced].decode() if spliced in numbers else json.loads(sent[spliced])
     assert read == sent
 
 
@@ -246,10 +275,11 @@ def test_fields_stand_in_the_order_of_the_first_description() -> None:
 
 
 @given(st.one_of([data(kind) for kind in MESSAGES]))
-def test_data_comes_last_and_what_is_unset_is_left_out(message: DataMessage) -> None:
+def test_data_comes_last_of_what_all_have_and_what_is_unset_is_left_out(message: DataMessage) -> None:
     keys = list(json.loads(encode(message)))
     assert keys == list(msgspec.msgpack.decode(to_msgpack(encode(message))))
-    assert (keys[0], keys[-1]) == ("type", "data")
+    own = [key for key in keys if key in OWN.get(type(message), {})]
+    assert (keys[0], keys[-1 - len(own)], keys[len(keys) - len(own) :]) == ("type", "data", own)
     for name in ("instrument", "price", "exchange_ms"):
         assert (name in keys) is not isinstance(getattr(message, name), UnsetType)
     assert ("cached" in keys) is message.cached

@@ -109,7 +109,8 @@ def test_data_is_described_per_type() -> None:
     book = json.loads(msgspec.json.encode(BOOK))
     message = {**json.loads(encode(PRICE)), "type": "orderbook_update", "data": book}
     assert errors(message, OrderbookUpdate.__name__) == []
-    for wrong in ({**book, "bids": [["1.0", 2.0]]}, {**book, "asks": [["1.0"]]}, {**book, "lastUpdateId": "7"}, {}):
+    assert errors({**message, "data": {**book, "lastUpdateId": None}}, OrderbookUpdate.__name__) == [], "a stream's"
+    for wrong in ({**book, "bids": [["1.0", 2.0]]}, {**book, "asks": [["1.0"]]}, {**book, "symbol": 7}, {}):
         assert errors({**message, "data": wrong}, OrderbookUpdate.__name__) != [], wrong
 
 

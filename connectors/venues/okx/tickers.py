@@ -44,6 +44,7 @@ from connectors.push.feed import Feed
 from connectors.push.venue import (
     ClosingNotice,
     Control,
+    Conversation,
     FeedRules,
     Heartbeat,
     Ignored,
@@ -148,8 +149,8 @@ class _Topic(NamedTuple):
     inst_id: str
 
 
-class OkxTickers:
-    """The venue, for all of its channels on one connection: a `FeedVenue`."""
+class OkxTickers(Conversation):
+    """The venue, for all of its channels on one connection: a `FeedVenue`, and its `Conversation`."""
 
     name: Final = "okx"
     title: Final = "OKX"
@@ -184,9 +185,9 @@ class OkxTickers:
             for inst_id, topic in self._topics.items()
         ]
 
-    def order_key(self, event: Event) -> int | None:
-        """When the ticker was made. A push has the same bytes, and so the same `ts`, on every connection."""
-        return event.exchange_ms
+    def converse(self) -> OkxTickers:
+        """It remembers nothing from one frame to the next."""
+        return self
 
     def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
         """One text frame: the events of its tickers, and what is wrong with some of them, or what else it says.
@@ -271,7 +272,8 @@ class OkxTickers:
             raise Odd(f"{quoted('ts')} is {shown(ts)}, not in milliseconds since 1970")
         else:
             exchange_ms = None
-        return [Event(name, instrument, body, received_ms, last, exchange_ms) for name in names]
+        # A push has the same bytes, and so the same `ts`, on every connection.
+        return [Event(name, instrument, body, received_ms, last, exchange_ms, order=exchange_ms) for name in names]
 
     def _control(self, frame: _Frame) -> Control:
         topic = self._topics.get(frame.arg.instId) if frame.arg else None

@@ -15,6 +15,7 @@ from connectors.push.dial import Address
 from connectors.push.venue import (
     ClosingNotice,
     Control,
+    Conversation,
     FeedRules,
     Heartbeat,
     Ignored,
@@ -35,7 +36,7 @@ RULES = FeedRules(
 )
 
 
-class Words:
+class Words(Conversation):
     """The made-up venue."""
 
     name, title, rules = "words", "Words", RULES
@@ -47,8 +48,8 @@ class Words:
     def subscribe_requests(self) -> list[SubscribeRequest]:
         return [SubscribeRequest(name, f"give {name}", (f"{name}price",), name.upper()) for name in self._instruments]
 
-    def order_key(self, event: Event) -> int | None:
-        return event.exchange_ms
+    def converse(self) -> Conversation:
+        return self
 
     def handle(self, payload: bytes, received_ms: int) -> list[Event] | Control:
         match payload.decode(errors="replace").split():
@@ -69,7 +70,7 @@ class Words:
             case [name, price]:
                 return [Event(f"{name}price", name.upper(), payload, received_ms, price)]
             case [name, price, at] if at.isdigit():
-                return [Event(f"{name}price", name.upper(), payload, received_ms, price, int(at))]
+                return [Event(f"{name}price", name.upper(), payload, received_ms, price, int(at), order=int(at))]
             case _:
                 raise PayloadError(f"Words sent {payload!r}")
 

@@ -640,7 +640,7 @@ class Fake:
 
     def deliver(self, *ticks: int) -> None:
         self.deliveries.send_nowait(
-            [Event("aprice", "A", b"%d" % tick, 0, str(tick), tick) for tick in ticks],
+            [Event("aprice", "A", b"%d" % tick, 0, str(tick), tick, order=tick) for tick in ticks],
         )
 
 
@@ -673,7 +673,7 @@ class TestDeathWhilePublishing:
             return fakes[-1]
 
         words, counts = Words("a"), FeedStatistics()
-        merge = Merge(hub, words.order_key, counts)
+        merge = Merge(hub, counts)
         handover = Handover(words, merge, counts, connect, rotate_after_s=0, set_aside=set)
         nursery.start_soon(handover.run)
         await trio.sleep(1)

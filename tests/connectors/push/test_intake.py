@@ -7,13 +7,13 @@ import pytest
 from connectors.base import Event, PayloadError, Rows, TopicNote
 from connectors.push.inlet import Batch
 from connectors.push.intake import BAD_IN_A_ROW, EVENTS_AT_ONCE, FeedStatistics, Intake
-from connectors.push.venue import Control, FeedRules, SubscribeAck, SubscribeRequest
+from connectors.push.venue import Control, Conversation, FeedRules, SubscribeAck, SubscribeRequest
 from protocol.messages import TopicCause
 
 NOW = 1_765_211_445_122
 
 
-class Letters:
+class Letters(Conversation):
     """A venue whose payloads say what they are: `d1` data, `e` data without an event, `a` an acknowledgement."""
 
     name = title = "letters"
@@ -29,9 +29,6 @@ class Letters:
 
     def subscribe_requests(self) -> list[SubscribeRequest]:
         return []
-
-    def order_key(self, event: Event) -> int | None:
-        raise AssertionError("the intake takes events as they come")
 
     def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
         if payload.startswith(b"d"):
@@ -50,7 +47,7 @@ def counts() -> FeedStatistics:
 
 @pytest.fixture
 def intake(counts: FeedStatistics) -> Intake:
-    return Intake(Letters(), counts)
+    return Intake("letters", Letters(), counts)
 
 
 def read(intake: Intake, *payloads: bytes) -> list[list[bytes] | Rows | Control]:
@@ -135,7 +132,7 @@ class _Rows(Letters):
 
 
 def test_odd_rows_are_noted_at_the_end_of_the_batch_and_are_no_reason_to_give_up(counts: FeedStatistics) -> None:
-    intake = Intake(_Rows(), counts)
+    intake = Intake("letters", _Rows(), counts)
     odd = read(intake, *[b"X"] * 100)
     assert [len(said.notes) for said in odd if isinstance(said, Rows)] == [100]
     assert len(odd) == 1, "what cannot be read is no data, by which the venue would seem to be alive"

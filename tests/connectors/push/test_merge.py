@@ -10,11 +10,7 @@ from tests.connectors.push.scripted_venue import Hub
 
 
 def tick(number: int, name: str = "a") -> Event:
-    return Event(f"{name}price", name.upper(), b"%d" % number, 0, str(number), number)
-
-
-def time_of(event: Event) -> int | None:
-    return event.exchange_ms
+    return Event(f"{name}price", name.upper(), b"%d" % number, 0, str(number), number, order=number)
 
 
 class Two:
@@ -23,7 +19,7 @@ class Two:
     def __init__(self) -> None:
         self.hub = Hub()
         self.counts = FeedStatistics()
-        self.merge = Merge(self.hub, time_of, self.counts)
+        self.merge = Merge(self.hub, self.counts)
         self.old = Side(self.merge, speaks=True)
         self.new = Side(self.merge, speaks=False)
 

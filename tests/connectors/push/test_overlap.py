@@ -12,16 +12,12 @@ NOW = 1_765_211_445_122
 
 
 def at(key: int | None, data: str = "", channel: str = "price") -> Event:
-    return Event(channel, "BTC/USDT", f"{key} {data}".encode(), NOW, "1", key)
-
-
-def order_key(event: Event) -> int | None:
-    return event.exchange_ms
+    return Event(channel, "BTC/USDT", f"{key} {data}".encode(), NOW, "1", key, order=key)
 
 
 def begun(*passed: Event) -> Overlap:
     """An overlap that begins when the old connection has passed on these."""
-    return Overlap({(event.channel, event.instrument): event for event in passed}, order_key)
+    return Overlap({(event.channel, event.instrument): event for event in passed})
 
 
 # ---- two copies of one sequence -------------------------------------------------------------------------------------
@@ -120,7 +116,7 @@ def test_the_new_one_fails_and_nothing_is_lost_or_doubled(sequence: list[Event],
     switch.both_for_a_while()
     switch.out += switch.overlap.end(new_is_gone=True)
     # At once the next one is tried, and fails too.
-    switch.overlap = Overlap(switch.overlap.latest, order_key, switch.overlap)
+    switch.overlap = Overlap(switch.overlap.latest, switch.overlap)
     begins = data.draw(st.integers(0, len(sequence)))
     present = {event.channel: event for event in sequence[:begins]}
     switch.new = [*present.values(), *sequence[begins:]]
@@ -246,7 +242,7 @@ def test_the_old_one_is_behind_for_as_long_as_it_takes_however_many_new_ones_fai
     first = begun(at(1))
     first.from_new([at(1), at(2), at(3)], 0)
     first.end(new_is_gone=True)
-    second = Overlap(first.latest, order_key, first)
+    second = Overlap(first.latest, first)
     second.end(new_is_gone=True)
     assert not second.is_over
     assert second.from_old([at(2), at(3)]) == []

@@ -57,7 +57,15 @@ def odd(payload: bytes) -> tuple[str, str]:
 def test_a_ticker_becomes_one_event_for_each_channel_that_carries_it() -> None:
     body = ticker()
     assert handle(tickers(body)) == [
-        Event(name, "BTC/USDT", body.encode(), NOW, price="42150.50", exchange_ms=1_765_211_445_101)
+        Event(
+            name,
+            "BTC/USDT",
+            body.encode(),
+            NOW,
+            price="42150.50",
+            exchange_ms=1_765_211_445_101,
+            order=1_765_211_445_101,
+        )
         for name in ("bitcoinprice", "majors")
     ]
     [only] = handle(tickers(ticker("ETH-USDT"), inst_id="ETH-USDT"))  # type: ignore[misc] # a list, as the line says

@@ -1,0 +1,1 @@
+"""Order books: both sides of one, and what is published of it."""

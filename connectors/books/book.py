@@ -1,0 +1,209 @@
+"""One instrument's order book: two ladders of exact prices, with the venue's own digits.
+
+Each side is a sorted list of keys with the best last, so a change near the top moves hardly anything, however deep the
+book is. A key is the price as a whole number of 10**-18 (bids) or minus that (asks): exact, never a float, and two
+spellings of one price (`0.10`, `0.1`) are one level. What a level is called is how it was spelled first, until it is
+gone, so that readers who go by the text find it.
+
+Pure: no I/O and no clock. It knows no venue; the rules by which it is kept right are each venue's own (`sync.py` in
+the venue's folder).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Final, NamedTuple, TypeAlias
+
+Level: TypeAlias = tuple[str, str]
+"""Price and quantity, the venue's digits."""
+
+PLACES: Final = 18
+"""Digits behind the point that a price may have."""
+
+_ONE: Final = Decimal(10) ** PLACES
+_ZEROS: Final = frozenset("0.")
+
+
+class Changes(NamedTuple):
+    """The levels of each side that are not what they were; the quantity "0" says that one is gone."""
+
+    bids: list[Level]
+    asks: list[Level]
+
+    def __bool__(self) -> bool:
+        return bool(self.bids or self.asks)
+
+
+class Ladder:
+    """One side."""
+
+    __slots__ = ("_keys", "_levels", "_sign", "bound")
+
+    def __init__(self, *, rising: bool) -> None:
+        """`rising`: the best price is the highest, as of bids."""
+        self._sign = 1 if rising else -1
+        self._keys: list[int] = []
+        self._levels: dict[int, Level] = {}
+        self.bound: int | None = None
+        """The key of the worst level that is known to be complete; worse ones are not taken. None: all are known."""
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def replace(self, levels: Iterable[Sequence[str]], *, complete: bool = True) -> None:
+        """Have these levels and no others, in any order; those of no quantity are left out.
+
+        `complete`: they are all that there is; else what is worse than the worst of them is unknown.
+
+        Raises:
+            ValueError: a price or quantity is no number.
+        """
+        found: dict[int, Level] = {}
+        for level in levels:
+            price, quantity = level[0], level[1]
+            if not is_zero(quantity):
+                found[self._sign * key(price)] = (price, quantity)
+        self._levels = found
+        self._keys = sorted(found)
+        self.bound = None if complete or not found else self._keys[0]
+
+    def apply(self, levels: Iterable[Sequence[str]]) -> list[Level]:
+        """Set each level's quantity, in order; 0 removes it. Returns what is different now.
+
+        Raises:
+            ValueError: a price or quantity is no number. What stood before it is applied.
+        """
+        changed: list[Level] = []
+        known, keys, sign, bound = self._levels, self._keys, self._sign, self.bound
+        for level in levels:
+            price, quantity = level[0], level[1]
+            at = sign * key(price)
+            if bound is not None and at < bound:
+                continue
+            before = known.get(at)
+            if is_zero(quantity):
+                if before is not None:
+                    del known[at]
+                    del keys[bisect_left(keys, at)]
+                    changed.append((before[0], "0"))
+            elif before is None:
+                known[at] = (price, quantity)
+                insort(keys, at)
+                changed.append((price, quantity))
+            elif before[1] != quantity:
+                known[at] = (before[0], quantity)
+                changed.append((before[0], quantity))
+        return changed
+
+    def truncate(self, depth: int) -> list[Level]:
+        """Keep the best `depth` levels. Returns what is gone."""
+        excess = len(self._keys) - depth
+        if excess <= 0:
+            return []
+        gone = [(self._levels.pop(at)[0], "0") for at in self._keys[:excess]]
+        del self._keys[:excess]
+        return gone
+
+    def top(self, levels: int) -> list[Level]:
+        """The best levels, best first."""
+        known = self._levels
+        return [known[at] for at in reversed(self._keys[-levels:])] if levels else []
+
+    @property
+    def best(self) -> Level | None:
+        """The best level."""
+        return self._levels[self._keys[-1]] if self._keys else None
+
+    @property
+    def best_key(self) -> int | None:
+        """The best price as a whole number of 10**-18."""
+        return self._sign * self._keys[-1] if self._keys else None
+
+
+class Book:
+    """Both sides."""
+
+    __slots__ = ("asks", "bids")
+
+    def __init__(self) -> None:
+        self.bids = Ladder(rising=True)
+        self.asks = Ladder(rising=False)
+
+    def replace(self, bids: Iterable[Sequence[str]], asks: Iterable[Sequence[str]], *, complete: bool = True) -> None:
+        """Have these levels and no others; see `Ladder.replace`. Raises: ValueError."""
+        self.bids.replace(bids, complete=complete)
+        self.asks.replace(asks, complete=complete)
+
+    def apply(self, bids: Iterable[Sequence[str]], asks: Iterable[Sequence[str]]) -> Changes:
+        """Set these levels' quantities; see `Ladder.apply`. Raises: ValueError."""
+        return Changes(self.bids.apply(bids), self.asks.apply(asks))
+
+    def truncate(self, depth: int) -> Changes:
+        """Keep the best levels of each side. Returns what is gone."""
+        return Changes(self.bids.truncate(depth), self.asks.truncate(depth))
+
+    def top(self, levels: int) -> tuple[list[Level], list[Level]]:
+        """The best bids and asks, best first."""
+        return self.bids.top(levels), self.asks.top(levels)
+
+    @property
+    def is_crossed(self) -> bool:
+        """Whether somebody would buy for as much as somebody sells for, or more."""
+        bid, ask = self.bids.best_key, self.asks.best_key
+        return bid is not None and ask is not None and bid >= ask
+
+
+def key(price: str) -> int:
+    """A price as a whole number of 10**-18.
+
+    Raises:
+        ValueError: it is no number, or not above 0, or has more than 18 digits behind the point.
+    """
+    whole, _, fraction = price.partition(".")
+    if len(fraction) <= PLACES and whole.isdecimal() and whole.isascii() and len(whole) <= 30:
+        if not fraction:
+            found = int(whole) * 10**PLACES
+        elif fraction.isdecimal() and fraction.isascii():
+            found = int(whole + fraction.ljust(PLACES, "0"))
+        else:
+            found = _key(price)
+    else:
+        found = _key(price)
+    if found <= 0:
+        raise ValueError(f"not a price: {price[:40]!r}")
+    return found
+
+
+def _key(price: str) -> int:
+    """The same for other spellings, as `1e-08`."""
+    try:
+        scaled = Decimal(price) * _ONE
+        whole = int(scaled)
+    except (InvalidOperation, ValueError, OverflowError):
+        raise ValueError(f"not a price: {price[:40]!r}") from None
+    if whole != scaled or len(price) > 60 or whole >= 10**48:
+        raise ValueError(f"not a price: {price[:40]!r}")
+    return whole
+
+
+def is_zero(quantity: str) -> bool:
+    """Whether that quantity is none.
+
+    Raises:
+        ValueError: it is no number, or below 0.
+    """
+    if quantity.isascii():
+        if _ZEROS.issuperset(quantity) and "0" in quantity:
+            return True
+        whole, _, fraction = quantity.partition(".")
+        if whole.isdecimal() and (not fraction or fraction.isdecimal()):
+            return False
+        try:
+            number = Decimal(quantity)
+            if number.is_finite() and number >= 0:
+                return number == 0
+        except InvalidOperation:
+            pass
+    raise ValueError(f"not a quantity: {quantity[:40]!r}")
