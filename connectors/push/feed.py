@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from connectors.base import Context
+from connectors.base import Context, TopicNote
 from connectors.metric import Samples
 from connectors.network.trust import client_context
 from connectors.network.tunnel import tunnel_through
@@ -99,6 +99,7 @@ class Feed:
         self.data_s = data_s
         self.rotate_after_s = rotate_after_s
         self._fetcher = fetcher
+        self._parts = venue.parts
         self._once = Once(consecutive=venue.rules.consecutive_trades)
         self._spacing = Spacing(venue.rules.connect_spacing_s)
 
@@ -109,8 +110,8 @@ class Feed:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The venue's."""
-        return self.venue.channels
+        """Those that are fed by this one alone."""
+        return tuple(name for name in self.venue.channels if name not in self._parts)
 
     def statistics(self) -> FeedStatistics:
         """A copy of the counts."""
@@ -133,7 +134,7 @@ class Feed:
         Raises:
             ConnectorError: why the last one ended.
         """
-        raise await Handover(
+        error = await Handover(
             self.venue,
             Merge(context, self.counts, self._once),
             self.counts,
@@ -141,6 +142,14 @@ class Feed:
             rotate_after_s=self.rotate_after_s,
             set_aside=self._partly_set_aside,
         ).run()
+        await context.note(
+            [
+                TopicNote(name, each, "gap", str(error))
+                for name, instruments in self._parts.items()
+                for each in instruments
+            ]
+        )
+        raise error
 
     def _connect(self, side: Side) -> VenueConnection:
         """One more connection, whose events go to this side."""

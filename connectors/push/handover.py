@@ -179,7 +179,8 @@ class Handover:
         """The old connection has died or is closed now, and the new one goes on alone."""
         error = old.error
         await old.close()
-        lost = {} if error is None else dict.fromkeys(self._venue.channels, str(error))
+        whole = [name for name in self._venue.channels if name not in self._venue.parts]
+        lost = {} if error is None else dict.fromkeys(whole, str(error))
         await self._merge.drop_old(overlap, new.side, lost)
         self._switched_s = trio.current_time()
         if error is None:

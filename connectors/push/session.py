@@ -111,6 +111,7 @@ class FeedSession:
             requests_per_hour=venue.rules.requests_per_hour,
             now_s=now_s,
             spacing_s=venue.rules.request_spacing_s,
+            shared=venue.parts,
         )
         self._intake = Intake(venue.name, self._talk, counts)
         self._pulse = Pulse(venue.title, venue.rules, silence_s=patience.silence_s(silence_s), now_s=now_s)

@@ -12,7 +12,7 @@ Only data makes a channel live: the others are told to its clients.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
@@ -81,8 +81,11 @@ class Subscriptions:
         requests_per_hour: int,
         now_s: float,
         spacing_s: float = 0.0,
+        shared: Collection[str] = (),
     ) -> None:
         """The connection opens at `now_s`; two requests are at least `spacing_s` apart.
+
+        `shared` are channels that other connections feed too: what happens to all requests here is not the channel's.
 
         `set_aside` (by request id) is read and written. A channel without data for `data_s` is
         reported stale.
@@ -91,6 +94,7 @@ class Subscriptions:
         self._data_s = data_s
         self._set_aside = set_aside
         self._spacing_s = spacing_s
+        self._shared = frozenset(shared)
         self._sent_s: deque[float] = deque(maxlen=requests_per_hour)
         self._asked = {request.id: _Asked(request, now_s) for request in requests}
         for asked in self._asked.values():
@@ -272,7 +276,7 @@ class Subscriptions:
         """The channel's state if all that feeds it is set aside."""
         asides = [self._set_aside.get(request.id) for request in self._of(name)]
         known = [aside for aside in asides if aside is not None]
-        if len(known) < len(asides):
+        if len(known) < len(asides) or name in self._shared:
             return None
         wait_s = max(0.0, min(aside.until_s for aside in known) - now_s)
         reasons = ", ".join(dict.fromkeys(aside.reason for aside in known))
@@ -296,7 +300,7 @@ class Subscriptions:
         asked.ask_s = now_s + pause_s
         changes: list[_Change] = []
         for name in asked.request.channels:
-            if not all(map(self._is_lost, self._of(name))):
+            if name in self._shared or not all(map(self._is_lost, self._of(name))):
                 changes.append(_note(name, asked.request, reason))
             elif self._heard_s[name] <= asked.asked_s:
                 self._mute.add(name)

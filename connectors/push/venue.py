@@ -8,7 +8,7 @@ which remembers what was said on it: the books, above all.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -219,6 +219,14 @@ class FeedVenue(Protocol):
     def channels(self) -> tuple[str, ...]:
         """The channels it feeds."""
         ...
+
+    @property
+    def parts(self) -> Mapping[str, tuple[str, ...]]:
+        """The channels of which it feeds only a part, because other connections feed the rest: its instruments there.
+
+        Of these no state is reported, which would be that of the whole channel, but what is wrong with each instrument.
+        """
+        return {}
 
     @property
     def rules(self) -> FeedRules:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -155,6 +156,7 @@ class OkxTickers(Conversation):
     name: Final = "okx"
     title: Final = "OKX"
     rules: Final = RULES
+    parts: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
     def __init__(self, channels: Sequence[Channel], halted_after_s: float = OLD_S) -> None:
         """Several channels may carry one instrument; it is asked for once."""

@@ -4,7 +4,7 @@ The venue's frames are plain words: `ok a`, `no a`, `later a`, `a 12.5` (data), 
 `pong`, `bye`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 import trio.testing
@@ -40,6 +40,7 @@ class Words(Conversation):
     """The made-up venue."""
 
     name, title, rules = "words", "Words", RULES
+    parts: Mapping[str, tuple[str, ...]] = {}
 
     def __init__(self, *instruments: str) -> None:
         self.channels = tuple(f"{instrument}price" for instrument in instruments)
@@ -116,6 +117,12 @@ class Venue:
         self.closes: list[CloseReason | None] = []
         self.paths: list[tuple[str, dict[bytes, bytes]]] = []
         self.nursery: trio.Nursery
+        self._more = trio.Event()
+
+    async def hears(self, text: str, times: int) -> None:
+        """Wait until it has heard that so often."""
+        while self.heard.count(text) < times:
+            await self._more.wait()
 
     async def dial(self, address: Address, **_: object) -> trio.abc.Stream:
         near, far = trio.testing.memory_stream_pair()
@@ -135,6 +142,8 @@ class Venue:
                     heard = await websocket.get_message()
                     assert isinstance(heard, str)
                     self.heard.append(heard)
+                    self._more.set()
+                    self._more = trio.Event()
                     if heard == "ping" and self.answers_pings:
                         await websocket.send_message("pong")
             except ConnectionClosed as closed:
