@@ -39,7 +39,9 @@ async def ask(host: Host, client: httpx.AsyncClient, request: PollRequest, now_m
     body: Body | None = None
     try:
         with trio.move_on_after(host.timeout_s) as scope:
-            async with client.stream("GET", request.path, params=request.params, headers=request.headers) as response:
+            # An empty mapping of parameters would take away the query that the path has.
+            params = request.params or None
+            async with client.stream("GET", request.path, params=params, headers=request.headers) as response:
                 coding = response.headers.get("content-encoding", "")
                 body = Body(host.venue, coding, request.most_bytes)
                 count = 0
