@@ -106,6 +106,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         state: what makes up the state of a topic.
         snapshot: for `TopicState.DELTA` the message that begins a topic anew, else None.
         instead: if an interval may skip no message, the kind to use for fewer messages.
+        made_of: the kind of the channels whose messages such a channel is made of; "" where a venue has them.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     state: TopicState = TopicState.NEWEST
     snapshot: type[DataMessage] | None = None
     instead: str = ""
+    made_of: str = ""
 
     @property
     def tag(self) -> str:
@@ -160,7 +162,14 @@ _ROWS: Final = (
         instead="book",
     ),
     Kind(name="candles", message=CandleUpdate, payloads=(StreamObject,), view=View.CANDLE),
-    Kind(name="consolidated", message=ConsolidatedQuote, payloads=(ConsolidatedVenues,), view=View.QUOTE),
+    Kind(
+        name="consolidated",
+        message=ConsolidatedQuote,
+        payloads=(ConsolidatedVenues,),
+        view=View.QUOTE,
+        most_bytes=65_536,
+        made_of="quotes",
+    ),
     Kind(
         name="global",
         message=MarketUpdate,

@@ -16,6 +16,7 @@ from connectors.venues.binance import polls as binance
 from connectors.venues.coingecko import polls as coingecko
 from connectors.venues.okx import tickers as okx
 from protocol.channels import Channel
+from protocol.kinds import KINDS
 
 Settings = TypeVar("Settings", bound=VenueSettings)
 
@@ -31,6 +32,7 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
             None without channels. May read files. Raises ValueError where a channel or setting cannot be used.
         kinds: which kinds of channel it has (`protocol.kinds.KINDS`).
         polled: those of them that are asked for at a cadence; the others are pushed.
+        instruments: of the channels of its preset: its main pairs.
     """
 
     name: str
@@ -39,6 +41,17 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
     build: Callable[[Sequence[Channel], Settings, str], list[Connector]]
     kinds: tuple[str, ...]
     polled: frozenset[str] = frozenset()
+    instruments: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")
+
+    @property
+    def streamed(self) -> tuple[str, ...]:
+        """Its kinds that are pushed, or made of what is."""
+        return tuple(kind for kind in self.kinds if kind not in self.polled)
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether the daemon itself makes its data of other channels': it has no connector, and nothing to be told."""
+        return all(KINDS[kind].made_of for kind in self.kinds)
 
 
 BINANCE: Final = Venue(
@@ -59,5 +72,9 @@ COINGECKO: Final = Venue(
     polled=frozenset({"global", "top", "trending"}),
 )
 
-VENUES: Final[dict[str, Venue[Any]]] = {venue.name: venue for venue in (BINANCE, OKX, COINGECKO)}
+MARKET: Final = Venue(
+    name="market", title="Market", settings=VenueSettings, build=lambda *_: [], kinds=("consolidated",)
+)
+
+VENUES: Final[dict[str, Venue[Any]]] = {venue.name: venue for venue in (BINANCE, OKX, COINGECKO, MARKET)}
 """All of them by name, in the order of the configuration."""

@@ -20,9 +20,11 @@ from connectors.limits.rows import ANY_AGE_S
 from connectors.simulator.simulator import SIMULATED, Simulator
 from connectors.venues.registry import VENUES
 from daemon.config.load import Config, parse
-from daemon.config.reader import ENVIRONMENT_PREFIX
+from daemon.config.presets import PRESETS, SEED
+from daemon.config.reader import ENVIRONMENT_PREFIX, shown
 from daemon.config.venues import url_keys
 from daemon.front.listening import ServerSettings, open_listeners
+from protocol.kinds import KINDS
 
 HOST: Final = "127.0.0.1"
 """Other machines can never reach the simulated venues."""
@@ -92,7 +94,7 @@ def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) 
     """
     real = f"{ENVIRONMENT_PREFIX}CONNECTORS__"
     kept = {name: value for name, value in environ.items() if not name.upper().startswith(real)}
-    config = parse(simulator_config(HOST, venues_port), kept, "the demo")
+    config = parse(simulator_config(HOST, venues_port, presets=presets()), kept, "the demo")
     replace = msgspec.structs.replace
     told = {name: replace(config.connectors.of(VENUES[name]), **SIMULATED[name]) for name in SIMULATED}
     return replace(
@@ -106,14 +108,24 @@ def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) 
     )
 
 
-def simulator_config(host: str, port: int, *, recorded: bool = False) -> str:
+def presets() -> tuple[str, ...]:
+    """All that the simulator has something for."""
+    kinds = {kind for name in SIMULATED for kind in VENUES[name].kinds}
+    made = {venue.name for venue in VENUES.values() if kinds.issuperset(KINDS[kind].made_of for kind in venue.kinds)}
+    return tuple(name for name in PRESETS if name in (SEED, *SIMULATED, *made))
+
+
+def simulator_config(host: str, port: int, *, recorded: bool = False, presets: Sequence[str] = ()) -> str:
     """The configuration (TOML) that points the daemon at that simulator, and at no real venue.
 
     `recorded`: it serves what was recorded, whose times are old. So no pair is taken for halted because of that.
+    `presets`: which there are, if they are not to be the default ones.
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    tables = []
+    tables = [f"[catalogue]\npresets = {shown(presets)}\n"] if presets else []
     for name, venue in VENUES.items():
+        if venue.is_derived:
+            continue
         defaults = venue.settings()
         lines = [f'{key} = "{_moved(getattr(defaults, key), where)}"' for key in url_keys(venue)]
         lines += [f"halted_after_s = {ANY_AGE_S}"] if recorded else []

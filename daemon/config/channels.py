@@ -6,7 +6,7 @@ The defaults themselves are in `daemon.config.load`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -15,7 +15,7 @@ from msgspec import Meta
 from connectors.venues.registry import VENUES, Venue
 from daemon.config.reader import Problems, dotted, shown
 from protocol.channels import Channel
-from protocol.kinds import KINDS
+from protocol.kinds import KINDS, Kind, View
 
 ConnectorName: TypeAlias = Annotated[
     str, Meta(pattern=rf"^({'|'.join(VENUES)})\Z", description=", ".join(map(shown, VENUES)))
@@ -38,11 +38,20 @@ Instruments: TypeAlias = Annotated[
     Meta(min_length=1, max_length=1000, description="a list of 1 to 1000, each BASE/QUOTE, as BTC/USDT"),
 ]
 
+_POLLED: Final = frozenset(kind for venue in VENUES.values() for kind in venue.polled)
+"""The kinds that are polled."""
+
+_SHAPES: Final = {"levels": View.BOOK, "every_ms": View.BOOK, "interval": View.CANDLE}
+"""The keys that only channels with such messages have, and only if they are pushed."""
+
 _NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class ChannelSection(msgspec.Struct, frozen=True):
-    """One section as it is written; None for a key that was left out."""
+    """One section as it is written; None for a key that was left out.
+
+    `levels` and `every_ms` are of books, `interval` is of candles: see `protocol.channels.Channel`.
+    """
 
     connector: ConnectorName | None = None
     kind: str | None = None
@@ -50,6 +59,9 @@ class ChannelSection(msgspec.Struct, frozen=True):
     instruments: Instruments | None = None
     cadence_s: Annotated[float, Meta(ge=0.01, le=86_400)] | None = None
     stale_after_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
+    levels: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    every_ms: Annotated[int, Meta(ge=10, le=60_000)] | None = None
+    interval: Annotated[str, Meta(max_length=64)] | None = None
     enabled: bool = True
 
 
@@ -96,9 +108,9 @@ def _merged(defaults: Mapping[str, ChannelSection], given: Mapping[str, ChannelS
 
 
 def _kind(section: ChannelSection, venue: Venue[Any]) -> str | None:
-    """The kind of the section; a venue with only one kind needs no key."""
-    only = venue.kinds[0] if len(venue.kinds) == 1 else None
-    return only if section.kind is None else section.kind
+    """The kind of the section. Without the key it is the venue's only one, or, where it pushes, its first one."""
+    usual = venue.kinds[0] if len(venue.kinds) == 1 or venue.kinds[0] in venue.streamed else None
+    return usual if section.kind is None else section.kind
 
 
 def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
@@ -113,17 +125,60 @@ def _refused(section: ChannelSection) -> Iterator[tuple[str, str, str]]:
         yield "kind", seen, ", ".join(map(shown, venue.kinds))
     if kind not in venue.polled and section.cadence_s is not None:
         yield "cadence_s", shown(section.cadence_s), f"no such key, since {venue.name} pushes: it has no schedule"
+    if kind in venue.kinds:
+        yield from _refused_of_kind(section, venue, KINDS[kind])
     one, several = section.instrument, section.instruments
     if kind in KINDS and KINDS[kind].whole_market:
         for key, given in (("instrument", one), ("instruments", several)):
             if given is not None:
                 yield key, shown(given), f"no such key, since a channel of kind {shown(kind)} is about the whole market"
     elif one is None and several is None:
+        if venue.is_derived:
+            return  # then it has those of the channels that it is made of
         yield "instrument", "none", "BASE/QUOTE, as BTC/USDT; or a list of them as `instruments`"
     elif one is not None and several is not None:
         yield "instruments", shown(several), "`instrument` or `instruments`, not both"
     elif several is not None and len(set(several)) < len(several):
         yield "instruments", shown(several), "each instrument once"
+
+
+def _refused_of_kind(section: ChannelSection, venue: Venue[Any], kind: Kind) -> Iterator[tuple[str, str, str]]:
+    """The keys that channels of some kinds have."""
+    for key, of in _SHAPES.items():
+        given = getattr(section, key)
+        # A book that is polled has the levels that its venue's section says.
+        if given is not None and (kind.view is not of or kind.name in venue.polled):
+            having = [shown(each.name) for each in KINDS.values() if each.view is of and each.name not in _POLLED]
+            yield key, shown(given), f"no such key, since only channels of kind {', '.join(having)} have it"
+    if kind.made_of and section.stale_after_s is not None:
+        why = f"since it is made of channels of kind {shown(kind.made_of)}, which have their own"
+        yield "stale_after_s", shown(section.stale_after_s), f"no such key, {why}"
+
+
+def settled(served: Sequence[Channel]) -> Iterator[Channel]:
+    """The channels, where those that are made of others have the instruments of these, unless they name their own."""
+    for channel in served:
+        if channel.kind.made_of and not channel.instruments:
+            of_others = dict.fromkeys(
+                instrument
+                for other in served
+                if other.kind.name == channel.kind.made_of
+                for instrument in other.instruments
+            )
+            yield msgspec.structs.replace(channel, instruments=tuple(of_others) or VENUES[channel.exchange].instruments)
+        else:
+            yield channel
+
+
+def unfounded(served: Sequence[Channel]) -> Iterator[str]:
+    """A sentence for each channel that is made of others where no other has an instrument of it."""
+    for channel in served:
+        if channel.kind.made_of:
+            had = {name for other in served if other.kind.name == channel.kind.made_of for name in other.instruments}
+            lacking = [name for name in channel.instruments if name not in had]
+            if lacking:
+                what = f"no channel of kind {shown(channel.kind.made_of)} has {', '.join(lacking)}"
+                yield f"channels.{channel.name} has nothing to say of some instruments: {what}"
 
 
 def _channel(name: str, section: ChannelSection, venue: Venue[Any], cadence_s: float) -> Channel:
@@ -136,4 +191,5 @@ def _channel(name: str, section: ChannelSection, venue: Venue[Any], cadence_s: f
         instruments=section.instruments or one,
         cadence_s=(section.cadence_s or cadence_s) if kind.name in venue.polled else None,
         stale_after_s=section.stale_after_s or None,
+        **{key: value for key in _SHAPES if (value := getattr(section, key)) is not None},
     )

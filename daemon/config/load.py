@@ -18,8 +18,9 @@ import msgspec
 
 from connectors.venues.registry import VENUES
 from daemon.config import credentials, tokens, venues
-from daemon.config.channels import ChannelSection, channels
+from daemon.config.channels import channels, settled, unfounded
 from daemon.config.neighbours import neighbours, passed_over
+from daemon.config.presets import preset_channels
 from daemon.config.reader import Problems, overlay, parse_toml, read, shown
 from daemon.config.settings import File
 from daemon.config.tokens import TokenSection
@@ -91,20 +92,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return admission.policy(self.server, self.limits, known)
 
 
-_BASES: Final = ("BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "AVAX", "LINK", "DOT")
-_TEN: Final = tuple(f"{base}/USDT" for base in _BASES)
-DEFAULT_CHANNELS: Final[dict[str, ChannelSection]] = {
-    "binance_prices": ChannelSection("binance", "prices", instruments=_TEN),
-    "binance_orderbook": ChannelSection("binance", "orderbook", instruments=(_TEN[0], _TEN[1], _TEN[3])),
-    "binance_24hr": ChannelSection("binance", "24hr", instruments=_TEN),
-    "coingecko_global": ChannelSection("coingecko", "global"),
-    "coingecko_top": ChannelSection("coingecko", "top"),
-    "coingecko_trending": ChannelSection("coingecko", "trending"),
-    "bitcoinprice": ChannelSection("okx", "ticker", instrument="BTC/USDT"),
-    "ethprice": ChannelSection("okx", "ticker", instrument="ETH/USDT"),
-}
-
-
 class ConfigError(Exception):
     """A configuration that cannot be used.
 
@@ -157,15 +144,16 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     for key, seen, allowed in _refused(file):
         problems.value(key, seen, allowed)
     connectors, ways = venues.settled(file.connectors, environ, problems)
-    wanted = tuple(channels(DEFAULT_CHANNELS, file.channels, CADENCE_S, problems))
-    served = tuple(channel for channel in wanted if file.connectors.of(VENUES[channel.exchange]).enabled)
+    wanted = channels(preset_channels(file.catalogue.presets), file.channels, CADENCE_S, problems)
+    enabled = [channel for channel in wanted if file.connectors.of(VENUES[channel.exchange]).enabled]
+    served = tuple(settled(enabled))
     if not problems and not served:
         problems.plain("channels", "none is left to serve; allowed: at least one, with its connector enabled")
     if problems:
         raise ConfigError(problems.lines)
-    sections = {name: getattr(file, name) for name in file.__struct_fields__}
+    sections = {name: getattr(file, name) for name in file.__struct_fields__ if name in Config.__struct_fields__}
     unused = () if secrets is None else credentials.unused(secrets, file)
-    warnings = tuple(filter(None, [passed_over(strange), *unused]))
+    warnings = tuple(filter(None, [passed_over(strange), *unused, *unfounded(served)]))
     made = {"channels": served, "connectors": connectors, "has_tokens_table": "tokens" in tree}
     return Config(**sections | made | {"warnings": warnings, "ways": tuple(ways)})
 
@@ -177,6 +165,7 @@ _Refusal: TypeAlias = tuple[str, str, str]
 def _refused(file: File) -> Iterator[_Refusal]:
     """Rules beyond types and ranges."""
     yield from _refused_server(file.server)
+    yield from file.catalogue.refused()
     yield from tokens.refused(file.tokens)
     limits, supervisor = file.limits, file.supervisor
     if limits.silent_after_s <= limits.ping_every_s:

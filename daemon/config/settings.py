@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from daemon.config.channels import ChannelSection
+from daemon.config.presets import CatalogueSettings
 from daemon.config.tokens import TokenSection
 from daemon.config.venues import Connectors
 from daemon.front.limits import Limits
@@ -29,6 +30,7 @@ class File(msgspec.Struct, frozen=True):
     hub: Passes = Passes()
     supervisor: RestartSettings = RestartSettings()
     connectors: Connectors = Connectors()
+    catalogue: CatalogueSettings = CatalogueSettings()
     channels: dict[str, ChannelSection] = {}
     tokens: dict[str, TokenSection] = {}
     crosscheck: Tolerances = Tolerances()

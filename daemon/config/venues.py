@@ -19,13 +19,18 @@ from daemon.config.reader import Problems, shown
 
 
 class VenueTables(msgspec.Struct, frozen=True):
-    """The settings of all venues; each field has its venue's name."""
+    """The settings of all venues; each field has its venue's name. Those that are derived have nothing to be told."""
 
     def of(self, venue: Venue[Settings]) -> Settings:
         """The settings of one venue."""
+        if venue.is_derived:
+            return venue.settings()
         settings: Settings = getattr(self, venue.name)
         return settings
 
+
+_TOLD: Final = tuple(venue for venue in VENUES.values() if not venue.is_derived)
+"""Those that have a table."""
 
 if TYPE_CHECKING:
     Connectors = VenueTables
@@ -33,7 +38,7 @@ else:
     # Only the registry knows the fields.
     Connectors = msgspec.defstruct(
         "Connectors",
-        [(venue.name, venue.settings, venue.settings()) for venue in VENUES.values()],
+        [(venue.name, venue.settings, venue.settings()) for venue in _TOLD],
         bases=(VenueTables,),
         frozen=True,
         module=__name__,
@@ -53,7 +58,7 @@ def proxies() -> dict[str, tuple[str, str, str]]:
 def _paths(mark: str) -> dict[str, tuple[str, str, str]]:
     return {
         f"{venue.name}_{key}": ("connectors", venue.name, key)
-        for venue in VENUES.values()
+        for venue in _TOLD
         for key in _marked(venue.settings, mark)
     }
 
@@ -65,7 +70,7 @@ def url_keys(venue: Venue[Any]) -> dict[str, str]:
 
 def refused(connectors: VenueTables) -> Iterator[tuple[str, str, str]]:
     """Key, value seen and what is allowed, for rules beyond types and ranges."""
-    for venue in VENUES.values():
+    for venue in _TOLD:
         settings: VenueSettings = connectors.of(venue)
         table = f"connectors.{venue.name}"
         for key, scheme in url_keys(venue).items():
@@ -87,7 +92,7 @@ def settled(connectors: VenueTables, environ: Mapping[str, str], problems: Probl
     found: dict[str, VenueSettings] = {}
     said: list[str] = []
     secure = False
-    for venue in VENUES.values():
+    for venue in _TOLD:
         settings: VenueSettings = connectors.of(venue)
         if not settings.enabled or problems.concern(f"connectors.{venue.name}"):
             continue

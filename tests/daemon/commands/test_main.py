@@ -24,6 +24,7 @@ from daemon import app
 from daemon.__main__ import main, version
 from daemon.commands import demo
 from daemon.config.load import Config, load, parse
+from daemon.config.presets import preset_channels
 from daemon.config.tokens import grants
 from daemon.front.access import granted
 from daemon.front.listening import ServerSettings
@@ -294,7 +295,8 @@ def test_the_demo_asks_simulated_venues_and_ticks_fast() -> None:
     assert all("//127.0.0.1:1234" in url for url in urls)
     assert venues.of(COINGECKO).plan == "unlimited"
     assert {channel.cadence_s for channel in config.channels} == {2.0, None}
-    assert len(config.channels) == 8
+    assert {channel.name for channel in config.channels} == preset_channels(demo.presets()).keys()
+    assert "seed" in demo.presets()
     assert (config.limits.grace_s, config.server.port) == (1.0, 9000)
     assert demo.demo_config(1234, environ, 0).server.port == 0
     assert demo.demo_config(1234, {}, None).server.port == 8000
@@ -318,7 +320,7 @@ def test_a_venue_that_is_not_simulated_is_not_asked_in_the_demo(monkeypatch: pyt
     monkeypatch.delitem(SIMULATED, "okx")
     config = demo.demo_config(1234, {}, None)
     assert not config.connectors.of(OKX).enabled
-    assert {channel.exchange for channel in config.channels} == {"binance", "coingecko"}
+    assert {channel.exchange for channel in config.channels} - {"market"} == {*SIMULATED}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from daemon.config.load import DEFAULT_CHANNELS, Config, ConfigError, parse
+from daemon.config.load import Config, ConfigError, parse
+from daemon.config.presets import DEFAULT_CHANNELS
 from protocol.channels import Channel
 from protocol.kinds import KINDS
 

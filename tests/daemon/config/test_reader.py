@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.config import reader
-from daemon.config.load import DEFAULT_CHANNELS, Config, ConfigError, parse
+from daemon.config.load import Config, ConfigError, parse
+from daemon.config.presets import DEFAULT_CHANNELS
 from daemon.config.settings import File
 
 
