@@ -1,13 +1,13 @@
 """Trades once each: across connections that break, that take over from one another, and that repeat history.
 
 Every connection to a venue has its own beginning, and some begin with trades of before. What was published is known by
-the order of the topic's last trade (`Event.order`, the venue's id) and the bytes of those with the same order. Three
-rules:
+the order of the topic's last trade (`Event.order`, the venue's id) and the ids of those with the same order; the bytes
+may be others in a repetition, so they count only where there is no id. Three rules:
 
 * What is not beyond the last one was published before, and is dropped. A venue may begin its ids anew: a trade whose
-  own time is `ANEW_MS` beyond the last one's is new, whatever its id.
-* What is `past` is history: of a topic without a trade it is not news, and only tells where live trades go on. After a
-  break it fills the hole.
+  own time is `ANEW_MS` beyond that of all before is new, whatever its id.
+* What is `past` is history: while nothing of the topic has been published it is not news, and only tells where live
+  trades go on. After a break it fills the hole.
 * Where the venue's ids rise by one, a hole is noted, with how many are missing.
 
 Pure: no I/O and no clock. It belongs to a feed, and so outlives its connections.
@@ -23,19 +23,28 @@ import msgspec
 from connectors.base import Event, TopicNote
 from protocol.fields import TradeFields
 
-ANEW_MS: Final = 60_000
-"""A trade so much later than the last one, with a smaller id, begins a new sequence: no connection is so far behind."""
+ANEW_MS: Final = 5_000
+"""A trade so much later than all before, with a smaller id, begins a new sequence. What is repeated, or comes late, is
+no later than that; only the clocks of a venue's own servers may differ by a little."""
 
 SAME_ORDER_MOST: Final = 1024
 """How many trades with one order are remembered: Bybit's `seq` may span several messages of up to 1 024 trades."""
 
 
 class _Last(msgspec.Struct):
-    """The last trade of one topic: its order, the data of all with that order, and when it was made."""
+    """The last trade of one topic.
+
+    Attributes:
+        order: its order.
+        said: the ids of all with that order, the newest last; of those without one the data.
+        exchange_ms: when the latest of all trades was made.
+        is_published: whether any was published.
+    """
 
     order: int
-    said: list[bytes]
+    said: dict[str | bytes, None]
     exchange_ms: int
+    is_published: bool
 
 
 class Once:
@@ -62,33 +71,44 @@ class Once:
         passed: list[Event] = []
         notes: list[TopicNote] = []
         for event in events:
-            order = event.order
-            if order is None or type(event.fields) is not TradeFields or self._is_new(event, order, notes):
+            if type(event.fields) is not TradeFields or self._is_new(event, event.fields, notes):
                 passed.append(event)
             else:
                 self.repeats += 1
         return passed, notes
 
-    def _is_new(self, event: Event, order: int, notes: list[TopicNote]) -> bool:
+    def _is_new(self, event: Event, trade: TradeFields, notes: list[TopicNote]) -> bool:
+        order = event.order
+        if order is None:
+            return not event.past
+        id_ = trade.trade_id or event.data
         topic = (event.channel, event.instrument)
         last = self._last.get(topic)
         made_ms = event.exchange_ms or 0
         if last is None:
-            self._last[topic] = _Last(order, [event.data], made_ms)
+            self._last[topic] = _Last(order, {id_: None}, made_ms, not event.past)
             return not event.past
-        if order == last.order:
-            if event.data in last.said:
-                return False
-            last.said = [*last.said[1 - SAME_ORDER_MOST :], event.data]
-            return True
-        begins_anew = order < last.order and made_ms > last.exchange_ms + ANEW_MS
-        if order < last.order and not begins_anew:
+        is_anew = order < last.order and made_ms > last.exchange_ms + ANEW_MS
+        if order < last.order and not is_anew:
             return False
-        missing = order - last.order - 1
-        if self._consecutive and missing > 0 and not begins_anew:
-            self.missing += missing
-            between = f"between the ids {last.order} and {order}"
-            reason = f"{missing} trade{'' if missing == 1 else 's'} {'is' if missing == 1 else 'are'} missing {between}"
-            notes.append(TopicNote(event.channel, event.instrument, "gap", reason, missing, partial=True))
-        last.order, last.said, last.exchange_ms = order, [event.data], max(made_ms, last.exchange_ms)
-        return True
+        if order == last.order:
+            if id_ in last.said:
+                return False
+            if len(last.said) == SAME_ORDER_MOST:
+                del last.said[next(iter(last.said))]
+            last.said[id_] = None
+        else:
+            missing = order - last.order - 1
+            if self._consecutive and missing > 0:
+                self.missing += missing
+                notes.append(_hole(event, last.order, order, missing))
+            last.order, last.said = order, {id_: None}
+        last.exchange_ms = max(made_ms, last.exchange_ms)
+        last.is_published = last.is_published or not event.past
+        return last.is_published
+
+
+def _hole(event: Event, before: int, after: int, missing: int) -> TopicNote:
+    what = f"{missing} trade is" if missing == 1 else f"{missing} trades are"
+    reason = f"{what} missing between the ids {before} and {after}"
+    return TopicNote(event.channel, event.instrument, "gap", reason, missing, partial=True)
