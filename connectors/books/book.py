@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal
 from typing import Final, NamedTuple, TypeAlias
+
+from protocol.messages import is_number
 
 Level: TypeAlias = tuple[str, str]
 """Price and quantity, the venue's digits."""
@@ -22,8 +24,10 @@ Level: TypeAlias = tuple[str, str]
 PLACES: Final = 18
 """Digits behind the point that a price may have."""
 
-_ONE: Final = Decimal(10) ** PLACES
-_ZEROS: Final = frozenset("0.")
+_ONE: Final = 10**PLACES
+_MOST_WHOLE: Final = 30
+"""Digits before the point that a price may have, as `protocol.payloads.DIGITS`."""
+_EXACT: Final = Context(prec=200)
 
 
 class Changes(NamedTuple):
@@ -159,51 +163,44 @@ def key(price: str) -> int:
     """A price as a whole number of 10**-18.
 
     Raises:
-        ValueError: it is no number, or not above 0, or has more than 18 digits behind the point.
+        ValueError: it is no number as JSON writes one, or not above 0, or has more than 18 digits behind the point.
     """
-    whole, _, fraction = price.partition(".")
-    if len(fraction) <= PLACES and whole.isdecimal() and whole.isascii() and len(whole) <= 30:
-        if not fraction:
-            found = int(whole) * 10**PLACES
-        elif fraction.isdecimal() and fraction.isascii():
+    whole, point, fraction = price.partition(".")
+    found = 0
+    # What nearly all venues write, without a regular expression; a whole part that begins with 0 is "0".
+    if whole.isdecimal() and price.isascii() and len(whole) <= _MOST_WHOLE and (whole[0] != "0" or whole == "0"):
+        if not point:
+            found = int(whole) * _ONE
+        elif fraction.isdecimal() and len(fraction) <= PLACES:
             found = int(whole + fraction.ljust(PLACES, "0"))
-        else:
-            found = _key(price)
-    else:
-        found = _key(price)
+    found = found or _key(price)
     if found <= 0:
         raise ValueError(f"not a price: {price[:40]!r}")
     return found
 
 
 def _key(price: str) -> int:
-    """The same for other spellings, as `1e-08`."""
-    try:
-        scaled = Decimal(price) * _ONE
-        whole = int(scaled)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise ValueError(f"not a price: {price[:40]!r}") from None
-    if whole != scaled or len(price) > 60 or whole >= 10**48:
-        raise ValueError(f"not a price: {price[:40]!r}")
-    return whole
+    """The same for other spellings, as `1e-08`; 0 for what is no price."""
+    if is_number(price) is None:
+        return 0
+    # Exact: a number of JSON has at most 60 digits here, and is moved by its exponent only.
+    scaled = Decimal(price).scaleb(PLACES, _EXACT)
+    whole = int(scaled)
+    return whole if whole == scaled and whole < _ONE * 10**_MOST_WHOLE else 0
 
 
 def is_zero(quantity: str) -> bool:
     """Whether that quantity is none.
 
     Raises:
-        ValueError: it is no number, or below 0.
+        ValueError: it is no number as JSON writes one, or below 0.
     """
-    if quantity.isascii():
-        if _ZEROS.issuperset(quantity) and "0" in quantity:
-            return True
-        whole, _, fraction = quantity.partition(".")
-        if whole.isdecimal() and (not fraction or fraction.isdecimal()):
+    if is_number(quantity) is not None:
+        if quantity[0] not in "0-":
             return False
-        try:
-            number = Decimal(quantity)
-            if number.is_finite() and number >= 0:
-                return number == 0
-        except InvalidOperation:
-            pass
+        if not quantity.strip("0."):
+            return True
+        number = Decimal(quantity)
+        if number >= 0:
+            return number == 0
     raise ValueError(f"not a quantity: {quantity[:40]!r}")

@@ -27,9 +27,9 @@ _NEVER: Final = -(10**15)
 
 
 class _Top:
-    """A channel of the best levels: what it was told last, and when."""
+    """A channel of the best levels: what it was told last, and when; whether they may be others since (`waits`)."""
 
-    __slots__ = ("channel", "every_ms", "levels", "told", "told_ms")
+    __slots__ = ("channel", "every_ms", "levels", "told", "told_ms", "waits")
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel.name
@@ -37,6 +37,7 @@ class _Top:
         self.every_ms = channel.every_ms
         self.told: tuple[list[Level], list[Level]] | None = None
         self.told_ms = _NEVER
+        self.waits = False
 
 
 class BookTopic:
@@ -98,19 +99,20 @@ class BookTopic:
         return [TopicNote(name, self.instrument, "gap", reason) for name in self.channels]
 
     def waits_ms(self, now_ms: int) -> float | None:
-        """In how many milliseconds `tick` has best levels to tell; None while there are none."""
+        """In how many milliseconds `tick` has to look whether the best levels are others; None while it has not."""
         if not self.is_whole:
             return None
+        # A clock that was set back must not keep anybody waiting, here and in `_due`.
         waits = [
-            max(0, min(top.told_ms + top.every_ms - now_ms, top.every_ms))
+            max(0, wait_ms) if (wait_ms := top.told_ms + top.every_ms - now_ms) <= top.every_ms else 0
             for top in self._tops
-            if top.told != self.book.top(top.levels)
+            if top.waits
         ]
         return min(waits, default=None)
 
     def tick(self, now_ms: int) -> list[Event]:
         """The best levels that are due."""
-        return self._due(now_ms) if self.is_whole else []
+        return self._due(now_ms, waiting=True) if self.is_whole else []
 
     def restate(self, now_ms: int) -> list[Event]:
         """The whole book and its best levels, once more; nothing while it is not right."""
@@ -132,12 +134,17 @@ class BookTopic:
             for name in self._depth
         ]
 
-    def _due(self, now_ms: int) -> list[Event]:
-        """The best levels of each channel whose time has come, if they are others than those told last."""
+    def _due(self, now_ms: int, *, waiting: bool = False) -> list[Event]:
+        """The best levels of each channel whose time has come, if they are others than those told last.
+
+        `waiting`: of those channels only that wait since a change.
+        """
         events: list[Event] = []
         for top in self._tops:
-            # A clock that was set back must not keep anybody waiting.
-            if 0 <= now_ms - top.told_ms < top.every_ms:
+            if waiting and not top.waits:
+                continue
+            top.waits = 0 <= now_ms - top.told_ms < top.every_ms
+            if top.waits:
                 continue
             best = self.book.top(top.levels)
             if best == top.told:
