@@ -23,6 +23,7 @@ import trio
 from connectors.base import (
     ConnectorError,
     Event,
+    PayloadError,
     Rows,
     StateChange,
     TopicNote,
@@ -95,8 +96,8 @@ class FeedSession:
         self._owes = trio.Event()
         """Set when `attend` has to look at what is due, or to fetch."""
         self._to_fetch: list[Fetch] = []
-        self._has_deadline = False
-        """Whether `attend` waits for a moment that it knows."""
+        self._due_ms = inf
+        """When `attend` looks at what is due, by the clock of `Side.now_ms`."""
         self._began_s = now_s = trio.current_time()
         self._venue = venue
         self._side = side
@@ -193,7 +194,8 @@ class FeedSession:
                         await self._note(said)
                     else:
                         await self._heed(said)
-            if not self._has_deadline and self._talk.waits_ms(batch.received_ms) is not None:
+            wait_ms = self._talk.waits_ms(batch.received_ms)
+            if wait_ms is not None and batch.received_ms + wait_ms < self._due_ms:
                 self._owes.set()
             now_s = trio.current_time()
             self._pulse.rest(now_s, had_data=had_data)
@@ -209,8 +211,9 @@ class FeedSession:
         """
         async with trio.open_nursery() as fetches:
             while True:
-                wait_ms = self._talk.waits_ms(self._side.now_ms())
-                self._has_deadline = wait_ms is not None
+                now_ms = self._side.now_ms()
+                wait_ms = self._talk.waits_ms(now_ms)
+                self._due_ms = inf if wait_ms is None else now_ms + wait_ms
                 with trio.move_on_after(inf if wait_ms is None else wait_ms / 1000):
                     await self._owes.wait()
                 self._owes = trio.Event()
@@ -223,25 +226,39 @@ class FeedSession:
                         await self._take(self._talk.tick(now_ms))
 
     async def _fetch(self, need: Fetch) -> None:
-        """Fetch it, however often that takes."""
+        """Fetch it, however often that takes.
+
+        Raises:
+            VenueUnavailable: the conversation wants another connection.
+        """
         for attempt in count():
-            try:
-                if self._fetcher is None:
-                    raise VenueUnavailable(f"{self._venue.title} has no address to fetch from")
-                body = await self._fetcher.get(need.path)
-                async with self._lock:
-                    said = self._talk.fetched(need.id, body, self._side.now_ms())
-                    self._fetching.discard(need.id)
-                    self._counts.fetches += 1
-                    await self._take(said)
-                self._owes.set()
+            error = await self._try_to_fetch(need)
+            if error is None:
                 return
-            except ConnectorError as error:
-                wait_s = max(min(2.0**attempt, LONGEST_FETCH_S), error.retry_after_s or 0.0)
-                if attempt in (0, 3, 6):  # the first, and twice more while it waits longer and longer
-                    _log.warning("%s: %s; fetched again in %.0f s", self._venue.name, error, wait_s)
-                await self._side.note(self._notes.due(self._talk.unfetched(need.id, str(error)), trio.current_time()))
+            wait_s = max(min(2.0**attempt, LONGEST_FETCH_S), error.retry_after_s or 0.0)
+            if attempt in (0, 3, 6):  # the first, and twice more while it waits longer and longer
+                _log.warning("%s: %s; fetched again in %.0f s", self._venue.name, error, wait_s)
+            await self._side.note(self._notes.due(self._talk.unfetched(need.id, str(error)), trio.current_time()))
             await trio.sleep(wait_s)
+
+    async def _try_to_fetch(self, need: Fetch) -> ConnectorError | None:
+        """Fetch it once, and publish what becomes of it; returns why it cannot be used."""
+        try:
+            if self._fetcher is None:
+                raise VenueUnavailable(f"{self._venue.title} has no address to fetch from")
+            body = await self._fetcher.get(need.path)
+        except ConnectorError as error:
+            return error
+        async with self._lock:
+            try:
+                said = self._talk.fetched(need.id, body, self._side.now_ms())
+            except PayloadError as error:
+                return error
+            self._fetching.discard(need.id)
+            self._counts.fetches += 1
+            await self._take(said)
+        self._owes.set()
+        return None
 
     async def _take(self, said: list[Event] | Rows) -> None:
         """Publish what did not come as a frame of the connection; with the lock."""

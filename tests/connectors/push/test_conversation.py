@@ -55,12 +55,13 @@ def update(text: str) -> Event:
 
 
 class Books(Conversation):
-    """Its frames: `snap 5`, `5` (an update), `gap`, `fetch`, `dead`, `ok`, `left`, `bye`."""
+    """Its frames: `snap 5`, `5` (an update), `gap`, `fetch`, `dead`, `later 100`, `never`, `ok`, `left`, `bye`."""
 
     def __init__(self) -> None:
         self.state = ""
         self.is_whole = False
         self.owed_at_ms: int | None = None
+        self.owes_death = False
 
     def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
         match payload.decode().split():
@@ -82,8 +83,11 @@ class Books(Conversation):
                 return Said([], [TopicNote("book", "A", "gap", "a hole")], [Fetch("a", "/a")])
             case ["dead"]:
                 return Said([], [], [Reconnect("nothing can be done")])
-            case ["later"]:
-                self.owed_at_ms = received_ms + 100
+            case ["later", wait]:
+                self.owed_at_ms = received_ms + int(wait)
+                return []
+            case ["never"]:
+                self.owes_death = True
                 return []
             case [state] if self.is_whole:
                 self.state = state
@@ -94,6 +98,8 @@ class Books(Conversation):
     def fetched(self, id: str, body: bytes, received_ms: int) -> list[Event] | Rows:
         if body == b"bad":
             raise PayloadError("a bad body")
+        if body == b"dead":
+            return Said([], [], [Reconnect("the body says so")])
         self.state, self.is_whole = body.decode(), True
         return [snapshot(self.state)]
 
@@ -101,9 +107,13 @@ class Books(Conversation):
         return [TopicNote("book", "A", "gap", f"not fetched: {reason}")]
 
     def waits_ms(self, now_ms: int) -> float | None:
+        if self.owes_death:
+            return 0
         return None if self.owed_at_ms is None else max(0, self.owed_at_ms - now_ms)
 
     def tick(self, now_ms: int) -> list[Event] | Rows:
+        if self.owes_death:
+            return Said([], [], [Reconnect("it never came")])
         self.owed_at_ms = None
         return [update("owed")]
 
@@ -303,7 +313,7 @@ async def test_a_conversation_may_want_another_connection(autojump_clock: MockCl
 
 async def test_what_is_due_is_said_without_a_frame(autojump_clock: MockClock, in_memory: Install) -> None:
     async def script(websocket: WebSocketConnection) -> None:
-        await say("ok", "snap 1", "later")(websocket)
+        await say("ok", "snap 1", "later 100")(websocket)
         await trio.sleep(10)
         await websocket.aclose(1000, "")
 
@@ -312,6 +322,34 @@ async def test_what_is_due_is_said_without_a_frame(autojump_clock: MockClock, in
     await play(hub)
     assert hub.said == ["reset 1", "owed"]
     assert hub.at_s[1] - hub.at_s[0] == pytest.approx(0.1, abs=0.02)
+
+
+async def test_what_is_due_sooner_is_not_kept_waiting_by_what_is_due_later(
+    autojump_clock: MockClock, in_memory: Install
+) -> None:
+    async def script(websocket: WebSocketConnection) -> None:
+        await say("ok", "snap 1", "later 8000")(websocket)
+        await trio.sleep(1)
+        await say("later 100")(websocket)
+        await trio.sleep(10)
+        await websocket.aclose(1000, "")
+
+    hub = Hub()
+    in_memory(script)
+    await play(hub)
+    assert hub.said == ["reset 1", "owed"]
+    assert hub.at_s[1] - hub.at_s[0] == pytest.approx(1.1, abs=0.1)
+
+
+@pytest.mark.parametrize(("frame", "reason"), [("never", "it never came"), ("fetch", "the body says so")])
+async def test_another_connection_may_be_wanted_without_a_frame(
+    autojump_clock: MockClock, in_memory: Install, frame: str, reason: str
+) -> None:
+    in_memory(say("ok", "snap 1", frame))
+    error = await play(Hub(), bodies=Bodies(b"dead"))
+    assert isinstance(error, VenueClosed)
+    assert str(error) == reason
+    assert trio.current_time() < 1
 
 
 async def test_requests_keep_their_distance(autojump_clock: MockClock, in_memory: Install) -> None:
