@@ -148,7 +148,7 @@ class VenueQuote(msgspec.Struct, gc=False):
     Attributes:
         exchange: the venue.
         bid, bid_size, ask, ask_size: its best bid and ask, the venue's digits as text; "" where a side is empty.
-        age_ms: how long ago the daemon received it.
+        age_ms: how long ago the daemon received it; null where none has come yet.
         counts: whether it is among those compared.
         reason: why it does not count; "" if it does.
     """
@@ -158,7 +158,7 @@ class VenueQuote(msgspec.Struct, gc=False):
     bid_size: str
     ask: str
     ask_size: str
-    age_ms: int
+    age_ms: int | None
     counts: bool
     reason: str = ""
 

@@ -86,12 +86,16 @@ class ChannelState(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What `source` reports: `stale`, or only a remark (`live`). Without a reason it withdraws its last report."""
+    """What `source` reports: `stale`, or only a remark (`live`). Without a reason it withdraws its last report.
+
+    `instruments`: which it is about; empty for all of the channel.
+    """
 
     channel: str
     source: Source
     state: Literal["live", "stale"]
     reason: str = ""
+    instruments: frozenset[str] = frozenset()
 
 
 class TopicVerdict(msgspec.Struct, frozen=True):

@@ -88,9 +88,12 @@ class CrossCheck:
         self._standing: dict[tuple[str, str], _Standing] = {}
         self._ranges: dict[_Pair, _Range] = {}
         self._crossed: dict[tuple[str, str], str] = {}
+        self.concerned: dict[str, frozenset[str]] = {}
+        """By channel the instruments that its remark is about."""
 
     def look(self, quotes: Iterable[Quote], now_s: float) -> dict[str, str]:
-        """Returns the remarks by channel. Only the given quotes are compared."""
+        """Returns the remarks by channel, and sets `concerned`. Only the given quotes are compared."""
+        concerned: dict[str, set[str]] = {}
         priced: dict[str, list[Quote]] = {}
         crossed: dict[tuple[str, str], str] = {}
         for quote in quotes:
@@ -102,8 +105,9 @@ class CrossCheck:
                 crossed[key] = self._crossed.get(key) or told
         self._crossed = crossed
         said: dict[str, list[str]] = {}
-        for (channel, _), reason in crossed.items():
+        for (channel, instrument), reason in crossed.items():
             said.setdefault(channel, []).append(reason)
+            concerned.setdefault(channel, set()).add(instrument)
         self._note_standing(priced, now_s)
         pairs: set[_Pair] = set()
         for instrument, of_it in priced.items():
@@ -120,7 +124,10 @@ class CrossCheck:
                     if reason:
                         said.setdefault(one.channel, []).append(reason)
                         said.setdefault(other.channel, []).append(reason)
+                        concerned.setdefault(one.channel, set()).add(instrument)
+                        concerned.setdefault(other.channel, set()).add(instrument)
         self._forget(pairs)
+        self.concerned = {channel: frozenset(instruments) for channel, instruments in concerned.items()}
         return {channel: "; ".join(dict.fromkeys(reasons)) for channel, reasons in said.items()}
 
     def _note_standing(self, priced: dict[str, list[Quote]], now_s: float) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 import msgspec
 import trio
@@ -159,6 +159,8 @@ class Watch:
         board = self._board
         aged_s, self._aged_s = self._aged_s, 0.0
         for channel in board.catalogue:
+            if channel.kind.made_of:
+                continue  # it is as fresh as the channels that it is made of: daemon/publish/consolidated.py
             contract = self._contracts.get(channel.name)
             if contract is None or contract.channel != channel:
                 contract = self._contracts[channel.name] = Freshness(channel, now_s)
@@ -184,14 +186,18 @@ class Watch:
     def _checked(self, now_s: float) -> Iterator[Verdict]:
         board = self._board
         remarks = self._crosscheck.look(self._quotes(), now_s)
+        concerned = self._crosscheck.concerned
         for channel in board.catalogue:
-            yield from _change(board, channel.name, "crosscheck", remarks.get(channel.name, ""))
+            reason, instruments = remarks.get(channel.name, ""), concerned.get(channel.name, frozenset())
+            yield from _change(board, channel.name, "crosscheck", reason, instruments)
 
     def _quotes(self) -> Iterator[Quote]:
         """The newest quote of every instrument of the live channels: old data is not compared."""
         board = self._board
         for channel in board.catalogue:
             state = board.state(channel.name)
+            if channel.kind.made_of:
+                continue  # what its sources say is compared already, and between venues a bid may be above an ask
             if state.state == "live" and state.last_event_ms is not None:
                 # Skip instruments whose last message is older than the channel allows, e.g. from before a restart.
                 since_ms = state.last_event_ms - 1000 * (state.stale_after_s or 0.0)
@@ -216,11 +222,14 @@ class Watch:
         samples.histogram("tickerd_event_loop_lag_seconds", lag, self.lag_s)
 
 
-def _change(board: Board, channel: str, source: Source, reason: str) -> Iterator[Verdict]:
+def _change(
+    board: Board, channel: str, source: Source, reason: str, instruments: frozenset[str] = frozenset()
+) -> Iterator[Verdict]:
     """The verdict, if it differs from the one on the board."""
     held = board.verdict(channel, source)
     if reason != ("" if held is None else held.reason):
-        yield Verdict(channel, source, "stale" if reason and source == "freshness" else "live", reason)
+        state: Literal["live", "stale"] = "stale" if reason and source == "freshness" else "live"
+        yield Verdict(channel, source, state, reason, instruments)
 
 
 def _quote(payload: bytes, channel: Channel, instrument: str, since_ms: float, after: int) -> Quote | None:

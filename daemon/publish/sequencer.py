@@ -26,6 +26,7 @@ from daemon.health.board import Board, TopicVerdict, Verdict, status
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item, TopicNotes, Turn
 from daemon.publish.bus import Appended, Bus
+from daemon.publish.consolidated import Consolidated, Derived
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import NOTICE, STATUS, Entry, Tape, Topic
 from protocol.channels import WHOLE_MARKET, Catalogue, Channel
@@ -87,6 +88,7 @@ class Sequencer:
         self._ledger = ledger
         self._clock = clock
         self._bus = bus
+        self._consolidated = Consolidated(board)
         self._before = 0
         self._entries: list[Entry] = []
         self._received_ms: list[int] = []
@@ -99,6 +101,7 @@ class Sequencer:
 
         If cancelled, every item taken out of the memory channel is on the tape and handed over.
         """
+        self._begin()
         task_status.started()
         rested_s = -math.inf
         async for item in inbox:
@@ -152,6 +155,7 @@ class Sequencer:
                 payload = encode(status(item.channel, state, self._clock, timestamp))
                 self._append((item.channel, STATUS), payload, 0)
                 self._ledger.topics(item.channel, self._board.lacking(item.channel), now_ms)
+                self._derive(self._consolidated.changed(item.channel, now_ms), now_ms, timestamp)
         elif isinstance(item, TopicNotes):
             for note in item.notes:
                 self._board.note(note)
@@ -163,11 +167,19 @@ class Sequencer:
             item.act()
         else:
             for event in item:
-                self._take(event, timestamp)
+                self._take(event, now_ms, timestamp)
                 if self._bytes >= _HAND_OVER_BYTES:
                     self._hand_over()
                     handed_over = True
         return handed_over
+
+    def _derive(self, derived: Sequence[Derived], now_ms: int, timestamp: str) -> None:
+        """Publish what follows from something else that was published."""
+        for item in derived:
+            if isinstance(item, Event):
+                self._take(item, now_ms, timestamp)
+            else:
+                self._publish(item, now_ms, timestamp)
 
     def tell(self, topic: Topic, payload: bytes) -> None:
         """Put a message that is not data on the tape, and hand it over at once."""
@@ -187,14 +199,22 @@ class Sequencer:
         now_ms = self._clock.now_ms()
         before = self._board.catalogue
         removed = [channel.name for channel in before if channel.name not in catalogue]
+        self._consolidated.leave(removed)
         self.publish([StateChange(name, "down", _REMOVED) for name in removed])
         for name in removed:
             self._ledger.close(name, now_ms)
         changed = {channel.name for channel in catalogue if before.get(channel.name) != channel}
         self._board.adopt(catalogue, changed, now_ms)
         self._tape.forget(known_topics(catalogue))
+        self._begin()
 
-    def _take(self, event: Event, timestamp: str) -> None:
+    def _begin(self) -> None:
+        """Say at once what the catalogue's channels make of each other."""
+        now_ms = self._clock.now_ms()
+        self._derive(self._consolidated.begin(now_ms), now_ms, self._clock.iso(now_ms))
+        self._hand_over()
+
+    def _take(self, event: Event, now_ms: int, timestamp: str) -> None:
         """Make a message of an event, and put it on the tape.
 
         An event of an unknown channel, or with a price that is no number, is refused and counted: one connector's fault
@@ -213,6 +233,8 @@ class Sequencer:
         self.events += 1
         self._board.saw(event)
         self._append(topic, payload, 0 if event.cached else event.received_ms)
+        if derived := self._consolidated.took(event, now_ms):
+            self._derive(derived, now_ms, timestamp)
 
     def _append(self, topic: Topic, payload: bytes, received_ms: int) -> None:
         if not self._entries:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from trio.testing import MockClock
 
 from connectors.backoff import Backoff
@@ -17,8 +17,10 @@ from daemon.health.watch import LOOK_S, Watch
 from daemon.ingest.inbox import Item
 from daemon.ingest.supervisor import Intensity, Link, supervise
 from protocol.channels import Catalogue, Channel
+from protocol.fields import QuoteFields
 from protocol.kinds import KINDS
 from protocol.messages import Data, Status
+from protocol.messages import number as digits
 from tests.daemon.fanout.sink import START_MS, Client, Fan
 from tests.daemon.ingest.uncounted import Uncounted
 
@@ -400,3 +402,59 @@ async def test_the_board_says_how_long_a_channel_may_be_silent(autojump_clock: M
             "a": 25.0,
             "b": 30.0,
         }
+
+
+# What is made of other channels.
+
+QUOTES = Channel(name="a", exchange="okx", kind=KINDS["quotes"], instruments=("X/U", "Y/U"))
+BEST = Channel(name="b", exchange="market", kind=KINDS["consolidated"], instruments=("X/U", "Y/U"))
+
+
+def quoted(bid: str, ask: str, instrument: str = "X/U") -> Event:
+    fields = QuoteFields(bid=digits(bid), bid_size=digits("1"), ask=digits(ask), ask_size=digits("1"))
+    return Event("a", instrument, b"{}", START_MS, fields=fields)
+
+
+async def test_a_channel_made_of_others_is_as_fresh_as_they_are_however_seldom_it_has_news(
+    autojump_clock: MockClock,
+) -> None:
+    async def stands(context: Context) -> None:
+        """The same best bid and ask, over and over: nothing for the other channel to say."""
+        for _ in range(600):
+            await context.publish([quoted("10", "11"), quoted("20", "21", "Y/U")])
+            await trio.sleep(0.5)
+
+    async def goes_mute(context: Context) -> None:
+        await trio.sleep(1000)
+
+    async with watching(QUOTES, BEST) as daemon:
+        daemon.start(Scripted("a", stands, goes_mute))
+        await trio.sleep(290)
+        assert daemon.states("b") == ["live"]
+        assert daemon.data["b"] == 2
+        await trio.sleep(100)
+        assert daemon.states("a")[-1] == "stale"
+        assert daemon.states("b") == ["live", "stale"]
+        [told] = [status for _, status in daemon.told if status.channel == "b" and status.state == "stale"]
+        assert "X/U: no venue counts: okx: stale: no message for" in told.reason
+        assert daemon.data["b"] == 4
+
+
+async def test_a_venues_crossed_book_is_a_remark_on_it_and_takes_it_out_of_the_comparison(
+    autojump_clock: MockClock,
+) -> None:
+    async def crosses(context: Context) -> None:
+        while True:
+            await context.publish([quoted("11", "10"), quoted("20", "21", "Y/U")])
+            await trio.sleep(0.5)
+
+    async with watching(QUOTES, BEST) as daemon:
+        daemon.start(Scripted("a", crosses))
+        await trio.sleep(5)
+        last = [status for _, status in daemon.told if status.channel == "b"][-1]
+        assert last.state == "live"
+        assert not isinstance(last.topics, UnsetType)
+        assert list(last.topics) == ["X/U"]
+        assert last.topics["X/U"].reason == ("no venue counts: okx: X/U: crossed book, best bid 11 and best ask 10")
+        remark = daemon.fan.board.verdict("b", "crosscheck")
+        assert remark is None, "the sources have been compared"
