@@ -49,6 +49,7 @@ from connectors.push.venue import (
     Reconnect,
     Renew,
     Said,
+    Several,
     SubscribeAck,
     SubscribeEnded,
     SubscribeRefused,
@@ -354,6 +355,9 @@ class FeedSession:
                 self._wake(control.answer)
             case Ignored():
                 self._counts.ignored += 1
+            case Several():
+                for single in control.controls:
+                    await self._heed(single)
             case _:
                 assert_never(control)
 

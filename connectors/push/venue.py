@@ -78,7 +78,16 @@ class Ignored(msgspec.Struct, frozen=True):
     what: str
 
 
-Control: TypeAlias = SubscribeAck | SubscribeRefused | SubscribeEnded | ClosingNotice | Heartbeat | Ignored
+Single: TypeAlias = SubscribeAck | SubscribeRefused | SubscribeEnded | ClosingNotice | Heartbeat | Ignored
+
+
+class Several(msgspec.Struct, frozen=True):
+    """One message that says several of these, as a list of all subscriptions does."""
+
+    controls: tuple[Single, ...]
+
+
+Control: TypeAlias = Single | Several
 
 
 class Renew(msgspec.Struct, frozen=True):

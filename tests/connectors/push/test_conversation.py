@@ -36,6 +36,7 @@ from connectors.push.venue import (
     Reconnect,
     Renew,
     Said,
+    Several,
     SubscribeAck,
     SubscribeEnded,
     SubscribeRequest,
@@ -71,6 +72,8 @@ class Books(Conversation):
                 return Heartbeat()
             case ["left"]:
                 return SubscribeEnded("a")
+            case ["pong-left-bye"]:
+                return Several((Heartbeat(), SubscribeEnded("a"), ClosingNotice("it closes")))
             case ["bye"]:
                 return ClosingNotice("it closes")
             case ["snap", state]:
@@ -239,6 +242,23 @@ async def test_a_subscription_is_renewed_at_once_and_then_later_and_later(
     assert left[1] - left[0] == pytest.approx(1, abs=0.2)
     assert left[2] - left[1] == pytest.approx(2, abs=0.2)
     assert hub.said[-1] == "reset 2"
+
+
+async def test_one_message_may_say_several_things(autojump_clock: MockClock, in_memory: Install) -> None:
+    async def script(websocket: WebSocketConnection) -> None:
+        if len(venue.streams) > 1:
+            await trio.sleep_forever()
+        await say("ok", "snap 1", "gap")(websocket)
+        await venue.hears("leave a", 1)
+        await websocket.send_message("pong-left-bye")
+        await venue.hears("give a", 2)
+        await trio.sleep(1)
+        await websocket.aclose(1000, "")
+
+    venue = in_memory(script)
+    with trio.move_on_after(5):
+        await play(Hub())
+    assert [text for text in venue.heard if text != "ping"] == ["give a", "leave a", "give a", "give a"]
 
 
 async def test_a_venue_that_does_not_end_a_subscription_gets_another_connection(
