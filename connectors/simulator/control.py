@@ -10,14 +10,14 @@ Only loopback is let in: whoever may reach a simulator need not be allowed to sp
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 import trio
 
 from connectors.simulator.faults.active import ActiveFault, FaultBoard
-from connectors.simulator.faults.connections import OkxFaults
+from connectors.simulator.faults.connections import ConnectionFaults
 from connectors.simulator.faults.faults import Disconnect, Fault
 from connectors.simulator.faults.orders import Clear, OrderError, Scenario, read_order
 from connectors.simulator.faults.table import FAULTS
@@ -33,13 +33,13 @@ class Control:
 
     Args:
         board: Which faults are on; only this object changes it.
-        okx: OKX's connections.
-        connections: How many OKX connections there have been.
+        venues: The connections of each venue that has any.
+        connections: How many connections there have been.
     """
 
-    def __init__(self, board: FaultBoard, okx: OkxFaults, connections: Callable[[], int]) -> None:
+    def __init__(self, board: FaultBoard, venues: Sequence[ConnectionFaults], connections: Callable[[], int]) -> None:
         self._board = board
-        self._okx = okx
+        self._venues = venues
         self._connections = connections
         self._changed = trio.Event()
         board.exhausted = self.wake
@@ -64,7 +64,8 @@ class Control:
             self._end([one for one in self._board.all() if order.covers(one.fault)], cleared=True)
             return
         active = self._board.switch_on(order, trio.current_time(), self._connections())
-        self._okx.begin(active)
+        for venue in self._venues:
+            venue.begin(active)
         if isinstance(order, Disconnect):
             self._end([active], cleared=True)
         self.wake()
@@ -83,7 +84,7 @@ class Control:
             self._end(self._board.over(now_s), cleared=False)
             while steps and start_s + steps[-1].at_s <= now_s:
                 self.order(steps.pop().order)
-            wake_s = min(self._okx.tick(now_s), self._board.next_end_s())
+            wake_s = min(*(venue.tick(now_s) for venue in self._venues), self._board.next_end_s())
             if steps:
                 wake_s = min(wake_s, start_s + steps[-1].at_s)
             with trio.move_on_at(wake_s):
@@ -92,7 +93,9 @@ class Control:
     def _end(self, ended: list[ActiveFault], *, cleared: bool) -> None:
         self._board.switch_off(ended)
         for active in ended:
-            self._okx.end(active, cleared=cleared)
+            for venue in self._venues:
+                if active.fault.venue == venue.venue:
+                    venue.end(active, cleared=cleared)
 
     def _ordered(self, body: bytes) -> VenueResponse:
         try:

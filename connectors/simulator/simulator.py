@@ -1,4 +1,4 @@
-"""The three venues, simulated: one port that speaks Binance's, OKX's and CoinGecko's wire formats.
+"""The venues, simulated: one port that speaks the wire formats of all of them.
 
 It serves the demo, the tests and load measurements. Values come from `connectors.simulator.venues.market`, or from a
 `connectors.simulator.venues.recording`; answers are made by pure functions (`connectors.simulator.venues`).
@@ -9,7 +9,9 @@ What is sent when:
 
 * REST answers show the market's step at the time that has passed since `run` began, by the injected
   clock.
-* The n-th ticker push of an instrument is step n of the market (times `stride`, see `Simulator`),
+* Streams (`connectors.simulator.venues.sockets`) show every step of the market as it is reached.
+* OKX's tickers have a pace of their own, which may be far higher, for measuring load. The n-th ticker push of an
+  instrument is step n of the market (times `stride`, see `Simulator`),
   counted from the instrument's first subscription in this run. A subscriber that is away misses
   pushes, as at the venue.
 
@@ -23,11 +25,12 @@ import logging
 import math
 import sys
 import time
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from itertools import count
+from types import MappingProxyType
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -36,11 +39,11 @@ from connectors.simulator.control import PATHS as CONTROL_PATHS
 from connectors.simulator.control import Control
 from connectors.simulator.faults.active import FaultBoard
 from connectors.simulator.faults.answers import FaultyAnswers
-from connectors.simulator.faults.connections import OkxFaults
 from connectors.simulator.faults.faults import Fault, Venue
 from connectors.simulator.faults.orders import Clear, Scenario
 from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
 from connectors.simulator.http.server import UpgradedStream, serve_connection
+from connectors.simulator.sockets import VenueSockets
 from connectors.simulator.venues.binance import PATHS as BINANCE_PATHS
 from connectors.simulator.venues.binance import SimulatedBinance
 from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, RequestWeight
@@ -48,9 +51,12 @@ from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_
 from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
 from connectors.simulator.venues.market import OKX, Market
 from connectors.simulator.venues.okx import PATHS as OKX_PATHS
-from connectors.simulator.venues.okx import PUBLIC_PATH, OkxSubscriptions, SimulatedOkx
-from connectors.simulator.venues.okx_session import OkxSession
+from connectors.simulator.venues.okx import SimulatedOkx
+from connectors.simulator.venues.okx_streams import OkxSession, OkxStreams
 from connectors.simulator.venues.recording import Recording
+from connectors.simulator.venues.sockets import SocketVenue
+from connectors.simulator.venues.stream import MarketStream
+from connectors.simulator.venues.websocket import VenueConnection
 from protocol.frames import text_frame
 
 PASS_S = 0.001
@@ -62,6 +68,16 @@ NO_SCENARIO = Scenario()
 
 SIMULATED: Final[dict[str, dict[str, str]]] = {"binance": {}, "okx": {}, "coingecko": {"plan": "unlimited"}}
 """The venues that are simulated, at the real ones' paths; and what a daemon can be told that has them for itself."""
+
+STREAM_S: Final = 0.01
+"""Shortest time between two looks at what streams have to say; steps of the market within it are told together."""
+STREAM_MOST_S: Final = 1.0
+"""Longest time between two, for heartbeats."""
+
+SOCKET_VENUES: Final[Mapping[Venue, Callable[[MarketStream, Container[str]], SocketVenue]]] = MappingProxyType(
+    {"okx": OkxStreams}
+)
+"""The venues that have websockets. Each is made of the market's stream and of its symbols that are listed just now."""
 
 logger = logging.getLogger(__name__)
 
@@ -141,15 +157,23 @@ class Simulator:
         self._began_s = clock()
         self._market = Market(seed)
         self._okx = SimulatedOkx(self._market, clock, self._step)
-        known = OKX.keys() if recording is None else recording.instruments
-        self._sessions: set[OkxSession] = set()
+        known = None if recording is None else recording.instruments
         self._connections = 0
         self._board = FaultBoard(seed)
         self._answers = FaultyAnswers(self._board, clock)
-        self._okx_faults = OkxFaults(self._board, self._sessions, known)
-        self._control = Control(self._board, self._okx_faults, lambda: self._connections)
+        self._stream = MarketStream(self._market, okx_rate * self._stride)
+        self._sockets: dict[Venue, VenueSockets] = {
+            name: VenueSockets(name, make, self._stream, self._board, self._moment, known)
+            for name, make in SOCKET_VENUES.items()
+        }
+        self._sessions = self._sockets["okx"].connections
+        self._okx_faults = self._sockets["okx"].faults
+        sockets = [venue.faults for venue in self._sockets.values()]
+        self._control = Control(self._board, sockets, lambda: self._connections)
         self._scenario = scenario
         self._schedules: dict[str, PushSchedule] = {}
+        self._tickers: WeakKeyDictionary[VenueConnection, frozenset[str]] = WeakKeyDictionary()
+        """Of which instruments OKX's connections have had tickers begun."""
         self._subscribed = trio.Event()
         binance = SimulatedBinance(self._market, clock, self._step).answer
         coingecko = SimulatedCoinGecko(
@@ -183,8 +207,11 @@ class Simulator:
         Connections are cut off on cancellation; websockets get no close frame.
         """
         self._began_s = self._clock()
+        self._stream.began_ms = int(self._began_s * 1000)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pace if self._recording is None else self._replay)
+            if self._recording is None:
+                nursery.start_soon(self._push_streams)
             await nursery.start(trio.serve_listeners, self._serve, list(listeners))
             nursery.start_soon(self._control.run, self._scenario)
             task_status.started()
@@ -204,7 +231,7 @@ class Simulator:
             session.notice()
 
     def answer(self, request: VenueRequest) -> VenueResponse | None:
-        """The answer to any request, or `None` where it opens an OKX websocket."""
+        """The answer to any request, or `None` where it opens a websocket."""
         if request.path in CONTROL_PATHS:
             return self._control.answer(request)
         if self.fault is not None:
@@ -212,7 +239,8 @@ class Simulator:
             if response is not None:
                 return response
         route = self._routes.get(request.path)
-        if route is None and request.path != PUBLIC_PATH:
+        socket = self._socket(request)
+        if route is None and socket is None:
             return json_response({"error": f"no such path: {request.path}"}, 404)
         if request.method != "GET":
             refusal = json_response({"error": f"{request.method} is not allowed here"}, 405)
@@ -220,9 +248,15 @@ class Simulator:
         if route is not None:
             venue, serve = route
             return serve(request) if venue is None else self._answers.answer(venue, request, serve)
-        if _opens_websocket(request):
-            return self._answers.handshake(request)
+        if socket is not None and _opens_websocket(request):
+            return self._answers.handshake(request) or socket.refusal()
         return json_response({"error": "a websocket handshake (RFC 6455) is expected here"}, 400)
+
+    def _socket(self, request: VenueRequest) -> VenueSockets | None:
+        return next((venue for venue in self._sockets.values() if venue.venue.serves(request.path)), None)
+
+    def _moment(self) -> tuple[int, int]:
+        return self._step(), int(self._clock() * 1000)
 
     def _elapsed_s(self) -> float:
         return max(0.0, self._clock() - self._began_s)
@@ -237,27 +271,41 @@ class Simulator:
         """The barrier of one connection: whatever goes wrong in it ends here."""
         try:
             peer = str(stream.socket.getpeername()[0])
-            await serve_connection(stream, peer, self.answer, self._serve_okx, (CONTROL_PATH,))
+            await serve_connection(stream, peer, self.answer, self._serve_websocket, (CONTROL_PATH,))
         except* Exception:
             logger.info("a connection to the simulator failed", exc_info=True)
 
-    async def _serve_okx(self, stream: UpgradedStream) -> None:
+    async def _serve_websocket(self, request: VenueRequest, stream: UpgradedStream) -> None:
+        socket = self._socket(request)
+        if socket is None:
+            raise AssertionError(f"{request.path} was let in")
         await trio.sleep(self._answers.handshake_delay_s())
         number = self._connections
         self._connections += 1
-        conn_id = format(zlib.crc32(b"%d" % number), "08x")
-        subscriptions = OkxSubscriptions(conn_id, self._okx_faults)
-        session = OkxSession(subscriptions, self._begin, number=number, wire=stream.wire, reply=self._okx_faults.reply)
-        self._sessions.add(session)
-        self._okx_faults.admit(session)
         self._control.wake()
-        try:
-            await session.run(stream)
-        finally:
-            self._sessions.discard(session)
-            self._okx_faults.forget(session)
+        await socket.serve(request, stream, number, self._begin_tickers)
 
-    def _begin(self, session: OkxSession, instruments: list[str]) -> None:
+    async def _push_streams(self) -> None:
+        """Look after each step of the market what the streams have to say."""
+        steps_per_s = self._okx_rate * self._stride
+        while True:
+            for venue in self._sockets.values():
+                venue.push_all()
+            next_s = (self._step() + 1) / steps_per_s - self._elapsed_s()
+            await trio.sleep(min(STREAM_MOST_S, max(STREAM_S, next_s)))
+
+    def _begin_tickers(self, session: VenueConnection) -> None:
+        """Start the pushes of OKX's tickers that are new to a connection."""
+        conversation = session.conversation
+        if not isinstance(conversation, OkxSession):
+            return
+        present = conversation.subscriptions.instruments
+        new = present - self._tickers.get(session, frozenset())
+        self._tickers[session] = frozenset(present)
+        if new:
+            self._begin(session, sorted(new))
+
+    def _begin(self, session: VenueConnection, instruments: list[str]) -> None:
         """Start the pushes of instruments new to a session, the present ticker first as OKX does."""
         now = trio.current_time()
         for instrument in instruments:
@@ -277,7 +325,7 @@ class Simulator:
         mono_ns = time.monotonic_ns() if self._stamp else None
         return self._okx.tickers[instrument].push(quote, ts_ms, mono_ns)
 
-    def _push(self, sessions: Sequence[OkxSession], instrument: str, tickers: list[bytes]) -> None:
+    def _push(self, sessions: Sequence[VenueConnection], instrument: str, tickers: list[bytes]) -> None:
         """Hand tickers to sessions: framed once for all, or with faults for each by itself."""
         if not self._board.of("okx"):
             frames = b"".join(map(text_frame, tickers))
@@ -293,14 +341,14 @@ class Simulator:
                 elif written.frames:
                     self._offer(session, written.frames, written.tickers)
 
-    def _offer(self, session: OkxSession, frames: bytes, number: int) -> None:
+    def _offer(self, session: VenueConnection, frames: bytes, number: int) -> None:
         if session.offer(frames):
             self.okx_frames_sent += number
         else:
             self.okx_frames_missed += number
 
-    def _subscribers(self, instrument: str) -> list[OkxSession]:
-        return [s for s in self._sessions if instrument in s.subscriptions.instruments]
+    def _subscribers(self, instrument: str) -> list[VenueConnection]:
+        return [session for session in self._sessions if instrument in _tickers(session)]
 
     async def _pace(self) -> None:
         """Push each instrument's tickers when due; what is due together is written together."""
@@ -331,6 +379,11 @@ class Simulator:
                 await trio.sleep_until(start + lap * recording.loop_s + frame.offset_s)
                 if not self.mute_okx:
                     self._push(self._subscribers(frame.instrument), frame.instrument, [frame.payload])
+
+
+def _tickers(session: VenueConnection) -> set[str]:
+    conversation = session.conversation
+    return conversation.subscriptions.instruments if isinstance(conversation, OkxSession) else set()
 
 
 def _opens_websocket(request: VenueRequest) -> bool:

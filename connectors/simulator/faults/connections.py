@@ -1,9 +1,9 @@
-"""What faults do to the simulated OKX's connections: close, freeze, mute, delist. Tickers are in `frames`."""
+"""What faults do to a simulated venue's connections: close, freeze, mute, delist. OKX's tickers are in `frames`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Mapping, Sequence
 
 from connectors.simulator.faults.active import ActiveFault, FaultBoard
 from connectors.simulator.faults.faults import (
@@ -18,41 +18,59 @@ from connectors.simulator.faults.faults import (
     RefusedSubscription,
     Silence,
     SlowFrames,
+    Venue,
 )
 from connectors.simulator.faults.frames import FaultyFrames, Written
-from connectors.simulator.venues.okx_session import OkxSession
+from connectors.simulator.venues.market import Listing
+from connectors.simulator.venues.okx_streams import OkxSession
+from connectors.simulator.venues.sockets import Close
+from connectors.simulator.venues.websocket import VenueConnection
 
 ABRUPTLY = 1006
 """In an order, the close code of no close frame (RFC 6455 section 7.4.1)."""
 
 
-class OkxFaults(Container[str]):
-    """All OKX connections. As a container: the instIds that are listed at present.
+class ConnectionFaults(Container[str]):
+    """All connections of one venue. As a container: the symbols that are listed at present.
 
     Args:
         board: Which faults are on.
+        venue: Whose.
         sessions: The connections that are open, kept up to date by their owner.
-        known: The instIds that there are without faults.
+        listings: What there is without faults, by the venue's own symbols.
+        known: Which of them are served.
+
+    Attributes:
+        venue: Whose.
     """
 
-    def __init__(self, board: FaultBoard, sessions: Collection[OkxSession], known: Container[str]) -> None:
+    def __init__(
+        self,
+        board: FaultBoard,
+        venue: Venue,
+        sessions: Collection[VenueConnection],
+        listings: Mapping[str, Listing],
+        known: Container[str] | None = None,
+    ) -> None:
         self._board = board
+        self.venue = venue
         self._sessions = sessions
-        self._known = known
+        self._listings = {listing.instrument: listing for listing in listings.values()}
+        self._known = listings if known is None else known
         self._frames: dict[int, FaultyFrames] = {}
-        self._held: dict[int, list[OkxSession]] = {}
+        self._held: dict[int, list[VenueConnection]] = {}
         """The connections that a fault holds on to, by its number."""
 
     def __contains__(self, symbol: object) -> bool:
         delisted = any(
-            isinstance(one.fault, Delisted) and one.fault.instrument.replace("/", "-") == symbol
-            for one in self._board.of("okx")
+            isinstance(one.fault, Delisted) and self._listings[one.fault.instrument].symbol == symbol
+            for one in self._board.of(self.venue)
         )
         return symbol in self._known and not delisted
 
     def begin(self, active: ActiveFault) -> None:
         """A fault was switched on: do to the present connections what it does to them."""
-        if active.fault.venue != "okx":
+        if active.fault.venue != self.venue:
             return
         match active.fault:
             case Disconnect(code=code, reason=reason):
@@ -68,7 +86,7 @@ class OkxFaults(Container[str]):
                     _freeze(session)
             case Delisted(instrument=instrument):
                 for session in self._sessions:
-                    for text in session.subscriptions.delist(instrument.replace("/", "-")):
+                    for text in session.conversation.forget(self._listings[instrument]):
                         active.count()
                         session.tell(text)
             case Opening(drop=True):
@@ -94,15 +112,15 @@ class OkxFaults(Container[str]):
                         session.offer(frames)
         self._set_up()
 
-    def admit(self, session: OkxSession) -> None:
+    def admit(self, session: VenueConnection) -> None:
         """A connection has opened."""
         self._frames[session.number] = FaultyFrames(self._board, session.number)
-        for one in self._board.of("okx"):
+        for one in self._board.of(self.venue):
             if isinstance(one.fault, SlowFrames):
                 one.count()
         self._set_up()
 
-    def forget(self, session: OkxSession) -> None:
+    def forget(self, session: VenueConnection) -> None:
         """A connection has ended."""
         self._frames.pop(session.number, None)
         for held in self._held.values():
@@ -112,7 +130,7 @@ class OkxFaults(Container[str]):
     def tick(self, now_s: float) -> float:
         """Close what is due by now; when to come again."""
         wake_s = math.inf
-        for one in self._board.of("okx"):
+        for one in self._board.of(self.venue):
             if not isinstance(one.fault, HangUp):
                 continue
             for session in self._sessions:
@@ -126,37 +144,39 @@ class OkxFaults(Container[str]):
                     wake_s = min(wake_s, due_s)
         return wake_s
 
-    def write(self, session: OkxSession, instrument: str, payload: bytes) -> Written:
+    def write(self, session: VenueConnection, instrument: str, payload: bytes) -> Written:
         """What is written of one ticker."""
         return self._frames[session.number].write(instrument, payload)
 
-    def reply(self, session: OkxSession, message: str | bytes) -> list[bytes]:
+    def reply(self, session: VenueConnection, message: str | bytes) -> Sequence[bytes | Close]:
         """What a client's message is answered."""
-        subscriptions = session.subscriptions
-        for one in self._board.of("okx"):
+        conversation = session.conversation
+        for one in self._board.of(self.venue):
             if not isinstance(one.fault, RefusedSubscription) or session.number < one.first_connection:
                 continue
-            refusal = subscriptions.refuse(message, one.fault.instrument.replace("/", "-"), one.fault.code)
+            refusal = conversation.refuse(message, self._listings[one.fault.instrument], one.fault.code)
             if refusal and one.chooses():
                 one.count()
                 return refusal
-        before = set(subscriptions.instruments)
-        replies = subscriptions.receive(message)
-        for one in self._board.of("okx"):
+        subscriptions = conversation.subscriptions if isinstance(conversation, OkxSession) else None
+        before = set(subscriptions.held) if subscriptions else set()
+        replies = conversation.receive(message)
+        for one in self._board.of(self.venue):
             match one.fault:
                 case Silence(pongs=False) if one.chooses():
                     one.count()
                     replies = []
                 case AckMissing(data=data) if session.number >= one.first_connection and one.chooses():
-                    kept = [reply for reply in replies if not reply.startswith(b'{"event":"subscribe"')]
+                    kept = [reply for reply in replies if not _is_okx_ack(reply)]
                     if len(kept) < len(replies):
                         one.count()
                     replies = kept
-                    if not data:
-                        subscriptions.instruments &= before
+                    if not data and subscriptions is not None:
+                        for arg in subscriptions.held.keys() - before:
+                            subscriptions.drop(arg)
         return replies
 
-    def _each(self, active: ActiveFault) -> list[OkxSession]:
+    def _each(self, active: ActiveFault) -> list[VenueConnection]:
         """The present connections in the order in which they were opened, each counted."""
         sessions = sorted(self._sessions, key=lambda session: session.number)
         for _ in sessions:
@@ -165,7 +185,7 @@ class OkxFaults(Container[str]):
 
     def _set_up(self) -> None:
         """Tell the connections how slow and how patient to be."""
-        faults = [one.fault for one in self._board.of("okx")]
+        faults = [one.fault for one in self._board.of(self.venue)]
         pause_s = max((fault.pause_s for fault in faults if isinstance(fault, SlowFrames)), default=0.0)
         patient = any(isinstance(fault, Silence) and not fault.pongs for fault in faults)
         for session in self._sessions:
@@ -174,6 +194,10 @@ class OkxFaults(Container[str]):
                 session.wire.pause_s = pause_s
 
 
-def _freeze(session: OkxSession) -> None:
+def _freeze(session: VenueConnection) -> None:
     if session.wire is not None:
         session.wire.freeze()
+
+
+def _is_okx_ack(reply: bytes | Close) -> bool:
+    return isinstance(reply, bytes) and reply.startswith(b'{"event":"subscribe"')

@@ -20,8 +20,10 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-Venue: TypeAlias = Literal["binance", "coingecko", "okx"]
-VENUES: Final[tuple[Venue, ...]] = ("binance", "coingecko", "okx")
+Venue: TypeAlias = Literal["binance", "bybit", "coinbase", "coingecko", "kraken", "okx"]
+VENUES: Final[tuple[Venue, ...]] = ("binance", "bybit", "coinbase", "coingecko", "kraken", "okx")
+SERVED: Final[tuple[Venue, ...]] = ("binance", "coingecko", "okx")
+"""Whose answers or tickers can be spoiled one by one."""
 REST: Final[tuple[Venue, ...]] = ("binance", "coingecko")
 PUSHED: Final[tuple[Venue, ...]] = ("okx",)
 
@@ -204,7 +206,7 @@ class Notice(Fault, kw_only=True, frozen=True):
 class WrongTypes(Sampled, kw_only=True, frozen=True):
     """A value is of another JSON type: all of that name, or one that the seed chooses."""
 
-    venues: ClassVar[tuple[Venue, ...]] = VENUES
+    venues: ClassVar[tuple[Venue, ...]] = SERVED
     field: Member | None = None
     path: Path | None = None
 
@@ -212,7 +214,7 @@ class WrongTypes(Sampled, kw_only=True, frozen=True):
 class MissingFields(Sampled, kw_only=True, frozen=True):
     """A member is left out: all of that name, or one that the seed chooses."""
 
-    venues: ClassVar[tuple[Venue, ...]] = VENUES
+    venues: ClassVar[tuple[Venue, ...]] = SERVED
     field: Member | None = None
     path: Path | None = None
 
@@ -220,7 +222,7 @@ class MissingFields(Sampled, kw_only=True, frozen=True):
 class EmptyStrings(Sampled, kw_only=True, frozen=True):
     """A text is empty, as of a pair that has not traded yet: all of that name, or one that the seed chooses."""
 
-    venues: ClassVar[tuple[Venue, ...]] = VENUES
+    venues: ClassVar[tuple[Venue, ...]] = SERVED
     field: Member | None = None
     path: Path | None = None
 
@@ -228,7 +230,7 @@ class EmptyStrings(Sampled, kw_only=True, frozen=True):
 class HugeNumbers(Sampled, kw_only=True, frozen=True):
     """A number, or a text of one, has 5000 digits or is 1e400: all of that name, or one that the seed chooses."""
 
-    venues: ClassVar[tuple[Venue, ...]] = VENUES
+    venues: ClassVar[tuple[Venue, ...]] = SERVED
     kind: Literal["digits", "exponent"] = "digits"
     field: Member | None = None
     path: Path | None = None
@@ -272,7 +274,7 @@ class RefusedSubscription(Opening, kw_only=True, frozen=True):
 class ClockSkew(Lasting, kw_only=True, frozen=True):
     """The venue's clock is wrong: all times in what it sends are shifted."""
 
-    venues: ClassVar[tuple[Venue, ...]] = VENUES
+    venues: ClassVar[tuple[Venue, ...]] = SERVED
     offset_s: Offset
     path: Path | None = None
 
@@ -280,14 +282,14 @@ class ClockSkew(Lasting, kw_only=True, frozen=True):
 class Refuse(Opening, kw_only=True, frozen=True):
     """Connections are reset (TCP RST) as soon as their request shows that they are for the venue."""
 
-    venues: ClassVar[tuple[Venue, ...]] = VENUES
+    venues: ClassVar[tuple[Venue, ...]] = SERVED
     path: Path | None = None
 
 
 class HttpStatus(Opening, kw_only=True, frozen=True):
     """Requests (on OKX the opening handshake) are answered with an error status and the venue's words for it."""
 
-    venues: ClassVar[tuple[Venue, ...]] = VENUES
+    venues: ClassVar[tuple[Venue, ...]] = SERVED
     status: Status
     retry_after_s: Wait | None = None
     path: Path | None = None
@@ -296,7 +298,7 @@ class HttpStatus(Opening, kw_only=True, frozen=True):
 class SlowHeaders(Opening, kw_only=True, frozen=True):
     """Answers (on OKX that to the opening handshake) begin late."""
 
-    venues: ClassVar[tuple[Venue, ...]] = VENUES
+    venues: ClassVar[tuple[Venue, ...]] = SERVED
     delay_s: Delay = 5.0
     path: Path | None = None
 
@@ -304,7 +306,7 @@ class SlowHeaders(Opening, kw_only=True, frozen=True):
 class TlsFailure(Opening, kw_only=True, frozen=True):
     """Requests are answered with bytes that are not HTTP: a TLS alert (handshake failure), then the end."""
 
-    venues: ClassVar[tuple[Venue, ...]] = VENUES
+    venues: ClassVar[tuple[Venue, ...]] = SERVED
     path: Path | None = None
 
 

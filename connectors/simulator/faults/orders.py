@@ -33,7 +33,7 @@ from connectors.simulator.faults import faults
 from connectors.simulator.faults.faults import VENUES, Fault, Venue
 from connectors.simulator.venues.binance import PATHS as BINANCE_PATHS
 from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
-from connectors.simulator.venues.market import BINANCE, OKX
+from connectors.simulator.venues.market import LISTINGS
 
 MAX_STEPS: Final = 10_000
 _SHOWN_CHARACTERS: Final = 80
@@ -47,13 +47,15 @@ FAULT_TYPES: Final[dict[str, type[Fault]]] = {
 }
 """All faults by name, in the order of `connectors.simulator.faults.faults`."""
 
-PATHS: Final[dict[Venue, frozenset[str]]] = {"binance": BINANCE_PATHS, "coingecko": COINGECKO_PATHS, "okx": frozenset()}
+PATHS: Final[dict[Venue, frozenset[str]]] = {
+    **dict.fromkeys(VENUES, frozenset[str]()),
+    "binance": BINANCE_PATHS,
+    "coingecko": COINGECKO_PATHS,
+}
 """What a fault's `path` may be."""
 
 INSTRUMENTS: Final[dict[Venue, frozenset[str]]] = {
-    "binance": frozenset(f"{listing.base}/{listing.quote}" for listing in BINANCE.values()),
-    "coingecko": frozenset(),
-    "okx": frozenset(f"{listing.base}/{listing.quote}" for listing in OKX.values()),
+    name: frozenset(listing.instrument for listing in LISTINGS.get(name, {}).values()) for name in VENUES
 }
 """What a fault's `instrument` may be."""
 

@@ -88,7 +88,7 @@ async def serve_connection(
     stream: trio.abc.Stream,
     peer: str,
     answer: Answer,
-    serve_websocket: Callable[[UpgradedStream], Awaitable[None]],
+    serve_websocket: Callable[[VenueRequest, UpgradedStream], Awaitable[None]],
     with_body: Collection[str] = (),
 ) -> None:
     """Serve requests until the client leaves, breaks HTTP, or becomes a websocket; then close.
@@ -117,7 +117,7 @@ async def _serve_request(
     kept: bool,
     peer: str,
     answer: Answer,
-    serve_websocket: Callable[[UpgradedStream], Awaitable[None]],
+    serve_websocket: Callable[[VenueRequest, UpgradedStream], Awaitable[None]],
     with_body: Collection[str],
 ) -> bool:
     """Serve one request; true if another may follow on this connection."""
@@ -140,10 +140,11 @@ async def _serve_request(
             await _write(wire, stream, json_response({"error": str(error)}, status), close=True)
         return False
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
-    response = answer(VenueRequest(head.method.decode("ascii"), target, headers, peer, body))
+    request = VenueRequest(head.method.decode("ascii"), target, headers, peer, body)
+    response = answer(request)
     if response is None:
         upgraded = UpgradedStream(stream, _head_bytes(head), bytes(wire.trailing_data[0]))
-        await serve_websocket(upgraded)
+        await serve_websocket(request, upgraded)
         return False
     await _write(wire, stream, response, close=not bodyless)
     if wire.our_state is not h11.DONE or wire.their_state is not h11.DONE:

@@ -15,6 +15,7 @@ import msgspec
 from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
 from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, error
 from connectors.simulator.venues.market import BINANCE, Listing, Market, Quote, padded
+from connectors.simulator.venues.stream import update_id
 
 DEPTH_LIMIT = 5_000
 DAY_MS = 86_400_000
@@ -260,7 +261,7 @@ class SimulatedBinance:
             return [(padded(price, digits), padded(size, size_digits)) for price, size in levels]
 
         return {
-            "lastUpdateId": 1_000_000_000 + 17 * step,
+            "lastUpdateId": update_id(step),
             "bids": texts(book.bids),
             "asks": texts(book.asks),
         }

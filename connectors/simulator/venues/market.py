@@ -17,8 +17,10 @@ size and lot size.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
+from itertools import count as count_from
 
 import msgspec
 
@@ -42,6 +44,7 @@ class Listing(msgspec.Struct, frozen=True):
         price_digits: The smallest price step is 10 to the minus this.
         size_digits: The smallest quantity step is 10 to the minus this.
         volume: Base units traded in 24 hours, about.
+        venue: Where two venues spell a symbol the same: which one this is.
     """
 
     symbol: str
@@ -51,6 +54,12 @@ class Listing(msgspec.Struct, frozen=True):
     price_digits: int
     size_digits: int
     volume: int
+    venue: str = ""
+
+    @property
+    def instrument(self) -> str:
+        """As the daemon names it: `BTC/USDT`."""
+        return f"{self.base}/{self.quote}"
 
 
 class Quote(msgspec.Struct, frozen=True, gc=False):
@@ -109,6 +118,59 @@ OKX: dict[str, Listing] = {
 }
 """OKX's listings by instId."""
 
+# base, price digits (Coinbase, Kraken, Bybit), quantity digits (Coinbase, Kraken, Bybit)
+_DIGITS = {
+    "BTC": (2, 1, 1, 8, 8, 6),
+    "ETH": (2, 2, 2, 8, 8, 5),
+    "BNB": (2, 2, 1, 4, 5, 4),
+    "SOL": (2, 2, 2, 8, 8, 3),
+    "XRP": (4, 5, 4, 6, 8, 2),
+    "ADA": (4, 6, 4, 8, 8, 2),
+    "DOGE": (5, 7, 5, 1, 8, 1),
+    "AVAX": (2, 2, 2, 8, 8, 3),
+    "LINK": (3, 5, 3, 2, 8, 2),
+    "DOT": (3, 4, 3, 8, 8, 3),
+}
+_DOLLARS = ("BTC", "ETH")
+"""What is listed against USD too, where a venue has it."""
+
+
+def _listed(venue: str, place: int, between: str, volume_part: int, *, dollars: bool) -> dict[str, Listing]:
+    listings = (
+        Listing(
+            f"{base}{between}{quote}",
+            base,
+            quote,
+            price,
+            _DIGITS[base][place],
+            _DIGITS[base][place + 3],
+            volume // volume_part,
+            venue,
+        )
+        for base, price, *_, volume in _INSTRUMENTS
+        for quote in (("USD", "USDT") if dollars and base in _DOLLARS else ("USDT",))
+    )
+    return {listing.symbol: listing for listing in listings}
+
+
+COINBASE: dict[str, Listing] = _listed("coinbase", 0, "-", 3, dollars=True)
+"""Coinbase's listings by product id."""
+
+KRAKEN: dict[str, Listing] = _listed("kraken", 1, "/", 8, dollars=True)
+"""Kraken's listings by v2 symbol."""
+
+BYBIT: dict[str, Listing] = _listed("bybit", 2, "", 2, dollars=False)
+"""Bybit's listings by symbol."""
+
+LISTINGS: dict[str, dict[str, Listing]] = {
+    "binance": BINANCE,
+    "okx": OKX,
+    "coinbase": COINBASE,
+    "kraken": KRAKEN,
+    "bybit": BYBIT,
+}
+"""All venues' listings: by venue, then by the venue's own symbol."""
+
 
 def _bridge(rng: random.Random, length: int) -> list[int]:
     """A random walk that ends where it began, so that it can be repeated; ppm."""
@@ -136,7 +198,7 @@ class _Tables:
     """What is constant about one listing for one seed."""
 
     def __init__(self, seed: int, listing: Listing, walk: Walk) -> None:
-        rng = random.Random(f"{seed}/{listing.symbol}")
+        rng = random.Random(f"{seed}/{listing.venue}/{listing.symbol}" if listing.venue else f"{seed}/{listing.symbol}")
         # Up to 0.02 % between venues: enough to see, far below what a cross-check would call wrong.
         price = listing.price * (1 + rng.randrange(-100, 101) / MILLION)
         self.start = round(price * 10**listing.price_digits)
@@ -151,6 +213,13 @@ class _Tables:
         self.high = max(high, self.open) * 1_004 // 1_000
         self.volume = listing.volume * 10**listing.size_digits
 
+    def rungs(self, cells: Iterable[int], step: int) -> Iterator[tuple[int, int]]:
+        """What waits in these cells (stretches of prices, `spacing` wide): one price and a size in each."""
+        sizes, spacing = self.sizes, self.spacing
+        for cell in cells:
+            turn = (step + 3 * cell) // (5 + cell % 13)
+            yield cell * spacing + sizes[cell % SIZES] % spacing, sizes[(31 * cell + 7 * turn) % SIZES]
+
 
 class Market:
     """Every venue's prices, sizes and books for one seed."""
@@ -158,7 +227,7 @@ class Market:
     def __init__(self, seed: int = 1) -> None:
         self.seed = seed
         self._walks: dict[str, Walk] = {}
-        self._tables: dict[str, _Tables] = {}
+        self._tables: dict[tuple[str, str], _Tables] = {}
 
     def walk(self, base: str) -> Walk:
         """The walk of an asset, made on first use so that starting costs nothing."""
@@ -168,10 +237,10 @@ class Market:
         return walk
 
     def _table(self, listing: Listing) -> _Tables:
-        table = self._tables.get(listing.symbol)
+        name = (listing.venue, listing.symbol)
+        table = self._tables.get(name)
         if table is None:
-            table = _Tables(self.seed, listing, self.walk(listing.base))
-            self._tables[listing.symbol] = table
+            table = self._tables[name] = _Tables(self.seed, listing, self.walk(listing.base))
         return table
 
     def quote(self, listing: Listing, step: int) -> Quote:
@@ -204,19 +273,17 @@ class Market:
     def book(self, listing: Listing, step: int, levels: int = BOOK_LEVELS) -> Book:
         """The best `levels` (at most `BOOK_LEVELS`) of both sides.
 
-        The first ones are bid and ask of `quote` at the same step.
+        The first ones are bid and ask of `quote` at the same step. The others are where orders wait: at prices that do
+        not move with the market, so that most levels of one step are those of the step before. From time to time a
+        level's size changes.
         """
         table = self._table(listing)
-        sizes, spacing = table.sizes, table.spacing
         quote = self.quote(listing, step)
-        bid, ask = quote.bid, quote.ask
-        bids, asks = [(bid, quote.bid_size)], [(ask, quote.ask_size)]
-        for level in range(1, min(levels, BOOK_LEVELS)):
-            below, above = sizes[(step + 7 * level) % SIZES], sizes[(step + 11 * level) % SIZES]
-            bid -= 1 + below % spacing
-            ask += 1 + above % spacing
-            bids.append((bid, below))
-            asks.append((ask, above))
+        count = min(levels, BOOK_LEVELS) - 1
+        cell = quote.bid // table.spacing
+        bids, asks = [(quote.bid, quote.bid_size)], [(quote.ask, quote.ask_size)]
+        bids += islice((level for level in table.rungs(count_from(cell, -1), step) if level[0] < quote.bid), count)
+        asks += islice((level for level in table.rungs(count_from(cell), step) if level[0] > quote.ask), count)
         return Book(bids, asks)
 
     def usd_price(self, base: str, step: int) -> float:

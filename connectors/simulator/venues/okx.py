@@ -1,4 +1,6 @@
-"""OKX's v5 public interface, simulated without I/O: REST answers, pushes, a session's requests.
+"""OKX's v5 public interface, simulated without I/O: REST answers, tickers, a connection's requests.
+
+What is pushed beside tickers is in `okx_streams.py`.
 
 Source of every rule: OKX's v5 API documentation (overview, public data, order book trading, error
 codes), state of July to September 2026. The full text of error 60018 is as captured live.
@@ -7,6 +9,7 @@ codes), state of July to September 2026. The full text of error 60018 is as capt
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
@@ -15,13 +18,31 @@ from connectors.simulator.http.request import VenueRequest, VenueResponse, json_
 from connectors.simulator.venues.market import OKX, Listing, Market, Quote, unpadded
 
 PUBLIC_PATH = "/ws/v5/public"
+BUSINESS_PATH = "/ws/v5/business"
+CANDLES = MappingProxyType(
+    {
+        "candle1m": 60_000,
+        "candle3m": 180_000,
+        "candle5m": 300_000,
+        "candle15m": 900_000,
+        "candle30m": 1_800_000,
+        "candle1H": 3_600_000,
+        "candle2H": 7_200_000,
+        "candle4H": 14_400_000,
+        "candle6Hutc": 21_600_000,
+        "candle12Hutc": 43_200_000,
+        "candle1Dutc": 86_400_000,
+    }
+)
+"""The candle channels, and how many milliseconds their intervals have."""
+CHANNELS = MappingProxyType(
+    {
+        PUBLIC_PATH: frozenset({"tickers", "trades", "bbo-tbt", "books"}),
+        BUSINESS_PATH: frozenset({*CANDLES, "trades-all"}),
+    }
+)
+"""Which channels each path has."""
 PATHS = frozenset({"/api/v5/public/instruments", "/api/v5/market/ticker", "/api/v5/public/time"})
-IDLE_S = 30.0
-"""A connection is closed when nothing was pushed for so long and the client did not ping."""
-IDLE_CODE, IDLE_REASON = 4004, "No data received in 30s"
-MAX_REQUEST_BYTES = 64 * 1024
-"""All channels of one request together; more closes the connection with 1009."""
-
 RequestId = Annotated[str, msgspec.Meta(max_length=32, pattern="^[A-Za-z0-9]*$")]
 
 
@@ -64,11 +85,18 @@ class OkxSubscriptions:
     Args:
         conn_id: Eight hexadecimal digits that every control frame carries.
         instruments: The instIds that exist.
+        path: Which of OKX's websockets it is: each has channels of its own.
+
+    Attributes:
+        held: The channels and instIds that are subscribed, in the order of their subscriptions.
+        instruments: The instIds whose tickers are.
     """
 
-    def __init__(self, conn_id: str, instruments: Container[str]) -> None:
+    def __init__(self, conn_id: str, instruments: Container[str], path: str = PUBLIC_PATH) -> None:
         self._conn_id = conn_id
         self._known = instruments
+        self._path = path
+        self.held: dict[tuple[str, str], None] = {}
         self.instruments: set[str] = set()
 
     def receive(self, message: str | bytes) -> list[bytes]:
@@ -84,15 +112,26 @@ class OkxSubscriptions:
         return [self._apply(command, arg) for arg in command.args]
 
     def _apply(self, command: _Command, arg: _Arg) -> bytes:
-        if arg.channel != "tickers" or arg.instId not in self._known:
+        if arg.channel not in CHANNELS[self._path] or arg.instId not in self._known:
+            if self._path == PUBLIC_PATH and arg.channel in CHANNELS[BUSINESS_PATH]:
+                text = "This channel has been migrated to the '/business' URL. Please subscribe using the new URL."
+                return self._error(command.id, "64001", text)
             named = f"channel:{arg.channel},instId:{arg.instId}"
             begin = "Subscribe failed, wrong" if command.op == "subscribe" else "Wrong"
             return self._error(command.id, "60018", f"{begin} URL or {named} doesn't exist.")
         if command.op == "subscribe":
-            self.instruments.add(arg.instId)
+            self.held.setdefault((arg.channel, arg.instId))
+            if arg.channel == "tickers":
+                self.instruments.add(arg.instId)
         else:
-            self.instruments.discard(arg.instId)
+            self.drop((arg.channel, arg.instId))
         return msgspec.json.encode(_Control(command.op, self._conn_id, command.id, arg))
+
+    def drop(self, arg: tuple[str, str]) -> None:
+        """Forget a subscription without a word."""
+        self.held.pop(arg, None)
+        if arg[0] == "tickers":
+            self.instruments.discard(arg[1])
 
     def refuse(self, message: str | bytes, symbol: str, code: str) -> list[bytes]:
         """The error that answers a subscription of that instrument and no other; none for any other message."""
@@ -103,7 +142,8 @@ class OkxSubscriptions:
         if command.op != "subscribe" or [arg.instId for arg in command.args] != [symbol]:
             return []
         if code == "60018":
-            text = f"Subscribe failed, wrong URL or channel:tickers,instId:{symbol} doesn't exist."
+            channel = command.args[0].channel
+            text = f"Subscribe failed, wrong URL or channel:{channel},instId:{symbol} doesn't exist."
         else:
             text = "Service temporarily unavailable. Please try again later."
         return [self._error(command.id, code, text)]
@@ -120,11 +160,14 @@ class OkxSubscriptions:
         return msgspec.json.encode(_Control("error", self._conn_id, echo, None, code, text))
 
     def delist(self, symbol: str) -> list[bytes]:
-        """End a subscription because its instrument is not known any more; the texts to send."""
-        if symbol not in self.instruments:
-            return []
-        self.instruments.discard(symbol)
-        return [self._error(None, "60018", f"Wrong URL or channel:tickers,instId:{symbol} doesn't exist.")]
+        """End the subscriptions of an instrument that is not known any more; the texts to send."""
+        gone = [arg for arg in self.held if arg[1] == symbol]
+        for arg in gone:
+            self.drop(arg)
+        return [
+            self._error(None, "60018", f"Wrong URL or channel:{channel},instId:{symbol} doesn't exist.")
+            for channel, _ in gone
+        ]
 
     def notice(self) -> bytes:
         """The notice that the connection will be closed within 60 s for an upgrade: reconnect."""

@@ -60,7 +60,7 @@ async def in_memory(simulator: Simulator) -> AsyncIterator[Callable[[], trio.abc
         await nursery.start(simulator.run, [Nobody()])
 
         async def serve(stream: trio.abc.Stream) -> None:
-            await serve_connection(stream, "127.0.0.1", simulator.answer, simulator._serve_okx, ("/control",))
+            await serve_connection(stream, "127.0.0.1", simulator.answer, simulator._serve_websocket, ("/control",))
 
         def connect() -> trio.abc.Stream:
             client, server = trio.testing.memory_stream_pair()

@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
-from connectors.simulator.http.server import serve_connection
+from connectors.simulator.http.server import UpgradedStream, serve_connection
 from connectors.simulator.simulator import PushSchedule, Simulator
 from connectors.simulator.venues.market import BINANCE, OKX, Market, padded, unpadded
 from connectors.simulator.venues.okx import OkxSubscriptions
-from connectors.simulator.venues.okx_session import PENDING_BYTES, OkxSession
+from connectors.simulator.venues.okx_streams import RULES, OkxSession
+from connectors.simulator.venues.stream import MarketStream
+from connectors.simulator.venues.websocket import PENDING_BYTES, VenueConnection
 
 
 @asynccontextmanager
@@ -199,10 +201,14 @@ async def test_a_silent_connection_is_closed_after_30_s_and_a_ping_puts_it_off(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     client, server = trio.testing.memory_stream_pair()
-    session = OkxSession(OkxSubscriptions("0badcafe", {"BTC-USDT"}), lambda session, new: None)
+    session = OkxSession(OkxSubscriptions("0badcafe", {"BTC-USDT"}), MarketStream(Market(1)))
+    connection = VenueConnection(session, RULES)
+
+    async def serve(request: VenueRequest, stream: UpgradedStream) -> None:
+        await connection.run(stream)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, server, "-", lambda request: None, session.run)
+        nursery.start_soon(serve_connection, server, "-", lambda request: None, serve)
         await client.send_all(HANDSHAKE)
         assert b" 101 " in await client.receive_some()
         await trio.sleep(20)
@@ -236,7 +242,7 @@ async def test_a_slow_subscriber_misses_frames_and_the_others_do_not() -> None:
                 break
         await client.send_message(request_of("subscribe", "DOT-USDT"))
         pushes = (await receive(client, 1_001))[1:]
-        (slow_session,) = [s for s in simulator._sessions if len(s.subscriptions.instruments) > 1]
+        (slow_session,) = [s for s in simulator._sessions if len(simulator._tickers[s]) > 1]
         assert slow_session._pending_bytes <= PENDING_BYTES
         await slow.aclose()
 

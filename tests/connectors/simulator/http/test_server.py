@@ -13,7 +13,7 @@ Client = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryRe
 GET = b"GET /a?b=1 HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-async def unexpected(stream: UpgradedStream) -> None:
+async def unexpected(request: VenueRequest, stream: UpgradedStream) -> None:
     raise AssertionError("no websocket was asked for")
 
 
@@ -120,7 +120,7 @@ async def test_an_upgrade_replays_the_head_and_holds_back_what_follows() -> None
     head = b"GET /ws HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
     seen: list[bytes] = []
 
-    async def websocket(stream: UpgradedStream) -> None:
+    async def websocket(request: VenueRequest, stream: UpgradedStream) -> None:
         replayed = b""
         while len(replayed) < len(head):
             replayed += await stream.receive_some(7)

@@ -106,12 +106,12 @@ def test_one_acknowledgement_per_argument_in_the_documented_form() -> None:
 def test_errors_carry_no_arg() -> None:
     one = OkxSubscriptions("5e1f2fe5", {"BTC-USDT"})
 
-    assert receive(one, command("subscribe", ("books", "BTC-USDT"), id="ob1")) == [
+    assert receive(one, command("subscribe", ("book", "BTC-USDT"), id="ob1")) == [
         {
             "id": "ob1",
             "event": "error",
             "code": "60018",
-            "msg": "Subscribe failed, wrong URL or channel:books,instId:BTC-USDT doesn't exist.",
+            "msg": "Subscribe failed, wrong URL or channel:book,instId:BTC-USDT doesn't exist.",
             "connId": "5e1f2fe5",
         }
     ]

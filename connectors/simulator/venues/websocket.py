@@ -1,15 +1,16 @@
-"""One OKX websocket session of the simulator: the I/O around `OkxSubscriptions`.
+"""One websocket of a simulated venue: the I/O around a `SocketSession`, for all venues.
 
-A session has three tasks: one reads the client's requests, one writes what is pending, one watches
-the 30 s of silence after which OKX hangs up and waits for an order to close. Frames of pushed data
-are made by the simulator, once for all sessions, and handed over by `offer`, which never waits.
+A connection has a task that reads the client's messages, one that writes what is pending, one that sends pings where
+the venue does, and one that watches the venue's idle time and waits for an order to close. What is pushed is handed
+over by `offer`, which never waits.
 
 trio-websocket does the handshake, pings and closing; data frames do not go through it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -17,7 +18,7 @@ import trio_websocket
 
 from connectors.simulator.http.server import UpgradedStream
 from connectors.simulator.http.wire import Wire
-from connectors.simulator.venues.okx import IDLE_CODE, IDLE_REASON, IDLE_S, MAX_REQUEST_BYTES, OkxSubscriptions
+from connectors.simulator.venues.sockets import Close, SocketRules, SocketSession
 from protocol.frames import text_frame
 
 PENDING_BYTES: Final = 1 << 20
@@ -27,38 +28,41 @@ CLOSE_S = 1.0
 """How long a client has to answer a close frame."""
 
 
-class OkxSession:
-    """One subscriber.
+class VenueConnection:
+    """One client of a venue.
 
     Args:
-        subscriptions: This connection's requests and replies.
-        subscribed: Called after the acknowledgements of instruments that are new to this session
-            are on their way; what it offers follows them.
+        conversation: What is said.
+        rules: The venue's.
         number: Of the connection, counted from 0.
         wire: What `run`'s stream lies on, for faults.
-        reply: Takes a client's message and says what to reply; by default the subscriptions do.
+        reply: Takes a client's message and says what to reply; by default the conversation does.
+        replied: Called after the replies to a message are on their way; what it offers follows them.
 
     Attributes:
-        patient: Whether the 30 s of silence are let pass: of a venue that is dead, nobody hangs up.
-        opened_s: When the session began.
+        patient: Whether the venue's idle time is let pass: of a venue that is dead, nobody hangs up.
+        opened_s: When the connection began.
     """
 
     def __init__(
         self,
-        subscriptions: OkxSubscriptions,
-        subscribed: Callable[[OkxSession, list[str]], None],
+        conversation: SocketSession,
+        rules: SocketRules,
         *,
         number: int = 0,
         wire: Wire | None = None,
-        reply: Callable[[OkxSession, str | bytes], list[bytes]] | None = None,
+        reply: Callable[[str | bytes], Sequence[bytes | Close]] | None = None,
+        replied: Callable[[], None] = lambda: None,
     ) -> None:
-        self.subscriptions = subscriptions
+        self.conversation = conversation
         self.number = number
         self.wire = wire
         self.patient = False
         self.opened_s = trio.current_time()
-        self._subscribed = subscribed
-        self._reply = reply or _replies
+        self._rules = rules
+        self._reply = reply or conversation.receive
+        self._replied = replied
+        self._asked: deque[float] = deque(maxlen=rules.requests)
         self._torn = False
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -86,8 +90,9 @@ class OkxSession:
         self._queue(text_frame(text))
 
     def notice(self) -> None:
-        """Send OKX's notice 64008: the connection will be closed for an upgrade."""
-        self.tell(self.subscriptions.notice())
+        """Say what the venue says before it closes connections for an upgrade."""
+        for text in self.conversation.notice():
+            self.tell(text)
 
     def drop(self, code: int | None, reason: str = "") -> None:
         """Close with `code`, or without a close frame where it is `None`. Returns at once."""
@@ -101,24 +106,26 @@ class OkxSession:
         return self._drop is not None
 
     async def run(self, stream: UpgradedStream) -> None:
-        """Serve the session until either side closes; the stream is closed then.
+        """Serve the connection until either side closes; the stream is closed then.
 
-        A cancelled session is cut off without a close frame.
+        A cancelled one is cut off without a close frame.
 
         Raises:
             ExceptionGroup: trio-websocket's own, when the client breaks the protocol while we
-                close; the session is over all the same.
+                close; it is over all the same.
         """
         try:
             async with trio.open_nursery() as nursery:
                 with trio.fail_after(HANDSHAKE_S):
                     request = await trio_websocket.wrap_server_stream(
-                        nursery, stream, max_message_size=MAX_REQUEST_BYTES
+                        nursery, stream, max_message_size=self._rules.message_bytes
                     )
                     connection = await request.accept()
                 stream.release()
                 nursery.start_soon(self._read, connection, nursery.cancel_scope)
                 nursery.start_soon(self._write, connection, stream)
+                if self._rules.ping_every_s is not None:
+                    nursery.start_soon(self._ping, connection, self._rules.ping_every_s)
                 code, reason = await self._wait_to_close()
                 if code is not None:
                     with trio.move_on_after(CLOSE_S):
@@ -128,22 +135,49 @@ class OkxSession:
             await trio.aclose_forcefully(stream)
 
     async def _read(self, connection: trio_websocket.WebSocketConnection, scope: trio.CancelScope) -> None:
-        """Take the client's requests until the connection is closed, then end the session."""
+        """Take the client's messages until the connection is closed, then end it."""
         try:
             while True:
                 message = await connection.get_message()
-                held = set(self.subscriptions.instruments)
-                for reply in self._reply(self, message):
+                if self._drop is not None:
+                    continue  # Until the close handshake is over.
+                if self._asks_too_much():
+                    self.drop(self._rules.too_many.code, self._rules.too_many.reason)
+                    continue
+                for reply in self._reply(message):
+                    if isinstance(reply, Close):
+                        self.drop(reply.code, reply.reason)
+                        break
                     self._queue(text_frame(reply))
-                new = self.subscriptions.instruments - held
-                if new:
-                    self._subscribed(self, sorted(new))
+                else:
+                    self._replied()
                 # A client that asks without reading its answers is not read any further.
                 while self._pending_bytes > PENDING_BYTES:
                     await self._emptied.wait()
         except trio_websocket.ConnectionClosed:
             if self._drop is None:
                 scope.cancel()
+
+    def _asks_too_much(self) -> bool:
+        """Whether one message more, now, is over the venue's rate."""
+        if self._rules.requests is None:
+            return False
+        now_s = trio.current_time()
+        full = len(self._asked) == self._rules.requests and self._asked[0] > now_s - self._rules.requests_s
+        self._asked.append(now_s)
+        return full
+
+    async def _ping(self, connection: trio_websocket.WebSocketConnection, every_s: float) -> None:
+        """Send pings, and cut off whoever does not answer them."""
+        try:
+            while True:
+                await trio.sleep(every_s)
+                with trio.move_on_after(self._rules.pong_within_s) as waiting:
+                    await connection.ping()
+                if waiting.cancelled_caught and not self.patient:
+                    self.drop(self._rules.unanswered.code, self._rules.unanswered.reason)
+        except trio_websocket.ConnectionClosed:
+            pass  # The reader sees it too.
 
     async def _write(self, connection: trio_websocket.WebSocketConnection, stream: UpgradedStream) -> None:
         """Write what is pending, all of it in one write, until a close is under way."""
@@ -167,14 +201,15 @@ class OkxSession:
                 return
 
     async def _wait_to_close(self) -> tuple[int | None, str]:
-        """Wait for an order to close, or for OKX's idle time to be over; how to close."""
+        """Wait for an order to close, or for the venue's idle time to be over; how to close."""
+        idle_s = float("inf") if self._rules.idle_s is None else self._rules.idle_s
         while self._drop is None:
-            with trio.move_on_at(self._last_push + IDLE_S):
+            with trio.move_on_at(self._last_push + idle_s):
                 await self._dropped.wait()
             if self.patient:
                 self._last_push = trio.current_time()
-            elif trio.current_time() >= self._last_push + IDLE_S:
-                self.drop(IDLE_CODE, IDLE_REASON)
+            elif trio.current_time() >= self._last_push + idle_s:
+                self.drop(self._rules.idle.code, self._rules.idle.reason)
         return self._drop
 
     def _queue(self, frames: bytes) -> None:
@@ -182,7 +217,3 @@ class OkxSession:
         self._pending_bytes += len(frames)
         self._filled.set()
         self._last_push = trio.current_time()
-
-
-def _replies(session: OkxSession, message: str | bytes) -> list[bytes]:
-    return session.subscriptions.receive(message)
