@@ -246,8 +246,8 @@ class Subscriptions:
             self._heard_s[name] += spell_s
 
     def retry_after_s(self, now_s: float) -> float | None:
-        """Seconds until one may be asked for again, if all are set aside; else None."""
-        ids = self._asked.keys()
+        """Seconds until one may be asked for again, if all that feed a channel are set aside; else None."""
+        ids = [id_ for id_, asked in self._asked.items() if asked.request.channels]
         asides = [aside for id_ in ids if (aside := self._set_aside.get(id_))]
         if not ids or len(asides) < len(ids):
             return None
@@ -288,7 +288,7 @@ class Subscriptions:
         self._awaited.discard(asked.request.id)
         names = asked.request.channels
         alone = all(self._heard_s[name] > asked.asked_s and len(self._of(name)) == 1 for name in names)
-        if alone or asked.heard_s > asked.asked_s:
+        if (names and alone) or asked.heard_s > asked.asked_s:
             return []
         subject = asked.request.subject
         reason = f"{self._title} did not answer the subscription of {subject} in {ANSWER_S:g} s"

@@ -22,7 +22,7 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
     Attributes:
         id: what the venue's answer repeats; one per subscription, because a refusal may say nothing else.
         text: the text frame to send.
-        channels: the channels that are fed by it.
+        channels: the channels that are fed by it; none where it is asked for the conversation's own sake.
         subject: the instrument that it is about, `BTC/USDT`.
         leave: the text frame that ends it, if it may have to be renewed (`Renew`); the venue must answer it.
     """

@@ -217,3 +217,22 @@ def test_after_its_minute_it_is_asked_for_like_any_other() -> None:
     assert subscriptions.opening(60) == []
     assert subscriptions.retry_after_s(60) is None
     assert asked(subscriptions, 60) == ["c"]
+
+
+LIST = SubscribeRequest("z", "subscribe the list", (), "the list of instruments")
+
+
+def test_what_feeds_no_channel_is_asked_for_again_too_and_nobody_is_told() -> None:
+    subscriptions = ledger(LIST, BTC)
+    assert asked(subscriptions, 0) == ["z", "a"]
+    subscriptions.acknowledged("a")
+    assert subscriptions.due(10) == ([], [])
+    assert asked(subscriptions, 25) == ["z"]
+
+
+def test_all_are_set_aside_where_all_that_feed_a_channel_are() -> None:
+    subscriptions = ledger(LIST, NOPE)
+    subscriptions.due(0)
+    subscriptions.acknowledged("z")
+    subscriptions.refused(SubscribeRefused("c", UNKNOWN, retry=False), 1)
+    assert subscriptions.retry_after_s(1) == 60
