@@ -14,6 +14,7 @@ import msgspec
 from connectors.base import Connector, VenueSettings
 from connectors.venues.binance import polls as binance
 from connectors.venues.coingecko import polls as coingecko
+from connectors.venues.kraken import streams as kraken
 from connectors.venues.okx import tickers as okx
 from protocol.channels import Channel
 from protocol.kinds import KINDS
@@ -71,10 +72,18 @@ COINGECKO: Final = Venue(
     kinds=("global", "top", "trending"),
     polled=frozenset({"global", "top", "trending"}),
 )
+KRAKEN: Final = Venue(
+    name="kraken",
+    title="Kraken",
+    settings=kraken.Kraken,
+    build=kraken.build,
+    kinds=("ticker", "trades", "depth", "book", "candles", "quotes"),
+    instruments=("BTC/USDT", "ETH/USDT", "BTC/USD", "ETH/USD"),
+)
 
 MARKET: Final = Venue(
     name="market", title="Market", settings=VenueSettings, build=lambda *_: [], kinds=("consolidated",)
 )
 
-VENUES: Final[dict[str, Venue[Any]]] = {venue.name: venue for venue in (BINANCE, OKX, COINGECKO, MARKET)}
+VENUES: Final[dict[str, Venue[Any]]] = {venue.name: venue for venue in (BINANCE, OKX, COINGECKO, KRAKEN, MARKET)}
 """All of them by name, in the order of the configuration."""
