@@ -143,10 +143,11 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     file = read(File, tree, problems)
     for key, seen, allowed in _refused(file):
         problems.value(key, seen, allowed)
-    connectors, ways = venues.settled(file.connectors, environ, problems)
     wanted = channels(preset_channels(file.catalogue.presets), file.channels, CADENCE_S, problems)
     enabled = [channel for channel in wanted if file.connectors.of(VENUES[channel.exchange]).enabled]
     served = tuple(settled(enabled))
+    called = {channel.exchange for channel in served}
+    connectors, ways = venues.settled(file.connectors, called, environ, problems)
     if not problems and not served:
         problems.plain("channels", "none is left to serve; allowed: at least one, with its connector enabled")
     if problems:

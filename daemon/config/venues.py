@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -84,17 +85,20 @@ def refused(connectors: VenueTables) -> Iterator[tuple[str, str, str]]:
             yield f"{table}.{key}", "a secret that is not shown" if hidden else shown(value), allowed
 
 
-def settled(connectors: VenueTables, environ: Mapping[str, str], problems: Problems) -> tuple[VenueTables, list[str]]:
+def settled(
+    connectors: VenueTables, called: AbstractSet[str], environ: Mapping[str, str], problems: Problems
+) -> tuple[VenueTables, list[str]]:
     """The same with each venue's proxy looked up in the environment, and a sentence about each venue that has one.
 
-    It is also here that the environment's certificates are looked at, if anything is to be trusted by them.
+    `called` are the venues that have channels; what the environment says is nothing to the others. It is also here that
+    the environment's certificates are looked at, if anything is to be trusted by them.
     """
     found: dict[str, VenueSettings] = {}
     said: list[str] = []
     secure = False
     for venue in _TOLD:
         settings: VenueSettings = connectors.of(venue)
-        if not settings.enabled or problems.concern(f"connectors.{venue.name}"):
+        if venue.name not in called or problems.concern(f"connectors.{venue.name}"):
             continue
         proxy, origin = settings.proxy, f"connectors.{venue.name}.proxy"
         if proxy == FROM_ENVIRONMENT:

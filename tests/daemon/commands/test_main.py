@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from connectors.simulator.simulator import SIMULATED
-from connectors.venues.registry import BINANCE, COINGECKO, OKX
+from connectors.venues.registry import BINANCE, COINGECKO, OKX, VENUES
 from daemon import app
 from daemon.__main__ import main, version
 from daemon.commands import demo
@@ -307,13 +307,12 @@ def test_the_demo_asks_simulated_venues_and_ticks_fast() -> None:
     [("127.0.0.1", "127.0.0.1:81"), ("::1", "[::1]:81"), ("localhost", "localhost:81")],
 )
 def test_the_configuration_points_all_venues_at_the_simulator(host: str, netloc: str) -> None:
-    assert tomllib.loads(demo.simulator_config(host, 81)) == {
-        "connectors": {
-            "binance": {"base_url": f"http://{netloc}"},
-            "okx": {"url": f"ws://{netloc}/ws/v5/public"},
-            "coingecko": {"base_url": f"http://{netloc}/api/v3"},
-        }
-    }
+    tables = tomllib.loads(demo.simulator_config(host, 81))["connectors"]
+    assert tables.keys() == {name for name, venue in VENUES.items() if not venue.is_derived}
+    assert tables["binance"] == {"base_url": f"http://{netloc}"}
+    assert tables["okx"] == {"url": f"ws://{netloc}/ws/v5/public"}
+    assert tables["coingecko"] == {"base_url": f"http://{netloc}/api/v3"}
+    assert [name for name in tables if name not in SIMULATED and tables[name] != {"enabled": False}] == []
 
 
 def test_a_venue_that_is_not_simulated_is_not_asked_in_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,8 +249,8 @@ class Machine(RuleBasedStateMachine):
         self.venue = {symbol: PerfectBook(symbol, style=style) for symbol in SYMBOLS}
         for book in self.venue.values():
             # More levels than are seen, so that some fall out and others come back.
-            book.bids = {price: 5 for price in range(90, 104, 1 if listed else 2)}
-            book.asks = {price: 5 for price in range(106, 120)}
+            book.bids = dict.fromkeys(range(90, 104, 1 if listed else 2), 5)
+            book.asks = dict.fromkeys(range(106, 120), 5)
         self.listed = listed
         self.now_ms = NOW
         self.published: dict[str, dict[str, dict[str, str]] | None] = dict.fromkeys(SYMBOLS)
