@@ -149,6 +149,8 @@ class TopicNote(msgspec.Struct, frozen=True, gc=False):
         reason: in words, without the instrument; of a row that is left out the field and its value.
         count: how often that was seen since it was told last.
         partial: whether a message was published all the same, without the part that is wrong.
+        listed: whether the venue's own list of instruments says so: then it holds whatever data comes, until it is not
+            noted any more.
     """
 
     channel: str
@@ -157,6 +159,7 @@ class TopicNote(msgspec.Struct, frozen=True, gc=False):
     reason: str
     count: int = 1
     partial: bool = False
+    listed: bool = False
 
 
 class Rows(msgspec.Struct):

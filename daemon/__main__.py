@@ -135,6 +135,23 @@ def _check(arguments: argparse.Namespace) -> int:
     except OSError as error:
         _say(f"server.certificate, server.key: cannot be used: {error.strerror or error}")
         return WRONG_CONFIG
+    except ConfigError as error:
+        for line in error.errors:
+            _say(line)
+        return WRONG_CONFIG
+    if arguments.online:
+        import trio
+
+        from daemon.commands.online import ask
+
+        wrong, unasked = trio.run(ask, app.checks(config))
+        remarks += unasked
+        for line in wrong:
+            _say(line)
+        if wrong:
+            for sentence in unasked:
+                _say(f"{arguments.file}: {sentence}")
+            return WRONG_CONFIG
     count = len(config.channels)
     _say(f"{arguments.file}: ok, {count} channel{'s' if count != 1 else ''}")
     for sentence in (*remarks, *config.ways):
@@ -313,12 +330,17 @@ def _until_stopped(start: Callable[[], Awaitable[int]], log: LogSettings, hint: 
     import trio
 
     from connectors.base import leaves
+    from daemon.config.load import ConfigError
     from daemon.host import logs
     from daemon.host.loop_clock import LoopClock
 
     stop_logging = logs.setup(log.level, log.format)
     try:
         return trio.run(start, clock=LoopClock())
+    except ConfigError as error:
+        for line in error.errors:
+            _complain(line)
+        return WRONG_CONFIG
     except (OSError, BaseExceptionGroup) as error:
         match list(leaves(error)):
             case [KeyboardInterrupt() | _Failure() as ours]:

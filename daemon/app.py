@@ -26,6 +26,7 @@ from typing import Final
 import trio
 
 from connectors.base import Connector
+from connectors.poll.listing import InstrumentCheck
 from connectors.venues.registry import VENUES
 from daemon.config.changes import changed_venues, fixed_keys
 from daemon.config.load import Config, ConfigError
@@ -89,6 +90,7 @@ async def serve(
 
     Raises:
         ArchiveError: the tape's file cannot be used.
+        ConfigError: a venue cannot use one of its channels.
         OSError: a listener cannot be opened; its `filename` names the address and port.
         ssl.SSLError: the certificate or key cannot be used.
     """
@@ -106,6 +108,7 @@ def tried(config: Config) -> list[str]:
     """Make of a configuration what `serve` makes of it before it opens anything. Returns warnings, a sentence each.
 
     Raises:
+        ConfigError: a venue cannot use one of its channels.
         OSError: the certificate or key cannot be used, see `daemon.front.certificate`.
     """
     for venue in VENUES:
@@ -417,7 +420,26 @@ def _open_archive(config: Config) -> Archive:
 
 
 def _connectors(name: str, config: Config) -> list[Connector]:
-    """The connectors for a venue's configured channels; none if it has no channel."""
-    venue = VENUES[name]
+    """What serves a venue's configured channels, and what checks their instruments; none if it has no channel.
+
+    Raises:
+        ConfigError: the venue cannot use one of them.
+    """
+    venue, settings = VENUES[name], config.connectors.of(VENUES[name])
     channels = [channel for channel in config.channels if channel.exchange == name]
-    return venue.build(channels, config.connectors.of(venue), USER_AGENT)
+    check = venue.check(channels, settings, USER_AGENT) if config.check_instruments else None
+    try:
+        made = venue.build(channels, settings, USER_AGENT)
+    except ValueError as error:
+        raise ConfigError((f"connectors.{name}: {error}",)) from None
+    return [*made, *([] if check is None else [check])]
+
+
+def checks(config: Config) -> dict[str, InstrumentCheck | None]:
+    """By the title of each venue whose channels have instruments: what asks its list, if it has one to ask."""
+    found: dict[str, InstrumentCheck | None] = {}
+    for name, venue in VENUES.items():
+        channels = [channel for channel in config.channels if channel.exchange == name and channel.instruments]
+        if channels and not venue.is_derived:
+            found[venue.title] = venue.check(channels, config.connectors.of(venue), USER_AGENT)
+    return found

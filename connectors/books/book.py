@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from decimal import Context, Decimal
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 from protocol.messages import is_number
@@ -159,8 +160,9 @@ class Book:
         return bid is not None and ask is not None and bid >= ask
 
 
+@lru_cache(maxsize=1 << 15)
 def key(price: str) -> int:
-    """A price as a whole number of 10**-18.
+    """A price as a whole number of 10**-18. The prices of a book come again and again, so those of late are remembered.
 
     Raises:
         ValueError: it is no number as JSON writes one, or not above 0, or has more than 18 digits behind the point.
@@ -195,6 +197,8 @@ def is_zero(quantity: str) -> bool:
     Raises:
         ValueError: it is no number as JSON writes one, or below 0.
     """
+    if quantity == "0":
+        return True
     if is_number(quantity) is not None:
         if quantity[0] not in "0-":
             return False

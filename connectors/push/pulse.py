@@ -9,6 +9,7 @@ Pure: every method is told the time (monotonic seconds).
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from connectors.base import VenueTimeout
@@ -31,7 +32,7 @@ class Pulse:
         self._title = title
         self._rules = rules
         self._silence_s = silence_s
-        self._frame_s = self._data_s = now_s
+        self._frame_s = self._data_s = self._ping_s = now_s
         self._pinged = self._busy = False
 
     @property
@@ -41,7 +42,7 @@ class Pulse:
 
     def open(self, now_s: float) -> None:
         """The connection is open: both clocks start here."""
-        self._frame_s = self._data_s = now_s
+        self._frame_s = self._data_s = self._ping_s = now_s
 
     def work(self) -> None:
         """Frames came and are being worked off; nothing more is read until `rest`."""
@@ -57,9 +58,10 @@ class Pulse:
 
     def ping_due(self, now_s: float) -> bool:
         """Whether a ping is to be sent now; it counts as sent."""
-        if self._pinged or self._busy or now_s < self._frame_s + self._rules.ping_after_s:
+        if self._busy or now_s < self._next_ping_s():
             return False
         self._pinged = True
+        self._ping_s = now_s
         return True
 
     def next_due_s(self, now_s: float) -> float:
@@ -67,8 +69,13 @@ class Pulse:
         rules = self._rules
         if self._busy:
             return now_s + min(rules.pong_s, self._silence_s)
-        pong_s = rules.pong_s if self._pinged else 0.0
-        return min(self._frame_s + rules.ping_after_s + pong_s, self._data_s + self._silence_s)
+        late_s = self._frame_s + rules.ping_after_s + rules.pong_s if self._pinged else inf
+        return min(self._next_ping_s(), late_s, self._data_s + self._silence_s)
+
+    def _next_ping_s(self) -> float:
+        """When the next ping is due; of those for silence only one is sent."""
+        for_silence_s = inf if self._pinged else self._frame_s + self._rules.ping_after_s
+        return min(for_silence_s, self._ping_s + self._rules.ping_every_s)
 
     def check(self, now_s: float) -> None:
         """See whether the venue still talks.

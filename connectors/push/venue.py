@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -133,6 +134,7 @@ class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ping: the text that the venue answers as a heartbeat.
         ping_after_s: send it after so long without a frame.
+        ping_every_s: send it at least so often, whatever comes.
         pong_s: how long the answer may take.
         requests_per_hour: most subscription requests on one connection.
         connect_spacing_s: least time between two attempts to connect.
@@ -150,6 +152,7 @@ class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
     connect_spacing_s: float
     fatal_close_codes: frozenset[int]
     message_bytes: int = 4 * 1024 * 1024
+    ping_every_s: float = inf
     request_spacing_s: float = 0.0
     consecutive_trades: bool = False
 

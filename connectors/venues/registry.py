@@ -12,12 +12,21 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from connectors.base import Connector, VenueSettings
+from connectors.poll.host import Host
+from connectors.poll.listing import InstrumentCheck, Listing, beside
 from connectors.venues.binance import polls as binance
+from connectors.venues.binance.listing import BinanceListing
+from connectors.venues.bybit import streams as bybit
+from connectors.venues.bybit.listing import BybitListing
 from connectors.venues.coingecko import polls as coingecko
 from connectors.venues.kraken import streams as kraken
 from connectors.venues.okx import tickers as okx
+from connectors.venues.okx.listing import OkxListing
 from protocol.channels import Channel
 from protocol.kinds import KINDS
+
+LIST_S: Final = 30.0
+"""The longest time for one answer about a list, which may be long."""
 
 Settings = TypeVar("Settings", bound=VenueSettings)
 
@@ -34,6 +43,8 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
         kinds: which kinds of channel it has (`protocol.kinds.KINDS`).
         polled: those of them that are asked for at a cadence; the others are pushed.
         instruments: of the channels of its preset: its main pairs.
+        listing: its own list of instruments, and the URL of the host that has it; None where it has none, or says what
+            is on it by its websocket.
     """
 
     name: str
@@ -43,6 +54,7 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
     kinds: tuple[str, ...]
     polled: frozenset[str] = frozenset()
     instruments: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")
+    listing: Callable[[Settings], tuple[Listing, str]] | None = None
 
     @property
     def streamed(self) -> tuple[str, ...]:
@@ -54,6 +66,14 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
         """Whether the daemon itself makes its data of other channels': it has no connector, and nothing to be told."""
         return all(KINDS[kind].made_of for kind in self.kinds)
 
+    def check(self, channels: Sequence[Channel], settings: Settings, user_agent: str) -> InstrumentCheck | None:
+        """What asks its list about these channels' instruments; None where there is nothing to ask. Reads files."""
+        if self.listing is None or not any(channel.instruments for channel in channels):
+            return None
+        listing, url = self.listing(settings)
+        host = Host(self.title, url, timeout_s=LIST_S, user_agent=user_agent, proxy=settings.proxy)
+        return InstrumentCheck(self.name, listing, host, channels)
+
 
 BINANCE: Final = Venue(
     name="binance",
@@ -62,8 +82,16 @@ BINANCE: Final = Venue(
     build=binance.build,
     kinds=("prices", "orderbook", "24hr"),
     polled=frozenset({"prices", "orderbook", "24hr"}),
+    listing=lambda settings: (BinanceListing(), settings.base_url),
 )
-OKX: Final = Venue(name="okx", title="OKX", settings=okx.Okx, build=okx.build, kinds=("ticker",))
+OKX: Final = Venue(
+    name="okx",
+    title="OKX",
+    settings=okx.Okx,
+    build=okx.build,
+    kinds=("ticker",),
+    listing=lambda settings: (OkxListing(), beside(settings.url, OkxListing.hosts)),
+)
 COINGECKO: Final = Venue(
     name="coingecko",
     title="CoinGecko",
@@ -80,10 +108,18 @@ KRAKEN: Final = Venue(
     kinds=("ticker", "trades", "depth", "book", "candles", "quotes"),
     instruments=("BTC/USDT", "ETH/USDT", "BTC/USD", "ETH/USD"),
 )
+BYBIT: Final = Venue(
+    name="bybit",
+    title="Bybit",
+    settings=bybit.Bybit,
+    build=bybit.build,
+    kinds=("ticker", "trades", "quotes", "book", "depth", "candles"),
+    listing=lambda settings: (BybitListing(), beside(settings.url, BybitListing.hosts)),
+)
 
 MARKET: Final = Venue(
     name="market", title="Market", settings=VenueSettings, build=lambda *_: [], kinds=("consolidated",)
 )
 
-VENUES: Final[dict[str, Venue[Any]]] = {venue.name: venue for venue in (BINANCE, OKX, COINGECKO, KRAKEN, MARKET)}
+VENUES: Final[dict[str, Venue[Any]]] = {venue.name: venue for venue in (BINANCE, OKX, COINGECKO, KRAKEN, BYBIT, MARKET)}
 """All of them by name, in the order of the configuration."""

@@ -165,11 +165,18 @@ def _add_check(add: _Add) -> None:
         "Check a configuration, with the environment's overrides: print every mistake with its key, the value and "
         "what is allowed, one per line. Exit code 78 if there is any.",
         """
-  tickerd check tickerd.toml""",
+  tickerd check tickerd.toml
+  tickerd check --online tickerd.toml       ask the venues' lists for the instruments, too""",
         name="check",
         help="check a configuration",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the configuration, TOML")
+    parser.add_argument(
+        "--online",
+        action="store_true",
+        help="name each instrument that its venue does not list or does not trade; a venue that cannot be reached is "
+        "only a warning",
+    )
 
 
 def _add_token(add: _Add) -> None:

@@ -122,7 +122,10 @@ def simulator_config(host: str, port: int, *, recorded: bool = False, presets: S
     `presets`: which there are, if they are not to be the default ones.
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    tables = [f"[catalogue]\npresets = {shown(presets)}\n"] if presets else []
+    catalogue = [f"presets = {shown(presets)}"] if presets else []
+    # What was recorded of a venue's list need not have what was recorded of its prices.
+    catalogue += ["check_instruments = false"] if recorded else []
+    tables = ["\n".join(["[catalogue]", *catalogue, ""])] if catalogue else []
     for name, venue in VENUES.items():
         if venue.is_derived:
             continue

@@ -28,7 +28,7 @@ def changed_venues(old: Config, new: Config) -> Iterator[str]:
             (config.connectors.of(venue), [channel for channel in config.channels if channel.exchange == name])
             for config in (old, new)
         )
-        if before != after:
+        if before != after or old.check_instruments != new.check_instruments:
             yield name
 
 

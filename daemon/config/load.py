@@ -74,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: RestartSettings
     connectors: Connectors
     channels: tuple[Channel, ...]
+    check_instruments: bool
     tokens: dict[str, TokenSection]
     has_tokens_table: bool
     crosscheck: Tolerances
@@ -156,6 +157,7 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     unused = () if secrets is None else credentials.unused(secrets, file)
     warnings = tuple(filter(None, [passed_over(strange), *unused, *unfounded(served)]))
     made = {"channels": served, "connectors": connectors, "has_tokens_table": "tokens" in tree}
+    made["check_instruments"] = file.catalogue.check_instruments
     return Config(**sections | made | {"warnings": warnings, "ways": tuple(ways)})
 
 

@@ -49,9 +49,15 @@ PRESETS: Final = {SEED: DEFAULT_CHANNELS} | {venue.name: _of(venue) for venue in
 
 
 class CatalogueSettings(msgspec.Struct, frozen=True):
-    """`[catalogue]`: `presets` says whose channels there are without a section of their own."""
+    """`[catalogue]`.
+
+    Attributes:
+        presets: whose channels there are without a section of their own.
+        check_instruments: whether the instruments are looked up on the venues' own lists.
+    """
 
     presets: tuple[str, ...] = (SEED,)
+    check_instruments: bool = True
 
     def refused(self) -> Iterator[tuple[str, str, str]]:
         """Key, value seen and what is allowed, for presets that there are not."""

@@ -239,6 +239,8 @@ class Board:
             return
         held = seen.notes.setdefault(note.instrument, {})
         before = held.get(note.cause)
+        if before is not None and before.note.listed and not note.listed:
+            return  # the venue's list is plainer than what it says to a request
         times = 1 if before is None else before.times + 1
         held[note.cause] = Noted(note, seen.latest.get(note.instrument), times)
 

@@ -10,7 +10,8 @@ be missing from each answer, be unreadable, or not be traded any more. So each t
   they are known it may rest for `QUIET_S`: a rare pair's best bid may stand still for minutes while others move.
 * `stale_after_s` in the configuration overrides both.
 
-What the connector noted (`connectors.base.TopicNote`) holds until the topic's data comes again, and is then a remark
+What a venue's list of instruments says (`TopicNote.listed`) holds whatever data comes, as long as it is noted.
+What else a connector noted (`connectors.base.TopicNote`) holds until the topic's data comes again, and is then a remark
 until it has not been noted for `HOLD_S`: what comes and goes several times a second is told once.
 
 Pure: every method is given the time (monotonic seconds).
@@ -32,6 +33,9 @@ QUIET_S: Final = 300.0
 
 HOLD_S: Final = 30.0
 """For how long a note about a topic whose data comes remains a remark; or some rounds of a schedule, if longer."""
+
+LISTED_S: Final = 90.0
+"""The same of what a venue's list says, which is read again after failures: longer than the waits between attempts."""
 
 _CAUSES: Final[tuple[TopicCause, ...]] = ("refused", "halted", "unreadable", "silent")
 """Which of several causes is told."""
@@ -150,6 +154,8 @@ class Topics:
             # While a topic has no data, what was refused or halted holds for as long as nobody says otherwise.
             lasting = cause in ("refused", "halted") and not has_data
             over = now_s - at_s >= self._hold_s and not lasting and not late
+            if held.note.listed:
+                has_data, over = False, now_s - at_s >= LISTED_S
             if over or (cause == "refused" and has_data):
                 withdraw(name, cause)
                 continue
@@ -170,6 +176,8 @@ class Topics:
         if told is not None and told.cause == note.cause and note.cause != "refused" and _alike(told.reason, reason):
             # The value may be another one each time; one of them is told.
             reason = told.reason
+        if note.listed:
+            return Condition("down", note.cause, reason)
         if note.partial:
             return Condition("live", note.cause, reason)
         if note.cause in ("refused", "halted"):

@@ -31,10 +31,10 @@ stale_after_s = 1.5
 
 
 @asynccontextmanager
-async def running(simulator: Simulator) -> AsyncIterator[int]:
+async def running(simulator: Simulator, more: str = "") -> AsyncIterator[int]:
     """The port of a daemon whose venues that simulator is."""
     [venues] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    text = simulator_config("127.0.0.1", venues.socket.getsockname()[1]) + CHANNELS
+    text = simulator_config("127.0.0.1", venues.socket.getsockname()[1]) + CHANNELS + more
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         await nursery.start(simulator.run, [venues])
@@ -103,3 +103,29 @@ async def test_one_instrument_in_trouble_is_told_by_name_while_the_others_of_its
             # What is refused is asked for again after a minute.
             simulator.order(Clear())
             await data_of(client, channel, {"BTC/USDT", "ETH/USDT"})
+
+
+async def test_an_instrument_that_a_venue_does_not_list_is_named_and_is_not_live() -> None:
+    wrong = """
+[channels.odd]
+connector = "okx"
+instruments = ["BTC/USDT", "币安人生/USDT"]
+"""
+    simulator = Simulator(seed=1)
+    async with running(simulator, wrong) as port:
+        async with open_websocket_url(f"ws://127.0.0.1:{port}/ws") as client:
+            await client.send_message('{"type":"subscribe","channels":["odd"]}')
+            status, _ = await until(client, "odd", {"币安人生/USDT": "refused"})
+        told = status["topics"]["币安人生/USDT"]
+        assert told["state"] == "down"
+        async with httpx.AsyncClient() as http:
+            with trio.fail_after(SOON_S):
+                while True:
+                    listing = (await http.get(f"http://127.0.0.1:{port}/channels")).json()["channels"]
+                    [odd] = [one for one in listing if one["name"] == "odd"]
+                    if odd["topics"]["币安人生/USDT"]["reason"] == "OKX does not list it":
+                        break
+                    await trio.sleep(0.1)
+            metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+            assert 'tickerd_instruments_wrong{connector="okx-instruments"} 1.0' in metrics
+            assert 'tickerd_instruments_wrong{connector="binance-instruments"} 0.0' in metrics

@@ -1,5 +1,6 @@
 """Two clocks of silence: pongs stop one of them only, and neither runs while the daemon is busy."""
 
+import msgspec
 import pytest
 
 from connectors.base import VenueUnavailable
@@ -29,6 +30,27 @@ def test_a_ping_is_due_after_twenty_seconds_without_a_frame_and_once() -> None:
     beat.rest(22, had_data=False)
     assert not beat.ping_due(41)
     assert beat.ping_due(42)
+
+
+def test_a_venue_may_want_pings_whatever_comes() -> None:
+    beat = Pulse("Venue", msgspec.structs.replace(RULES, ping_every_s=20), silence_s=100, now_s=0)
+    pinged = []
+    for second in range(1, 65):
+        assert beat.next_due_s(second) >= second
+        if beat.ping_due(second):
+            pinged.append(second)
+        beat.check(second)
+        beat.rest(second, had_data=True)
+    assert pinged == [20, 40, 60]
+
+
+def test_pings_that_are_always_sent_do_not_put_off_the_end() -> None:
+    beat = Pulse("Venue", msgspec.structs.replace(RULES, ping_every_s=5), silence_s=100, now_s=0)
+    for second in range(1, 30):
+        assert beat.ping_due(second) == (second % 5 == 0)
+        beat.check(second)
+    with pytest.raises(VenueUnavailable, match=r"^Venue sent nothing for 30 s, not even an answer to a ping$"):
+        beat.check(30)
 
 
 def test_an_unanswered_ping_ends_it() -> None:

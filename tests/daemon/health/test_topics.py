@@ -5,7 +5,7 @@ import pytest
 from connectors.base import Event, State, StateChange, TopicNote
 from daemon.health.board import Board, Condition
 from daemon.health.freshness import FIRST_S
-from daemon.health.topics import HOLD_S, QUIET_S, Topics
+from daemon.health.topics import HOLD_S, LISTED_S, QUIET_S, Topics
 from daemon.health.watch import LOOK_S
 from protocol.channels import Catalogue, Channel
 from protocol.kinds import KINDS
@@ -35,8 +35,9 @@ class Watched:
         for instrument in instruments:
             self.board.saw(Event("x", instrument, b"{}", 1))
 
-    def note(self, cause: TopicCause, instrument: str = "B/U", *, partial: bool = False) -> None:
-        self.board.note(TopicNote("x", instrument, cause, f"it is {cause}", partial=partial))
+    def note(self, cause: TopicCause, instrument: str = "B/U", *, partial: bool = False, listed: bool = False) -> None:
+        reason = f"the list has it as {cause}" if listed else f"it is {cause}"
+        self.board.note(TopicNote("x", instrument, cause, reason, partial=partial, listed=listed))
 
     def look(self) -> dict[str, Condition]:
         withdraw = self.board.withdraw
@@ -201,3 +202,27 @@ def test_a_connector_that_is_not_connected_has_noted_nothing() -> None:
     assert watched.look() == {}
     watched.becomes("live")
     assert watched.look() == {}
+
+
+def test_what_a_venues_list_says_holds_whatever_data_comes_and_until_it_is_noted_no_more() -> None:
+    for cause in ("refused", "halted"):
+        watched = Watched(PUSHED)
+        for _ in range(20):
+            watched.note(cause, listed=True)
+            told = watched.wait(5, ("A/U", 0.5), ("B/U", 0.5))
+            assert [topics for _, topics in told] == [{"B/U": ("down", cause)}]
+        assert watched.look() == {"B/U": Condition("down", cause, f"the list has it as {cause}")}
+        told = watched.wait(LISTED_S + 1, ("A/U", 0.5), ("B/U", 0.5))
+        assert [(round(at_s), topics) for at_s, topics in told[1:]] == [(round(LISTED_S) - 5, {})]
+
+
+def test_what_the_list_says_is_told_rather_than_what_the_venue_says_to_a_request() -> None:
+    watched = Watched(PUSHED)
+    watched.note("refused", listed=True)
+    for _ in range(10):
+        watched.note("refused")
+        assert [topics for _, topics in watched.wait(5, ("A/U", 0.5))] == [{"B/U": ("down", "refused")}]
+    assert watched.look()["B/U"].reason == "the list has it as refused"
+    watched.wait(LISTED_S, ("A/U", 0.5))
+    watched.note("refused")
+    assert watched.look()["B/U"].reason == "it is refused"
