@@ -49,6 +49,7 @@ from connectors.simulator.venues.binance import SimulatedBinance
 from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, RequestWeight
 from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S, SimulatedCoinGecko
 from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
+from connectors.simulator.venues.kraken_streams import KrakenStreams
 from connectors.simulator.venues.market import OKX, Market
 from connectors.simulator.venues.okx import PATHS as OKX_PATHS
 from connectors.simulator.venues.okx import SimulatedOkx
@@ -66,7 +67,12 @@ PASS_FRAMES = 500
 
 NO_SCENARIO = Scenario()
 
-SIMULATED: Final[dict[str, dict[str, str]]] = {"binance": {}, "okx": {}, "coingecko": {"plan": "unlimited"}}
+SIMULATED: Final[dict[str, dict[str, str]]] = {
+    "binance": {},
+    "okx": {},
+    "coingecko": {"plan": "unlimited"},
+    "kraken": {},
+}
 """The venues that are simulated, at the real ones' paths; and what a daemon can be told that has them for itself."""
 
 STREAM_S: Final = 0.01
@@ -75,7 +81,7 @@ STREAM_MOST_S: Final = 1.0
 """Longest time between two, for heartbeats."""
 
 SOCKET_VENUES: Final[Mapping[Venue, Callable[[MarketStream, Container[str]], SocketVenue]]] = MappingProxyType(
-    {"okx": OkxStreams}
+    {"okx": OkxStreams, "kraken": KrakenStreams}
 )
 """The venues that have websockets. Each is made of the market's stream and of its symbols that are listed just now."""
 

@@ -1,0 +1,189 @@
+"""Kraken's connector against the simulated Kraken, over real sockets: what is broken heals, and nothing comes twice."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from zlib import crc32
+
+import msgspec
+import pytest
+import trio
+
+from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
+from connectors.push.feed import Feed
+from connectors.simulator import simulator as simulation
+from connectors.simulator.faults.faults import Disconnect
+from connectors.simulator.http.request import VenueRequest
+from connectors.simulator.simulator import Simulator
+from connectors.simulator.venues.kraken_streams import KrakenSession, KrakenStreams
+from connectors.simulator.venues.sockets import Push
+from connectors.venues.kraken import streams
+from connectors.venues.kraken.streams import Kraken, build
+from protocol.channels import Channel
+from protocol.fields import DepthFields, QuoteFields, SnapshotFields, TradeFields
+from protocol.kinds import KINDS
+
+PAIRS = ("BTC/USD", "ETH/USD")
+
+
+class Hub:
+    """A context that writes everything down."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.notes: list[TopicNote] = []
+        self.changes: list[StateChange] = []
+        self._more = trio.Event()
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.events += events
+        self._more.set()
+        self._more = trio.Event()
+
+    async def report(self, change: StateChange) -> None:
+        self.changes.append(change)
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        self.notes += notes
+
+    def now_ms(self) -> int:
+        return int(trio.current_time() * 1000)
+
+    async def until(self, enough: Callable[[], bool]) -> None:
+        while not enough():
+            await self._more.wait()
+
+
+@asynccontextmanager
+async def running(hub: Hub, *kinds: str) -> AsyncIterator[tuple[Simulator, list[Feed]]]:
+    """The simulator, and connectors that begin anew when they fail, as their supervisor has them do."""
+    simulator = Simulator(okx_rate=20)
+    channels = [Channel(name=kind, exchange="kraken", kind=KINDS[kind], instruments=PAIRS) for kind in kinds]
+
+    async def again(feed: Connector) -> None:
+        while True:
+            with pytest.raises(ConnectorError):
+                await feed.run(hub)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        await nursery.start(simulator.run, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        feeds = build(channels, Kraken(url=f"ws://127.0.0.1:{port}/v2"), "tickerd/test")
+        for feed in feeds:
+            nursery.start_soon(again, feed)
+        with trio.fail_after(20):
+            yield simulator, [feed for feed in feeds if isinstance(feed, Feed)]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connects and requests need not be apart here."""
+    monkeypatch.setattr(streams, "CONNECT_SPACING_S", 0.0)
+    monkeypatch.setattr(streams, "RULES", msgspec.structs.replace(streams.RULES, request_spacing_s=0.0))
+
+
+class Spoiling(KrakenStreams):
+    """Of one pair's book the fifth update has a wrong checksum."""
+
+    def open(self, request: VenueRequest, number: int) -> KrakenSession:
+        return SpoilingSession(self._stream, self._known, number)
+
+
+class SpoilingSession(KrakenSession):
+    updates = 0
+
+    def pushes(self, step: int, now_ms: int) -> Sequence[Push]:
+        return [self._spoiled(push) for push in super().pushes(step, now_ms)]
+
+    def _spoiled(self, push: Push) -> Push:
+        if push.remake is None or push.change is None or push.listing is None or push.listing.symbol != "BTC/USD":
+            return push
+        self.updates += 0 if push.whole else 1
+        if push.whole or self.updates != 5:
+            return push
+        return msgspec.structs.replace(push, text=push.remake(push.change, True))
+
+
+def depth_of(hub: Hub, instrument: str) -> list[Event]:
+    return [event for event in hub.events if (event.channel, event.instrument) == ("depth", instrument)]
+
+
+def checked(events: Sequence[Event], places: tuple[int, int]) -> list[bool]:
+    """Whether each is a snapshot; the book made of them has the venue's checksum after each."""
+    sides: dict[str, dict[str, str]] = {}
+    begun = []
+    for event in events:
+        assert isinstance(event.fields, DepthFields | SnapshotFields)
+        begun.append(isinstance(event.fields, SnapshotFields))
+        if begun[-1]:
+            sides = {"bids": {}, "asks": {}}
+        for side, levels in sides.items():
+            for price, quantity in msgspec.json.decode(getattr(event.fields, side)):
+                levels[price] = quantity
+                if quantity == "0":
+                    del levels[price]
+        bids, asks = (sorted(sides[side], key=float, reverse=side == "bids") for side in ("bids", "asks"))
+        digits = [whole(price, places[0]) + whole(sides["asks"][price], places[1]) for price in asks[:10]]
+        digits += [whole(price, places[0]) + whole(sides["bids"][price], places[1]) for price in bids[:10]]
+        assert crc32("".join(digits).encode()) == msgspec.json.decode(event.data)["checksum"]
+    return begun
+
+
+def whole(number: str, places: int) -> str:
+    return str(round(float(number) * 10**places))
+
+
+async def test_a_wrong_checksum_ends_that_book_and_heals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulation, "SOCKET_VENUES", {**simulation.SOCKET_VENUES, "kraken": Spoiling})
+    hub = Hub()
+    async with running(hub, "depth") as (_, [feed]):
+        await hub.until(lambda: len(depth_of(hub, "BTC/USD")) > 20 and len(depth_of(hub, "ETH/USD")) > 20)
+    assert checked(depth_of(hub, "BTC/USD"), (1, 8)).count(True) == 2
+    assert checked(depth_of(hub, "ETH/USD"), (2, 8)).count(True) == 1
+    assert [(note.instrument, note.cause, note.partial) for note in hub.notes] == [("BTC/USD", "gap", False)]
+    assert "and not here" in hub.notes[0].reason
+    assert (feed.counts.renewals, feed.counts.connections) == (1, 1)
+
+
+async def test_each_trade_comes_once_across_a_cut() -> None:
+    hub = Hub()
+
+    def ids(instrument: str) -> list[int]:
+        fields = [event.fields for event in hub.events if event.instrument == instrument]
+        return [int(each.trade_id) for each in fields if isinstance(each, TradeFields)]
+
+    async with running(hub, "trades") as (simulator, [feed]):
+        for round_ in (1, 2, 3):
+            await hub.until(lambda: min(len(ids(pair)) for pair in PAIRS) > 20 * round_)  # noqa: B023
+            simulator.order(Disconnect(venue="kraken", code=1006))
+        await hub.until(lambda: min(len(ids(pair)) for pair in PAIRS) > 80)
+    for pair in PAIRS:
+        assert ids(pair) == list(range(ids(pair)[0], ids(pair)[0] + len(ids(pair))))
+    assert feed.counts.connections == 4
+    assert feed.counts.repeats >= 100
+
+
+async def test_quotes_and_tickers_come_on_connections_of_their_own() -> None:
+    hub = Hub()
+    async with running(hub, "ticker", "quotes", "candles") as (_, feeds):
+        await hub.until(lambda: len({(event.channel, event.instrument) for event in hub.events}) == 6)
+    assert {feed.name: feed.channels for feed in feeds} == {
+        "kraken": ("ticker", "candles"),
+        "kraken_quotes": ("quotes",),
+    }
+    assert all(isinstance(event.fields, QuoteFields) == (event.channel == "quotes") for event in hub.events)
+    assert all(event.price for event in hub.events)
+
+
+async def test_a_pair_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.connectors.venues.kraken.test_over_sockets.PAIRS", ("BTC/USD", "XXX/USD"))
+    hub = Hub()
+    async with running(hub, "trades"):
+        await hub.until(lambda: len(hub.events) > 3)
+    told = {(note.instrument, note.cause) for note in hub.notes}
+    assert told == {("XXX/USD", "refused")}
+    reasons = " ".join(note.reason for note in hub.notes)
+    assert "Currency pair not supported XXX/USD" in reasons
+    assert "not on Kraken's list of pairs: XXX/USD" in reasons
