@@ -67,8 +67,8 @@ from protocol.channels import Channel
 from protocol.fields import CandleFields, QuoteFields, TradeFields
 from protocol.messages import is_number, middle, number
 
-CONNECT_SPACING_S: Final = 4.0
-"""600 s for 150 connects, divided among the connections that there are."""
+CONNECT_SPACING_S: Final = 5.0
+"""After maintenance at most one attempt in so long; that is 120 in ten minutes, divided among the connections."""
 
 RENEW_MS: Final = 6_000
 """How often it is said again that a pair is not traded, while that goes on; a moment more than once in 5 s, which is

@@ -12,7 +12,7 @@ from connectors.base import Event, Rows
 from connectors.push.venue import Control, Renew, Said
 from connectors.venues.kraken.plan import plan
 from connectors.venues.kraken.streams import KrakenStreams, KrakenTalk
-from connectors.venues.kraken.sync import MISMATCHES, UNVERIFIED
+from connectors.venues.kraken.sync import MISMATCHES, SNAPSHOT_MS, UNVERIFIED
 from protocol.channels import Channel
 from protocol.fields import DepthFields, SnapshotFields
 from protocol.kinds import KINDS
@@ -88,6 +88,22 @@ class TestTheRules:
         perfect.set("asks", 1001, 9)
         [published] = depth(conversation.handle(perfect.update(), NOW))
         assert published == {"bids": [], "asks": [["100.1", "0.00000009"], ["101.1", "0"]]}
+
+    def test_a_snapshot_that_does_not_come_is_asked_for_again_after_a_while(self) -> None:
+        perfect, conversation = full(), talk()
+        perfect.snapshot()
+
+        def at(now_ms: int) -> list[Event] | Rows | Control:
+            perfect.set("bids", 1000, now_ms)
+            return conversation.handle(perfect.update(), now_ms)
+
+        assert at(NOW) == []
+        assert at(NOW + SNAPSHOT_MS - 1) == []
+        assert reason_of(at(NOW + SNAPSHOT_MS)) == "no snapshot of it came in 90 s"
+        assert at(NOW + SNAPSHOT_MS + 1) == []
+        assert at(NOW - 5_000) == [], "the clock was set back"
+        assert at(NOW + SNAPSHOT_MS - 5_001) == []
+        assert reason_of(at(NOW + SNAPSHOT_MS - 5_000)) == "no snapshot of it came in 90 s"
 
     def test_of_a_price_that_occurs_twice_the_last_one_wins(self) -> None:
         perfect, conversation = full(), talk()
@@ -375,9 +391,12 @@ class Machine(RuleBasedStateMachine):
             self.receive(*self.link.on_the_way.pop(0))
         for symbol in SYMBOLS:
             if self.published[symbol] is None:
-                # The snapshot itself was lost: without an answer the feed asks again.
-                self.send(symbol, self.venue[symbol].snapshot())
-                self.receive(*self.link.on_the_way.pop())
+                # The snapshot itself was lost: it is asked for again after a while.
+                for lots in (8, 9):
+                    self.now_ms += SNAPSHOT_MS
+                    self.change(symbol, [("bids", 119, lots)])
+                    while self.link.on_the_way:
+                        self.receive(*self.link.on_the_way.pop(0))
             assert self.as_numbers(symbol) == self.venue[symbol].top
         self.wait()
         for symbol in SYMBOLS:
