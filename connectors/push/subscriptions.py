@@ -218,7 +218,7 @@ class Subscriptions:
         asked = self._asked.get(refusal.id)
         if asked is None:
             return []
-        asked.answer_by_s = inf
+        asked.answer_by_s = asked.leave_s = asked.left_by_s = inf
         self._awaited.discard(refusal.id)
         if refusal.retry:
             return self._ask_later(asked, refusal.reason, now_s)

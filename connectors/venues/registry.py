@@ -6,7 +6,7 @@ Whoever needs to know of a venue asks its row: the configuration (its section, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -17,10 +17,13 @@ from connectors.poll.listing import InstrumentCheck, Listing, beside
 from connectors.venues.binance import polls as binance
 from connectors.venues.binance.listing import BinanceListing
 from connectors.venues.bybit import streams as bybit
+from connectors.venues.bybit import topics as bybit_topics
 from connectors.venues.bybit.listing import BybitListing
 from connectors.venues.coingecko import polls as coingecko
+from connectors.venues.kraken import plan as kraken_plan
 from connectors.venues.kraken import streams as kraken
-from connectors.venues.okx import tickers as okx
+from connectors.venues.okx import streams as okx
+from connectors.venues.okx import topics as okx_topics
 from connectors.venues.okx.listing import OkxListing
 from protocol.channels import Channel
 from protocol.kinds import KINDS
@@ -45,6 +48,7 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
         instruments: of the channels of its preset: its main pairs.
         listing: its own list of instruments, and the URL of the host that has it; None where it has none, or says what
             is on it by its websocket.
+        intervals: how long its candles may be, in our words.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
     polled: frozenset[str] = frozenset()
     instruments: tuple[str, ...] = ("BTC/USDT", "ETH/USDT")
     listing: Callable[[Settings], tuple[Listing, str]] | None = None
+    intervals: Collection[str] = ()
 
     @property
     def streamed(self) -> tuple[str, ...]:
@@ -89,7 +94,8 @@ OKX: Final = Venue(
     title="OKX",
     settings=okx.Okx,
     build=okx.build,
-    kinds=("ticker",),
+    kinds=("ticker", "trades", "quotes", "book", "depth", "candles"),
+    intervals=okx_topics.INTERVALS,
     listing=lambda settings: (OkxListing(), beside(settings.url, OkxListing.hosts)),
 )
 COINGECKO: Final = Venue(
@@ -107,6 +113,7 @@ KRAKEN: Final = Venue(
     build=kraken.build,
     kinds=("ticker", "trades", "depth", "book", "candles", "quotes"),
     instruments=("BTC/USDT", "ETH/USDT", "BTC/USD", "ETH/USD"),
+    intervals=kraken_plan.INTERVALS,
 )
 BYBIT: Final = Venue(
     name="bybit",
@@ -114,6 +121,7 @@ BYBIT: Final = Venue(
     settings=bybit.Bybit,
     build=bybit.build,
     kinds=("ticker", "trades", "quotes", "book", "depth", "candles"),
+    intervals=bybit_topics.INTERVALS,
     listing=lambda settings: (BybitListing(), beside(settings.url, BybitListing.hosts)),
 )
 

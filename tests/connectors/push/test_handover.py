@@ -20,7 +20,7 @@ from connectors.push.merge import Merge, Side
 from connectors.simulator.simulator import Simulator
 from connectors.simulator.venues.market import OKX, Market
 from connectors.simulator.venues.okx import PUBLIC_PATH, TickerText
-from connectors.venues.okx.tickers import OkxTickers
+from connectors.venues.okx.streams import OkxStreams
 from protocol.channels import Channel
 from protocol.kinds import KINDS
 from tests.connectors.push.scripted_venue import Hub, Script, Venue, Words
@@ -726,7 +726,7 @@ async def test_okx_over_sockets() -> None:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         await nursery.start(simulator.run, [listener])
         url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}{PUBLIC_PATH}"
-        feed = Feed(OkxTickers(channels), url, user_agent="tickerd/test")
+        feed = Feed(OkxStreams(channels), url, user_agent="tickerd/test")
         nursery.start_soon(feed.run, sink)
         with trio.fail_after(10):
             await trio.sleep(0.5)

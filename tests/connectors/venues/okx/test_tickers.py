@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from connectors.base import Event, PayloadError, Rows
 from connectors.push.feed import Feed
-from connectors.push.venue import ClosingNotice, Control, Heartbeat, Ignored, SubscribeAck, SubscribeRefused
-from connectors.venues.okx.tickers import Okx, OkxTickers, build
+from connectors.push.venue import (
+    ClosingNotice,
+    Control,
+    Heartbeat,
+    Ignored,
+    SubscribeAck,
+    SubscribeEnded,
+    SubscribeRefused,
+)
+from connectors.venues.okx.streams import Okx, OkxStreams, build
 from protocol.channels import Channel
 from protocol.kinds import KINDS
 
@@ -22,7 +30,7 @@ def channel(name: str, *instruments: str) -> Channel:
     return Channel(name=name, exchange="okx", kind=KINDS["ticker"], instruments=instruments)
 
 
-VENUE = OkxTickers([channel("bitcoinprice", "BTC/USDT"), channel("majors", "BTC/USDT", "ETH/USDT")])
+VENUE = OkxStreams([channel("bitcoinprice", "BTC/USDT"), channel("majors", "BTC/USDT", "ETH/USDT")])
 
 
 def ticker(inst_id: str = "BTC-USDT", **fields: str) -> str:
@@ -37,7 +45,7 @@ def tickers(*objects: str, inst_id: str = "BTC-USDT") -> bytes:
 
 
 def handle(payload: bytes | str) -> list[Event] | Rows | Control:
-    return VENUE.handle(payload if isinstance(payload, bytes) else payload.encode(), NOW)
+    return VENUE.converse().handle(payload if isinstance(payload, bytes) else payload.encode(), NOW)
 
 
 def odd(payload: bytes) -> tuple[str, str]:
@@ -91,7 +99,7 @@ def test_a_frame_with_several_tickers_gives_all_of_them_in_order() -> None:
     said = handle(tickers(ticker(last="1.10"), ticker(last="1.2")))
     assert isinstance(said, list)
     assert [event.price for event in said] == ["1.10", "1.10", "1.2", "1.2"]
-    assert handle(tickers()) == Ignored("a push without a ticker of BTC-USDT")
+    assert handle(tickers()) == Ignored("a push without a row, of tickers and BTC-USDT")
 
 
 @given(
@@ -162,7 +170,7 @@ def test_an_odd_row_is_set_aside_by_name_and_the_others_of_the_push_go_on(row: s
 
 
 def test_what_stands_still_is_not_trading_and_what_moves_on_is_whatever_our_clock_says() -> None:
-    venue, ahead = OkxTickers([channel("bitcoinprice", "BTC/USDT")]), 9 * 3_600_000
+    venue, ahead = OkxStreams([channel("bitcoinprice", "BTC/USDT")]).converse(), 9 * 3_600_000
     first = venue.handle(tickers(ticker(ts=str(NOW))), NOW + ahead)
     again = venue.handle(tickers(ticker(ts=str(NOW))), NOW + ahead + 100)
     assert isinstance(first, Rows)
@@ -170,7 +178,7 @@ def test_what_stands_still_is_not_trading_and_what_moves_on_is_whatever_our_cloc
     assert {note.cause for note in (*first.notes, *again.notes)} == {"halted"}
     moved = venue.handle(tickers(ticker(ts=str(NOW + 200))), NOW + ahead + 200)
     assert isinstance(moved, list)
-    quiet = OkxTickers([channel("bitcoinprice", "BTC/USDT")])
+    quiet = OkxStreams([channel("bitcoinprice", "BTC/USDT")]).converse()
     assert isinstance(quiet.handle(tickers(ticker(ts=str(NOW - 3_600_000))), NOW), list), "an hour without a trade"
 
 
@@ -231,10 +239,16 @@ def test_a_ticker_without_a_time_is_an_event_without_one() -> None:
             ClosingNotice("OKX is about to close the connection for a service upgrade"),
         ),
         ('{"event":"notice","code":"64999","msg":"?"}', Ignored("the event notice 64999")),
-        ('{"event":"unsubscribe","arg":{"channel":"tickers","instId":"ETH-USDT"}}', Ignored("the event unsubscribe")),
+        ('{"event":"unsubscribe","arg":{"channel":"tickers","instId":"ETH-USDT"}}', SubscribeEnded("tickers1")),
         ('{"event":"channel-conn-count","channel":"x"}', Ignored("the event channel-conn-count")),
-        ('{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{}]}', Ignored("a frame of the channel trades")),
-        ('{"arg":{"channel":"tickers","instId":"XRP-USDT"},"data":[{}]}', Ignored("a ticker of XRP-USDT")),
+        (
+            '{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{}]}',
+            Ignored("a frame of the channel trades, of BTC-USDT"),
+        ),
+        (
+            '{"arg":{"channel":"tickers","instId":"XRP-USDT"},"data":[{}]}',
+            Ignored("a frame of the channel tickers, of XRP-USDT"),
+        ),
     ],
 )
 def test_what_is_not_data_is_a_named_control_frame(payload: str, means: Control) -> None:
@@ -335,7 +349,7 @@ def test_one_connector_serves_all_channels() -> None:
 
 
 def test_every_recorded_frame_is_an_event_or_a_named_control_frame(recorded: Path) -> None:
-    venue = OkxTickers([channel("bitcoinprice", "BTC/USDT")])
+    venue = OkxStreams([channel("bitcoinprice", "BTC/USDT")]).converse()
     seen = 0
     for line in (recorded / "okx_ws_btcusdt_2022-05-13.jsonl").read_text().splitlines():
         text = json.loads(line)["frame"]
@@ -354,5 +368,5 @@ def test_every_recorded_frame_is_an_event_or_a_named_control_frame(recorded: Pat
         elif "event" in frame:
             assert isinstance(said, SubscribeAck)
         else:
-            assert said == Ignored(f"a frame of the channel {frame['arg']['channel']}")
+            assert said == Ignored(f"a frame of the channel {frame['arg']['channel']}, of BTC-USDT")
     assert seen == 25
