@@ -15,7 +15,7 @@ from protocol.messages import Control, ServerInfo, State, Timestamp, TopicStatus
 from protocol.payloads import SCHEMAS
 
 Cause: TypeAlias = Literal[
-    "outage", "stale", "resync", "restart", "lagged", "refused", "unreadable", "unstored", "pause", "clock"
+    "outage", "stale", "resync", "restart", "lagged", "refused", "unreadable", "gap", "unstored", "pause", "clock"
 ]
 """The cause of a gap.
 
@@ -26,6 +26,7 @@ Cause: TypeAlias = Literal[
 * `lagged`: clients did not keep up;
 * `refused`: the sequencer refused a connector's messages;
 * `unreadable`: a venue sent frames that do not match its documentation;
+* `gap`: something was missing in what a venue sent of an instrument: a trade, or a change of its book;
 * `unstored`: the disk could not be written to; clients missed nothing, unless an unclean stop followed meanwhile;
 * `pause`: the daemon itself did not run: it or its machine was stopped, suspended, or too busy;
 * `clock`: the machine's clock was set: times before are by the clock as it was.

@@ -153,6 +153,7 @@ class Board:
 
     Attributes:
         catalogue: the channels; `adopt` replaces it.
+        gaps: the topics (channel, instrument) that are stale because of a gap, until their data comes again.
     """
 
     def __init__(self, catalogue: Catalogue, now_ms: int) -> None:
@@ -163,6 +164,7 @@ class Board:
         self._topics: dict[str, Mapping[str, TopicState]] = {name: {} for name in catalogue.names}
         self._seen = {name: Seen() for name in catalogue.names}
         self._odd: Counter[tuple[str, TopicCause]] = Counter()
+        self.gaps: set[tuple[str, str]] = set()
         self._stale_after_s: dict[str, float] = {}
 
     def adopt(self, catalogue: Catalogue, changed: AbstractSet[str], now_ms: int) -> None:
@@ -184,6 +186,7 @@ class Board:
             if name not in changed:
                 self._verdicts[name], self._seen[name] = verdicts[name], seen[name]
                 self._topics[name] = topics[name]
+        self.gaps = {topic for topic in self.gaps if topic[0] in kept and topic[0] not in changed}
         self._stale_after_s = {name: self._stale_after_s[name] for name in kept if name in self._stale_after_s}
 
     def apply(self, change: StateChange | Verdict | TopicVerdict, now_ms: int) -> ChannelState | None:
@@ -202,6 +205,7 @@ class Board:
                 self._verdicts[name].clear()
                 self._topics[name] = {}
                 self._seen[name].notes.clear()
+                self.gaps = {topic for topic in self.gaps if topic[0] != name}
         elif isinstance(change, TopicVerdict):
             self._topics[name] = self._dated(name, change.topics, now_ms)
         elif change.reason:
@@ -229,20 +233,48 @@ class Board:
             dated[instrument] = TopicState(condition, before.since_ms if before is not None and same else now_ms)
         return dated
 
-    def note(self, note: TopicNote) -> None:
-        """A connector's note about a topic. What clients are told of it is for a `TopicVerdict` to say."""
+    def note(self, note: TopicNote) -> TopicVerdict | None:
+        """A connector's note about a topic. What clients are told of it is for a `TopicVerdict` to say.
+
+        Returns the verdict on a gap, which clients are told at once; all else waits for `daemon.health.topics`.
+        """
         seen = self._seen.get(note.channel)
         if seen is None:
-            return
+            return None
         self._odd[note.channel, note.cause] += note.count
-        if self._connectors[note.channel].state not in _OPEN:
-            return
+        topic, name = (note.channel, note.instrument), note.instrument
+        if self._connectors[note.channel].state not in _OPEN or (note.partial and topic in self.gaps):
+            return None
         held = seen.notes.setdefault(note.instrument, {})
         before = held.get(note.cause)
         if before is not None and before.note.listed and not note.listed:
-            return  # the venue's list is plainer than what it says to a request
+            return None  # the venue's list is plainer than what it says to a request
         times = 1 if before is None else before.times + 1
         held[note.cause] = Noted(note, seen.latest.get(note.instrument), times)
+        conditions = self._conditions(note.channel)
+        told = conditions.get(name)
+        if note.cause != "gap" or (told is not None and (note.partial or told.cause in ("refused", "halted"))):
+            return None
+        if not note.partial:
+            self.gaps.add(topic)
+        conditions[name] = Condition("live" if note.partial else "stale", "gap", note.reason)
+        said = {"channel": note.channel, "instrument": name}
+        _log.warning("%s: %s is %s: %s", note.channel, name, conditions[name].state, note.reason, extra=said)
+        return TopicVerdict(note.channel, conditions)
+
+    def whole(self, channel: str, instrument: str) -> TopicVerdict:
+        """The data of a topic of `gaps` comes again. Returns the verdict to publish."""
+        self.gaps.discard((channel, instrument))
+        self.withdraw(channel, instrument, "gap")
+        conditions = self._conditions(channel)
+        if instrument in conditions and conditions[instrument].cause == "gap":
+            del conditions[instrument]
+            said = {"channel": channel, "instrument": instrument}
+            _log.info("%s: %s: well again", channel, instrument or "its rows", extra=said)
+        return TopicVerdict(channel, conditions)
+
+    def _conditions(self, channel: str) -> dict[str, Condition]:
+        return {name: topic.condition for name, topic in self._topics[channel].items()}
 
     def withdraw(self, channel: str, instrument: str, cause: TopicCause) -> None:
         """That note does not hold any longer."""

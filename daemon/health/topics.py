@@ -12,7 +12,9 @@ be missing from each answer, be unreadable, or not be traded any more. So each t
 
 What a venue's list of instruments says (`TopicNote.listed`) holds whatever data comes, as long as it is noted.
 What else a connector noted (`connectors.base.TopicNote`) holds until the topic's data comes again, and is then a remark
-until it has not been noted for `HOLD_S`: what comes and goes several times a second is told once.
+until it has not been noted for `HOLD_S`: what comes and goes several times a second is told once. A gap is told at
+once, before the next look, and is over as soon as the data comes (`Board.note`, `Board.whole`): a book is not right
+meanwhile. If only part of a topic is missing, as a trade, the gap is a remark.
 
 Pure: every method is given the time (monotonic seconds).
 """
@@ -37,7 +39,7 @@ HOLD_S: Final = 30.0
 LISTED_S: Final = 90.0
 """The same of what a venue's list says, which is read again after failures: longer than the waits between attempts."""
 
-_CAUSES: Final[tuple[TopicCause, ...]] = ("refused", "halted", "unreadable", "silent")
+_CAUSES: Final[tuple[TopicCause, ...]] = ("refused", "halted", "gap", "unreadable", "silent")
 """Which of several causes is told."""
 
 Withdraw = Callable[[str, TopicCause], None]
@@ -151,12 +153,12 @@ class Topics:
             times, at_s = noted.get(cause, (0, now_s))
             at_s = at_s if times == held.times else now_s
             has_data = topic.heard is not held.after or held.note.partial
-            # While a topic has no data, what was refused or halted holds for as long as nobody says otherwise.
-            lasting = cause in ("refused", "halted") and not has_data
+            # While a topic has no data, what was refused, halted or torn holds for as long as nobody says otherwise.
+            lasting = cause in ("refused", "halted", "gap") and not has_data
             over = now_s - at_s >= self._hold_s and not lasting and not late
             if held.note.listed:
                 has_data, over = False, now_s - at_s >= LISTED_S
-            if over or (cause == "refused" and has_data):
+            if over or (cause in ("refused", "gap") and has_data and not held.note.partial):
                 withdraw(name, cause)
                 continue
             topic.noted[cause] = (held.times, at_s)
@@ -185,7 +187,7 @@ class Topics:
             fresh = topic.heard is not held.after or now_s - topic.heard_s < SHORTEST_S
             has_data = topic.heard is not None and fresh and not late
             return Condition("live" if has_data else "down", note.cause, reason)
-        return Condition("stale" if late else "live", note.cause, reason)
+        return Condition("stale" if late or note.cause == "gap" else "live", note.cause, reason)
 
     def _silence(self, topic: _Topic, now_s: float) -> str:
         quiet_s = now_s - topic.heard_s

@@ -158,10 +158,12 @@ class Sequencer:
                 self._derive(self._consolidated.changed(item.channel, now_ms), now_ms, timestamp)
         elif isinstance(item, TopicNotes):
             for note in item.notes:
-                self._board.note(note)
-                if note.cause == "unreadable":
+                verdict = self._board.note(note)
+                if note.cause in ("unreadable", "gap"):
                     named = f"{note.instrument}: {note.reason}" if note.instrument else note.reason
-                    self._ledger.note("unreadable", note.channel, now_ms, count=note.count, reason=named)
+                    self._ledger.note(note.cause, note.channel, now_ms, count=note.count, reason=named)
+                if verdict is not None:
+                    self._publish(verdict, now_ms, timestamp)
         elif isinstance(item, Turn):
             self._hand_over()
             item.act()
@@ -233,6 +235,8 @@ class Sequencer:
         self.events += 1
         self._board.saw(event)
         self._append(topic, payload, 0 if event.cached else event.received_ms)
+        if self._board.gaps and topic in self._board.gaps:
+            self._publish(self._board.whole(*topic), now_ms, timestamp)
         if derived := self._consolidated.took(event, now_ms):
             self._derive(derived, now_ms, timestamp)
 

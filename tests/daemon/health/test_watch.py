@@ -13,8 +13,9 @@ from connectors.backoff import Backoff
 from connectors.base import Context, Event, StateChange, TopicNote, VenueUnavailable
 from daemon.health.crosscheck import Tolerances
 from daemon.health.freshness import FIRST_S, SHORTEST_S
+from daemon.health.topics import HOLD_S
 from daemon.health.watch import LOOK_S, Watch
-from daemon.ingest.inbox import Item
+from daemon.ingest.inbox import Item, TopicNotes
 from daemon.ingest.supervisor import Intensity, Link, supervise
 from protocol.channels import Catalogue, Channel
 from protocol.fields import QuoteFields
@@ -458,3 +459,80 @@ async def test_a_venues_crossed_book_is_a_remark_on_it_and_takes_it_out_of_the_c
         assert last.topics["X/U"].reason == ("no venue counts: okx: X/U: crossed book, best bid 11 and best ask 10")
         remark = daemon.fan.board.verdict("b", "crosscheck")
         assert remark is None, "the sources have been compared"
+
+
+def conditions(status: Status) -> list[tuple[str, str, str, str]]:
+    topics = {} if isinstance(status.topics, UnsetType) else status.topics
+    return [(name, topic.state, topic.cause, topic.reason) for name, topic in topics.items()]
+
+
+def pair() -> Fan:
+    """A channel of two instruments that is live, with data of both."""
+    fan = Fan()
+    fan.board.catalogue = Catalogue([PAIR])
+    fan.sequencer.publish([StateChange("a", "live"), [event("a"), event("a", instrument="Y/U")]])
+    return fan
+
+
+def test_a_gap_is_told_in_the_pass_in_which_it_is_noted_and_is_over_in_that_in_which_data_comes() -> None:
+    fan = pair()
+    client = fan.connect()
+    client.subscribe("a")
+    client.messages()
+    gap = TopicNote("a", "Y/U", "gap", "updates 7 to 9 are missing")
+    fan.sequencer.publish([[event("a")], TopicNotes((gap,)), [event("a")]])
+    _, told, _ = client.messages()
+    assert isinstance(told, Status)
+    assert (told.state, conditions(told)) == ("live", [("Y/U", "stale", "gap", "updates 7 to 9 are missing")])
+    fan.sequencer.publish([[event("a"), event("a", instrument="Y/U")]])
+    _, data, told = client.messages()
+    assert isinstance(data, Data)
+    assert isinstance(told, Status)
+    assert (data.instrument, conditions(told)) == ("Y/U", [])
+    fan.sequencer.publish([TopicNotes((gap,)), TopicNotes((gap,))])
+    [told] = client.messages()
+    gaps = [each for each in fan.ledger.gaps(START_MS) if each.cause == "gap"]
+    assert [(each.channel, each.count, each.reason) for each in gaps] == [
+        ("a", 3, "Y/U: updates 7 to 9 are missing"),
+    ]
+
+
+def test_what_all_instruments_lack_the_channel_lacks_and_a_lost_connection_explains_it() -> None:
+    fan = pair()
+    fan.sequencer.publish([TopicNotes(tuple(TopicNote("a", name, "gap", "torn") for name in ("X/U", "Y/U")))])
+    assert fan.board.state("a").state == "stale"
+    fan.sequencer.publish([[event("a")]])
+    assert (fan.board.state("a").state, list(fan.board.topics("a"))) == ("live", ["Y/U"])
+    fan.sequencer.publish([StateChange("a", "reconnecting", "closed"), StateChange("a", "live")])
+    assert (fan.board.state("a").state, list(fan.board.topics("a"))) == ("live", [])
+    assert fan.board.gaps == set()
+
+
+async def test_the_next_looks_leave_a_gap_as_it_is_and_a_lost_trade_is_a_remark_for_a_while(
+    autojump_clock: MockClock,
+) -> None:
+    async def torn(context: Context) -> None:
+        for number in range(60):
+            names = ("X/U", "Y/U") if not 10 <= number < 20 else ("X/U",)
+            await context.publish([event("a", instrument=name) for name in names])
+            if number == 9:
+                await context.note([TopicNote("a", "Y/U", "gap", "torn")])
+            elif number == 30:
+                await context.note([TopicNote("a", "Y/U", "gap", "a trade is lost", partial=True)])
+            await trio.sleep(1)
+
+    async with watching(PAIR, PUSHED) as watched:
+        watched.start(Scripted("a", torn))
+        await trio.sleep(80)
+        told = [(at_s, conditions(each)) for at_s, each in watched.told if each.channel == "a"]
+        assert [what for _, what in told] == [
+            [],
+            [("Y/U", "stale", "gap", "torn")],
+            [],
+            [("Y/U", "live", "gap", "a trade is lost")],
+            [],
+        ]
+        times = [at_s for at_s, _ in told]
+        # What the client is told stands in its socket at once; this test looks ten times a second.
+        assert times[1:4] == pytest.approx([9, 20, 30], abs=0.11)
+        assert times[4] == pytest.approx(30 + HOLD_S, abs=2 * TOLD_S)
