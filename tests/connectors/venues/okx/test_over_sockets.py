@@ -1,0 +1,181 @@
+"""OKX's connectors against the simulated OKX, over real sockets: what is lost heals, and nothing comes twice."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import msgspec
+import pytest
+import trio
+
+from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
+from connectors.push.feed import Feed
+from connectors.simulator import simulator as simulation
+from connectors.simulator.faults.faults import Disconnect, Notice
+from connectors.simulator.http.request import VenueRequest
+from connectors.simulator.simulator import Simulator
+from connectors.simulator.venues.okx_streams import OkxSession
+from connectors.simulator.venues.okx_streams import OkxStreams as SimulatedStreams
+from connectors.simulator.venues.sockets import Push
+from connectors.venues.okx import streams
+from connectors.venues.okx.streams import Okx, build
+from protocol.channels import Channel
+from protocol.fields import DepthFields, SnapshotFields, TradeFields
+from protocol.kinds import KINDS
+
+PAIRS = ("BTC/USDT", "ETH/USDT")
+
+
+class Hub:
+    """A context that writes everything down, and keeps every book as a client would."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.notes: list[TopicNote] = []
+        self.books: dict[str, tuple[dict[Decimal, str], dict[Decimal, str]]] = {}
+        self.resets: dict[str, int] = {}
+        self._more = trio.Event()
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        await trio.lowlevel.checkpoint()
+        for event in events:
+            self._keep(event)
+        self.events += events
+        self._more.set()
+        self._more = trio.Event()
+
+    def _keep(self, event: Event) -> None:
+        fields = event.fields
+        if not isinstance(fields, SnapshotFields | DepthFields):
+            return
+        if isinstance(fields, SnapshotFields):
+            self.books[event.instrument] = {}, {}
+            self.resets[event.instrument] = self.resets.get(event.instrument, 0) + 1
+        for side, raw in zip(self.books[event.instrument], (fields.bids, fields.asks), strict=True):
+            for price, size in msgspec.json.decode(raw, type=list[tuple[str, str]]):
+                if size == "0":
+                    del side[Decimal(price)]
+                else:
+                    side[Decimal(price)] = size
+        bids, asks = self.books[event.instrument]
+        assert max(bids) < min(asks)
+
+    async def report(self, change: StateChange) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        self.notes += notes
+
+    def now_ms(self) -> int:
+        return int(trio.current_time() * 1000)
+
+    async def until(self, enough: Callable[[], bool]) -> None:
+        while not enough():
+            await self._more.wait()
+
+    def ids(self, instrument: str) -> list[int]:
+        """The trades of that instrument, by id."""
+        fields = [event.fields for event in self.events if event.instrument == instrument]
+        return [int(each.trade_id) for each in fields if isinstance(each, TradeFields)]
+
+    def count(self, kind: str, instrument: str) -> int:
+        return sum((event.channel, event.instrument) == (kind, instrument) for event in self.events)
+
+
+@asynccontextmanager
+async def running(hub: Hub, *kinds: str) -> AsyncIterator[tuple[Simulator, list[Feed]]]:
+    """The simulator, and connectors that begin anew when they fail, as their supervisor has them do."""
+    simulator = Simulator(okx_rate=20)
+    channels = [Channel(name=kind, exchange="okx", kind=KINDS[kind], instruments=PAIRS) for kind in kinds]
+
+    async def again(feed: Connector) -> None:
+        while True:
+            with pytest.raises(ConnectorError):
+                await feed.run(hub)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        await nursery.start(simulator.run, listeners)
+        where = f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}/ws/v5"
+        settings = Okx(url=f"{where}/public", business_url=f"{where}/business")
+        feeds = build(channels, settings, "tickerd/test")
+        for feed in feeds:
+            nursery.start_soon(again, feed)
+        with trio.fail_after(20):
+            yield simulator, [feed for feed in feeds if isinstance(feed, Feed)]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connects need not be apart here."""
+    monkeypatch.setattr(streams, "RULES", msgspec.structs.replace(streams.RULES, connect_spacing_s=0.0))
+
+
+class Losing(SimulatedStreams):
+    """Loses the fifth update of one pair's book."""
+
+    def open(self, request: VenueRequest, number: int) -> OkxSession:
+        session = super().open(request, number)
+        return LosingSession(session.subscriptions, self._stream)
+
+
+class LosingSession(OkxSession):
+    updates = 0
+
+    def pushes(self, step: int, now_ms: int) -> Sequence[Push]:
+        return [push for push in super().pushes(step, now_ms) if not self._is_lost(push)]
+
+    def _is_lost(self, push: Push) -> bool:
+        if push.change is None or push.whole or push.listing is None or push.listing.symbol != "BTC-USDT":
+            return False
+        self.updates += 1
+        return self.updates == 5
+
+
+async def test_all_kinds_come_on_the_connections_that_have_them() -> None:
+    hub, kinds = Hub(), ("ticker", "trades", "quotes", "book", "depth", "candles")
+    async with running(hub, *kinds) as (_, feeds):
+        await hub.until(lambda: all(hub.count(kind, pair) for kind in kinds for pair in PAIRS))
+    assert {feed.name: feed.channels for feed in feeds} == {
+        "okx": ("ticker", "trades", "quotes", "book", "depth"),
+        "okx-candles": ("candles",),
+    }
+    assert all(event.price for event in hub.events)
+    assert hub.notes == []
+
+
+async def test_a_lost_update_ends_that_book_alone_and_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulation, "SOCKET_VENUES", {**simulation.SOCKET_VENUES, "okx": Losing})
+    hub = Hub()
+    async with running(hub, "depth") as (_, [feed]):
+        await hub.until(lambda: min(hub.count("depth", pair) for pair in PAIRS) > 20)
+    assert hub.resets == {"BTC/USDT": 2, "ETH/USDT": 1}
+    assert [(note.instrument, note.cause, note.partial) for note in hub.notes] == [("BTC/USDT", "gap", False)]
+    assert (feed.counts.renewals, feed.counts.connections) == (1, 1)
+
+
+async def test_each_trade_comes_once_and_none_is_missing_across_a_handover() -> None:
+    hub = Hub()
+    async with running(hub, "trades", "depth") as (simulator, [feed]):
+        await hub.until(lambda: min(len(hub.ids(pair)) for pair in PAIRS) > 20)
+        simulator.order(Notice(venue="okx"))
+        await hub.until(lambda: feed.counts.switches == 1)
+        await hub.until(lambda: max(hub.resets.values()) == 2)
+        await hub.until(lambda: min(len(hub.ids(pair)) for pair in PAIRS) > 60)
+    for pair in PAIRS:
+        ids = hub.ids(pair)
+        assert ids == list(range(ids[0], ids[0] + len(ids)))
+    assert hub.resets == dict.fromkeys(PAIRS, 2), "a change of connection begins a book anew, once"
+    assert hub.notes == []
+
+
+async def test_after_a_cut_no_trade_comes_twice_and_books_begin_anew() -> None:
+    hub = Hub()
+    async with running(hub, "trades", "depth") as (simulator, [feed]):
+        await hub.until(lambda: min(len(hub.ids(pair)) for pair in PAIRS) > 20)
+        simulator.order(Disconnect(venue="okx", code=1006))
+        await hub.until(lambda: feed.counts.connections == 2 and min(len(hub.ids(pair)) for pair in PAIRS) > 60)
+    for pair in PAIRS:
+        assert hub.ids(pair) == sorted(set(hub.ids(pair)))
+    assert hub.resets == dict.fromkeys(PAIRS, 2)
