@@ -129,5 +129,14 @@ MARKET: Final = Venue(
     name="market", title="Market", settings=VenueSettings, build=lambda *_: [], kinds=("consolidated",)
 )
 
-VENUES: Final[dict[str, Venue[Any]]] = {venue.name: venue for venue in (BINANCE, OKX, COINGECKO, KRAKEN, BYBIT, MARKET)}
+_ROWS: Final[tuple[Venue[Any], ...]] = (
+    BINANCE,
+    OKX,
+    COINGECKO,
+    KRAKEN,
+    BYBIT,
+    MARKET,
+)
+
+VENUES: Final = {venue.name: venue for venue in _ROWS}
 """All of them by name, in the order of the configuration."""

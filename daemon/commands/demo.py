@@ -131,7 +131,7 @@ def simulator_config(host: str, port: int, *, recorded: bool = False, presets: S
             continue
         defaults = venue.settings()
         lines = [f'{key} = "{_moved(getattr(defaults, key), where)}"' for key in url_keys(venue)]
-        lines += [f"halted_after_s = {ANY_AGE_S}"] if recorded else []
+        lines += [f"halted_after_s = {ANY_AGE_S}"] if recorded and hasattr(defaults, "halted_after_s") else []
         lines = lines if name in SIMULATED else ["enabled = false"]
         tables.append("\n".join([f"[connectors.{name}]", *lines, ""]))
     return "\n".join(tables)

@@ -43,8 +43,9 @@ def replayed(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Replay
     config = tmp_path_factory.mktemp("recorded") / "tickerd.toml"
     with tickerd("simulate", "--port", "0", "--recorded", str(recorded), "--config-out", str(config)) as venues:
         assert venues.port
+        table = "[connectors.coingecko]\n"
+        config.write_text(config.read_text().replace(table, f'{table}plan = "unlimited"\n'))
         with config.open("a") as file:
-            file.write('plan = "unlimited"\n')
             file.write('[channels.binance_prices]\ninstruments = ["BTC/USDT", "ETH/USDT"]\n')
             file.write('[channels.binance_24hr]\ninstruments = ["BTC/USDT", "ETH/USDT"]\n')
             file.write('[channels.binance_orderbook]\ninstruments = ["BTC/USDT"]\n')

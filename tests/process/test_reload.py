@@ -123,7 +123,7 @@ def test_a_wrong_file_is_reported_and_changes_nothing(tmp_path: Path) -> None:
         for mistake, said in (
             ("\n[limits]\nclients = 0\n", "limits.clients"),
             ("\n[limits\n", "tickerd.toml"),
-            ("\n[channels.x]\nconnector = 'kraken'\n", "channels.x.connector"),
+            ("\n[channels.x]\nconnector = 'mtgox'\n", "channels.x.connector"),
         ):
             line = reload(daemon, file, text + mistake, "not reloaded")
             assert said in line

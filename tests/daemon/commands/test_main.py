@@ -310,7 +310,11 @@ def test_the_configuration_points_all_venues_at_the_simulator(host: str, netloc:
     tables = tomllib.loads(demo.simulator_config(host, 81))["connectors"]
     assert tables.keys() == {name for name, venue in VENUES.items() if not venue.is_derived}
     assert tables["binance"] == {"base_url": f"http://{netloc}"}
-    assert tables["okx"] == {"url": f"ws://{netloc}/ws/v5/public"}
+    assert tables["okx"] == {
+        "url": f"ws://{netloc}/ws/v5/public",
+        "business_url": f"ws://{netloc}/ws/v5/business",
+    }
+    assert tables["kraken"] == {"url": f"ws://{netloc}/v2"}
     assert tables["coingecko"] == {"base_url": f"http://{netloc}/api/v3"}
     assert [name for name in tables if name not in SIMULATED and tables[name] != {"enabled": False}] == []
 
