@@ -88,18 +88,20 @@ class Ladder:
             if bound is not None and at < bound:
                 continue
             before = known.get(at)
-            if is_zero(quantity):
+            if before is not None and before[1] == quantity:
+                continue
+            if quantity == "0" or is_zero(quantity):
                 if before is not None:
                     del known[at]
                     del keys[bisect_left(keys, at)]
                     changed.append((before[0], "0"))
             elif before is None:
-                known[at] = (price, quantity)
+                level = known[at] = (price, quantity)
                 insort(keys, at)
-                changed.append((price, quantity))
-            elif before[1] != quantity:
-                known[at] = (before[0], quantity)
-                changed.append((before[0], quantity))
+                changed.append(level)
+            else:
+                level = known[at] = (before[0], quantity)
+                changed.append(level)
         return changed
 
     def truncate(self, depth: int) -> list[Level]:
@@ -199,12 +201,16 @@ def is_zero(quantity: str) -> bool:
     """
     if quantity == "0":
         return True
-    if is_number(quantity) is not None:
-        if quantity[0] not in "0-":
-            return False
-        if not quantity.strip("0."):
-            return True
-        number = Decimal(quantity)
-        if number >= 0:
-            return number == 0
+    # What nearly all venues write, without a regular expression; a whole part that begins with 0 is "0".
+    whole, point, fraction = quantity.partition(".")
+    if whole.isdecimal() and quantity.isascii() and len(quantity) <= _MOST_WHOLE:
+        if whole[0] != "0":
+            if not point or fraction.isdecimal():
+                return False
+        elif len(whole) == 1 and fraction.isdecimal():
+            return not fraction.strip("0")
+    if is_number(quantity) is not None and quantity[0] != "-":
+        return Decimal(quantity) == 0
+    if is_number(quantity) is not None and Decimal(quantity) == 0:
+        return True
     raise ValueError(f"not a quantity: {quantity[:40]!r}")

@@ -109,8 +109,8 @@ class _Trade(msgspec.Struct, gc=False):
 class _Book(msgspec.Struct, gc=False):
     """Of `books` and of `bbo-tbt`, which has no `prevSeqId`."""
 
-    asks: list[list[str]]
-    bids: list[list[str]]
+    asks: list[tuple[str, ...]]
+    bids: list[tuple[str, ...]]
     ts: str
     seqId: int | None = None
     prevSeqId: int | None = None
@@ -258,7 +258,7 @@ class Quotes(Topic):
 
     def __init__(self, channel: str, inst_id: str, instrument: str, channels: Sequence[Channel], id_: str) -> None:
         super().__init__(channel, inst_id, instrument, channels, id_)
-        self._told: tuple[list[list[str]], list[list[str]]] | None = None
+        self._told: tuple[list[tuple[str, ...]], list[tuple[str, ...]]] | None = None
 
     def quick(self, body: bytes, action: str, received_ms: int) -> list[Event]:
         """See `Topic.quick`."""
@@ -411,7 +411,7 @@ def _time(ts: str) -> int | None:
     return None
 
 
-def _best(levels: list[list[str]], field: str) -> tuple[str, str]:
+def _best(levels: list[tuple[str, ...]], field: str) -> tuple[str, str]:
     """Price and size of the best level; two empty texts where there is none. Raises: Odd."""
     if not levels:
         return "", ""

@@ -1,0 +1,178 @@
+"""What a message of a stream costs, from the venue's bytes to the tape, by stages; and a busy day's rate in processes.
+
+The stages are measured in this process, without sockets, in the thread's own CPU time. The frames are those of the
+simulated venues, which write what the real ones write; each is read in its place among the others, so that books are as
+full as they are live. The stages:
+
+    read       the venue's bytes to events (`Conversation.handle`), the book included
+    book       of that, applying the levels to the book
+    stamp      an event to the message that clients get, encoded
+    append     the message onto a full tape, with the daemon's own book for keyframes
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from statistics import quantiles
+from typing import Final
+
+import msgspec
+
+from connectors.base import Event, Rows
+from connectors.books.book import Book
+from connectors.push.feed import Feed
+from connectors.push.venue import Conversation, Fetch, Said
+from connectors.simulator.http.request import VenueRequest
+from connectors.simulator.simulator import SOCKET_VENUES
+from connectors.simulator.venues.binance import SimulatedBinance
+from connectors.simulator.venues.market import LISTINGS, Market
+from connectors.simulator.venues.sockets import Push, SocketSession
+from connectors.simulator.venues.stream import MarketStream
+from connectors.venues.registry import VENUES
+from daemon.publish.sequencer import message
+from daemon.tape.tape import Tape
+from protocol.channels import Channel
+from protocol.fields import DepthFields, SnapshotFields
+from protocol.kinds import KINDS
+from tests.bench.measures import Plan
+from tests.bench.report import AT_MOST, Row
+
+BOOK_US: Final = 60.0
+TRADE_US: Final = 30.0
+"""What a message may cost from bytes to tape."""
+
+STEPS: Final = 400
+STEP_MS: Final = 200
+BEGAN_MS: Final = 1_765_211_445_000
+TAPE_ENTRIES: Final = 20_000
+STAMP: Final = "2025-12-08T16:30:45.123Z"
+INSTRUMENTS: Final = ("BTC/USDT", "ETH/USDT")
+
+
+class Costs(msgspec.Struct):
+    """Nanoseconds of each message, by stage."""
+
+    read: list[int] = []
+    book: list[int] = []
+    stamp: list[int] = []
+    append: list[int] = []
+    levels: list[int] = []
+
+    @property
+    def whole_us(self) -> float:
+        """From bytes to tape: the stages behind one another; the book is a part of reading."""
+        return _usual_us(self.read) + _usual_us(self.stamp) + _usual_us(self.append)
+
+
+def streams(plan: Plan) -> Iterator[Row]:
+    """Trades and updates of books of each simulated venue, by stages."""
+    for name in SOCKET_VENUES:
+        for kind, most_us in (("depth", BOOK_US), ("trades", TRADE_US)):
+            what = "an update of a book" if kind == "depth" else "a trade"
+            whole = Row(f"{name}: {what}, bytes to tape", "µs", AT_MOST, most_us, of_value=True)
+            for _ in range(plan.repeats):
+                costs = _measure(name, kind)
+                whole.add(costs.whole_us)
+            stages = {"read": costs.read, "book": costs.book, "stamp": costs.stamp, "append": costs.append}
+            told = [f"{stage} {_usual_us(ns):.1f}" for stage, ns in stages.items() if ns]
+            levels = f"; {sum(costs.levels) / len(costs.levels):.0f} levels each" if costs.levels else ""
+            whole.note = ", ".join(told) + levels
+            yield whole
+
+
+def _measure(venue: str, kind: str) -> Costs:
+    """All frames of some steps of the market, each read, stamped and appended in its place."""
+    channel = Channel(name=f"{venue}_{kind}", exchange=venue, kind=KINDS[kind], instruments=INSTRUMENTS)
+    row = VENUES[venue]
+    feeds = [each for each in row.build([channel], row.settings(), "bench") if isinstance(each, Feed)]
+    market = Market(7)
+    stream = MarketStream(market, 1000 / STEP_MS, BEGAN_MS)
+    simulated = SOCKET_VENUES[venue](stream, LISTINGS[venue])  # type: ignore[index] # one of those venues
+    costs, tape = Costs(), Tape(TAPE_ENTRIES, 2**40)
+    for number, feed in enumerate(feeds):
+        request = VenueRequest("GET", feed.target.address.resource)
+        session = simulated.open(request, number)
+        conversation = feed.venue.converse()
+        for asked in feed.venue.subscribe_requests():
+            for reply in session.receive(asked.text):
+                if isinstance(reply, bytes):
+                    conversation.handle(reply, BEGAN_MS)
+        _play(costs, tape, channel, conversation, session, market)
+    return costs
+
+
+def _play(
+    costs: Costs, tape: Tape, channel: Channel, conversation: Conversation, session: SocketSession, market: Market
+) -> None:
+    reference: dict[str, Book] = {}
+    for step in range(1, STEPS):
+        now_ms = BEGAN_MS + step * STEP_MS
+        for push in session.pushes(step, now_ms):
+            began_ns = time.thread_time_ns()
+            said = conversation.handle(push.text, now_ms)
+            took_ns = time.thread_time_ns() - began_ns
+            if not isinstance(said, list | Rows):
+                continue
+            events = said if isinstance(said, list) else said.events
+            is_measured = bool(events) and not push.whole and not push.history and push.kind in ("book", "trade")
+            if isinstance(said, Said):
+                events = [*events, *_fetched(conversation, said, market, step, now_ms)]
+            if is_measured:
+                costs.read.append(took_ns // len(events))
+            _publish(costs, tape, channel, events, push, reference, is_measured=is_measured)
+
+
+def _fetched(conversation: Conversation, said: Said, market: Market, step: int, now_ms: int) -> list[Event]:
+    """What follows from what the venue's HTTP interface answers."""
+    events: list[Event] = []
+    for need in said.needs:
+        if isinstance(need, Fetch):
+            rest = SimulatedBinance(market, lambda: now_ms / 1000, lambda: step)
+            got = conversation.fetched(need.id, rest.answer(VenueRequest("GET", need.path)).body, now_ms)
+            events += got if isinstance(got, list) else got.events
+    return events
+
+
+def _publish(
+    costs: Costs,
+    tape: Tape,
+    channel: Channel,
+    events: Sequence[Event],
+    push: Push,
+    reference: dict[str, Book],
+    *,
+    is_measured: bool,
+) -> None:
+    for event in events:
+        topic = (event.channel, event.instrument)
+        began_ns = time.thread_time_ns()
+        payload = message(event, channel, STAMP, tape.head + 1, tape.last_seq(topic))
+        stamped_ns = time.thread_time_ns()
+        tape.append(topic, payload)
+        appended_ns = time.thread_time_ns()
+        if is_measured:
+            costs.stamp.append(stamped_ns - began_ns)
+            costs.append.append(appended_ns - stamped_ns)
+        _apply(costs, event, reference)
+
+
+def _apply(costs: Costs, event: Event, reference: dict[str, Book]) -> None:
+    """The same levels in another book: what that alone costs."""
+    fields = event.fields
+    if not isinstance(fields, DepthFields | SnapshotFields):
+        return
+    bids, asks = (msgspec.json.decode(side, type=list[tuple[str, str]]) for side in (fields.bids, fields.asks))
+    book = reference.setdefault(event.instrument, Book())
+    if isinstance(fields, SnapshotFields):
+        book.replace(bids, asks)
+        return
+    began_ns = time.thread_time_ns()
+    book.apply(bids, asks)
+    costs.book.append(time.thread_time_ns() - began_ns)
+    costs.levels.append(len(bids) + len(asks))
+
+
+def _usual_us(ns: Sequence[int]) -> float:
+    """The median of these, in µs; 0 where there are none."""
+    return quantiles(ns, n=2)[0] / 1000 if len(ns) > 1 else 0.0
