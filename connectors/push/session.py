@@ -121,6 +121,8 @@ class FeedSession:
         self._notes = NoteLimit()
         refusals = REFUSALS_BURST + 2 * len(venue.subscribe_requests())
         self._refusals = Allowance(REFUSALS_PER_S, refusals, now_s)
+        self._put_off = False
+        """Whether `speak` has something to ask, perhaps, that has to wait until frames are worked off."""
         self._wakes, self._woken = trio.open_memory_channel[str](16)
         """Wakes `speak`: a text to send, or "" where only the deadlines have changed."""
 
@@ -162,8 +164,9 @@ class FeedSession:
             now_s = trio.current_time()
             pulse.check(now_s)
             wake_s = pulse.next_due_s(now_s)
+            # While answers may lie unread, nobody is late.
+            self._put_off = pulse.is_busy
             if not pulse.is_busy:
-                # Else answers may lie unread, and nobody is late.
                 await self._ask(send, now_s)
                 if pulse.ping_due(now_s) and self._venue.rules.ping:
                     await send(self._venue.rules.ping)
@@ -200,6 +203,8 @@ class FeedSession:
                 self._owes.set()
             now_s = trio.current_time()
             self._pulse.rest(now_s, had_data=had_data)
+            if self._put_off:
+                self._wake("")
             if now_s - since_s >= _LONG_S:
                 self._subscriptions.excuse(now_s - since_s)
                 self._wake("")

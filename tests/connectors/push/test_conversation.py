@@ -261,6 +261,27 @@ async def test_one_message_may_say_several_things(autojump_clock: MockClock, in_
     assert [text for text in venue.heard if text != "ping"] == ["give a", "leave a", "give a", "give a"]
 
 
+async def test_what_is_to_be_asked_does_not_wait_because_the_hub_was_busy(
+    autojump_clock: MockClock, in_memory: Install
+) -> None:
+    class Slow(Hub):
+        async def publish(self, events: Sequence[Event]) -> None:
+            await super().publish(events)
+            await trio.sleep(0.5)
+
+    async def script(websocket: WebSocketConnection) -> None:
+        await say("ok", "snap 1", "2", "gap", "snap 3")(websocket)
+        await venue.hears("leave a", 1)
+        at_s.append(trio.current_time())
+        await websocket.aclose(1000, "")
+
+    at_s: list[float] = []
+    venue = in_memory(script)
+    hub = Slow()
+    await play(hub)
+    assert at_s[0] < 2
+
+
 async def test_a_venue_that_does_not_end_a_subscription_gets_another_connection(
     autojump_clock: MockClock, in_memory: Install
 ) -> None:
