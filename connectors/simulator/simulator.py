@@ -47,6 +47,9 @@ from connectors.simulator.sockets import VenueSockets
 from connectors.simulator.venues.binance import PATHS as BINANCE_PATHS
 from connectors.simulator.venues.binance import SimulatedBinance
 from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, RequestWeight
+from connectors.simulator.venues.bybit import PATHS as BYBIT_PATHS
+from connectors.simulator.venues.bybit import SimulatedBybit
+from connectors.simulator.venues.bybit_streams import BybitStreams
 from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S, SimulatedCoinGecko
 from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
 from connectors.simulator.venues.kraken_streams import KrakenStreams
@@ -72,6 +75,7 @@ SIMULATED: Final[dict[str, dict[str, str]]] = {
     "okx": {},
     "coingecko": {"plan": "unlimited"},
     "kraken": {},
+    "bybit": {},
 }
 """The venues that are simulated, at the real ones' paths; and what a daemon can be told that has them for itself."""
 
@@ -81,7 +85,7 @@ STREAM_MOST_S: Final = 1.0
 """Longest time between two, for heartbeats."""
 
 SOCKET_VENUES: Final[Mapping[Venue, Callable[[MarketStream, Container[str]], SocketVenue]]] = MappingProxyType(
-    {"okx": OkxStreams, "kraken": KrakenStreams}
+    {"okx": OkxStreams, "kraken": KrakenStreams, "bybit": BybitStreams}
 )
 """The venues that have websockets. Each is made of the market's stream and of its symbols that are listed just now."""
 
@@ -195,6 +199,7 @@ class Simulator:
             **dict.fromkeys(BINANCE_PATHS, ("binance", weigh)),
             **dict.fromkeys(COINGECKO_PATHS, ("coingecko", coingecko)),
             **dict.fromkeys(OKX_PATHS, (None, okx)),
+            **dict.fromkeys(BYBIT_PATHS, (None, SimulatedBybit(clock, self._sockets["bybit"].faults).answer)),
         }
 
     @property
