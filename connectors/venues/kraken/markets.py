@@ -58,5 +58,5 @@ class Markets:
             what = "not trading: " if halted else ""
             return Trouble("halted", f"{what}its status at Kraken is {brief(status)}", not halted)
         if self._is_listed and symbol not in self._pairs:
-            return Trouble("refused", f"not on Kraken's list of pairs: {symbol}", partial=False)
+            return Trouble("refused", "not on Kraken's list of pairs", partial=False)
         return None

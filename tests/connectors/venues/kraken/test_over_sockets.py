@@ -186,4 +186,4 @@ async def test_a_pair_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPat
     assert told == {("XXX/USD", "refused")}
     reasons = " ".join(note.reason for note in hub.notes)
     assert "Currency pair not supported XXX/USD" in reasons
-    assert "not on Kraken's list of pairs: XXX/USD" in reasons
+    assert "not on Kraken's list of pairs" in reasons
