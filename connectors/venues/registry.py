@@ -19,6 +19,9 @@ from connectors.venues.binance.listing import BinanceListing
 from connectors.venues.bybit import streams as bybit
 from connectors.venues.bybit import topics as bybit_topics
 from connectors.venues.bybit.listing import BybitListing
+from connectors.venues.coinbase import plan as coinbase_plan
+from connectors.venues.coinbase import streams as coinbase
+from connectors.venues.coinbase.listing import CoinbaseListing
 from connectors.venues.coingecko import polls as coingecko
 from connectors.venues.kraken import plan as kraken_plan
 from connectors.venues.kraken import streams as kraken
@@ -67,6 +70,11 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
         return tuple(kind for kind in self.kinds if kind not in self.polled)
 
     @property
+    def usual_interval(self) -> str:
+        """How long its candles are where nobody says: a minute, if it has that."""
+        return next(iter(self.intervals), "1m") if "1m" not in self.intervals else "1m"
+
+    @property
     def is_derived(self) -> bool:
         """Whether the daemon itself makes its data of other channels': it has no connector, and nothing to be told."""
         return all(KINDS[kind].made_of for kind in self.kinds)
@@ -106,6 +114,16 @@ COINGECKO: Final = Venue(
     kinds=("global", "top", "trending"),
     polled=frozenset({"global", "top", "trending"}),
 )
+COINBASE: Final = Venue(
+    name="coinbase",
+    title="Coinbase",
+    settings=coinbase.Coinbase,
+    build=coinbase.build,
+    kinds=("ticker", "trades", "quotes", "book", "depth", "candles"),
+    instruments=("BTC/USDT", "ETH/USDT", "BTC/USD", "ETH/USD"),
+    intervals=coinbase_plan.INTERVALS,
+    listing=lambda settings: (CoinbaseListing(), beside(settings.url, CoinbaseListing.hosts)),
+)
 KRAKEN: Final = Venue(
     name="kraken",
     title="Kraken",
@@ -133,6 +151,7 @@ _ROWS: Final[tuple[Venue[Any], ...]] = (
     BINANCE,
     OKX,
     COINGECKO,
+    COINBASE,
     KRAKEN,
     BYBIT,
     MARKET,

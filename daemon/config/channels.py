@@ -184,6 +184,7 @@ def unfounded(served: Sequence[Channel]) -> Iterator[str]:
 def _channel(name: str, section: ChannelSection, venue: Venue[Any], cadence_s: float) -> Channel:
     one = () if section.instrument is None else (section.instrument,)
     kind = KINDS[_kind(section, venue) or ""]
+    shape = {key: value for key in _SHAPES if (value := getattr(section, key)) is not None}
     return Channel(
         name=name,
         exchange=venue.name,
@@ -191,5 +192,5 @@ def _channel(name: str, section: ChannelSection, venue: Venue[Any], cadence_s: f
         instruments=section.instruments or one,
         cadence_s=(section.cadence_s or cadence_s) if kind.name in venue.polled else None,
         stale_after_s=section.stale_after_s or None,
-        **{key: value for key in _SHAPES if (value := getattr(section, key)) is not None},
+        **{"interval": venue.usual_interval} | shape,
     )

@@ -39,6 +39,7 @@ def test_a_venue_makes_connectors_for_its_channels_and_none_without_any(name: st
             kind=KINDS[kind],
             instruments=() if KINDS[kind].whole_market else ("BTC/USDT",),
             cadence_s=10.0 if kind in venue.polled else None,
+            interval=venue.usual_interval,
         )
         for kind in venue.kinds
     ]

@@ -137,6 +137,12 @@ def test_a_book_has_levels_and_a_pace_and_candles_have_an_interval(monkeypatch: 
     assert config(section("candles")).catalogue()["x"].interval == "1m"
 
 
+def test_candles_of_a_venue_without_those_of_a_minute_are_as_long_as_it_has_them() -> None:
+    coinbase = config("[catalogue]\npresets = ['coinbase', 'kraken']").catalogue()
+    assert coinbase["coinbase_candles"].interval == "5m"
+    assert coinbase["kraken_candles"].interval == "1m"
+
+
 ONLY = "allowed: no such key, since only channels of kind"
 
 

@@ -1,0 +1,675 @@
+"""Coinbase's public streams (Advanced Trade): what to ask for, and what each frame means. Pure, apart from `build`.
+
+Source of every rule: Coinbase's documentation of Advanced Trade ("WebSocket overview", "WebSocket channels", "WebSocket
+rate limits", `advanced-trade-asyncapi.json`), state of November 2026. What is asked for is `plan.py`'s, how products
+are named `products.py`'s, what frames look like `frames.py`'s, what answers mean `answers.py`'s, whether anything is
+missing `continuity.py`'s, when a book is right `sync.py`'s, when a candle is closed `candles.py`'s.
+
+* No key is needed. A connection that asks for nothing in its first 5 s is closed, and so is one without data for 60 to
+  90 s, unless it is subscribed to `heartbeats`, which come each second: each connection is, before all else.
+* 8 connections and 8 messages of a client in a second are allowed for each address.
+* A frame may hold many events, and an event many rows, of any product.
+* `market_trades` begins with trades of before: history, which fills the hole after a break. Rows were seen newest
+  first; they are put in the order of their ids. That these rise by one is not promised, so a step is not called a loss.
+* The `side` of a trade is the maker's: nautilus_trader's adapter and c9s/bbgo#2509 turn it round to have the taker's,
+  and so does this. Coinbase's documentation does not say whose it is.
+* `ticker` has the best bid and ask with their quantities, and comes with each match: quotes are made of it.
+* `level2` arrives as `l2_data`. A snapshot of a large book has megabytes.
+
+A row that cannot be read is left out, and noted of its instrument; the others of the frame go on. Of a book, where
+something would be missing then, it ends the book, whose product is subscribed to anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from connectors.base import Connector, Event, PayloadError, Rows, Seconds, TopicNote, VenueSettings, WebsocketUrl
+from connectors.books.book import Level
+from connectors.books.topic import BookTopic
+from connectors.limits.payload import brief, look_over, spliced
+from connectors.limits.rows import Odd, check_price, member, notes, quoted, read_row, shown
+from connectors.push.feed import Feed
+from connectors.push.venue import (
+    Control,
+    Conversation,
+    FeedRules,
+    Heartbeat,
+    Ignored,
+    Need,
+    Reconnect,
+    Renew,
+    Said,
+    SubscribeRequest,
+)
+from connectors.venues.coinbase.answers import HEARTBEATS, Answers
+from connectors.venues.coinbase.candles import INTERVAL, Candles, Told
+from connectors.venues.coinbase.continuity import Numbers, Trust
+from connectors.venues.coinbase.frames import (
+    BookEvent,
+    BookFrame,
+    Candle,
+    Frame,
+    ProductEvent,
+    RowsEvent,
+    SubscriptionsEvent,
+    Ticker,
+    Trade,
+)
+from connectors.venues.coinbase.plan import Connection, Subscription, plan
+from connectors.venues.coinbase.sync import CROSSED_MS, CoinbaseBook
+from connectors.venues.coinbase.times import since_1970_ms
+from protocol.channels import Channel
+from protocol.fields import CandleFields, QuoteFields, TradeFields
+from protocol.kinds import View
+from protocol.messages import Side, is_number, middle, number
+
+SPACING_S: Final = 0.15
+"""A little more than the 8 in a second that are allowed, of connections and of messages alike."""
+
+RULES: Final = FeedRules(
+    # There is none: heartbeats come by themselves, and a connection without one for so long is dead.
+    ping="",
+    ping_after_s=10.0,
+    pong_s=5.0,
+    requests_per_hour=24_000,
+    request_spacing_s=SPACING_S,
+    connect_spacing_s=SPACING_S,
+    fatal_close_codes=frozenset(),
+    # A client with a limit of a few megabytes was cut off by the snapshot of BTC-USD (ccxt/ccxt#23597).
+    message_bytes=32 * 1024 * 1024,
+)
+
+RENEW_MS: Final = 6_000
+"""How often a break that is noted only is noted again; a moment more than the 5 s in which no more than one goes
+through."""
+
+_BOOK: Final = b'{"channel":"l2_data"'
+_MOST_DIGITS: Final = 12
+_TAKERS: Final[Mapping[str, Side]] = {"BUY": "sell", "SELL": "buy"}
+
+_frame: Final = msgspec.json.Decoder(Frame)
+_book_frame: Final = msgspec.json.Decoder(BookFrame)
+_book_event: Final = msgspec.json.Decoder(BookEvent)
+_events: Final = msgspec.json.Decoder(list[Raw])
+_rows: Final = msgspec.json.Decoder(list[RowsEvent])
+_lists: Final = msgspec.json.Decoder(list[SubscriptionsEvent])
+_product: Final = msgspec.json.Decoder(ProductEvent)
+_trade: Final = msgspec.json.Decoder(Trade)
+_ticker: Final = msgspec.json.Decoder(Ticker)
+_candle: Final = msgspec.json.Decoder(Candle)
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+
+_Row = TypeVar("_Row", Trade, Ticker, Candle)
+
+
+class Coinbase(VenueSettings, frozen=True):
+    """`[connectors.coinbase]`."""
+
+    url: WebsocketUrl = "wss://advanced-trade-ws.coinbase.com"
+    silence_s: Seconds = 60.0
+    timeout_s: Seconds = 10.0
+
+
+class CoinbaseStreams:
+    """The venue, for what one connection is for: a `FeedVenue`."""
+
+    title: Final = "Coinbase"
+
+    def __init__(self, connection: Connection, connections: int = 1) -> None:
+        """`connections`: how many there are, which share what is allowed in a second."""
+        self.name = connection.name
+        self.parts: Mapping[str, tuple[str, ...]] = connection.parts
+        self.subscriptions = connection.subscriptions
+        self.channels = connection.channels
+        self.rules = msgspec.structs.replace(
+            RULES, request_spacing_s=SPACING_S * connections, connect_spacing_s=SPACING_S * connections
+        )
+        self.trust = Trust()
+        heartbeats = SubscribeRequest(HEARTBEATS, _command("subscribe", HEARTBEATS), (), HEARTBEATS)
+        self._requests = [heartbeats, *map(_request, self.subscriptions)]
+
+    def subscribe_requests(self) -> list[SubscribeRequest]:
+        """Heartbeats, then one request for each subscription."""
+        return self._requests
+
+    def converse(self) -> CoinbaseTalk:
+        """The beginning of a connection."""
+        return CoinbaseTalk(self.subscriptions, self.trust)
+
+
+class _Fed(NamedTuple):
+    """One instrument, and the channels that it is published in."""
+
+    instrument: str
+    names: tuple[str, ...]
+
+
+class CoinbaseTalk(Conversation):
+    """One connection: its numbers, its books, its candles, the best bids and asks that were told."""
+
+    def __init__(self, subscriptions: Sequence[Subscription], trust: Trust) -> None:
+        self._answers = Answers(subscriptions)
+        self._numbers = Numbers()
+        self._trust = trust
+        self._is_over = False
+        """Whether there was a break that is acted on: what comes now is of no use."""
+        self._doubt = ""
+        """Why the books may be wrong, after a break that was noted only."""
+        self._renew_at_ms = 0
+        self._tickers: dict[str, list[_Fed]] = {}
+        """Of these three the last has what the others have: all that Coinbase's `ticker` feeds."""
+        self._quotes: dict[str, list[_Fed]] = {}
+        self._quoted: dict[str, tuple[str, str, str, str]] = {}
+        """The best bid and ask of each product, as they were told last."""
+        self._by_ticker: dict[str, list[_Fed]] = {}
+        self._trades: dict[str, list[_Fed]] = {}
+        self._candles: dict[str, list[_Fed]] = {}
+        self._buckets: dict[str, Candles] = {}
+        self._books: dict[str, list[CoinbaseBook]] = {}
+        self._owing: dict[str, CoinbaseBook] = {}
+        """The books that are perhaps to be looked at soon, by subscription."""
+        for each in subscriptions:
+            self._add(each)
+
+    def _add(self, each: Subscription) -> None:
+        product, instrument = each.product, each.instrument
+        fed = _Fed(instrument, tuple(channel.name for channel in each.channels))
+        match each.stream:
+            case "ticker":
+                self._by_ticker.setdefault(product, []).append(fed)
+                quotes = tuple(channel.name for channel in each.channels if channel.kind.view is View.QUOTE)
+                tickers = tuple(name for name in fed.names if name not in quotes)
+                if tickers:
+                    self._tickers.setdefault(product, []).append(_Fed(instrument, tickers))
+                if quotes:
+                    self._quotes.setdefault(product, []).append(_Fed(instrument, quotes))
+            case "market_trades":
+                self._trades.setdefault(product, []).append(fed)
+            case "candles":
+                self._candles.setdefault(product, []).append(fed)
+                self._buckets[product] = Candles()
+            case "level2":
+                book = CoinbaseBook(BookTopic(instrument, product, each.channels), each.id)
+                self._books.setdefault(product, []).append(book)
+
+    def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
+        """One text frame: its events, what is wrong with a part of it, what is needed, or what else it says.
+
+        Raises:
+            PayloadError: it is not what Coinbase documents, and no instrument is to blame.
+        """
+        if payload.startswith(_BOOK):
+            # The most frequent by far: decoded at once, and the long way only where something is odd.
+            try:
+                book_frame = _book_frame.decode(payload)
+            except _UNREADABLE:
+                pass
+            else:
+                before = self._counted(book_frame.sequence_num, received_ms)
+                if before is None:
+                    return self._book_events(book_frame.events, received_ms)
+                if type(before) is Rows:
+                    return _joined(before, self._book_events(book_frame.events, received_ms))
+                return before
+        try:
+            payload.decode()
+            frame = _frame.decode(payload)
+            if not frame.channel:
+                return self._unnumbered(frame)
+            if frame.sequence_num is None:
+                raise msgspec.ValidationError("it has no `sequence_num`")
+            before = self._counted(frame.sequence_num, received_ms)
+            if before is None:
+                return self._said(frame, payload, received_ms)
+            if type(before) is Rows:
+                said = self._said(frame, payload, received_ms)
+                return _joined(before, said) if isinstance(said, list | Rows) else before
+        except _UNREADABLE as error:
+            raise PayloadError(f"Coinbase sent {_shown(payload)}: {error}"[:300]) from None
+        return before
+
+    def waits_ms(self, now_ms: int) -> float | None:
+        """Until best levels are due, a book has been crossed for too long, or a doubt is to be told or ended."""
+        waits: list[float] = []
+        for id_ in list(self._owing):
+            wait_ms = self._owing[id_].waits_ms(now_ms)
+            if wait_ms is None:
+                del self._owing[id_]
+            else:
+                waits.append(wait_ms)
+        if self._doubt and not self._is_over:
+            waits.append(min(self._trust.waits_ms(now_ms), max(0, self._renew_at_ms - now_ms), RENEW_MS))
+        return min(waits, default=None)
+
+    def tick(self, now_ms: int) -> list[Event] | Rows:
+        """What of that is due."""
+        said = Said([], [], [])
+        needs: list[Need] = []
+        for book in list(self._owing.values()):
+            crossed_ms = book.crossed_for_ms(now_ms)
+            if crossed_ms is not None and crossed_ms >= CROSSED_MS:
+                self._lose(book, f"the book has been crossed for {CROSSED_MS / 1000:g} s", said, needs)
+            else:
+                said.events += book.tick(now_ms)
+        if self._doubt and not self._is_over:
+            if not self._trust.waits_ms(now_ms):
+                return self._give_up(self._doubt)
+            if not 0 < self._renew_at_ms - now_ms <= RENEW_MS:
+                said.notes += self._doubts(now_ms)
+        said.needs = needs
+        return said if said.notes or needs else said.events
+
+    def restate(self, now_ms: int) -> list[Event]:
+        """Each book that is right."""
+        books = [book for same in self._books.values() for book in same if book.is_published]
+        return [event for book in books for event in book.topic.restate(now_ms)]
+
+    # Is anything missing?
+
+    def _counted(self, number_: int, received_ms: int) -> Rows | Control | None:
+        """Take a frame's number. None where it is the next, else what there is to say.
+
+        If that is no more than `Rows`, the frame itself is good.
+        """
+        if self._is_over:
+            return Ignored("a frame after a break")
+        expected = self._numbers.next
+        match self._numbers.take(number_):
+            case "next":
+                return None
+            case "repeated":
+                return Ignored("a frame that came before")
+            case "break":
+                return self._broke(f"Coinbase's frame {number_} came where {expected} was due", received_ms)
+
+    def _broke(self, reason: str, received_ms: int) -> Rows:
+        """Something is lost, and nobody knows what: the books are, unless the rule is distrusted."""
+        if self._trust.broke(received_ms):
+            return self._give_up(reason)
+        self._doubt = reason
+        return Rows([], self._doubts(received_ms))
+
+    def _give_up(self, reason: str) -> Said:
+        """All books are lost, and so is the connection."""
+        self._is_over = True
+        lost = [note for same in self._books.values() for book in same for note in book.lost(reason)]
+        return Said([], lost, [Reconnect(reason)])
+
+    def _doubts(self, now_ms: int) -> list[TopicNote]:
+        """That something may be missing of whatever is made of every frame."""
+        self._renew_at_ms = now_ms + RENEW_MS
+        reason = f"{self._doubt}; that comes too often to be acted on"
+        topics = [(name, fed.instrument) for feds in self._trades.values() for fed in feds for name in fed.names]
+        for same in self._books.values():
+            topics += [(name, book.topic.instrument) for book in same for name in book.topic.channels]
+        return [TopicNote(name, instrument, "gap", reason, partial=True) for name, instrument in topics]
+
+    # What is no data.
+
+    def _unnumbered(self, frame: Frame) -> Control:
+        """Raises: msgspec.ValidationError, where it is nothing that is known."""
+        if frame.type == "error":
+            return self._answers.error(" ".join(filter(None, (frame.message, frame.reason))))
+        if frame.type:
+            return Ignored(f"a frame of the type {brief(frame.type)}")
+        raise msgspec.ValidationError("neither `channel` nor `type`")
+
+    def _said(self, frame: Frame, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
+        """Raises: msgspec.DecodeError, where `events` is not what its channel has."""
+        if frame.channel == HEARTBEATS:
+            return Heartbeat()
+        if frame.channel == "l2_data":
+            return self._book_rows(frame.events, received_ms)
+        if isinstance(frame.events, UnsetType):
+            raise msgspec.ValidationError("it has no `events`")
+        match frame.channel:
+            case "subscriptions":
+                held = {name: ids for event in _lists.decode(frame.events) for name, ids in event.subscriptions.items()}
+                return self._answers.listed(held)
+            case "market_trades":
+                return self._trade_rows(frame.events, payload, received_ms)
+            case "ticker":
+                return self._ticker_rows(frame, frame.events, payload, received_ms)
+            case "candles":
+                return self._candle_rows(frame, frame.events, payload, received_ms)
+            case _:
+                return Ignored(f"a frame of the channel {brief(frame.channel)}")
+
+    # Books.
+
+    def _book_events(self, events: Sequence[BookEvent], received_ms: int) -> list[Event] | Rows:
+        said = Said([], [], [])
+        needs: list[Need] = []
+        for event in events:
+            self._book_event(event, received_ms, said, needs)
+            if self._is_over:
+                break
+        if needs or said.notes:
+            said.needs = needs
+            return said
+        return said.events
+
+    def _book_event(self, event: BookEvent, received_ms: int, said: Said, needs: list[Need]) -> None:
+        books = self._books.get(event.product_id)
+        if books is None:
+            return
+        updates = event.updates or ()
+        bids: list[Level] = []
+        asks: list[Level] = []
+        for each in updates:
+            (bids if each.side == "bid" else asks).append((each.price_level, each.new_quantity))
+        try:
+            exchange_ms = since_1970_ms(updates[-1].event_time, "event_time") if updates else None
+        except Odd:
+            exchange_ms = None  # the levels are what counts
+        is_snapshot = event.type == "snapshot"
+        for book in books:
+            try:
+                if is_snapshot:
+                    began = book.snapshot(bids, asks, received_ms, exchange_ms)
+                    if began is None:
+                        self._lose(book, "the snapshot is crossed", said, needs)
+                        continue
+                    said.events += began
+                elif book.topic.is_whole:
+                    said.events += book.update(bids, asks, received_ms, exchange_ms)
+                elif book.is_renewed:
+                    continue
+                else:
+                    reason = f"Coinbase's book of {event.product_id} did not begin with a snapshot"
+                    self._add_break(reason, received_ms, said, needs)
+                    return
+            except ValueError as error:
+                self._lose(book, f"a level that cannot be read: {brief(str(error))}", said, needs)
+                continue
+            self._owing[book.id] = book
+
+    def _book_rows(self, events: Raw | UnsetType, received_ms: int) -> Rows:
+        """The long way, event by event: something in it cannot be read."""
+        said = Said([], [], [])
+        needs: list[Need] = []
+        try:
+            raws = [] if isinstance(events, UnsetType) else _events.decode(events)
+        except _UNREADABLE:
+            raws = []
+        if not raws:
+            self._add_break("Coinbase sent a frame of books that cannot be read", received_ms, said, needs)
+        for raw in raws:
+            try:
+                self._book_event(_book_event.decode(raw), received_ms, said, needs)
+            except _UNREADABLE as error:
+                product = member(bytes(raw), "product_id")
+                books = self._books.get(product) if isinstance(product, str) else None
+                if books is None and not self._is_over:
+                    self._add_break("Coinbase sent a book that cannot be read", received_ms, said, needs)
+                for book in books or ():
+                    self._lose(book, f"an update that cannot be read: {brief(str(error))}", said, needs)
+            if self._is_over:
+                break
+        said.needs = needs
+        return said
+
+    def _lose(self, book: CoinbaseBook, reason: str, said: Said, needs: list[Need]) -> None:
+        """This book alone is lost: it is asked for anew. What the frame had said of it is not published any more."""
+        topic = book.topic
+        gone = {(name, topic.instrument) for name in topic.channels}
+        said.events = [event for event in said.events if (event.channel, event.instrument) not in gone]
+        if topic.is_whole or not book.is_renewed:
+            said.notes += book.lost(reason)
+        needs.append(Renew(book.id, f"{topic.instrument}: {reason}"))
+        self._answers.leave(book.id)
+        self._owing.pop(book.id, None)
+
+    def _add_break(self, reason: str, received_ms: int, said: Said, needs: list[Need]) -> None:
+        broke = self._broke(reason, received_ms)
+        if isinstance(broke, Said):
+            said.events = []
+            needs[:] = broke.needs
+        said.notes += broke.notes
+
+    # Trades, tickers, quotes, candles: rows that stand for themselves.
+
+    def _trade_rows(self, raw_events: Raw, payload: bytes, received_ms: int) -> list[Event] | Rows:
+        made = Rows([], [])
+        for event in _rows.decode(raw_events):
+            past = event.type == "snapshot"
+            found: list[Event] = []
+            for body, row, feds in _sound(event.trades, payload, _trade, Trade, self._trades, made):
+                try:
+                    price, size, id_ = row.price, row.size, row.trade_id
+                    if is_number(price) is None or not float(price) > 0.0:
+                        check_price(price, "price")
+                    fields = TradeFields(_amount(size, "size"), _TAKERS[row.side], id_)
+                    made_ms = since_1970_ms(row.time, "time")
+                except Odd as odd:
+                    made.notes += [note for fed in feds for note in notes(fed.names, fed.instrument, odd)]
+                    continue
+                order = int(id_) if id_.isdecimal() and id_.isascii() and len(id_) <= 18 else None
+                found += [
+                    Event(name, instrument, body, received_ms, price, made_ms, fields=fields, order=order, past=past)
+                    for instrument, names in feds
+                    for name in names
+                ]
+            if len(found) > 1:
+                found.sort(key=_order)
+            made.events += found
+        return made if made.notes else made.events
+
+    def _ticker_rows(self, frame: Frame, raw_events: Raw, payload: bytes, received_ms: int) -> list[Event] | Rows:
+        made = Rows([], [])
+        exchange_ms = _envelope_ms(frame)
+        for event in _rows.decode(raw_events):
+            for body, row, _ in _sound(event.tickers, payload, _ticker, Ticker, self._by_ticker, made):
+                for fed in self._tickers.get(row.product_id, ()):
+                    try:
+                        check_price(row.price, "price")
+                    except Odd as odd:
+                        made.notes += notes(fed.names, fed.instrument, odd)
+                        continue
+                    made.events += [
+                        Event(name, fed.instrument, body, received_ms, row.price, exchange_ms) for name in fed.names
+                    ]
+                if feds := self._quotes.get(row.product_id):
+                    self._quote(row, body, feds, made, received_ms, exchange_ms)
+        return made if made.notes else made.events
+
+    def _quote(
+        self, row: Ticker, body: bytes, feds: Sequence[_Fed], made: Rows, received_ms: int, exchange_ms: int | None
+    ) -> None:
+        """Nothing where neither side has changed."""
+        said = (row.best_bid, row.best_bid_quantity, row.best_ask, row.best_ask_quantity)
+        if self._quoted.get(row.product_id) == said:
+            return
+        try:
+            bid, bid_size = _side(row.best_bid, row.best_bid_quantity, "best_bid")
+            ask, ask_size = _side(row.best_ask, row.best_ask_quantity, "best_ask")
+            if not bid and not ask:
+                raise Odd("not trading: it has neither bid nor ask", "halted")
+        except Odd as odd:
+            made.notes += [note for fed in feds for note in notes(fed.names, fed.instrument, odd)]
+            return
+        self._quoted[row.product_id] = said
+        fields = QuoteFields(
+            bid=number(bid) if bid else UNSET, bid_size=bid_size, ask=number(ask) if ask else UNSET, ask_size=ask_size
+        )
+        price = middle(bid, ask) if bid and ask else ""
+        made.events += [
+            Event(name, instrument, body, received_ms, price, exchange_ms, fields=fields)
+            for instrument, names in feds
+            for name in names
+        ]
+
+    def _candle_rows(self, frame: Frame, raw_events: Raw, payload: bytes, received_ms: int) -> list[Event] | Rows:
+        made = Rows([], [])
+        exchange_ms = _envelope_ms(frame)
+        for event in _rows.decode(raw_events):
+            found: dict[str, list[Told]] = {}
+            for body, row, feds in _sound(event.candles, payload, _candle, Candle, self._candles, made):
+                try:
+                    for field in ("open", "high", "low", "close"):
+                        check_price(getattr(row, field), field)
+                    _amount(row.volume, "volume")
+                    found.setdefault(row.product_id, []).append(Told(body, row, _start_ms(row.start)))
+                except Odd as odd:
+                    made.notes += [note for fed in feds for note in notes(fed.names, fed.instrument, odd)]
+            for product, rows in found.items():
+                for told in self._buckets[product].take(rows, snapshot=event.type == "snapshot"):
+                    made.events += _candle_events(told, self._candles[product], received_ms, exchange_ms)
+        return made if made.notes else made.events
+
+
+def build(channels: Sequence[Channel], settings: Coinbase, user_agent: str) -> list[Connector]:
+    """As many connectors as Coinbase's channels need connections; none without channels.
+
+    Raises:
+        ValueError: the URL is none of a websocket, or candles of a length that Coinbase does not push.
+    """
+    connections = plan(channels)
+    return [
+        Feed(
+            CoinbaseStreams(connection, len(connections)),
+            settings.url,
+            user_agent=user_agent,
+            silence_s=settings.silence_s,
+            # One instrument's silence is judged by those who know what is usual of it (daemon/health/freshness.py).
+            data_s=math.inf,
+            timeout_s=settings.timeout_s,
+            proxy=settings.proxy,
+        )
+        for connection in connections
+    ]
+
+
+def _request(each: Subscription) -> SubscribeRequest:
+    leave = _command("unsubscribe", each.stream, each.product) if each.stream == "level2" else ""
+    names = tuple(channel.name for channel in each.channels)
+    return SubscribeRequest(
+        each.id, _command("subscribe", each.stream, each.product), names, each.instrument, leave=leave
+    )
+
+
+def _command(type_: str, channel: str, *products: str) -> str:
+    command: dict[str, object] = {"type": type_, "channel": channel}
+    if products:
+        command["product_ids"] = products
+    return msgspec.json.encode(command).decode()
+
+
+def _sound(
+    raws: Sequence[Raw] | None,
+    payload: bytes,
+    decoder: msgspec.json.Decoder[_Row],
+    type_: type[_Row],
+    wanted: Mapping[str, list[_Fed]],
+    made: Rows,
+) -> Iterator[tuple[bytes, _Row, list[_Fed]]]:
+    """The rows that can be read and are wanted, fit to be passed on; what is wrong with others is noted."""
+    if not raws:
+        return
+    try:
+        look_over(payload)
+        is_sound, is_one_line = True, b"\n" not in payload and b"\r" not in payload
+    except PayloadError:
+        is_sound = is_one_line = False
+    for raw in raws:
+        body = bytes(raw) if is_one_line else spliced(raw)
+        try:
+            row = decoder.decode(body) if is_sound else read_row(body, type_)
+        except (Odd, *_UNREADABLE):
+            product = _product_of(body)
+            try:
+                read_row(body, type_)
+            except Odd as odd:
+                made.notes += [
+                    note for fed in wanted.get(product, ()) for note in notes(fed.names, fed.instrument, odd)
+                ]
+            continue
+        feds = wanted.get(row.product_id)
+        if feds is not None:
+            yield body, row, feds
+
+
+def _product_of(body: bytes) -> str:
+    """Whose row it is that cannot be read; "" where that cannot be told."""
+    try:
+        return _product.decode(body).product_id
+    except _UNREADABLE:
+        found = member(body, "product_id")
+        return found if isinstance(found, str) else ""
+
+
+def _joined(before: Rows, said: list[Event] | Rows) -> Rows:
+    """Notes, then what the frame itself says."""
+    if isinstance(said, Said):
+        return Said(said.events, [*before.notes, *said.notes], said.needs)
+    if isinstance(said, Rows):
+        return Rows(said.events, [*before.notes, *said.notes])
+    return Rows(said, before.notes)
+
+
+def _order(event: Event) -> int:
+    return event.order or 0
+
+
+def _amount(digits: str, field: str) -> Raw:
+    """A quantity. Raises: Odd."""
+    if is_number(digits) is None or digits[0] == "-":
+        raise Odd(f"{quoted(field)} is {shown(digits)}, not a quantity")
+    return Raw(digits.encode())
+
+
+def _side(price: str, quantity: str, field: str) -> tuple[str, Raw | UnsetType]:
+    """One side of a quote; "" where it is empty. Raises: Odd."""
+    if not price:
+        return "", UNSET
+    try:
+        check_price(price, field)
+    except Odd as odd:
+        if odd.cause == "halted":
+            return "", UNSET
+        raise
+    return price, _amount(quantity, f"{field}_quantity")
+
+
+def _start_ms(text: str) -> int:
+    """When a candle began. Raises: Odd."""
+    if not (text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS):
+        raise Odd(f"{quoted('start')} is {shown(text)}, not in seconds since 1970")
+    return int(text) * 1000
+
+
+def _candle_events(told: Told, feds: Sequence[_Fed], received_ms: int, exchange_ms: int | None) -> Iterator[Event]:
+    row = told.candle
+    fields = CandleFields(
+        INTERVAL,
+        told.start_ms,
+        number(row.open),
+        number(row.high),
+        number(row.low),
+        number(row.close),
+        number(row.volume),
+        told.closed,
+    )
+    for instrument, names in feds:
+        for name in names:
+            yield Event(name, instrument, told.row, received_ms, row.close, exchange_ms, fields=fields)
+
+
+def _envelope_ms(frame: Frame) -> int | None:
+    """When the venue sent it; None where it does not say so, for that is no reason to leave its rows out."""
+    try:
+        return since_1970_ms(frame.timestamp, "timestamp") if frame.timestamp else None
+    except Odd:
+        return None
+
+
+def _shown(payload: bytes) -> str:
+    """The first of what was sent."""
+    return repr(brief(payload[:60].decode(errors="replace")))
