@@ -14,6 +14,9 @@ ARGUMENTS = (
     "--disable-component-update --disable-sync"
 )
 
+EIGHT = {"TICKERD_CATALOGUE__PRESETS": '["seed"]'}
+"""Lets a demo have the eight channels of the beginning only."""
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
@@ -32,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def demo_url(browser: Browser) -> Iterator[str]:
-    """A demo with every channel live. It depends on the browser, so that without one nothing is started."""
-    with tickerd("demo", "--port", "0") as process:
+    """A demo of the eight channels. It depends on the browser, so that without one nothing is started."""
+    with tickerd("demo", "--port", "0", environ=EIGHT) as process:
         wait_ready(process.port)
         yield f"http://127.0.0.1:{process.port}"

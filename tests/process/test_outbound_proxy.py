@@ -20,7 +20,7 @@ import trio
 from tests.connectors.network.proxies import SHUT, ProxyServer, hangs_up, running
 from tests.process.running import Process, tickerd, wait_ready
 
-HOSTS = ("data-api.binance.vision", "ws.okx.com", "api.coingecko.com")
+HOSTS = ("data-api.binance.vision", "ws.okx.com", "openapi.okx.com", "api.coingecko.com")
 SECRET = "hush-hush"
 WITHIN_S = 60.0
 

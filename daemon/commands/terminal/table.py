@@ -16,9 +16,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from daemon.client import Data, Gap, Lagged, Lost, Received, Reconnecting, Resumed, Status, Test
+from daemon.client import Data, Gap, Lagged, Lost, OrderbookUpdate, Received, Reconnecting, Resumed, Status, Test
 from daemon.commands.terminal.peer import clean
-from protocol.kinds import VIEWS, View
+from protocol.messages import CandleUpdate, ConsolidatedQuote, DepthSnapshot, DepthUpdate, QuoteUpdate, Trade
 
 STYLES: Final = {"live": "green", "stale": "yellow", "reconnecting": "yellow", "connecting": "dim", "down": "bold red"}
 """How a state is shown."""
@@ -218,21 +218,55 @@ def seconds(age_s: float) -> str:
 
 
 def _shown(message: Data) -> str:
-    """The price in the venue's own digits; of a book, the best bid and the best offer."""
-    if VIEWS.get(str(message.__struct_config__.tag)) is View.BOOK:
-        try:
-            book = msgspec.json.decode(message.data, type=_Book)
-            best = (bytes(side[0][0]).decode().strip('"') if side else "-" for side in (book.bids, book.asks))
-            return clean(" / ".join(best))
-        except (msgspec.DecodeError, UnicodeError, IndexError):
-            return ""
-    return "" if isinstance(message.price, UnsetType) else clean(bytes(message.price).decode(errors="replace"))
+    """What a message says, in the venue's own digits: the price, or what its view has instead.
+
+    A trade's price is followed by its size and side, a candle's close by its interval. Of a book and of a quote it is
+    the best bid and ask, of all venues' with whose they are; of a book's changes how many levels they are about.
+    """
+    match message:
+        case OrderbookUpdate():
+            try:
+                book = msgspec.json.decode(message.data, type=_Book)
+                best = (bytes(side[0][0]).decode().strip('"') if side else "-" for side in (book.bids, book.asks))
+                return clean(" / ".join(best))
+            except (msgspec.DecodeError, UnicodeError, IndexError):
+                return ""
+        case Trade():
+            return clean(f"{_digits(message.price)} {_digits(message.size)} {message.side}")
+        case QuoteUpdate():
+            return clean(f"{_digits(message.bid) or '-'} / {_digits(message.ask) or '-'}")
+        case ConsolidatedQuote():
+            sides = ((message.bid, message.bid_exchange), (message.ask, message.ask_exchange))
+            return clean(" / ".join(f"{_digits(price)} {whose}" if whose else "-" for price, whose in sides))
+        case DepthUpdate():
+            return f"{_levels(message.bids)} bids, {_levels(message.asks)} asks changed"
+        case DepthSnapshot():
+            return f"{_levels(message.bids)} bids, {_levels(message.asks)} asks"
+        case CandleUpdate():
+            return clean(f"{_digits(message.close)} {message.interval}")
+        case _:
+            return clean(_digits(message.price))
+
+
+def _digits(number: Raw | UnsetType) -> str:
+    return "" if isinstance(number, UnsetType) else bytes(number).decode(errors="replace")
+
+
+def _levels(levels: Raw) -> int:
+    """How many; 0 for what is no list."""
+    try:
+        return len(msgspec.json.decode(levels, type=list[Raw]))
+    except msgspec.DecodeError:
+        return 0
 
 
 def _change(before: str, after: str) -> tuple[str, str]:
-    """Up or down, if it is a number that has changed; other digits of the same number are no move."""
+    """Up or down, if it is a number that has changed; other digits of the same number are no move.
+
+    What stands behind the number of a trade or a candle is no part of it.
+    """
     try:
-        old, new = Decimal(before), Decimal(after)
+        old, new = (Decimal(text if " / " in text else text.partition(" ")[0]) for text in (before, after))
         return _RISE if new > old else _FALL if new < old else ("", "")
     except InvalidOperation:
         return ("", "bold")

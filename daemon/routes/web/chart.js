@@ -1,4 +1,4 @@
-/** The line chart of the last minutes, the small ones in the table, and which instrument is looked at. */
+// The line chart of the last minutes, the small ones in the table, and which instrument is looked at.
 
 import {byId, figures, make, mark, put, putDigits, rows, touch, view} from './dom.js';
 import {books, days, now, prices, ranked, WINDOW_MS} from './market.js';
@@ -13,7 +13,7 @@ const bookChoice = byId('book-instrument');
 const canvas = byId('chart-canvas');
 let chosen = false;
 
-/** Look at this instrument, in the book too where there is one. */
+// Look at this instrument, in the book too where there is one.
 export function select(instrument) {
   chosen = true;
   choice.value = instrument;
@@ -30,7 +30,7 @@ bookChoice.onchange = () => {
 };
 new ResizeObserver(redraw).observe(canvas);
 
-/** What can be chosen; until somebody does, it is the first. */
+// What can be chosen; until somebody does, it is the first.
 view('instruments', () => {
   const names = [...new Set(ranked().map(({instrument}) => instrument))];
   fill(choice, names);
@@ -54,11 +54,11 @@ function blank(element) {
   return {pen, width, height};
 }
 
-/** A colour of the style sheet, light or dark as things are. */
+// A colour of the style sheet, light or dark as things are.
 const colour = (name) => getComputedStyle(document.body).getPropertyValue(`--${name}`);
 const STROKES = ['accent', 'second', 'muted'];
 
-/** One line. Where messages are missing, and nothing is known, it is dashed. */
+// One line. Where messages are missing, and nothing is known, it is dashed.
 function trace(pen, series, x, y) {
   pen.beginPath();
   const missing = [];
@@ -153,7 +153,7 @@ view('live', () => {
   pen.fillText(inParts(lines[0].digits)[0], right + 10, y(newest.last) + 0.5, room);
 });
 
-/** The same in words. */
+// The same in words.
 function describeChart(instrument, lines) {
   const [first] = lines;
   const said = lines.map(({exchange, series, digits}) => {

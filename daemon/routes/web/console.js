@@ -1,4 +1,4 @@
-/** What the venue said last, and a console to talk to the daemon by hand. */
+// What the venue said last, and a console to talk to the daemon by hand.
 
 import {byId, make, put, rows, touch, view} from './dom.js';
 import {channels} from './market.js';

@@ -1,4 +1,4 @@
-/** How the views are drawn: once a frame, only what has changed, and never as HTML. */
+// How the views are drawn: once a frame, only what has changed, and never as HTML.
 
 import {inParts, percent} from './numbers.js';
 
@@ -6,7 +6,7 @@ const views = {};
 const touched = new Set();
 let frame = 0;
 
-/** `draw` belongs to the view of that name, which is drawn after it was touched. */
+// `draw` belongs to the view of that name, which is drawn after it was touched.
 export const view = (name, draw) => (views[name] ??= []).push(draw);
 
 export function touch(name) {
@@ -15,7 +15,7 @@ export function touch(name) {
 }
 
 function render() {
-  const due = [...touched].flatMap((name) => views[name]);
+  const due = [...touched].flatMap((name) => views[name] ?? []);
   touched.clear();
   frame = 0;
   for (const draw of due) {
@@ -55,13 +55,13 @@ const changed = (write) => (element, digits) => {
   if (element.digits !== digits) write(element, (element.digits = digits));
 };
 
-/** A number with all its digits; zeros at the end are there, but step back. */
+// A number with all its digits; zeros at the end are there, but step back.
 export const putDigits = changed((element, digits) => {
   if (!element.lastElementChild) element.replaceChildren(new Text(), make('span', 'zeros'));
   [element.firstChild.data, element.lastChild.textContent] = inParts(digits);
 });
 
-/** A change in per cent; one that is rounded says in full what it was. */
+// A change in per cent; one that is rounded says in full what it was.
 export const putChange = changed((element, digits) => {
   const {text, full, move} = percent(digits);
   put(element, text);
@@ -69,7 +69,7 @@ export const putChange = changed((element, digits) => {
   mark(element, 'data-move', move);
 });
 
-/** The rows of a table body or list by key, made when they are first needed; `fill` writes into one. */
+// The rows of a table body or list by key, made when they are first needed; `fill` writes into one.
 export function rows(parent, build) {
   const known = new Map();
   return (keys, fill) => {
@@ -89,7 +89,7 @@ export function rows(parent, build) {
   };
 }
 
-/** Rows of a list of names with a number each, its element in `value`. */
+// Rows of a list of names with a number each, its element in `value`.
 export const figures = (parent) => rows(parent, (name) => {
   const value = make('dd');
   return {element: make('div', '', make('dt', '', name), value), value};

@@ -1,4 +1,4 @@
-/** The connection to the daemon: its state in words, what a loss has cost, and how many messages come. */
+// The connection: its state in words, what a loss has cost, how many messages come.
 
 import {byId, mark, put, touch, view} from './dom.js';
 import {counts, now} from './market.js';
@@ -19,7 +19,7 @@ export function state(is) {
   touch('live');
 }
 
-/** The client's `onEvent`: what may be missing. */
+// The client's `onEvent`: what may be missing.
 export function event(what) {
   const {type, away_ms, recovered, restarted, lost, missed, channel} = what;
   if (type === 'resumed') {
@@ -40,7 +40,7 @@ view('link', () => {
   const {state: name, reason = '', retry_in_s = 0, welcome} = current;
   const words = {connecting: 'Connecting', open: 'Connected', waiting: 'Connection lost', closed: 'Closed'};
   if (notice && now() - noticeAt > STAYS_MS) notice = '';
-  // Said aloud when it changes; what ticks is beside it, unsaid.
+  // Said aloud; what ticks is beside it.
   put(byId('link'), name === 'open' && notice ? notice : words[name]);
   mark(byId('link'), 'data-state', name);
   mark(document.body, 'data-link', name);

@@ -1,4 +1,4 @@
-/** The whole market: figures, the largest coins, what people search for. */
+// The whole market: figures, the largest coins, what people search for.
 
 import {byId, figures, make, mark, put, putChange, putDigits, rowHead, rows, touch, view} from './dom.js';
 import {exactly, lists} from './market.js';
@@ -7,20 +7,20 @@ import {grouped, isNumber, value, word} from './numbers.js';
 const SHARES = 6;
 const MOST_ROWS = 250; // more than is asked for
 
-/** The `data` of the newest message, with each number as the venue's digits; parsed once. */
+// The `data` of the newest message, with each number as the venue's digits; parsed once.
 function data(view) {
   const newest = lists.get(view);
   if (newest) newest.data ??= exactly(newest.text).data;
   return newest?.data ?? {};
 }
 
-/** What is a list, and of that what can be a row. */
+// What is a list, and of that what can be a row.
 const listed = (list) => (Array.isArray(list) ? list : []).filter((row) => row instanceof Object).slice(0, MOST_ROWS);
 
-/** By id; one that has none has its place. */
+// By id; one that has none has its place.
 const keyed = (coins) => new Map(coins.map((coin, at) => [coin.id ?? at, coin]));
 
-/** The head of a coin's row, and what names the coin there. */
+// The head of a coin's row, and what names the coin there.
 function coinHead() {
   const [name, symbol] = [make('b'), make('span', 'muted')];
   const call = (coin) => {

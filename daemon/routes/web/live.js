@@ -1,16 +1,16 @@
-/** The views that are never at rest: channels, prices, the comparison, the order book. */
+// The views that are never at rest: channels, prices, the comparison, the order book.
 
 import {byId, make, mark, put, putChange, putDigits, rowHead, rows, view} from './dom.js';
-import {books, channel, channels, now, prices, ranked} from './market.js';
+import {best, books, channel, channels, exactly, now, prices, ranked} from './market.js';
 import {select} from './chart.js';
 import {age, grouped, inParts, isNumber, MOST_DECIMALS, spread, value} from './numbers.js';
 
-const FLASH_MS = 450; // at the least between two flashes of a row: a flicker says nothing
+const FLASH_MS = 450; // between two flashes of a row: a flicker says nothing
 const LEVELS = 10;
 
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 const connected = () => document.body.dataset.link === 'open';
-/** What is wrong with a channel, in a word; '' while its data is fresh. */
+// What is wrong with a channel, in a word; '' while its data is fresh.
 const trouble = (name) => (connected() ? channel(name).state.replace('live', '') : 'offline');
 const listed = (...words) => words.filter(Boolean).join(', ');
 
@@ -26,7 +26,7 @@ view('live', () => {
     const again = retryAt > now() ? `again in ${age(retryAt - now() + 999)}` : '';
     const why = connected() ? [reason, again].filter(Boolean).join('; ') : 'no connection to the daemon';
     put(row.state, shown);
-    put(row.old, last ? `${last.cached ? 'cached ' : ''}${age(now() - at)}` : '–');
+    put(row.old, (last?.cached ? 'cached ' : '') + age(now() - at));
     put(row.reason, why);
     mark(row.element, 'data-state', shown);
     mark(row.element, 'title', why || (last?.cached ? 'the venue has nothing newer yet' : null));
@@ -70,25 +70,34 @@ view('live', () => {
   });
 });
 
-const showCompared = rows(byId('compare-rows'), (instrument) => {
+// Rows of two numbers, under each whose it is, and how far they are apart.
+const pairs = (id) => rows(byId(id), (instrument) => {
   const sides = [0, 1].map(() => ({digits: make('span'), of: make('span', 'muted of')}));
   const cells = sides.map(({digits, of}) => make('td', '', digits, of));
   const apart = make('td');
   return {element: make('tr', '', rowHead(instrument), ...cells, apart), sides, apart};
 });
+const fillPair = (row, pair) => {
+  row.sides.forEach(({digits, of}, side) => {
+    const price = pair[side];
+    putDigits(digits, price.digits);
+    put(of, listed(price.exchange, trouble(price.channel), age(now() - price.at)));
+  });
+  put(row.apart, spread(...pair.map(({digits}) => digits)));
+};
+const [showCompared, showBest] = ['compare-rows', 'best-rows'].map(pairs);
 
 view('live', () => {
   const venues = Map.groupBy(ranked(), ({instrument}) => instrument);
   const several = [...venues.keys()].filter((instrument) => venues.get(instrument).length > 1);
   showCompared(several, (row, instrument) => {
     const sorted = venues.get(instrument).sort((a, b) => a.value - b.value);
-    const ends = [sorted[0], sorted.at(-1)];
-    row.sides.forEach(({digits, of}, at) => {
-      const price = ends[at];
-      putDigits(digits, price.digits);
-      put(of, listed(price.exchange, trouble(price.channel), age(now() - price.at)));
-    });
-    put(row.apart, spread(...ends.map(({value}) => value)));
+    fillPair(row, [sorted[0], sorted.at(-1)]);
+  });
+  showBest([...best.keys()], (row, instrument) => {
+    const {text, ...told} = best.get(instrument);
+    const quote = exactly(text);
+    fillPair(row, ['bid', 'ask'].map((side) => ({...told, digits: quote[side], exchange: quote[`${side}_exchange`]})));
   });
 });
 

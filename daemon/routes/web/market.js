@@ -1,7 +1,5 @@
-/**
- * What is known of the market: messages are folded in as they come, views read it once a frame. It is bounded: the newest
- * of each kind, and per price a series of buckets over the chart's minutes.
- */
+// What is known of the market: messages are folded in, views read it once a frame. It is bounded: the newest of each
+// kind, and per price a series of buckets over the chart's minutes.
 
 import {touch} from './dom.js';
 import {isNumber, value, word} from './numbers.js';
@@ -15,7 +13,7 @@ let ahead = 0; // how far the daemon's clock is ahead of it
 let [epoch, head] = ['', 0];
 const seqs = new Map(); // what is shown: the `seq` it is of
 
-/** Milliseconds, by a clock that never goes back, and goes on in a sleep. */
+// Milliseconds, by a clock that never goes back, and goes on in a sleep.
 export function now() {
   const before = skew;
   skew = Date.now() - performance.now();
@@ -26,12 +24,13 @@ export function now() {
 export const channels = new Map(); // name: {type, view, state, reason, retryAt, last, at, text, count}
 export const prices = new Map(); // key: {key, instrument, exchange, digits, value, change, at, series, ...}
 export const books = new Map(); // instrument: {bids, asks, at, channel}
+export const best = new Map(); // instrument: {text, at, channel}, over all venues
 export const days = new Map(); // instrument: the 24 h ticker's object, and its channel
 export const lists = new Map(); // view: {text}, parsed when it is shown
 export const counts = {messages: 0};
 const order = new Map(); // instrument: its place in the catalogue
 
-/** Be told where the daemon is. A `seq` counts in its epoch only. */
+// Be told where the daemon is. A `seq` counts in its epoch only.
 export function meet(welcome) {
   if (!epoch) origin += Date.parse(welcome.timestamp) - now();
   if (welcome.epoch !== epoch || welcome.seq < head) seqs.clear();
@@ -39,7 +38,7 @@ export function meet(welcome) {
   hear(welcome);
 }
 
-/** Its clock may be set at any time. */
+// Its clock may be set at any time.
 function hear({seq, timestamp}) {
   head = seq;
   ahead = Date.parse(timestamp) - now();
@@ -52,10 +51,10 @@ export function channel(name) {
   return channels.get(name);
 }
 
-/** Take the catalogue. What a channel has shown and no longer has is forgotten; what waited is shown. */
+// Take the catalogue. What a channel has shown and no longer has is forgotten; what waited is shown.
 export function describe(reports) {
-  for (const {name, type, view, instruments} of reports) {
-    for (const shown of [prices, books, days, lists]) {
+  for (const {name, type, view, instruments, cadence_s, state, reason, age_s} of reports) {
+    for (const shown of [prices, books, best, days, lists]) {
       for (const [key, {channel, view: before, instrument}] of shown) {
         const has = before === view && (!instrument || instruments.includes(instrument));
         if (channel === name && !has) shown.delete(key);
@@ -64,20 +63,21 @@ export function describe(reports) {
     for (const each of instruments) order.set(each, order.get(each) ?? order.size);
     const known = channel(name);
     const waited = known.last && known.type !== type;
-    Object.assign(known, {type, view});
+    Object.assign(known, {type, view, cadence_s});
+    if (!known.told) Object.assign(known, {state, reason, at: now() - (age_s ?? NaN) * 1000});
     if (waited) show(known);
   }
   ['instruments', 'live', 'market', 'top', 'trending'].forEach(touch);
 }
 
-/** The prices in the catalogue's order of instruments, the venues of one together. */
+// The prices in the catalogue's order of instruments, the venues of one together.
 export function ranked() {
   const rank = ({instrument}) => order.get(instrument) ?? order.size;
   return [...prices.values()].sort((a, b) => rank(a) - rank(b) || a.key.localeCompare(b.key));
 }
 
 export function status({channel: name, state, reason = '', retry_in_s}) {
-  Object.assign(channel(name), {state, reason, retryAt: retry_in_s ? now() + retry_in_s * 1000 : 0});
+  Object.assign(channel(name), {told: true, state, reason, retryAt: retry_in_s ? now() + retry_in_s * 1000 : 0});
   touch('live');
   if (state === 'connecting' && reason) touch('catalogue'); // begun anew, it may be about something else
 }
@@ -95,7 +95,7 @@ export function fold(message, text) {
   else touch('catalogue');
 }
 
-/** What a channel said last, where its view wants it. */
+// What a channel said last, where its view wants it.
 function show({view, text, at, last: message}) {
   const {connector_id, instrument} = message;
   const data = message.data ?? {};
@@ -109,20 +109,22 @@ function show({view, text, at, last: message}) {
     case 'book':
       if (!books.has(instrument)) touch('instruments');
       return books.set(instrument, {...data, ...told});
+    case 'quote':
+      return message.type === 'consolidated_quote' && best.set(instrument, {text, ...told});
     default:
       lists.set(view, {text, ...told});
       touch(view);
   }
 }
 
-/** The day's change in per cent: as the venue says it, or from what it says. */
+// The day's change in per cent: as the venue says it, or from what it says.
 function change({priceChangePercent, last, open24h}) {
   if (priceChangePercent !== undefined) return priceChangePercent;
   return value(open24h) > 0 ? ((value(last) / open24h - 1) * 100).toFixed(2) : '';
 }
 
 function price({exchange, seq, cached, price}, data, told) {
-  const digits = word([data.price, data.last, data.lastPrice, price].find(isNumber));
+  const digits = word([data.price, data.last, data.lastPrice, data.c, price].find(isNumber));
   if (!digits) return;
   const key = `${told.instrument} ${exchange}`;
   const amount = value(digits);
@@ -140,7 +142,7 @@ function price({exchange, seq, cached, price}, data, told) {
   if (!cached) extend(row, digits, told.at);
 }
 
-/** Add to the series: one bucket per half second, with the digits of its lowest, highest and last price. */
+// Add to the series: one bucket per half second, with the digits of its lowest, highest and last price.
 function extend(row, digits, at) {
   const {series} = row;
   const bucket = series.at(-1);
@@ -156,12 +158,12 @@ function extend(row, digits, at) {
   if (series.length > 64 && series[32].at < at - WINDOW_MS) series.splice(0, 32);
 }
 
-/** Messages of this channel (of all, without a name) are missing: the charts show where. */
+// Messages of this channel (of all, without a name) are missing: the charts show where.
 export function broken(name) {
   for (const row of prices.values()) if (!name || row.channel === name) row.broken = row.series.length > 0;
 }
 
-/** Parse, with each number as the venue's digits. Old browsers do not tell them: there it is the nearest number's. */
+// Parse, with each number as the venue's digits; in old browsers as those of the nearest number.
 export function exactly(text) {
   return JSON.parse(text, (key, value, context) => (typeof value === 'number' ? context?.source ?? String(value) : value));
 }

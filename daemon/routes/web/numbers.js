@@ -1,4 +1,4 @@
-/** Numbers as text: all digits that the venue gave, and nothing that looks like a number where there is none. */
+// Numbers as text: all digits of the venue, and nothing like a number where there is none.
 
 const MINUS = '−';
 const NONE = '–';
@@ -7,10 +7,10 @@ const MOST_CHARS = 66; // as many as a price may have
 const MOST_TICKS = 40;
 export const MOST_DECIMALS = 30;
 
-/** Text, or a number as text; '' for anything else that may stand in JSON. */
+// Text, or a number as text; '' for anything else that may stand in JSON.
 export const word = (said) => (['string', 'number'].includes(typeof said) ? String(said) : '');
 
-/** The number that is said; NaN for what is none. */
+// The number that is said; NaN for what is none.
 export function value(said) {
   const number = Number(word(said).trim() || NaN);
   return Number.isFinite(number) ? number : NaN;
@@ -18,7 +18,7 @@ export function value(said) {
 
 export const isNumber = (said) => !Number.isNaN(value(said));
 
-/** All digits, in groups of three, without exponent. What is no number stays as it is. */
+// All digits, in groups of three, without exponent. What is no number stays as it is.
 export function grouped(said) {
   const text = word(said);
   if (text.length > MOST_CHARS) return `${text.slice(0, MOST_CHARS)}…`;
@@ -31,14 +31,14 @@ export function grouped(said) {
   return `${sign === '-' ? MINUS : ''}${units.replace(/\B(?=(\d{3})+$)/g, ',')}${decimals && `.${decimals}`}`;
 }
 
-/** The same in two parts: the second has the zeros that end the decimals, and say nothing of the size. */
+// The same in two parts: the second has the zeros that end the decimals, and say nothing of the size.
 export function inParts(said) {
   const text = grouped(said);
   const zeros = /\.0+$|(?<=\.\d*[1-9])0+$/.exec(text)?.[0] ?? '';
   return [text.slice(0, text.length - zeros.length), zeros];
 }
 
-/** A change in per cent: with more than three decimals it is rounded to two, and `full` has them all. */
+// A change in per cent: with more than three decimals it is rounded to two, and `full` has them all.
 export function percent(said) {
   if (!isNumber(said)) return {text: '', full: null, move: null};
   const full = grouped(said) + PERCENT;
@@ -47,7 +47,7 @@ export function percent(said) {
   return value(said) > 0 ? {text: `+${text}`, full, move: 'up'} : {text, full, move: 'down'};
 }
 
-/** By how much the higher price is above the lower one, where that can be said. */
+// By how much the higher price is above the lower one, where that can be said.
 export function spread(low, high) {
   const apart = ((high / low - 1) * 100).toFixed(3);
   return low > 0 && isNumber(apart) ? grouped(apart) + PERCENT : NONE;
@@ -63,7 +63,7 @@ export function age(ms) {
   return `${hours}\u2009h ${String(minutes).padStart(2, '0')}\u2009min`;
 }
 
-/** About `count` round prices from low to high, with their text. Counted: a step may be lost in a large price. */
+// About `count` round prices from low to high, with their text. Counted: a step may be lost in a large price.
 export function ticks(low, high, count) {
   const power = 10 ** Math.floor(Math.log10((high - low) / count));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power * count >= high - low); // as rulers have them

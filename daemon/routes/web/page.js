@@ -1,4 +1,4 @@
-/** The live page: one connection, one state, and once a frame whatever has changed is shown. */
+// The live page: one connection, one state, and once a frame whatever has changed is shown.
 
 import './chart.js';
 import './lists.js';
@@ -16,7 +16,7 @@ const SPREAD_MS = 5000;
 const [, token] = /token=([^&]+)/.exec(location.hash) ?? [];
 const headers = token ? {Authorization: `Bearer ${token}`} : {};
 
-/** Take what the daemon answers; until it does it is asked again, and that is told. */
+// Take what the daemon answers; until it does it is asked again, and that is told.
 async function get(path, take, tell) {
   for (let limit_s = 1; ; limit_s = Math.min(2 * limit_s, 30)) {
     let reason;
@@ -45,13 +45,14 @@ view('catalogue', () => {
   again ??= setTimeout(() => describe().then(() => (again = undefined)), Math.random() * SPREAD_MS); // not all pages at once
 });
 setInterval(() => ['link', 'live', 'sparks'].forEach(touch), 1000);
+setInterval(touch, 15_000, 'catalogue');
 for (const head of document.querySelectorAll('th')) head.scope = 'col';
 await describe(state);
 const priced = [...market.channels.keys()].filter((name) => ['price', 'day'].includes(market.channel(name).view));
 const known = new Set(priced); // one that was left by hand is not brought back
 let began = false;
 
-/** A replay brings what is new enough; older ones are in the snapshots. */
+// A replay brings what is new enough; older ones are in the snapshots.
 function fillUp(seq) {
   for (const name of priced) {
     get(`snapshot/${encodeURIComponent(name)}`, ({messages = []}) => {
@@ -60,9 +61,16 @@ function fillUp(seq) {
   }
 }
 
+const UNSEEN = /^(trade$|depth_|candle_|quote_)/; // none of this page's views shows them
 async function follow(names) {
   if (began || names.some((name) => !market.channel(name).view)) await describe();
-  if (names.length) client.subscribe(names);
+  for (const often of [true, false]) {
+    const chosen = names.filter((name) => {
+      const {type, view, cadence_s} = market.channel(name);
+      return !UNSEEN.test(type) && often === (view !== 'book' || cadence_s > 0);
+    });
+    if (chosen.length) client.subscribe(chosen, often ? {} : {interval_ms: 1000});
+  }
 }
 
 const client = connect('ws', {
@@ -85,7 +93,7 @@ const client = connect('ws', {
       if (!began) fillUp(welcome.seq - REPLAY);
       began = true;
     }
-    if (now.state === 'waiting' && !began) { // a page is not told why it was not let in, but what it fetches is
+    if (now.state === 'waiting' && !began) { // only what it fetches is told why
       fetch(`snapshot/${priced[0]}`, {headers}).then(({status}) => {
         if (status === 401) now.reason = 'no valid token: open this page as /#token=TOKEN';
       }, () => {});

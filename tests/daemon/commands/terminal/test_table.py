@@ -2,16 +2,37 @@
 
 import io
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import pytest
 from msgspec import UNSET, Raw
 from rich.console import Console
 
-from daemon.client import Gap, Lagged, Lost, OrderbookUpdate, PriceUpdate, Received, Reconnecting, Resumed, Status, Test
+from daemon.client import (
+    Gap,
+    Lagged,
+    Lost,
+    OrderbookUpdate,
+    PriceUpdate,
+    Received,
+    Reconnecting,
+    Resumed,
+    Status,
+    Test,
+)
 from daemon.commands.terminal.peer import clean
 from daemon.commands.terminal.table import Sheet, change, seconds, words
-from protocol.messages import State
+from protocol.messages import (
+    CandleUpdate,
+    ConsolidatedQuote,
+    DataMessage,
+    DepthSnapshot,
+    DepthUpdate,
+    QuoteUpdate,
+    State,
+    Trade,
+)
 
 STAMP = "2025-12-08T16:30:45.123Z"
 
@@ -206,3 +227,59 @@ def test_what_is_new_is_a_line_and_what_is_not_is_none() -> None:
         "",
         "bitcoinprice is stale: silent\\x1b[2J",
     ]
+
+
+COMMON: dict[str, Any] = {
+    "connector_id": "x",
+    "exchange": "okx",
+    "instrument": "BTC/USDT",
+    "timestamp": STAMP,
+    "seq": 1,
+    "prev_seq": 0,
+    "received_ms": 100_000,
+    "data": Raw(b"{}"),
+}
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (Trade(**COMMON, price=Raw(b"100.50"), size=Raw(b"0.010"), side="sell", trade_id="7"), "100.50 0.010 sell"),
+        (
+            QuoteUpdate(**COMMON, bid=Raw(b"1.10"), bid_size=Raw(b"3"), ask=Raw(b"1.20"), ask_size=Raw(b"4")),
+            "1.10 / 1.20",
+        ),
+        (QuoteUpdate(**COMMON, ask=Raw(b"1.20"), ask_size=Raw(b"4")), "- / 1.20"),
+        (
+            ConsolidatedQuote(**COMMON, bid=Raw(b"1.10"), bid_size=Raw(b"3"), bid_exchange="kraken"),
+            "1.10 kraken / -",
+        ),
+        (DepthUpdate(**COMMON, bids=Raw(b'[["1","2"],["0.9","0"]]'), asks=Raw(b"[]")), "2 bids, 0 asks changed"),
+        (DepthSnapshot(**COMMON, bids=Raw(b'[["1","2"]]'), asks=Raw(b'[["2","2"]]')), "1 bids, 1 asks"),
+        (
+            CandleUpdate(
+                **COMMON,
+                interval="1m",
+                start_ms=0,
+                open=Raw(b"1"),
+                high=Raw(b"3"),
+                low=Raw(b"1"),
+                close=Raw(b"2.50"),
+                volume=Raw(b"9"),
+                closed=False,
+            ),
+            "2.50 1m",
+        ),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_every_kind_has_something_to_see(message: DataMessage, shown: str) -> None:
+    assert shown in _drawn(_sheet(_status("x"), message))
+    assert change(message, {}) == f"x BTC/USDT {shown}"
+
+
+def test_the_price_of_a_trade_has_an_arrow_whatever_its_size() -> None:
+    one = Trade(**COMMON, price=Raw(b"100.50"), size=Raw(b"0.010"), side="sell", trade_id="7")
+    other = msgspec.structs.replace(one, price=Raw(b"100.60"), size=Raw(b"5"), side="buy")
+    assert "▲" in _drawn(_sheet(one, other))
+    assert "▼" in _drawn(_sheet(other, one))
