@@ -150,6 +150,8 @@ def _refused_of_kind(section: ChannelSection, venue: Venue[Any], kind: Kind) -> 
         if given is not None and (kind.view is not of or kind.name in venue.polled):
             having = [shown(each.name) for each in KINDS.values() if each.view is of and each.name not in _POLLED]
             yield key, shown(given), f"no such key, since only channels of kind {', '.join(having)} have it"
+    if kind.view is View.CANDLE and section.interval is not None and section.interval not in venue.intervals:
+        yield "interval", shown(section.interval), ", ".join(map(shown, venue.intervals))
     if kind.made_of and section.stale_after_s is not None:
         why = f"since it is made of channels of kind {shown(kind.made_of)}, which have their own"
         yield "stale_after_s", shown(section.stale_after_s), f"no such key, {why}"

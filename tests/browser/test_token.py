@@ -12,6 +12,7 @@ from tests.process.running import tickerd, wait_ready
 
 TOKEN, PARTNER = new_token(), new_token()
 ENVIRON = {
+    "TICKERD_CATALOGUE__PRESETS": '["seed"]',
     "TICKERD_TOKENS__ME__HASH": written_hash(TOKEN),
     "TICKERD_TOKENS__PARTNER__HASH": written_hash(PARTNER),
     "TICKERD_TOKENS__PARTNER__CHANNELS": '["binance_*"]',

@@ -145,6 +145,9 @@ def _sample(struct: type[Any], **given: Any) -> Any:
         "retry_in_s": 1.5,
         "code": ErrorCode.INTERNAL if struct is Error else 1001,
         "message": "a message",
+        "side": "buy",
+        **dict.fromkeys(("size", "open", "high", "low", "close", "volume"), Raw(b"42150.50")),
+        **dict.fromkeys(("bids", "asks"), Raw(b'[["42150.50","0.10"]]')),
         **given,
     }
     fields = msgspec.structs.fields(struct)

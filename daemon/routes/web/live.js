@@ -5,7 +5,7 @@ import {best, books, channel, channels, exactly, now, prices, ranked} from './ma
 import {select} from './chart.js';
 import {age, grouped, inParts, isNumber, MOST_DECIMALS, spread, value} from './numbers.js';
 
-const FLASH_MS = 450; // between two flashes of a row: a flicker says nothing
+const FLASH_MS = 450; // between two flashes of a row
 const LEVELS = 10;
 
 const still = matchMedia('(prefers-reduced-motion: reduce)');

@@ -107,7 +107,9 @@ function show({view, text, at, last: message}) {
       days.set(instrument, {...data, ...told});
       return price(message, data, told);
     case 'book':
-      if (!books.has(instrument)) touch('instruments');
+      const one = books.get(instrument)?.channel;
+      if (one && one !== connector_id && channel(one).state === 'live') return;
+      if (!one) touch('instruments');
       return books.set(instrument, {...data, ...told});
     case 'quote':
       return message.type === 'consolidated_quote' && best.set(instrument, {text, ...told});

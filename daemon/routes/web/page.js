@@ -61,7 +61,7 @@ function fillUp(seq) {
   }
 }
 
-const UNSEEN = /^(trade$|depth_|candle_|quote_)/; // none of this page's views shows them
+const UNSEEN = /^(trade$|depth_|candle_|quote_)/;
 async function follow(names) {
   if (began || names.some((name) => !market.channel(name).view)) await describe();
   for (const often of [true, false]) {

@@ -1,5 +1,6 @@
 """Presets: which channels there are without a section, and how sections change them."""
 
+import msgspec
 import pytest
 
 from connectors.venues.registry import OKX, VENUES
@@ -120,7 +121,7 @@ def test_it_has_no_limit_of_its_own_on_silence() -> None:
 def quoting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a venue have kinds that it streams."""
     kinds = ("ticker", "quotes", "book", "candles")
-    object_ = type(OKX)(name="okx", title="OKX", settings=OKX.settings, build=OKX.build, kinds=kinds)
+    object_ = msgspec.structs.replace(OKX, kinds=kinds, intervals=("1m", "1h"))
     monkeypatch.setitem(VENUES, "okx", object_)
 
 
@@ -172,6 +173,18 @@ ONLY = "allowed: no such key, since only channels of kind"
 def test_a_key_that_does_not_apply_is_refused(kind: str, key: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     quoting(monkeypatch)
     assert error(section(kind, key)).startswith(told)
+
+
+def test_an_interval_is_one_that_the_venue_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    quoting(monkeypatch)
+    assert config(section("candles", "interval = '1h'")).catalogue()["x"].interval == "1h"
+    line = error(section("candles", "interval = '7m'"))
+    assert line == 'channels.x.interval: got "7m"; allowed: "1m", "1h"'
+
+
+def test_every_venue_that_has_candles_has_those_of_a_minute() -> None:
+    for venue in VENUES.values():
+        assert ("1m" in venue.intervals) == ("candles" in venue.kinds)
 
 
 def test_a_book_that_is_polled_has_the_levels_of_its_venues_section() -> None:
