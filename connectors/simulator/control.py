@@ -18,7 +18,7 @@ import trio
 
 from connectors.simulator.faults.active import ActiveFault, FaultBoard
 from connectors.simulator.faults.connections import ConnectionFaults
-from connectors.simulator.faults.faults import Disconnect, Fault
+from connectors.simulator.faults.faults import Fault, Lasting, Notice
 from connectors.simulator.faults.orders import Clear, OrderError, Scenario, read_order
 from connectors.simulator.faults.table import FAULTS
 from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
@@ -66,7 +66,7 @@ class Control:
         active = self._board.switch_on(order, trio.current_time(), self._connections())
         for venue in self._venues:
             venue.begin(active)
-        if isinstance(order, Disconnect):
+        if not isinstance(order, Lasting | Notice):
             self._end([active], cleared=True)
         self.wake()
 

@@ -185,7 +185,7 @@ class Simulator:
         self._tickers: WeakKeyDictionary[VenueConnection, frozenset[str]] = WeakKeyDictionary()
         """Of which instruments OKX's connections have had tickers begun."""
         self._subscribed = trio.Event()
-        binance = SimulatedBinance(self._market, clock, self._step).answer
+        binance = SimulatedBinance(self._market, clock, self._step, self._snapshot_step).answer
         coingecko = SimulatedCoinGecko(
             self._market, clock, self._elapsed_s, self._step_at, markets_period_s, slow_period_s
         ).answer
@@ -260,7 +260,7 @@ class Simulator:
             venue, serve = route
             return serve(request) if venue is None else self._answers.answer(venue, request, serve)
         if socket is not None and _opens_websocket(request):
-            return self._answers.handshake(request) or socket.refusal()
+            return self._answers.handshake(socket.faults.venue, request) or socket.refusal()
         return json_response({"error": "a websocket handshake (RFC 6455) is expected here"}, 400)
 
     def _socket(self, request: VenueRequest) -> VenueSockets | None:
@@ -273,10 +273,14 @@ class Simulator:
         return max(0.0, self._clock() - self._began_s)
 
     def _step_at(self, elapsed_s: float) -> int:
-        return int(elapsed_s * self._okx_rate * self._stride)
+        return math.floor(elapsed_s * self._okx_rate * self._stride)
 
     def _step(self) -> int:
         return self._step_at(self._elapsed_s())
+
+    def _snapshot_step(self) -> int:
+        """The step of the books that Binance answers with."""
+        return self._step_at(self._elapsed_s() - self._answers.snapshot_age_s("binance"))
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         """The barrier of one connection: whatever goes wrong in it ends here."""
@@ -290,7 +294,7 @@ class Simulator:
         socket = self._socket(request)
         if socket is None:
             raise AssertionError(f"{request.path} was let in")
-        await trio.sleep(self._answers.handshake_delay_s())
+        await trio.sleep(self._answers.handshake_delay_s(socket.faults.venue))
         number = self._connections
         self._connections += 1
         self._control.wake()

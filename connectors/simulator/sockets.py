@@ -53,7 +53,7 @@ class VenueSockets:
         known: Container[str] | None = None,
     ) -> None:
         self.connections: set[VenueConnection] = set()
-        self.faults = ConnectionFaults(board, name, self.connections, LISTINGS[name], known)
+        self.faults = ConnectionFaults(board, name, self.connections, LISTINGS[name], stream, known)
         self.is_mute = False
         self.venue = make(stream, self.faults)
         self._now = now
@@ -63,9 +63,9 @@ class VenueSockets:
         """What answers a handshake that is beyond the venue's limits; None for one that is not."""
         rules, now_s = self.venue.rules, trio.current_time()
         often = rules.connects is not None and len(self._opened) == rules.connects
-        if (rules.connections is not None and len(self.connections) >= rules.connections) or (
-            often and self._opened[0] > now_s - rules.connects_s
-        ):
+        often = often and self._opened[0] > now_s - rules.connects_s
+        many = rules.connections is not None and len(self.connections) >= rules.connections
+        if often or many or self.faults.is_over_limit():
             return VenueResponse(rules.refused_status, rules.refused_body)
         self._opened.append(now_s)
         return None
@@ -106,9 +106,9 @@ class VenueSockets:
         """Hand one connection what is due."""
         step, now_ms = self._now()
         pushes = connection.conversation.pushes(step, now_ms)
-        if not pushes or self.is_mute or connection.closing:
+        if self.is_mute or connection.closing:
             return
-        frames = b"".join(text_frame(push.text) for push in pushes)
-        if not connection.offer(frames):
+        texts = self.faults.texts(connection, pushes, trio.current_time())
+        if texts and not connection.offer(b"".join(map(text_frame, texts))):
             slow = self.venue.rules.slow
             connection.drop(slow.code, slow.reason)

@@ -48,6 +48,7 @@ from connectors.simulator.faults.faults import (
     MissingFields,
     MissingRow,
     NotModified,
+    OldSnapshot,
     Refuse,
     Reset,
     SlowBody,
@@ -115,22 +116,31 @@ class FaultyAnswers:
                 response = _delivered(one.fault, response)
         return response
 
-    def handshake(self, request: VenueRequest) -> VenueResponse | None:
-        """What answers an opening of OKX's websocket; None lets it open."""
-        for one in self._acting("okx", request):
+    def handshake(self, venue: Venue, request: VenueRequest) -> VenueResponse | None:
+        """What answers an opening of a venue's websocket; None lets it open."""
+        for one in self._acting(venue, request):
             if isinstance(one.fault, Refuse | HttpStatus | TlsFailure):
                 one.count()
                 return self._refusal(one.fault)
         return None
 
-    def handshake_delay_s(self) -> float:
-        """How long an opening of OKX's websocket waits for its answer."""
+    def handshake_delay_s(self, venue: Venue) -> float:
+        """How long an opening of a venue's websocket waits for its answer."""
         delay_s = 0.0
-        for one in self._board.of("okx"):
+        for one in self._board.of(venue):
             if isinstance(one.fault, SlowHeaders) and one.chooses():
                 one.count()
                 delay_s += one.fault.delay_s
         return delay_s
+
+    def snapshot_age_s(self, venue: Venue) -> float:
+        """How old the book is that the venue answers with just now."""
+        age_s = 0.0
+        for one in self._board.of(venue):
+            if isinstance(one.fault, OldSnapshot) and one.chooses():
+                one.count()
+                age_s += one.fault.age_s
+        return age_s
 
     def _acting(self, venue: Venue, request: VenueRequest) -> list[ActiveFault]:
         """The faults that act on this request."""

@@ -15,15 +15,19 @@ from connectors.simulator.faults.faults import (
     Notice,
     Opening,
     OutOfOrder,
+    OverLimit,
     RefusedSubscription,
+    SequenceReset,
     Silence,
     SlowFrames,
     Venue,
 )
 from connectors.simulator.faults.frames import FaultyFrames, Written
+from connectors.simulator.faults.streams import FaultyStream, PastTrades
 from connectors.simulator.venues.market import Listing
 from connectors.simulator.venues.okx_streams import OkxSession
-from connectors.simulator.venues.sockets import Close
+from connectors.simulator.venues.sockets import Close, Push
+from connectors.simulator.venues.stream import MarketStream
 from connectors.simulator.venues.websocket import VenueConnection
 
 ABRUPTLY = 1006
@@ -38,6 +42,7 @@ class ConnectionFaults(Container[str]):
         venue: Whose.
         sessions: The connections that are open, kept up to date by their owner.
         listings: What there is without faults, by the venue's own symbols.
+        stream: The market's.
         known: Which of them are served.
 
     Attributes:
@@ -50,6 +55,7 @@ class ConnectionFaults(Container[str]):
         venue: Venue,
         sessions: Collection[VenueConnection],
         listings: Mapping[str, Listing],
+        stream: MarketStream,
         known: Container[str] | None = None,
     ) -> None:
         self._board = board
@@ -57,7 +63,10 @@ class ConnectionFaults(Container[str]):
         self._sessions = sessions
         self._listings = {listing.instrument: listing for listing in listings.values()}
         self._known = listings if known is None else known
+        self._stream = stream
+        self._past = PastTrades()
         self._frames: dict[int, FaultyFrames] = {}
+        self._streams: dict[int, FaultyStream] = {}
         self._held: dict[int, list[VenueConnection]] = {}
         """The connections that a fault holds on to, by its number."""
 
@@ -89,6 +98,9 @@ class ConnectionFaults(Container[str]):
                     for text in session.conversation.forget(self._listings[instrument]):
                         active.count()
                         session.tell(text)
+            case SequenceReset(instrument=instrument):
+                for session in self._each(active):
+                    session.conversation.restart(self._listings[instrument])
             case Opening(drop=True):
                 for session in self._sessions:
                     session.drop(None)
@@ -115,6 +127,9 @@ class ConnectionFaults(Container[str]):
     def admit(self, session: VenueConnection) -> None:
         """A connection has opened."""
         self._frames[session.number] = FaultyFrames(self._board, session.number)
+        self._streams[session.number] = FaultyStream(
+            self._board, self.venue, session.number, self._stream, self._listings, self._past
+        )
         for one in self._board.of(self.venue):
             if isinstance(one.fault, SlowFrames):
                 one.count()
@@ -123,6 +138,7 @@ class ConnectionFaults(Container[str]):
     def forget(self, session: VenueConnection) -> None:
         """A connection has ended."""
         self._frames.pop(session.number, None)
+        self._streams.pop(session.number, None)
         for held in self._held.values():
             if session in held:
                 held.remove(session)
@@ -147,6 +163,18 @@ class ConnectionFaults(Container[str]):
     def write(self, session: VenueConnection, instrument: str, payload: bytes) -> Written:
         """What is written of one ticker."""
         return self._frames[session.number].write(instrument, payload)
+
+    def texts(self, session: VenueConnection, pushes: Sequence[Push], now_s: float) -> list[bytes]:
+        """What a connection is sent of what is due."""
+        return self._streams[session.number].texts(pushes, now_s)
+
+    def is_over_limit(self) -> bool:
+        """Whether one connection more is refused because a fault says so."""
+        for one in self._board.of(self.venue):
+            if isinstance(one.fault, OverLimit) and len(self._sessions) >= one.fault.connections and one.chooses():
+                one.count()
+                return True
+        return False
 
     def reply(self, session: VenueConnection, message: str | bytes) -> Sequence[bytes | Close]:
         """What a client's message is answered."""

@@ -4,11 +4,11 @@ As an order (`POST /control` of the simulator, or a step of a scenario file) a f
 `{"fault": "silence", "venue": "okx", "pongs": true, "for_s": 5}`. A class's name in small letters is the fault's name,
 the first line of its docstring describes it to people, its annotations say what is allowed
 (`connectors.simulator.faults.orders` checks it), and `venues` where it exists. What a daemon is to do about it is in
-`connectors.simulator.faults.table`; how it acts, in `connections`, `frames` and `answers` beside it.
+`connectors.simulator.faults.table`; how it acts, in `connections`, `frames`, `streams` and `answers` beside it.
 
     Fault               acts once, at once
     └── Lasting         until `for_s` has passed, it has acted `times` times, or it is cleared
-        ├── Opening     on connections that open meanwhile; `drop` cuts off OKX's present ones, so that they have to
+        ├── Opening     on connections that open meanwhile; `drop` cuts off the present ones, so that they have to
         └── Sampled     on a `share` of frames or answers, chosen by the simulator's seed
 """
 
@@ -26,6 +26,8 @@ SERVED: Final[tuple[Venue, ...]] = ("binance", "coingecko", "okx")
 """Whose answers or tickers can be spoiled one by one."""
 REST: Final[tuple[Venue, ...]] = ("binance", "coingecko")
 PUSHED: Final[tuple[Venue, ...]] = ("okx",)
+STREAMED: Final[tuple[Venue, ...]] = ("binance", "bybit", "coinbase", "kraken", "okx")
+"""Those with websockets."""
 
 CloseCode: TypeAlias = Literal[
     1000, 1001, 1006, 1008, 1009, 1011, 1012, 1013, 4001, 4002, 4003, 4004, 4005, 4006, 4007, 4008, 4009
@@ -70,11 +72,13 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag_field="fault", tag=fa
     """A fault of one venue.
 
     Attributes:
-        venue: Whose; may be left out of an order where only one venue has the fault.
+        venue: Whose; may be left out of an order where only one venue has the fault, or `unnamed` says which is meant.
         venues: Which venues can have it.
+        unnamed: Whose it is in an order that does not say so.
     """
 
     venues: ClassVar[tuple[Venue, ...]] = PUSHED
+    unnamed: ClassVar[Venue | None] = "okx"
     venue: Venue
 
     @property
@@ -99,7 +103,7 @@ class Opening(Lasting, kw_only=True, frozen=True):
     """A fault of connections that open while it is on.
 
     Attributes:
-        drop: Cut off OKX's present connections first. Without a meaning for the others.
+        drop: Cut off the venue's present websockets first.
     """
 
     drop: bool = True
@@ -115,17 +119,21 @@ class Sampled(Lasting, kw_only=True, frozen=True):
     share: Share = 1.0
 
 
-# OKX's connection
+# Websockets
 
 
 class Silence(Lasting, kw_only=True, frozen=True):
-    """No ticker is pushed any more; with `pongs` requests and pings are still answered."""
+    """Nothing is pushed any more; with `pongs` requests and pings are still answered."""
+
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
 
     pongs: bool = True
 
 
 class Mute(Opening, kw_only=True, frozen=True):
-    """Connections are mute from their start: subscriptions are acknowledged, no ticker ever comes."""
+    """Connections are mute from their start: subscriptions are acknowledged, nothing ever comes."""
+
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
 
 
 class AckMissing(Opening, kw_only=True, frozen=True):
@@ -137,12 +145,16 @@ class AckMissing(Opening, kw_only=True, frozen=True):
 class Disconnect(Fault, kw_only=True, frozen=True):
     """All connections are closed, once; with code 1006 abruptly, without a close frame."""
 
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
+
     code: CloseCode = 1006
     reason: Reason = ""
 
 
 class HangUp(Lasting, kw_only=True, frozen=True):
     """Every connection is closed so long after it opened (those that are open: from now), again and again."""
+
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
 
     code: CloseCode = 1006
     reason: Reason = ""
@@ -152,9 +164,13 @@ class HangUp(Lasting, kw_only=True, frozen=True):
 class HalfOpen(Lasting, kw_only=True, frozen=True):
     """On the present connections nothing is read or written any more, but TCP stays; at the end they are cut off."""
 
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
+
 
 class SlowFrames(Lasting, kw_only=True, frozen=True):
     """Everything is written byte by byte."""
+
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
 
     pause_s: Pause = 0.001
 
@@ -200,6 +216,89 @@ class Notice(Fault, kw_only=True, frozen=True):
     close_after_s: Delay = 60.0
 
 
+# Books and trades
+
+
+class Streamed(Sampled, kw_only=True, frozen=True):
+    """A fault of single frames of a stream.
+
+    Attributes:
+        instrument: Of this one alone; None is any.
+    """
+
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
+    unnamed: ClassVar[Venue | None] = None
+    instrument: Instrument | None = None
+
+
+class LostUpdates(Streamed, kw_only=True, frozen=True):
+    """A book's changes do not come, while the venue goes on as if they had."""
+
+
+class DoubledUpdates(Streamed, kw_only=True, frozen=True):
+    """A book's changes come twice."""
+
+
+class DelayedUpdates(Streamed, kw_only=True, frozen=True):
+    """A book's changes come later than they should, in their order."""
+
+    delay_s: Delay = 2.0
+
+
+class SwappedUpdates(Streamed, kw_only=True, frozen=True):
+    """Two successive changes of a book change places."""
+
+
+class TornUpdates(Streamed, kw_only=True, frozen=True):
+    """A book's changes have half of their levels; their numbers are right."""
+
+
+class WrongChecksum(Streamed, kw_only=True, frozen=True):
+    """A book's frames have a checksum that does not match, where the venue has checksums at all."""
+
+    venues: ClassVar[tuple[Venue, ...]] = ("kraken",)
+
+
+class CrossedBook(Streamed, kw_only=True, frozen=True):
+    """A change has a bid above the best ask, which no later change takes away."""
+
+
+class SequenceReset(Fault, kw_only=True, frozen=True):
+    """The numbers of a book begin anew, once, as after a restart of the venue's engine."""
+
+    venues: ClassVar[tuple[Venue, ...]] = ("bybit", "okx")
+    unnamed: ClassVar[Venue | None] = None
+    instrument: Instrument
+
+
+class OldSnapshot(Lasting, kw_only=True, frozen=True):
+    """A book's snapshot over REST is older than what the stream said before it was asked for."""
+
+    venues: ClassVar[tuple[Venue, ...]] = ("binance",)
+    unnamed: ClassVar[Venue | None] = "binance"
+    age_s: Delay = 60.0
+
+
+class LostTrades(Streamed, kw_only=True, frozen=True):
+    """Trades do not come."""
+
+
+class RepeatedTrades(Opening, kw_only=True, frozen=True):
+    """After a subscription come trades that were before it, as history does."""
+
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
+    unnamed: ClassVar[Venue | None] = None
+    trades: Annotated[int, Meta(ge=1, le=50, description="a whole number from 1 to 50")] = 20
+
+
+class OverLimit(Opening, kw_only=True, frozen=True):
+    """More connections than so many are over the venue's limits, and are refused in its words."""
+
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
+    unnamed: ClassVar[Venue | None] = None
+    connections: Annotated[int, Meta(ge=0, le=1_000, description="a whole number from 0 to 1000")] = 0
+
+
 # What may happen to every venue
 
 
@@ -207,6 +306,7 @@ class WrongTypes(Sampled, kw_only=True, frozen=True):
     """A value is of another JSON type: all of that name, or one that the seed chooses."""
 
     venues: ClassVar[tuple[Venue, ...]] = SERVED
+    unnamed: ClassVar[Venue | None] = None
     field: Member | None = None
     path: Path | None = None
 
@@ -215,6 +315,7 @@ class MissingFields(Sampled, kw_only=True, frozen=True):
     """A member is left out: all of that name, or one that the seed chooses."""
 
     venues: ClassVar[tuple[Venue, ...]] = SERVED
+    unnamed: ClassVar[Venue | None] = None
     field: Member | None = None
     path: Path | None = None
 
@@ -223,6 +324,7 @@ class EmptyStrings(Sampled, kw_only=True, frozen=True):
     """A text is empty, as of a pair that has not traded yet: all of that name, or one that the seed chooses."""
 
     venues: ClassVar[tuple[Venue, ...]] = SERVED
+    unnamed: ClassVar[Venue | None] = None
     field: Member | None = None
     path: Path | None = None
 
@@ -231,6 +333,7 @@ class HugeNumbers(Sampled, kw_only=True, frozen=True):
     """A number, or a text of one, has 5000 digits or is 1e400: all of that name, or one that the seed chooses."""
 
     venues: ClassVar[tuple[Venue, ...]] = SERVED
+    unnamed: ClassVar[Venue | None] = None
     kind: Literal["digits", "exponent"] = "digits"
     field: Member | None = None
     path: Path | None = None
@@ -240,6 +343,7 @@ class BadRow(Sampled, kw_only=True, frozen=True):
     """One instrument's row is odd while the others are right: its price, its time, a field that is missing, or all."""
 
     venues: ClassVar[tuple[Venue, ...]] = ("binance", "okx")
+    unnamed: ClassVar[Venue | None] = None
     instrument: Instrument
     what: Oddity = "empty"
 
@@ -248,6 +352,7 @@ class Halted(Lasting, kw_only=True, frozen=True):
     """An instrument is not traded any more: its row is three weeks old for ever, and nobody bids or asks."""
 
     venues: ClassVar[tuple[Venue, ...]] = ("binance", "okx")
+    unnamed: ClassVar[Venue | None] = None
     instrument: Instrument
 
 
@@ -255,11 +360,14 @@ class Delisted(Lasting, kw_only=True, frozen=True):
     """An instrument is not known any more: 60018 and silence on OKX, -1121 on Binance."""
 
     venues: ClassVar[tuple[Venue, ...]] = ("binance", "okx")
+    unnamed: ClassVar[Venue | None] = None
     instrument: Instrument
 
 
 class MuteInstrument(Lasting, kw_only=True, frozen=True):
-    """One instrument's tickers do not come, while its subscription is acknowledged and the others go on."""
+    """What is of one instrument does not come, while its subscription is acknowledged and the others go on."""
+
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
 
     instrument: Instrument
 
@@ -275,6 +383,7 @@ class ClockSkew(Lasting, kw_only=True, frozen=True):
     """The venue's clock is wrong: all times in what it sends are shifted."""
 
     venues: ClassVar[tuple[Venue, ...]] = SERVED
+    unnamed: ClassVar[Venue | None] = None
     offset_s: Offset
     path: Path | None = None
 
@@ -283,6 +392,7 @@ class Refuse(Opening, kw_only=True, frozen=True):
     """Connections are reset (TCP RST) as soon as their request shows that they are for the venue."""
 
     venues: ClassVar[tuple[Venue, ...]] = SERVED
+    unnamed: ClassVar[Venue | None] = None
     path: Path | None = None
 
 
@@ -290,6 +400,7 @@ class HttpStatus(Opening, kw_only=True, frozen=True):
     """Requests (on OKX the opening handshake) are answered with an error status and the venue's words for it."""
 
     venues: ClassVar[tuple[Venue, ...]] = SERVED
+    unnamed: ClassVar[Venue | None] = None
     status: Status
     retry_after_s: Wait | None = None
     path: Path | None = None
@@ -299,6 +410,7 @@ class SlowHeaders(Opening, kw_only=True, frozen=True):
     """Answers (on OKX that to the opening handshake) begin late."""
 
     venues: ClassVar[tuple[Venue, ...]] = SERVED
+    unnamed: ClassVar[Venue | None] = None
     delay_s: Delay = 5.0
     path: Path | None = None
 
@@ -307,6 +419,7 @@ class TlsFailure(Opening, kw_only=True, frozen=True):
     """Requests are answered with bytes that are not HTTP: a TLS alert (handshake failure), then the end."""
 
     venues: ClassVar[tuple[Venue, ...]] = SERVED
+    unnamed: ClassVar[Venue | None] = None
     path: Path | None = None
 
 
@@ -321,6 +434,7 @@ class Answered(Sampled, kw_only=True, frozen=True):
     """
 
     venues: ClassVar[tuple[Venue, ...]] = REST
+    unnamed: ClassVar[Venue | None] = None
     path: Path | None = None
 
 
@@ -332,6 +446,7 @@ class MissingRow(Answered, kw_only=True, frozen=True):
     """One symbol is missing from lists that have it else; the status is 200."""
 
     venues: ClassVar[tuple[Venue, ...]] = ("binance",)
+    unnamed: ClassVar[Venue | None] = "binance"
     instrument: Instrument
 
 
@@ -399,6 +514,11 @@ class StaleAge(Answered, kw_only=True, frozen=True):
 
 RowChange: TypeAlias = WrongTypes | MissingFields | EmptyStrings | HugeNumbers | ClockSkew | BadRow | Halted
 """What changes single rows, at every venue."""
+
+UpdateChange: TypeAlias = (
+    LostUpdates | DoubledUpdates | DelayedUpdates | SwappedUpdates | TornUpdates | WrongChecksum | CrossedBook
+)
+"""What acts on single changes of a book."""
 
 FrameChange: TypeAlias = RowChange | TornFrame | Fragmented | Garbage | Flood | Duplicates | OutOfOrder
 """What acts on single tickers of OKX."""

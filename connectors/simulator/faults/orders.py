@@ -43,7 +43,7 @@ FAULT_TYPES: Final[dict[str, type[Fault]]] = {
     for name, type_ in vars(faults).items()
     if isinstance(type_, type)
     and issubclass(type_, Fault)
-    and type_ not in (Fault, faults.Lasting, faults.Opening, faults.Sampled, faults.Answered)
+    and type_ not in (Fault, faults.Lasting, faults.Opening, faults.Sampled, faults.Answered, faults.Streamed)
 }
 """All faults by name, in the order of `connectors.simulator.faults.faults`."""
 
@@ -241,7 +241,7 @@ def _read_fault(type_: type[Fault], table: Mapping[str, object]) -> Fault:
         f"{shown_key(key)}: unknown field of {name}; {_choice(key, fields)}" for key in table if key not in fields
     ]
     values: dict[str, Any] = {}
-    venue = table.get("venue", type_.venues[0] if len(type_.venues) == 1 else None)
+    venue = table.get("venue", type_.venues[0] if len(type_.venues) == 1 else type_.unnamed)
     known = next((known for known in type_.venues if known == venue), None)
     if known is None:
         seen = f"got {shown(venue)}" if "venue" in table else "missing"

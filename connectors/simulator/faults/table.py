@@ -63,6 +63,26 @@ class Case(msgspec.Struct, frozen=True):
         return " ".join([self.fault.venue, self.fault.name, *shown])
 
 
+class StreamCase(msgspec.Struct, frozen=True):
+    """Faults of streams to rehearse; several, where one has no chance to act before another does.
+
+    Attributes:
+        faults: All of one venue, ordered one after the other.
+        book: Whether clients must be told that a book has a gap: it goes `stale`, and the ledger has it. None: they
+            may be.
+        trades: The same for trades. Those go on; the ledger has it.
+    """
+
+    faults: tuple[Fault, ...]
+    book: bool | None = False
+    trades: bool | None = False
+
+    @property
+    def title(self) -> str:
+        """All of them."""
+        return ", ".join(Case(fault, TOLD_NOTHING).title for fault in self.faults)
+
+
 class Kind(msgspec.Struct, frozen=True):
     """One kind of fault.
 
@@ -72,6 +92,7 @@ class Kind(msgspec.Struct, frozen=True):
         venues: Which can have it.
         parameters: Its fields beside `venue`.
         cases: What a rehearsal tries.
+        streams: What it tries with streams.
     """
 
     name: str
@@ -79,6 +100,7 @@ class Kind(msgspec.Struct, frozen=True):
     venues: tuple[Venue, ...]
     parameters: tuple[Parameter, ...]
     cases: tuple[Case, ...]
+    streams: tuple[StreamCase, ...] = ()
 
     def described(self) -> dict[str, object]:
         """As plain values, without the cases."""
@@ -234,6 +256,53 @@ _BY_TYPE: Final[dict[type[Fault], tuple[Case, ...]]] = {
 }
 
 
+_BTC: Final = "BTC/USDT"
+_ETH: Final = "ETH/USDT"
+
+
+def _streams(
+    type_: type[f.Streamed | f.SequenceReset],
+    *venues: Venue,
+    book: bool | None = False,
+    trades: bool | None = False,
+    **fields: object,
+) -> tuple[StreamCase, ...]:
+    orders = ({"fault": f.fault_name(type_.__name__), "venue": venue, **fields} for venue in venues)
+    return tuple(StreamCase((msgspec.convert(order, type_),), book, trades) for order in orders)
+
+
+_STREAMS: Final[dict[type[Fault], tuple[StreamCase, ...]]] = {
+    f.LostUpdates: _streams(f.LostUpdates, *f.STREAMED, instrument=_BTC, times=1, book=True),
+    # Some venues' chains are broken by what comes twice.
+    f.DoubledUpdates: _streams(f.DoubledUpdates, *f.STREAMED, instrument=_ETH, times=3, book=None, trades=None),
+    f.DelayedUpdates: _streams(f.DelayedUpdates, "kraken", "okx", instrument=_ETH, delay_s=1.0),
+    f.SwappedUpdates: _streams(f.SwappedUpdates, *f.STREAMED, instrument=_ETH, times=1, book=True, trades=None),
+    # Where there is no checksum, nothing tells until the book is crossed.
+    f.TornUpdates: _streams(f.TornUpdates, "kraken", instrument=_BTC, times=1, book=True),
+    f.WrongChecksum: _streams(f.WrongChecksum, "kraken", instrument=_ETH, times=1, book=True),
+    f.CrossedBook: _streams(f.CrossedBook, *f.STREAMED, instrument=_BTC, times=1, book=True),
+    f.SequenceReset: _streams(f.SequenceReset, "bybit", "okx", instrument=_ETH),
+    f.OldSnapshot: (
+        StreamCase(
+            (
+                f.OldSnapshot(venue="binance", times=2),
+                f.LostUpdates(venue="binance", instrument=_ETH, times=1),
+            ),
+            book=True,
+        ),
+    ),
+    f.LostTrades: (
+        *_streams(f.LostTrades, "binance", "kraken", "okx", instrument=_BTC, times=1, trades=True),
+        # Its numbers are those of the connection: a trade that is lost is everything that is lost.
+        *_streams(f.LostTrades, "coinbase", instrument=_BTC, times=1, book=None, trades=None),
+    ),
+    f.RepeatedTrades: tuple(
+        StreamCase((f.RepeatedTrades(venue=venue),), book=None, trades=None) for venue in ("binance", "bybit", "okx")
+    ),
+    f.OverLimit: tuple(StreamCase((f.OverLimit(venue=venue),), book=None, trades=None) for venue in f.STREAMED),
+}
+
+
 def _parameters(type_: type[Fault]) -> Iterable[Parameter]:
     for field in msgspec.structs.fields(type_):
         if field.name != "venue":
@@ -242,7 +311,14 @@ def _parameters(type_: type[Fault]) -> Iterable[Parameter]:
 
 
 FAULTS: Final[tuple[Kind, ...]] = tuple(
-    Kind(name, (type_.__doc__ or "").partition("\n")[0], type_.venues, tuple(_parameters(type_)), _BY_TYPE[type_])
+    Kind(
+        name,
+        (type_.__doc__ or "").partition("\n")[0],
+        type_.venues,
+        tuple(_parameters(type_)),
+        _BY_TYPE.get(type_, ()),
+        _STREAMS.get(type_, ()),
+    )
     for name, type_ in FAULT_TYPES.items()
 )
 """Every fault there is, in the order of `connectors.simulator.faults.faults`."""

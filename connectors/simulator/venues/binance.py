@@ -131,12 +131,20 @@ class SimulatedBinance:
         market: Where the values come from.
         clock: Epoch seconds; gives the times in the answers, never the prices.
         step: The market's present step.
+        book_step: That of the books in answers, if it is another one.
     """
 
-    def __init__(self, market: Market, clock: Callable[[], float], step: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        market: Market,
+        clock: Callable[[], float],
+        step: Callable[[], int],
+        book_step: Callable[[], int] | None = None,
+    ) -> None:
         self._market = market
         self._clock = clock
         self._step = step
+        self._book_step = book_step or step
 
     def answer(self, request: VenueRequest) -> VenueResponse:
         """Answer one GET of a path in `PATHS`."""
@@ -253,7 +261,7 @@ class SimulatedBinance:
             raise _illegal("limit")
         if int(limit) == 0:
             raise BadParameters(-1130, "Data sent for parameter 'limit' is not valid.")
-        step = self._step()
+        step = self._book_step()
         book = self._market.book(listing, step, min(int(limit), DEPTH_LIMIT))
 
         def texts(levels: list[tuple[int, int]]) -> list[tuple[str, str]]:

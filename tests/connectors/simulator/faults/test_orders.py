@@ -42,7 +42,12 @@ def test_an_order_becomes_a_fault_with_its_defaults() -> None:
         ({"fault": "silense"}, ['fault: got "silense"; nearest is silence']),
         ({"fault": 7}, ["fault: got 7; allowed: silence, mute"]),
         ({"fault": "silence", "pongs": 3}, ["pongs: got 3; allowed: true or false"]),
-        ({"fault": "silence", "venue": "binance"}, ['venue: got "binance"; silence is for okx']),
+        (
+            {"fault": "silence", "venue": "coingecko"},
+            ['venue: got "coingecko"; silence is for binance and bybit and coinbase and kraken and okx'],
+        ),
+        ({"fault": "lost_updates"}, ["venue: missing; lost_updates is for binance and bybit and coinbase and kraken"]),
+        ({"fault": "notice", "venue": "kraken"}, ['venue: got "kraken"; notice is for okx']),
         ({"fault": "refuse"}, ["venue: missing; refuse is for binance and coingecko and okx"]),
         ({"fault": "silence", "pong": True}, ["pong: unknown field of silence; nearest is pongs"]),
         ({"fault": "disconnect", "for_s": 1}, ["for_s: unknown field of disconnect; allowed: venue, code, reason"]),
@@ -178,7 +183,10 @@ def test_the_table_holds_every_fault_with_words_parameters_and_cases() -> None:
         assert kind.about.endswith(".")
         assert kind.venues
         assert {case.fault.venue for case in kind.cases} <= set(kind.venues)
-        assert kind.cases
+        assert kind.cases or kind.streams
+        for stream in kind.streams:
+            assert {fault.venue for fault in stream.faults} <= set(kind.venues)
+            assert all(read_order(msgspec.to_builtins(fault)) == fault for fault in stream.faults)
         for case in kind.cases:
             assert case.expects <= states
             assert read_order(msgspec.to_builtins(case.fault)) == case.fault
@@ -186,6 +194,8 @@ def test_the_table_holds_every_fault_with_words_parameters_and_cases() -> None:
             assert not isinstance(lasting, Lasting) or lasting.for_s == 3.0
         described = msgspec.json.decode(msgspec.json.encode(kind.described()))
         assert described["fault"] == kind.name
-    titles = [case.title for kind in FAULTS for case in kind.cases]
+    titles = [case.title for kind in FAULTS for case in kind.cases] + [
+        case.title for kind in FAULTS for case in kind.streams
+    ]
     assert len(set(titles)) == len(titles)
     assert "okx disconnect code=1008" in titles
