@@ -50,9 +50,8 @@ class Checksum:
         known = self._known
         if len(known) > _REMEMBERED_MOST:
             known.clear()
-        digits = [known[level] for level in book.asks.top(LEVELS)]
-        digits += [known[level] for level in book.bids.top(LEVELS)]
-        return crc32("".join(digits).encode())
+        levels = book.asks.top(LEVELS) + book.bids.top(LEVELS)
+        return crc32("".join([known[level] for level in levels]).encode())
 
 
 class _Digits(dict[Level, str]):
@@ -65,8 +64,16 @@ class _Digits(dict[Level, str]):
         self._places = places
 
     def __missing__(self, level: Level) -> str:
-        price, quantity = self._places
-        digits = self[level] = written(level[0], price) + written(level[1], quantity)
+        price, quantity = level
+        places, lots = self._places
+        # `written`, for numbers without zeros in excess: so many of them come that a call of it would be felt.
+        whole, _, fraction = price.partition(".")
+        units, _, parts = quantity.partition(".")
+        if len(fraction) > places or len(parts) > lots:
+            digits = written(price, places) + written(quantity, lots)
+        else:
+            digits = (whole + fraction.ljust(places, "0")).lstrip("0") + (units + parts.ljust(lots, "0")).lstrip("0")
+        self[level] = digits
         return digits
 
 

@@ -118,7 +118,7 @@ class KrakenBook:
         if book.is_crossed:
             return self._lost("it is crossed")
         if gone:
-            changes = Changes(_merged(changes.bids, gone.bids), _merged(changes.asks, gone.asks))
+            changes = Changes(changes.bids + gone.bids, changes.asks + gone.asks)
         events = topic.changed(changes, received_ms, exchange_ms, _source(item))
         if self.is_checked:
             return [] if self.is_muted else events
@@ -175,12 +175,12 @@ class KrakenBook:
 
 def _levels(levels: Sequence[RawLevel]) -> list[Level]:
     """Raises: ValueError, where a number cannot be one; others are found where they are used."""
-    return [(plain(level.price), plain(level.qty)) for level in levels]
-
-
-def _merged(changes: Sequence[Level], gone: Sequence[Level]) -> list[Level]:
-    """Each price once, as it is in the end."""
-    return list((dict(changes) | dict(gone)).items())
+    # A `Raw` is a buffer, of which this makes a text in one step.
+    made = [(str(level.price, "ascii"), str(level.qty, "ascii")) for level in levels]
+    for price, quantity in made:
+        if "e" in price or "e" in quantity or "E" in price or "E" in quantity:
+            return [(plain(level.price), plain(level.qty)) for level in levels]
+    return made
 
 
 def _source(item: BookItem) -> bytes:
