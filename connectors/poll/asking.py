@@ -6,6 +6,7 @@ or an error, such as a feed that needs a snapshot (`connectors.push.venue.Fetche
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -81,6 +82,7 @@ class HostFetcher:
         pause: whether the host is to be left alone after an answer.
         most_bytes: how large a body may be.
         now_ms: wall-clock time, ms since 1970.
+        per_minute: how many requests may be made in any minute; further ones wait. 0: any number.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class HostFetcher:
         now_ms: Callable[[], int],
         pause: Callable[[Answer], Pause | None] = lambda _: None,
         most_bytes: int = 4 * 1024 * 1024,
+        per_minute: int = 0,
     ) -> None:
         self._host = host
         self._explain = explain
@@ -98,6 +101,7 @@ class HostFetcher:
         self._most_bytes = most_bytes
         self._now_ms = now_ms
         self._turn = trio.Lock()
+        self._made_s: deque[float] = deque(maxlen=per_minute)
 
     async def get(self, path: str) -> bytes:
         """The body of a good answer.
@@ -106,6 +110,10 @@ class HostFetcher:
             ConnectorError: the gate is closed, no answer came, or it is no success.
         """
         async with self._turn, self._host.client() as client:
+            made_s = self._made_s
+            if made_s and len(made_s) == made_s.maxlen:
+                await trio.sleep_until(made_s[0] + 60.0)
+            made_s.append(trio.current_time())
             answer = await ask(self._host, client, PollRequest(path, most_bytes=self._most_bytes), self._now_ms)
         pause = self._pause(answer)
         if pause is not None:

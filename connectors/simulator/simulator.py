@@ -46,6 +46,7 @@ from connectors.simulator.http.server import UpgradedStream, serve_connection
 from connectors.simulator.sockets import VenueSockets
 from connectors.simulator.venues.binance import PATHS as BINANCE_PATHS
 from connectors.simulator.venues.binance import SimulatedBinance
+from connectors.simulator.venues.binance_streams import BinanceStreams
 from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, RequestWeight
 from connectors.simulator.venues.bybit import PATHS as BYBIT_PATHS
 from connectors.simulator.venues.bybit import SimulatedBybit
@@ -85,7 +86,7 @@ STREAM_MOST_S: Final = 1.0
 """Longest time between two, for heartbeats."""
 
 SOCKET_VENUES: Final[Mapping[Venue, Callable[[MarketStream, Container[str]], SocketVenue]]] = MappingProxyType(
-    {"okx": OkxStreams, "kraken": KrakenStreams, "bybit": BybitStreams}
+    {"binance": BinanceStreams, "okx": OkxStreams, "kraken": KrakenStreams, "bybit": BybitStreams}
 )
 """The venues that have websockets. Each is made of the market's stream and of its symbols that are listed just now."""
 

@@ -14,8 +14,10 @@ import msgspec
 from connectors.base import Connector, VenueSettings
 from connectors.poll.host import Host
 from connectors.poll.listing import InstrumentCheck, Listing, beside
-from connectors.venues.binance import polls as binance
+from connectors.venues.binance import pushes as binance_pushes
+from connectors.venues.binance.build import build as build_binance
 from connectors.venues.binance.listing import BinanceListing
+from connectors.venues.binance.settings import Binance
 from connectors.venues.bybit import streams as bybit
 from connectors.venues.bybit import topics as bybit_topics
 from connectors.venues.bybit.listing import BybitListing
@@ -91,11 +93,12 @@ class Venue(msgspec.Struct, Generic[Settings], frozen=True, kw_only=True):
 BINANCE: Final = Venue(
     name="binance",
     title="Binance",
-    settings=binance.Binance,
-    build=binance.build,
-    kinds=("prices", "orderbook", "24hr"),
+    settings=Binance,
+    build=build_binance,
+    kinds=("prices", "orderbook", "24hr", "ticker", "trades", "quotes", "book", "depth", "candles"),
     polled=frozenset({"prices", "orderbook", "24hr"}),
     listing=lambda settings: (BinanceListing(), settings.base_url),
+    intervals=binance_pushes.INTERVALS,
 )
 OKX: Final = Venue(
     name="okx",

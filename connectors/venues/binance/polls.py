@@ -11,30 +11,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta
 
 from connectors.backoff import LONGEST_ASKED_S, LONGEST_WAIT_S, granted_s
 from connectors.base import (
-    Connector,
     ConnectorError,
-    HttpUrl,
     PayloadError,
     Rows,
-    Seconds,
     TopicNote,
     VenueRefused,
-    VenueSettings,
     VenueThrottled,
     VenueUnavailable,
 )
 from connectors.limits.payload import brief, read
-from connectors.limits.rows import ANY_AGE_S, OLD_S, Ages
-from connectors.poll.host import Host
-from connectors.poll.poller import Poller
+from connectors.limits.rows import OLD_S, Ages
 from connectors.poll.venue import Answer, Budget, Outcome, Pause, PollRequest
 from connectors.set_aside import SetAside, in_words
 from connectors.venues.binance.bodies import book, short, tickers, whole
@@ -62,18 +54,6 @@ OF_THE_REQUEST: Final = (*range(-1199, -1099), -1220)
 for one of its symbols."""
 
 _BANNED_UNTIL = re.compile(r"banned until ([0-9]{13})\b")
-
-
-class Binance(VenueSettings, frozen=True):
-    """`[connectors.binance]`. `base_url` is without `/api/v3`; `levels` are those of a book, on each side.
-
-    A pair whose `closeTime` is older than `halted_after_s` is not trading.
-    """
-
-    base_url: HttpUrl = "https://data-api.binance.vision"
-    levels: Annotated[int, Meta(ge=1, le=100)] = 20
-    timeout_s: Seconds = 15.0
-    halted_after_s: Annotated[float, Meta(ge=60, le=ANY_AGE_S)] = OLD_S
 
 
 class Refusal(msgspec.Struct):
@@ -266,21 +246,3 @@ class BinancePoll:
             ages=self._ages,
             venue_ms=answer.server_ms,
         )
-
-
-def build(channels: Sequence[Channel], settings: Binance, user_agent: str) -> list[Connector]:
-    """One poller per channel, all of one host, their first polls spread over the first second.
-
-    Raises:
-        ValueError: a channel has no cadence.
-    """
-    host = Host(VENUE, settings.base_url, timeout_s=settings.timeout_s, user_agent=user_agent, proxy=settings.proxy)
-    return [
-        Poller(
-            channel,
-            BinancePoll(channel, settings.levels, settings.halted_after_s),
-            host,
-            delay_s=position / len(channels),
-        )
-        for position, channel in enumerate(channels)
-    ]

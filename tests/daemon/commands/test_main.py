@@ -309,7 +309,7 @@ def test_the_demo_asks_simulated_venues_and_ticks_fast() -> None:
 def test_the_configuration_points_all_venues_at_the_simulator(host: str, netloc: str) -> None:
     tables = tomllib.loads(demo.simulator_config(host, 81))["connectors"]
     assert tables.keys() == {name for name, venue in VENUES.items() if not venue.is_derived}
-    assert tables["binance"] == {"base_url": f"http://{netloc}"}
+    assert tables["binance"] == {"base_url": f"http://{netloc}", "stream_url": f"ws://{netloc}"}
     assert tables["okx"] == {
         "url": f"ws://{netloc}/ws/v5/public",
         "business_url": f"ws://{netloc}/ws/v5/business",

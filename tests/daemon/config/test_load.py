@@ -346,7 +346,7 @@ BAD = [
     ("[channels.'a.b']\nconnector = 'okx'", 'channels."a.b"', "a.b", "a to z, 0 to 9 and _"),
     (f"[channels.{'x' * 65}]\nconnector = 'okx'", f"channels.{'x' * 65}", "xxx", "1 to 64"),
     (BINANCE + "instrument = 'A/B'", "channels.x.kind", "none", '"prices", "orderbook", "24hr"'),
-    (BINANCE + "kind = 'ticker'\ninstrument = 'A/B'", "channels.x.kind", '"ticker"', '"prices"'),
+    (BINANCE + "kind = 'global'\ninstrument = 'A/B'", "channels.x.kind", '"global"', '"prices"'),
     (BINANCE + "kind = 'prices'", "channels.x.instrument", "none", "BASE/QUOTE"),
     (OKX + "instrument = 'BTC-USDT'", "channels.x.instrument", '"BTC-USDT"', "BASE/QUOTE"),
     (OKX + "instrument = 'btc/usdt'", "channels.x.instrument", '"btc/usdt"', "BASE/QUOTE in capitals"),

@@ -22,8 +22,9 @@ from connectors.base import (
 from connectors.poll.host import Host
 from connectors.poll.poller import Poller
 from connectors.poll.venue import Answer, PollRequest
-from connectors.venues.binance import polls
+from connectors.venues.binance.build import build
 from connectors.venues.binance.polls import BinancePoll, explain, weight_pause
+from connectors.venues.binance.settings import Binance
 from protocol.channels import Channel
 from protocol.kinds import KINDS
 from tests.connectors.poll.streaming import streamed
@@ -395,7 +396,7 @@ def test_a_request_says_how_large_its_answer_may_be() -> None:
 
 
 def test_each_channel_gets_a_connector_of_its_name() -> None:
-    made = polls.build([channel(name="x"), channel("orderbook", name="y")], polls.Binance(), "tickerd/1")
+    made = build([channel(name="x"), channel("orderbook", name="y")], Binance(), "tickerd/1")
     assert [(connector.name, connector.channels) for connector in made] == [
         ("x", ("x",)),
         ("y", ("y",)),

@@ -1,0 +1,89 @@
+"""Binance's connectors: a poller for each channel that is polled, and connections for those that are streamed.
+
+All that ask the REST interface share one `Host`, and so its gate: pollers, and the snapshots of books.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from connectors.base import Connector, ConnectorError
+from connectors.poll.asking import HostFetcher
+from connectors.poll.host import Host
+from connectors.poll.poller import Poller
+from connectors.poll.venue import Answer
+from connectors.push.feed import Feed
+from connectors.venues.binance.books import LEVELS, snapshot_levels
+from connectors.venues.binance.polls import VENUE, BinancePoll, explain, weight_pause
+from connectors.venues.binance.settings import Binance
+from connectors.venues.binance.streams import KINDS, BinanceStreams, plan, url
+from daemon.host.clock import WallClock
+from protocol.channels import Channel
+
+QUIET: Final = 10
+"""So many times longer may a connection be silent that has only trades and candles, which rare instruments lack."""
+
+SNAPSHOTS_PER_MINUTE: Final = {True: 60, False: 12}
+"""Half of the request weight: 50 or, with more than 1 000 levels, 250 each; the pollers have the rest."""
+
+
+def build(channels: Sequence[Channel], settings: Binance, user_agent: str) -> list[Connector]:
+    """One poller per polled channel, their first polls spread over the first second; and the feeds of the others.
+
+    Raises:
+        ValueError: a channel has no cadence, or cannot be streamed; a URL is none.
+    """
+    if not channels:
+        return []
+    host = Host(VENUE, settings.base_url, timeout_s=settings.timeout_s, user_agent=user_agent, proxy=settings.proxy)
+    streamed = [channel for channel in channels if channel.kind.name in KINDS]
+    polled = [channel for channel in channels if channel not in streamed]
+    pollers: list[Connector] = [
+        Poller(
+            channel,
+            BinancePoll(channel, settings.levels, settings.halted_after_s),
+            host,
+            delay_s=position / len(polled),
+        )
+        for position, channel in enumerate(polled)
+    ]
+    return [*pollers, *_feeds(streamed, settings, user_agent, host)]
+
+
+def _feeds(channels: Sequence[Channel], settings: Binance, user_agent: str, host: Host) -> list[Connector]:
+    """Raises: ValueError."""
+    plans = plan(channels)
+    small = all(snapshot_levels([channel]) == LEVELS for channel in channels)
+    fetcher = HostFetcher(
+        host,
+        explain=_explain,
+        pause=weight_pause,
+        now_ms=WallClock().now_ms,
+        per_minute=SNAPSHOTS_PER_MINUTE[small],
+    )
+    feeds: list[Connector] = []
+    for number, parcel in enumerate(plans, 1):
+        name = "binance-streams" if number == 1 else f"binance-streams-{number}"
+        venue = BinanceStreams(name, parcel, halted_after_s=settings.halted_after_s, connections=len(plans))
+        feeds.append(
+            Feed(
+                venue,
+                url(settings.stream_url, parcel.channels),
+                user_agent=user_agent,
+                silence_s=settings.silence_s * (QUIET if venue.may_be_quiet else 1),
+                # One instrument's silence is judged by those who know what is usual of it (daemon/health/freshness.py).
+                data_s=math.inf,
+                timeout_s=min(settings.timeout_s, 10.0),
+                rotate_after_s=settings.rotate_after_s,
+                proxy=settings.proxy,
+                fetcher=fetcher,
+            )
+        )
+    return feeds
+
+
+def _explain(answer: Answer) -> ConnectorError | None:
+    """What an answer means for who needs its body."""
+    return None if 200 <= answer.status < 300 else explain(answer)

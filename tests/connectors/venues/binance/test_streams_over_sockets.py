@@ -1,0 +1,226 @@
+"""Binance's connectors against the simulated Binance, over real sockets: what is broken heals, nothing comes twice."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+import pytest
+import trio
+
+from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
+from connectors.push.feed import Feed
+from connectors.simulator import simulator as simulation
+from connectors.simulator.faults.faults import Disconnect, Notice
+from connectors.simulator.http.request import VenueRequest, VenueResponse
+from connectors.simulator.simulator import Simulator
+from connectors.simulator.venues.binance_streams import BinanceSession, BinanceStreams
+from connectors.simulator.venues.market import BINANCE, padded
+from connectors.simulator.venues.sockets import Push
+from connectors.simulator.venues.stream import FIRST_UPDATE_ID, UPDATES_A_STEP
+from connectors.venues.binance import streams
+from connectors.venues.binance.build import build
+from connectors.venues.binance.settings import Binance
+from protocol.channels import Channel
+from protocol.fields import DepthFields, SnapshotFields, TradeFields
+from protocol.kinds import KINDS
+from tests.connectors.venues.binance.rebuilt import Rebuilt
+
+INSTRUMENTS = ("BTC/USDT", "ETH/USDT")
+SYMBOLS = {"BTC/USDT": "BTCUSDT", "ETH/USDT": "ETHUSDT"}
+
+
+class Hub:
+    """A context that writes everything down."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.notes: list[TopicNote] = []
+        self.changes: list[StateChange] = []
+        self._more = trio.Event()
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.events += events
+        self._more.set()
+        self._more = trio.Event()
+
+    async def report(self, change: StateChange) -> None:
+        self.changes.append(change)
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        self.notes += notes
+
+    def now_ms(self) -> int:
+        return int(trio.current_time() * 1000) + 1_765_211_445_122
+
+    def of(self, channel: str, instrument: str) -> list[Event]:
+        return [event for event in self.events if (event.channel, event.instrument) == (channel, instrument)]
+
+    async def until(self, enough: Callable[[], bool]) -> None:
+        while not enough():
+            await self._more.wait()
+
+
+@asynccontextmanager
+async def running(
+    hub: Hub, *kinds: str, instruments: tuple[str, ...] = INSTRUMENTS
+) -> AsyncIterator[tuple[Simulator, list[Feed]]]:
+    """The simulator, and connectors that begin anew when they fail, as their supervisor has them do."""
+    simulator = Simulator(okx_rate=20)
+    channels = [
+        Channel(name=kind, exchange="binance", kind=KINDS[kind], instruments=instruments, every_ms=50) for kind in kinds
+    ]
+
+    async def again(feed: Connector) -> None:
+        while True:
+            with pytest.raises(ConnectorError):
+                await feed.run(hub)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        await nursery.start(simulator.run, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        settings = Binance(base_url=f"http://127.0.0.1:{port}", stream_url=f"ws://127.0.0.1:{port}")
+        feeds = build(channels, settings, "tickerd/test")
+        for feed in feeds:
+            nursery.start_soon(again, feed)
+        with trio.fail_after(30):
+            yield simulator, [feed for feed in feeds if isinstance(feed, Feed)]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connects need not be apart here."""
+    monkeypatch.setattr(streams, "CONNECTS_S", 0.0)
+
+
+class Losing(BinanceStreams):
+    """Loses changes of one book."""
+
+    def open(self, request: VenueRequest, number: int) -> BinanceSession:
+        return LosingSession(self._stream, self._known, list(super().open(request, number).streams))
+
+
+class LosingSession(BinanceSession):
+    to_lose: ClassVar[int] = 0
+
+    def pushes(self, step: int, now_ms: int) -> Sequence[Push]:
+        return [push for push in super().pushes(step, now_ms) if not self._loses(push)]
+
+    @classmethod
+    def _loses(cls, push: Push) -> bool:
+        if push.kind != "book" or push.listing is None or push.listing.symbol != "BTCUSDT" or not cls.to_lose:
+            return False
+        cls.to_lose -= 1
+        return True
+
+
+def judged(simulator: Simulator, events: Sequence[Event], instrument: str) -> int:
+    """Of the events of a book: after each the book made of them is the market's. Returns how often it began."""
+    listing = BINANCE[SYMBOLS[instrument]]
+    rebuilt, begun = Rebuilt(), 0
+    for event in events:
+        if isinstance(event.fields, SnapshotFields):
+            rebuilt = Rebuilt.of(event.fields)
+            begun += 1
+        else:
+            assert isinstance(event.fields, DepthFields)
+            rebuilt.apply(event.fields)
+        id_ = (
+            int(event.data.rpartition(b":")[2].rstrip(b"}")) if b'"u":' in event.data or b"last" in event.data else None
+        )
+        if id_ is None:
+            continue
+        market = simulator._market.book(listing, (id_ - FIRST_UPDATE_ID) // UPDATES_A_STEP)
+        for held, levels in ((rebuilt.bids, market.bids), (rebuilt.asks, market.asks)):
+            assert held == {padded(p, listing.price_digits): padded(q, listing.size_digits) for p, q in levels}
+    return begun
+
+
+async def test_a_lost_frame_is_told_at_once_and_only_that_book_is_fetched_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulation, "SOCKET_VENUES", {**simulation.SOCKET_VENUES, "binance": Losing})
+    hub = Hub()
+    async with running(hub, "depth", "book") as (simulator, [feed]):
+        await hub.until(lambda: min(len(hub.of("depth", each)) for each in INSTRUMENTS) > 5)
+        monkeypatch.setattr(LosingSession, "to_lose", 1)
+        await hub.until(lambda: min(len(hub.of("depth", each)) for each in INSTRUMENTS) > 20)
+        begun = {each: judged(simulator, hub.of("depth", each), each) for each in INSTRUMENTS}
+    assert begun == {"BTC/USDT": 2, "ETH/USDT": 1}
+    assert [(note.channel, note.instrument, note.cause, note.partial) for note in hub.notes] == [
+        ("depth", "BTC/USDT", "gap", False),
+        ("book", "BTC/USDT", "gap", False),
+    ]
+    assert (feed.counts.fetches, feed.counts.connections) == (3, 1)
+    top = Rebuilt.top(hub.of("book", "ETH/USDT")[-1].data)
+    assert [len(side) for side in top] == [20, 20]
+
+
+async def test_each_trade_comes_once_across_a_cut_and_what_is_missing_is_counted() -> None:
+    hub = Hub()
+
+    def ids(instrument: str) -> list[int]:
+        fields = [event.fields for event in hub.of("trades", instrument)]
+        return [int(each.trade_id) for each in fields if isinstance(each, TradeFields)]
+
+    async with running(hub, "trades") as (simulator, [feed]):
+        for round_ in (1, 2, 3):
+            await hub.until(lambda: min(len(ids(each)) for each in INSTRUMENTS) > 20 * round_)  # noqa: B023
+            simulator.order(Disconnect(venue="binance", code=1006))
+        await hub.until(lambda: min(len(ids(each)) for each in INSTRUMENTS) > 80)
+    for each in INSTRUMENTS:
+        assert len(set(ids(each))) == len(ids(each))
+        assert ids(each) == sorted(ids(each))
+        holes = ids(each)[-1] - ids(each)[0] + 1 - len(ids(each))
+        told = sum(note.count for note in hub.notes if note.instrument == each)
+        assert holes >= told
+        assert (holes > 0) == (told > 0)
+    assert {(note.cause, note.partial) for note in hub.notes} <= {("gap", True)}
+    assert feed.counts.connections == 4
+
+
+async def test_before_the_announced_end_another_connection_takes_over_and_nothing_is_missing() -> None:
+    hub = Hub()
+
+    def ids() -> list[int]:
+        return [event.order or 0 for event in hub.of("trades", "BTC/USDT")]
+
+    async with running(hub, "trades", "depth", instruments=("BTC/USDT",)) as (simulator, [feed]):
+        await hub.until(lambda: len(ids()) > 10 and len(hub.of("depth", "BTC/USDT")) > 5)
+        simulator.order(Notice(venue="binance", close_after_s=20))
+        await hub.until(lambda: feed.counts.switches == 1)
+        since = len(ids())
+        await hub.until(
+            lambda: len(ids()) > since + 10 and judged(simulator, hub.of("depth", "BTC/USDT"), "BTC/USDT") == 2
+        )
+    assert ids() == list(range(ids()[0], ids()[0] + len(ids())))
+    assert (feed.counts.switches, hub.notes, hub.changes) == (1, [], [])
+
+
+async def test_a_snapshot_that_cannot_be_had_is_told_and_asked_for_again() -> None:
+    hub = Hub()
+    refusals = 1
+
+    def fault(request: VenueRequest) -> VenueResponse | None:
+        nonlocal refusals
+        if request.path == "/api/v3/depth" and refusals:
+            refusals -= 1
+            return VenueResponse(502, b"<html>")
+        return None
+
+    async with running(hub, "depth", instruments=("BTC/USDT",)) as (simulator, [feed]):
+        simulator.fault = fault
+        await hub.until(lambda: len(hub.of("depth", "BTC/USDT")) > 5)
+        assert judged(simulator, hub.of("depth", "BTC/USDT"), "BTC/USDT") == 1
+    [note] = hub.notes
+    assert note.reason == "its book is not complete: Binance is in trouble (HTTP 502)"
+    assert feed.counts.fetches == 1
+
+
+async def test_quotes_tickers_and_candles_come_with_their_prices() -> None:
+    hub = Hub()
+    async with running(hub, "ticker", "quotes", "candles") as (_, feeds):
+        await hub.until(lambda: len({(event.channel, event.instrument) for event in hub.events}) == 6)
+    assert [feed.name for feed in feeds] == ["binance-streams"]
+    assert all(event.price and event.order for event in hub.events)
+    assert hub.notes == []
