@@ -23,9 +23,9 @@ from tests.bench.crowds import CROWDS
 from tests.bench.measures import Plan
 from tests.bench.processes import Cores
 from tests.bench.report import Row, machine, plain, table
-from tests.bench.streams import streams
+from tests.bench.streams import busy_day, streams
 
-MEASURES = measures.MEASURES | {"append": appends, "streams": streams} | CROWDS
+MEASURES = measures.MEASURES | {"append": appends, "streams": streams, "busy_day": busy_day} | CROWDS
 
 WITHIN_S = 1800
 """However it goes, it is over then."""

@@ -173,7 +173,11 @@ class Served(msgspec.Struct, frozen=True):
 
 @contextmanager
 def daemon(
-    cores: Cores, rate: float, environ: Mapping[str, str] | None = None, steps: Path | None = None
+    cores: Cores,
+    rate: float,
+    environ: Mapping[str, str] | None = None,
+    steps: Path | None = None,
+    more: str = "",
 ) -> Iterator[Served]:
     """`tickerd run` against `tickerd simulate` at so many messages a second; on leaving, both are gone.
 
@@ -182,12 +186,14 @@ def daemon(
         rate: messages a second.
         environ: settings beside `SETTINGS`.
         steps: where the steps of the daemon's tasks are to be timed (`tests.observed`).
+        more: what the daemon's configuration has beside where the venues are.
     """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "venues.toml")
         simulate = ("simulate", "--okx-rate", rate, "--stamp", "--config-out", config)
         with running("daemon", *simulate, core=cores.others) as venues:
             venues.port()
+            config.write_text(config.read_text() + more)
             run: tuple[object, ...] = ("run", "--config", config)
             module, arguments = ("daemon", run) if steps is None else ("tests.observed", ("steps", steps, *run))
             settings = {**SETTINGS, **(environ or {})}
@@ -309,6 +315,16 @@ def head(port: int) -> int:
 
 class _Welcome(msgspec.Struct):
     seq: int
+
+
+def counted(port: int) -> dict[str, float]:
+    """How many events each channel has had, by its name (`GET /metrics`)."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_WITHIN_S)
+    connection.request("GET", "/metrics")
+    body = connection.getresponse().read().decode()
+    connection.close()
+    found = re.finditer(r'^tickerd_channel_events_total\{channel="(\w+)"\} (\S+)$', body, re.MULTILINE)
+    return {each[1]: float(each[2]) for each in found}
 
 
 def newest(port: int, channel: str) -> int:

@@ -36,7 +36,9 @@ from protocol.channels import Channel
 from protocol.fields import DepthFields, SnapshotFields
 from protocol.kinds import KINDS
 from tests.bench.measures import Plan
+from tests.bench.processes import counted, daemon
 from tests.bench.report import AT_MOST, Row
+from tests.bench.window import cpu_ns
 
 BOOK_US: Final = 60.0
 TRADE_US: Final = 30.0
@@ -48,6 +50,13 @@ BEGAN_MS: Final = 1_765_211_445_000
 TAPE_ENTRIES: Final = 20_000
 STAMP: Final = "2025-12-08T16:30:45.123Z"
 INSTRUMENTS: Final = ("BTC/USDT", "ETH/USDT")
+
+BUSY: Final = tuple(
+    f"{base}/USDT" for base in ("BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "AVAX", "LINK", "DOT")
+)
+BUSY_STEPS_PER_S: Final = 60
+"""Of the market: each book that its venue pushes without a pace of its own changes so often."""
+SETTINGS_OFF: Final = ("TICKERD_CONNECTORS__BINANCE__ENABLED",)
 
 
 class Costs(msgspec.Struct):
@@ -81,6 +90,31 @@ def streams(plan: Plan) -> Iterator[Row]:
             yield whole
 
 
+def busy_day(plan: Plan) -> Iterator[Row]:
+    """Books and trades of many instruments of all venues that are simulated, without clients."""
+    sections = [
+        f'[channels.{venue}_{kind}]\nconnector = "{venue}"\nkind = "{kind}"\ninstruments = {list(BUSY)}\n'
+        for venue in SOCKET_VENUES
+        for kind in ("depth", "trades")
+    ]
+    more = "\n".join(["[catalogue]", "presets = []", *sections]).replace("'", '"')
+    cpu = Row(f"CPU of books and trades of {len(BUSY)} instruments of {len(SOCKET_VENUES)} venues", "% of a core")
+    cpu.bound, cpu.limit, cpu.of_value = AT_MOST, 100.0, True
+    rates = {kind: Row(f"the same, {what}", "1/s") for kind, what in (("depth", "book updates"), ("trades", "trades"))}
+    for _ in range(plan.repeats):
+        # The environment of the other measures switches off what is measured here.
+        with daemon(plan.cores, BUSY_STEPS_PER_S, dict.fromkeys(SETTINGS_OFF, "true"), more=more) as server:
+            time.sleep(plan.settle_s + 2)
+            before, began_s, began_ns = counted(server.port), time.monotonic(), cpu_ns(server.pid)
+            time.sleep(max(plan.seconds, 5))
+            took_s, took_ns = time.monotonic() - began_s, cpu_ns(server.pid) - began_ns
+            after = counted(server.port)
+        cpu.add(took_ns / 1e9 / took_s * 100)
+        for kind, row in rates.items():
+            row.add(sum(after[name] - before[name] for name in after if name.endswith(kind)) / took_s)
+    yield from (cpu, *rates.values())
+
+
 def _measure(venue: str, kind: str) -> Costs:
     """All frames of some steps of the market, each read, stamped and appended in its place."""
     channel = Channel(name=f"{venue}_{kind}", exchange=venue, kind=KINDS[kind], instruments=INSTRUMENTS)
@@ -106,21 +140,22 @@ def _play(
     costs: Costs, tape: Tape, channel: Channel, conversation: Conversation, session: SocketSession, market: Market
 ) -> None:
     reference: dict[str, Book] = {}
-    for step in range(1, STEPS):
+    # All of them first: what the venue does to make them is not to be felt in the caches.
+    pushes = [(step, push) for step in range(1, STEPS) for push in session.pushes(step, BEGAN_MS + step * STEP_MS)]
+    for step, push in pushes:
         now_ms = BEGAN_MS + step * STEP_MS
-        for push in session.pushes(step, now_ms):
-            began_ns = time.thread_time_ns()
-            said = conversation.handle(push.text, now_ms)
-            took_ns = time.thread_time_ns() - began_ns
-            if not isinstance(said, list | Rows):
-                continue
-            events = said if isinstance(said, list) else said.events
-            is_measured = bool(events) and not push.whole and not push.history and push.kind in ("book", "trade")
-            if isinstance(said, Said):
-                events = [*events, *_fetched(conversation, said, market, step, now_ms)]
-            if is_measured:
-                costs.read.append(took_ns // len(events))
-            _publish(costs, tape, channel, events, push, reference, is_measured=is_measured)
+        began_ns = time.thread_time_ns()
+        said = conversation.handle(push.text, now_ms)
+        took_ns = time.thread_time_ns() - began_ns
+        if not isinstance(said, list | Rows):
+            continue
+        events = said if isinstance(said, list) else said.events
+        is_measured = bool(events) and not push.whole and not push.history and push.kind in ("book", "trade")
+        if isinstance(said, Said):
+            events = [*events, *_fetched(conversation, said, market, step, now_ms)]
+        if is_measured:
+            costs.read.append(took_ns // len(events))
+        _publish(costs, tape, channel, events, push, reference, is_measured=is_measured)
 
 
 def _fetched(conversation: Conversation, said: Said, market: Market, step: int, now_ms: int) -> list[Event]:
