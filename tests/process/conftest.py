@@ -13,3 +13,11 @@ def demo_port() -> Iterator[int]:
     with tickerd("demo", "--port", "0") as process:
         wait_ready(process.port)
         yield process.port
+
+
+@pytest.fixture(scope="session")
+def eight_port() -> Iterator[int]:
+    """A demo daemon with the eight channels of the beginning, all of them live."""
+    with tickerd("demo", "--port", "0", environ={"TICKERD_CATALOGUE__PRESETS": '["seed"]'}) as process:
+        wait_ready(process.port)
+        yield process.port
