@@ -9,8 +9,8 @@ Source of every rule: Kraken's API documentation, "Spot WebSocket v2" and the gu
 * A heartbeat comes each second once there is a subscription. Where nothing comes for 5 s, not even an answer to a ping
   (a frame of Kraken's own, `{"method":"ping"}`), the connection is to be replaced.
 * About 150 connects in ten minutes are allowed for each address; after maintenance at most one in 5 s.
-* Of trades the last 50 come first: history, which fills the hole after a break. `trade_id` is a sequence for each book;
-  that it rises by one is not promised, so a step is not called a loss.
+* Of trades the last 50 come first: history, which fills the hole after a break. `trade_id` is a sequence for each book,
+  and "sequential" in the comparison of v2 with v1 ("Spot WebSocket"): a step of more than one is told as a loss.
 * The list of instruments comes on each connection, with the state of each pair, and the precision of its numbers, which
   the checksum of a book is made of.
 
@@ -86,6 +86,7 @@ RULES: Final = FeedRules(
     fatal_close_codes=frozenset(),
     # The list of instruments has some 1 MB.
     message_bytes=16 * 1024 * 1024,
+    consecutive_trades=True,
 )
 
 _BUSY: Final = ("rate", "temporar", "unavailable", "try again", "internal", "busy", "timeout")
@@ -358,7 +359,8 @@ class KrakenTalk(Conversation):
                 )
                 for name in fed.names
             ]
-        if past:
+        if len(made.events) > 1:
+            # What is behind a later trade would be taken for a repetition of before.
             made.events.sort(key=lambda event: event.order or 0)
         return made if made.notes else made.events
 

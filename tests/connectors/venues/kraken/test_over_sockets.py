@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from zlib import crc32
 
 import msgspec
@@ -10,12 +11,20 @@ import trio
 
 from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
 from connectors.push.feed import Feed
-from connectors.simulator import simulator as simulation
-from connectors.simulator.faults.faults import Disconnect
-from connectors.simulator.http.request import VenueRequest
+from connectors.simulator.faults.faults import (
+    CrossedBook,
+    DelayedUpdates,
+    Disconnect,
+    DoubledUpdates,
+    Fault,
+    LostTrades,
+    LostUpdates,
+    RepeatedTrades,
+    SwappedUpdates,
+    TornUpdates,
+    WrongChecksum,
+)
 from connectors.simulator.simulator import Simulator
-from connectors.simulator.venues.kraken_streams import KrakenSession, KrakenStreams
-from connectors.simulator.venues.sockets import Push
 from connectors.venues.kraken import streams
 from connectors.venues.kraken.streams import Kraken, build
 from protocol.channels import Channel
@@ -84,28 +93,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "RULES", msgspec.structs.replace(streams.RULES, request_spacing_s=0.0))
 
 
-class Spoiling(KrakenStreams):
-    """Of one pair's book the fifth update has a wrong checksum."""
-
-    def open(self, request: VenueRequest, number: int) -> KrakenSession:
-        return SpoilingSession(self._stream, self._known, number)
-
-
-class SpoilingSession(KrakenSession):
-    updates = 0
-
-    def pushes(self, step: int, now_ms: int) -> Sequence[Push]:
-        return [self._spoiled(push) for push in super().pushes(step, now_ms)]
-
-    def _spoiled(self, push: Push) -> Push:
-        if push.remake is None or push.change is None or push.listing is None or push.listing.symbol != "BTC/USD":
-            return push
-        self.updates += 0 if push.whole else 1
-        if push.whole or self.updates != 5:
-            return push
-        return msgspec.structs.replace(push, text=push.remake(push.change, True))
-
-
 def depth_of(hub: Hub, instrument: str) -> list[Event]:
     return [event for event in hub.events if (event.channel, event.instrument) == ("depth", instrument)]
 
@@ -135,16 +122,53 @@ def whole(number: str, places: int) -> str:
     return str(round(float(number) * 10**places))
 
 
-async def test_a_wrong_checksum_ends_that_book_and_heals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "SOCKET_VENUES", {**simulation.SOCKET_VENUES, "kraken": Spoiling})
+@pytest.mark.parametrize(
+    ("fault", "is_told"),
+    [
+        (WrongChecksum(venue="kraken", instrument="BTC/USD", times=1), True),
+        (LostUpdates(venue="kraken", instrument="BTC/USD", times=1), True),
+        (TornUpdates(venue="kraken", instrument="BTC/USD", times=1), True),
+        (CrossedBook(venue="kraken", instrument="BTC/USD", times=1), True),
+        (SwappedUpdates(venue="kraken", instrument="BTC/USD", times=1), True),
+        (DoubledUpdates(venue="kraken", instrument="BTC/USD", times=3), False),
+        (DelayedUpdates(venue="kraken", instrument="BTC/USD", times=3, delay_s=0.2), False),
+    ],
+    ids=lambda value: value.name if isinstance(value, Fault) else "",
+)
+async def test_what_goes_wrong_with_a_book_ends_that_book_alone_and_heals(fault: Fault, is_told: bool) -> None:
     hub = Hub()
-    async with running(hub, "depth") as (_, [feed]):
-        await hub.until(lambda: len(depth_of(hub, "BTC/USD")) > 20 and len(depth_of(hub, "ETH/USD")) > 20)
-    assert checked(depth_of(hub, "BTC/USD"), (1, 8)).count(True) == 2
+    async with running(hub, "depth") as (simulator, [feed]):
+        await hub.until(lambda: min(len(depth_of(hub, pair)) for pair in PAIRS) > 3)
+        simulator.order(fault)
+        await hub.until(lambda: bool(hub.notes) or not is_told)
+        known = {pair: len(depth_of(hub, pair)) for pair in PAIRS}
+        await hub.until(lambda: all(len(depth_of(hub, pair)) > known[pair] + 12 for pair in PAIRS))
+    # After each message the book has the venue's checksum.
+    assert checked(depth_of(hub, "BTC/USD"), (1, 8)).count(True) == (2 if is_told else 1)
     assert checked(depth_of(hub, "ETH/USD"), (2, 8)).count(True) == 1
-    assert [(note.instrument, note.cause, note.partial) for note in hub.notes] == [("BTC/USD", "gap", False)]
-    assert "and not here" in hub.notes[0].reason
-    assert (feed.counts.renewals, feed.counts.connections) == (1, 1)
+    told = [(note.instrument, note.cause, note.partial) for note in hub.notes]
+    assert told == ([("BTC/USD", "gap", False)] if is_told else [])
+    assert (feed.counts.renewals, feed.counts.connections) == (int(is_told), 1)
+
+
+async def test_a_trade_that_is_lost_is_told_and_one_that_is_repeated_is_not_new() -> None:
+    hub = Hub()
+    async with running(hub, "trades") as (simulator, [feed]):
+        await hub.until(lambda: len(hub.events) > 20)
+        simulator.order(LostTrades(venue="kraken", instrument="BTC/USD", times=1))
+        await hub.until(lambda: bool(hub.notes))
+        simulator.order(RepeatedTrades(venue="kraken", drop=True, trades=20))
+        begun = len(hub.events)
+        await hub.until(lambda: len(hub.events) > begun + 60)
+    [note] = hub.notes
+    assert (note.instrument, note.cause, note.partial) == ("BTC/USD", "gap", True)
+    for pair in PAIRS:
+        fields = [event.fields for event in hub.events if event.instrument == pair]
+        ids = [int(each.trade_id) for each in fields if isinstance(each, TradeFields)]
+        holes = sum(after - before - 1 for before, after in pairwise(ids))
+        assert ids == sorted(set(ids))
+        assert holes == (note.count if pair == "BTC/USD" else 0)
+    assert feed.counts.connections == 2
 
 
 async def test_each_trade_comes_once_across_a_cut() -> None:

@@ -186,6 +186,11 @@ class TestTrades:
         events = events_of(talk("trades").handle(frame("trade", newer, TRADE, type_="snapshot"), NOW))
         assert [(event.order, event.past) for event in events] == [(10_218_208, True), (10_218_209, True)]
 
+    def test_trades_of_one_frame_are_told_in_the_order_of_their_ids(self) -> None:
+        rows = [TRADE.replace(b"10218208", b"%d" % id_) for id_ in (9, 7, 8)]
+        events = events_of(talk("trades").handle(frame("trade", *rows), NOW))
+        assert [(event.order, event.past) for event in events] == [(7, False), (8, False), (9, False)]
+
     def test_an_exponent_is_written_out(self) -> None:
         [event] = events_of(talk("trades").handle(frame("trade", TRADE.replace(b"0.00027625", b"1e-08")), NOW))
         assert isinstance(event.fields, TradeFields)
