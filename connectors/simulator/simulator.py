@@ -51,6 +51,9 @@ from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, RequestWeig
 from connectors.simulator.venues.bybit import PATHS as BYBIT_PATHS
 from connectors.simulator.venues.bybit import SimulatedBybit
 from connectors.simulator.venues.bybit_streams import BybitStreams
+from connectors.simulator.venues.coinbase import PATHS as COINBASE_PATHS
+from connectors.simulator.venues.coinbase import SimulatedCoinbase
+from connectors.simulator.venues.coinbase_streams import CoinbaseStreams
 from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S, SimulatedCoinGecko
 from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
 from connectors.simulator.venues.kraken_streams import KrakenStreams
@@ -75,6 +78,7 @@ SIMULATED: Final[dict[str, dict[str, str]]] = {
     "binance": {},
     "okx": {},
     "coingecko": {"plan": "unlimited"},
+    "coinbase": {},
     "kraken": {},
     "bybit": {},
 }
@@ -86,7 +90,13 @@ STREAM_MOST_S: Final = 1.0
 """Longest time between two, for heartbeats."""
 
 SOCKET_VENUES: Final[Mapping[Venue, Callable[[MarketStream, Container[str]], SocketVenue]]] = MappingProxyType(
-    {"binance": BinanceStreams, "okx": OkxStreams, "kraken": KrakenStreams, "bybit": BybitStreams}
+    {
+        "binance": BinanceStreams,
+        "okx": OkxStreams,
+        "coinbase": CoinbaseStreams,
+        "kraken": KrakenStreams,
+        "bybit": BybitStreams,
+    }
 )
 """The venues that have websockets. Each is made of the market's stream and of its symbols that are listed just now."""
 
@@ -200,6 +210,7 @@ class Simulator:
             **dict.fromkeys(BINANCE_PATHS, ("binance", weigh)),
             **dict.fromkeys(COINGECKO_PATHS, ("coingecko", coingecko)),
             **dict.fromkeys(OKX_PATHS, (None, okx)),
+            **dict.fromkeys(COINBASE_PATHS, (None, SimulatedCoinbase(self._sockets["coinbase"].faults).answer)),
             **dict.fromkeys(BYBIT_PATHS, (None, SimulatedBybit(clock, self._sockets["bybit"].faults).answer)),
         }
 

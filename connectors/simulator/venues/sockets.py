@@ -70,6 +70,7 @@ class SocketRules(msgspec.Struct, frozen=True, kw_only=True):
     """How a venue treats connections.
 
     Attributes:
+        first_s: Who has asked for nothing so long after the connection opened is cut off, with `idle`; None is never.
         idle_s: So long after it last sent something the venue hangs up, with `idle`; None is never.
         ping_every_s: The venue sends a ping frame so often; None is never.
         pong_within_s: Who answers no ping for so long is cut off, with `unanswered`.
@@ -81,6 +82,7 @@ class SocketRules(msgspec.Struct, frozen=True, kw_only=True):
         refused_status: What a handshake beyond these is answered, with `refused_body`.
     """
 
+    first_s: float | None = None
     idle_s: float | None = None
     idle: Close = Close(1006)
     ping_every_s: float | None = None

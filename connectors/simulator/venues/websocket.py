@@ -63,6 +63,7 @@ class VenueConnection:
         self._reply = reply or conversation.receive
         self._replied = replied
         self._asked: deque[float] = deque(maxlen=rules.requests)
+        self._has_asked = False
         self._torn = False
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -139,6 +140,7 @@ class VenueConnection:
         try:
             while True:
                 message = await connection.get_message()
+                self._has_asked = True
                 if self._drop is not None:
                     continue  # Until the close handshake is over.
                 if self._asks_too_much():
@@ -203,12 +205,16 @@ class VenueConnection:
     async def _wait_to_close(self) -> tuple[int | None, str]:
         """Wait for an order to close, or for the venue's idle time to be over; how to close."""
         idle_s = float("inf") if self._rules.idle_s is None else self._rules.idle_s
+        first_s = float("inf") if self._rules.first_s is None else trio.current_time() + self._rules.first_s
         while self._drop is None:
-            with trio.move_on_at(self._last_push + idle_s):
+            with trio.move_on_at(min(self._last_push + idle_s, first_s)):
                 await self._dropped.wait()
+            is_late = trio.current_time() >= first_s and not self._has_asked
+            if trio.current_time() >= first_s:
+                first_s = float("inf")
             if self.patient:
                 self._last_push = trio.current_time()
-            elif trio.current_time() >= self._last_push + idle_s:
+            elif is_late or trio.current_time() >= self._last_push + idle_s:
                 self.drop(self._rules.idle.code, self._rules.idle.reason)
         return self._drop
 
