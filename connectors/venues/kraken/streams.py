@@ -89,7 +89,16 @@ RULES: Final = FeedRules(
     consecutive_trades=True,
 )
 
-_BUSY: Final = ("rate", "temporar", "unavailable", "try again", "internal", "busy", "timeout")
+_BUSY: Final = (
+    "msg rate",
+    "rate limit",
+    "too many",
+    "temporar",
+    "unavailable",
+    "try again",
+    "internal error",
+    "timeout",
+)
 """In the text of an error that the next request may not meet. Kraken gives no codes, so others count as lasting."""
 
 _KNOWN: Final = "already subscribed"
@@ -292,7 +301,7 @@ class KrakenTalk(Conversation):
                 return SubscribeAck(id_)
             case "subscribe":
                 subject, why = self._subjects.get(id_, "a request"), brief(frame.error)
-                if any(word in why.lower() for word in _BUSY):
+                if any(words in why.lower().replace(subject.lower(), "") for words in _BUSY):
                     return SubscribeRefused(id_, f"Kraken cannot serve {subject} now: {why}", retry=True)
                 return SubscribeRefused(id_, f"refused by Kraken: {subject}: {why}", retry=False)
             case "unsubscribe":

@@ -66,7 +66,7 @@ class Hub:
 @asynccontextmanager
 async def running(hub: Hub, *kinds: str) -> AsyncIterator[tuple[Simulator, list[Feed]]]:
     """The simulator, and connectors that begin anew when they fail, as their supervisor has them do."""
-    simulator = Simulator(okx_rate=20)
+    simulator = Simulator(okx_rate=50)
     channels = [Channel(name=kind, exchange="kraken", kind=KINDS[kind], instruments=PAIRS) for kind in kinds]
 
     async def again(feed: Connector) -> None:

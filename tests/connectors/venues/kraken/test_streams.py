@@ -133,6 +133,16 @@ class TestWhatIsNoData:
                 SubscribeRefused("3", "refused by Kraken: ETH/USD: Currency pair not supported XXX/USD", retry=False),
             ),
             (
+                b'{"method":"subscribe","req_id":3,"success":false,"error":"Too many ETH/USD"}',
+                SubscribeRefused("3", "Kraken cannot serve ETH/USD now: Too many ETH/USD", retry=True),
+            ),
+            (
+                b'{"method":"subscribe","req_id":3,"success":false,"error":"Currency pair not supported PIRATE/USD"}',
+                SubscribeRefused(
+                    "3", "refused by Kraken: ETH/USD: Currency pair not supported PIRATE/USD", retry=False
+                ),
+            ),
+            (
                 b'{"method":"subscribe","req_id":3,"success":false,"error":"Exceeded msg rate"}',
                 SubscribeRefused("3", "Kraken cannot serve ETH/USD now: Exceeded msg rate", retry=True),
             ),
