@@ -28,7 +28,8 @@ _log: Final = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 12.0
 """How long after its opening a new connection may lack what the old one delivers; a little longer than a venue may take
-to answer subscriptions. What has been silent on both for so long is not waited for."""
+to answer subscriptions; a venue may ask for more (`FeedRules.settles_s`). What has been silent on both for so long is
+not waited for."""
 
 APART_S: Final = 10.0
 """Least time between two switches: a venue that announces the end of each new connection at once is not humoured."""
@@ -106,6 +107,7 @@ class Handover:
         self._connect = connect
         self._rotate_after_s = rotate_after_s or inf
         self._set_aside = set_aside
+        self._patience_s = PATIENCE_S + venue.rules.settles_s
         self._switched_s = -inf
 
     async def run(self) -> ConnectorError:
@@ -159,7 +161,7 @@ class Handover:
             missing = overlap.latest.keys() - overlap.met
             if overlap.met and not missing:
                 return None
-            if trio.current_time() >= new.connection.opened_s + PATIENCE_S:
+            if trio.current_time() >= new.connection.opened_s + self._patience_s:
                 return self._lacking(new, overlap, missing)
             await trio.sleep(_LOOK_S)
             await self._merge.release_overdue(overlap)
@@ -170,9 +172,9 @@ class Handover:
         lacking = [topic for topic in missing if topic in overlap.told_by_old and topic[0] not in aside]
         if lacking:
             named = ", ".join(sorted({instrument or channel for channel, instrument in lacking}))
-            return VenueTimeout(f"{title} sent no data in {PATIENCE_S:g} s: {named}")
+            return VenueTimeout(f"{title} sent no data in {self._patience_s:g} s: {named}")
         if not new.connection.is_settled:
-            return VenueTimeout(f"{title} did not take all subscriptions in {PATIENCE_S:g} s")
+            return VenueTimeout(f"{title} did not take all subscriptions in {self._patience_s:g} s")
         return None
 
     async def _take_over(self, old: _Attempt, new: _Attempt, overlap: Overlap) -> None:

@@ -143,6 +143,7 @@ class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
             for what is made of it takes room on the tape.
         request_spacing_s: least time between two subscription requests on one connection.
         consecutive_trades: whether the ids of an instrument's trades rise by one, so that a hole is a loss.
+        settles_s: how much longer than others a new connection may take until it has delivered every topic.
     """
 
     ping: str
@@ -155,6 +156,7 @@ class FeedRules(msgspec.Struct, frozen=True, kw_only=True):
     ping_every_s: float = inf
     request_spacing_s: float = 0.0
     consecutive_trades: bool = False
+    settles_s: float = 0.0
 
 
 class Conversation(ABC):

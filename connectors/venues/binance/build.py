@@ -18,12 +18,9 @@ from connectors.push.feed import Feed
 from connectors.venues.binance.books import LEVELS, snapshot_levels
 from connectors.venues.binance.polls import VENUE, BinancePoll, explain, weight_pause
 from connectors.venues.binance.settings import Binance
-from connectors.venues.binance.streams import KINDS, BinanceStreams, plan, url
+from connectors.venues.binance.streams import BOOKS, KINDS, BinanceStreams, plan, url
 from daemon.host.clock import WallClock
 from protocol.channels import Channel
-
-QUIET: Final = 10
-"""So many times longer may a connection be silent that has only trades and candles, which rare instruments lack."""
 
 SNAPSHOTS_PER_MINUTE: Final = {True: 60, False: 12}
 """Half of the request weight: 50 or, with more than 1 000 levels, 250 each; the pollers have the rest."""
@@ -55,24 +52,32 @@ def build(channels: Sequence[Channel], settings: Binance, user_agent: str) -> li
 def _feeds(channels: Sequence[Channel], settings: Binance, user_agent: str, host: Host) -> list[Connector]:
     """Raises: ValueError."""
     plans = plan(channels)
-    small = all(snapshot_levels([channel]) == LEVELS for channel in channels)
+    booked = [channel for channel in channels if channel.kind.name in BOOKS]
+    per_minute = SNAPSHOTS_PER_MINUTE[all(snapshot_levels([channel]) == LEVELS for channel in booked)]
+    books = len({instrument for channel in booked for instrument in channel.instruments})
     fetcher = HostFetcher(
         host,
         explain=_explain,
         pause=weight_pause,
         now_ms=WallClock().now_ms,
-        per_minute=SNAPSHOTS_PER_MINUTE[small],
+        per_minute=per_minute,
     )
     feeds: list[Connector] = []
     for number, parcel in enumerate(plans, 1):
         name = "binance-streams" if number == 1 else f"binance-streams-{number}"
-        venue = BinanceStreams(name, parcel, halted_after_s=settings.halted_after_s, connections=len(plans))
+        venue = BinanceStreams(
+            name,
+            parcel,
+            halted_after_s=settings.halted_after_s,
+            connections=len(plans),
+            settles_s=60.0 * books / per_minute,
+        )
         feeds.append(
             Feed(
                 venue,
                 url(settings.stream_url, parcel.channels),
                 user_agent=user_agent,
-                silence_s=settings.silence_s * (QUIET if venue.may_be_quiet else 1),
+                silence_s=settings.silence_s * venue.quiet,
                 # One instrument's silence is judged by those who know what is usual of it (daemon/health/freshness.py).
                 data_s=math.inf,
                 timeout_s=min(settings.timeout_s, 10.0),

@@ -52,6 +52,9 @@ PING: Final = '{"method":"LIST_SUBSCRIPTIONS","id":9}'
 CONNECTS_S: Final = 1.0
 """Least time between two attempts to connect: 300 in 5 minutes are allowed."""
 
+QUIET: Final = 10.0
+"""So many times longer than a connection of many streams may one be without data that has a single one."""
+
 _SUFFIXES: Final = {
     "ticker": "ticker",
     "trades": "trade",
@@ -63,7 +66,8 @@ KINDS: Final = (*_SUFFIXES, "candles")
 """The kinds that are streamed."""
 
 _SHUTDOWN: Final = "serverShutdown"
-_BOOKS: Final = ("book", "depth")
+BOOKS: Final = ("book", "depth")
+"""Those that are made of one stream: what of it they show is another matter."""
 _diff: Final = msgspec.json.Decoder(Diff)
 
 
@@ -128,8 +132,19 @@ class BinanceStreams:
 
     title: Final = VENUE
 
-    def __init__(self, name: str, parcel: Parcel, *, halted_after_s: float = OLD_S, connections: int = 1) -> None:
-        """`name` is the connector's; `connections` is how many share the venue's limits."""
+    def __init__(
+        self,
+        name: str,
+        parcel: Parcel,
+        *,
+        halted_after_s: float = OLD_S,
+        connections: int = 1,
+        settles_s: float = 0.0,
+    ) -> None:
+        """`name` is the connector's; `connections` is how many share the venue's limits.
+
+        `settles_s` is what the snapshots of all books take.
+        """
         self.name = name
         self.channels = tuple(channel.name for channel in parcel.channels)
         self.parts: Mapping[str, tuple[str, ...]] = parcel.parts
@@ -144,6 +159,7 @@ class BinanceStreams:
             message_bytes=2 * 1024 * 1024,
             # In recorded 24 h tickers `lastId - firstId + 1` is `count`, 9 of 9, of up to five million trades.
             consecutive_trades=True,
+            settles_s=settles_s,
         )
         self._ages = Ages(halted_after_s)
         carriers: dict[str, tuple[Channel, str, list[str]]] = {}
@@ -152,7 +168,7 @@ class BinanceStreams:
             for instrument in channel.instruments:
                 stream = carriers.setdefault(stream_name(channel, instrument), (channel, instrument, []))
                 stream[2].append(channel.name)
-                if channel.kind.name in _BOOKS:
+                if channel.kind.name in BOOKS:
                     books.setdefault(venue_symbol(instrument), (instrument, []))[1].append(channel)
         self._streams = {
             stream: Stream(
@@ -168,9 +184,14 @@ class BinanceStreams:
         self._books = [(instrument, symbol, tuple(held)) for symbol, (instrument, held) in books.items()]
 
     @property
-    def may_be_quiet(self) -> bool:
-        """Whether it has only streams that push nothing while nothing is traded."""
-        return all(stream.kind in ("trades", "candles") for stream in self._streams.values())
+    def quiet(self) -> float:
+        """How many times longer than others it may be without data, for no stream of it sends anything by the clock.
+
+        Few streams may be those of rare instruments, as may be trades and candles, however many.
+        """
+        if all(stream.kind in ("trades", "candles") for stream in self._streams.values()):
+            return QUIET
+        return max(1.0, QUIET / len(self._streams))
 
     def subscribe_requests(self) -> list[SubscribeRequest]:
         """None: the streams stand in the URL."""
@@ -219,13 +240,13 @@ class _Talk(Conversation):
         try:
             return self._pushed(stream, body, received_ms)
         except Odd as odd:
-            if stream.kind in _BOOKS:
+            if stream.kind in BOOKS:
                 return self._books.unreadable(stream.symbol, f"its update cannot be read: {odd}", received_ms)
             return Rows([], notes(stream.channels, stream.instrument, odd))
 
     def _pushed(self, stream: Stream, body: bytes, received_ms: int) -> list[Event] | Rows:
         """Raises: Odd, where it is not what is documented, or no price."""
-        if stream.kind not in _BOOKS:
+        if stream.kind not in BOOKS:
             return events(stream, body, received_ms, self._ages)
         try:
             diff = _diff.decode(body)

@@ -102,3 +102,14 @@ async def test_a_body_that_is_too_large_or_too_slow_is_an_error(autojump_clock: 
 
     with pytest.raises(VenueUnavailable, match="did not answer within 8 s"):
         await fetcher(Venue(never).host()).get("/a")
+
+
+async def test_no_more_than_so_many_are_asked_in_any_minute(autojump_clock: MockClock) -> None:
+    venue = Venue()
+    bodies = HostFetcher(venue.host(), explain=explain, now_ms=now_ms, per_minute=3)
+    for _ in range(4):
+        await bodies.get("/a")
+    await trio.sleep(30)
+    for _ in range(4):
+        await bodies.get("/a")
+    assert venue.times == [0, 0, 0, 60, 90, 90, 120, 150]

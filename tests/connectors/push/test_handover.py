@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -371,6 +372,25 @@ class TestNotice:
         assert 60 / APART_S - 1 <= len(exchange.connections) <= 60 / APART_S + 2
         assert hub.unbroken_up_to(590, "a")
         assert hub.changes == []
+        nursery.cancel_scope.cancel()
+
+    async def test_a_venue_whose_connections_take_long_to_settle_is_given_the_time(
+        self, autojump_clock: MockClock, in_memory: InMemory, hub: Tables, nursery: trio.Nursery
+    ) -> None:
+        class Slow(Words):
+            rules = msgspec.structs.replace(Words.rules, settles_s=8)
+
+        exchange = Exchange("a", "b")
+        exchange.mute = {1}
+        in_memory(exchange.serve)
+        nursery.start_soon(Feed(Slow("a", "b"), "ws://venue/", user_agent="tickerd/test").run, hub)
+        await trio.sleep(5)
+        await exchange.notice()
+        await trio.sleep(PATIENCE_S + 7)
+        assert len(exchange.connections) == 2
+        await trio.sleep(5)
+        assert len(exchange.connections) == 3
+        assert hub.unbroken_up_to(280, "a", "b")
         nursery.cancel_scope.cancel()
 
     async def test_an_illiquid_instrument_is_not_waited_for_for_ever(

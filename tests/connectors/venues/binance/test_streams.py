@@ -512,9 +512,24 @@ class TestPlan:
         said = talk([wide]).handle(frame("btcusdt@depth@100ms", DIFF), NOW)
         assert said == Said([], [], [Fetch("BTCUSDT", "/api/v3/depth?symbol=BTCUSDT&limit=5000")])
 
-    def test_only_what_may_be_quiet_may_be_silent_for_long(self) -> None:
-        [quiet] = build([channel("trades"), channel("candles")], Binance(), "tickerd/1")
-        [busy] = build([channel("trades"), channel("quotes")], Binance(), "tickerd/1")
-        assert isinstance(quiet, Feed)
-        assert isinstance(busy, Feed)
-        assert (quiet.silence_s, busy.silence_s) == (300.0, 30.0)
+    def test_few_streams_or_none_but_trades_and_candles_may_be_silent_for_long(self) -> None:
+        def silence_s(*channels: Channel) -> float:
+            [feed] = build(channels, Binance(), "tickerd/1")
+            assert isinstance(feed, Feed)
+            return feed.silence_s
+
+        many = tuple(f"A{number}/USDT" for number in range(20))
+        assert silence_s(channel("quotes")) == 300.0
+        assert silence_s(channel("quotes"), channel("trades")) == 150.0
+        assert silence_s(channel("quotes", *many)) == 30.0
+        assert silence_s(channel("trades", *many), channel("candles", *many)) == 300.0
+
+    def test_a_new_connection_has_time_for_the_snapshots_of_all_books(self) -> None:
+        many = tuple(f"A{number}/USDT" for number in range(300))
+        made = build(
+            [channel("depth", *many), channel("quotes", *many), channel("book", *many)], Binance(), "tickerd/1"
+        )
+        assert len(made) > 1
+        for feed in made:
+            assert isinstance(feed, Feed)
+            assert feed.venue.rules.settles_s == 300.0, "60 of them a minute"

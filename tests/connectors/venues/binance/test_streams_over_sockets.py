@@ -224,3 +224,20 @@ async def test_quotes_tickers_and_candles_come_with_their_prices() -> None:
     assert [feed.name for feed in feeds] == ["binance-streams"]
     assert all(event.price and event.order for event in hub.events)
     assert hub.notes == []
+
+
+async def test_a_channel_comes_over_as_many_connections_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST_CHARS", 30)
+    instruments = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT")
+    hub = Hub()
+    async with running(hub, "trades", "depth", instruments=instruments) as (simulator, feeds):
+        await hub.until(lambda: len({(event.channel, event.instrument) for event in hub.events}) == 8)
+        simulator.order(Disconnect(venue="binance", code=1006))
+        await hub.until(lambda: min(feed.counts.connections for feed in feeds) == 2)
+        since = len(hub.events)
+        await hub.until(lambda: len({(event.channel, event.instrument) for event in hub.events[since:]}) == 8)
+    assert len({feed.name for feed in feeds}) == len(feeds) == 6
+    assert [feed.channels for feed in feeds] == [()] * 6
+    lost = {(note.channel, note.instrument) for note in hub.notes if not note.partial}
+    assert lost == {(kind, each) for kind in ("trades", "depth") for each in instruments}
+    assert hub.changes == []
