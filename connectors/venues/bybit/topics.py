@@ -268,7 +268,7 @@ class Book(Topic):
 
     Attributes:
         published: what is published of it.
-        awaits_snapshot: whether it was lost, and has to begin anew.
+        awaits_snapshot: whether it was lost, or never began, and is being renewed.
     """
 
     def __init__(self, name: str, instrument: str, channels: Sequence[Channel], depth: int) -> None:
@@ -297,7 +297,7 @@ class Book(Topic):
         before = self._ids.last
         step = self._ids.follow(row.u, received_ms)
         if step is Step.SKIP:
-            return []
+            return [] if self.awaits_snapshot else self._lost("an update came without a snapshot before")
         if step is Step.GAP:
             return self._lost(f"the update {row.u} does not follow {before}")
         book = self.published.book

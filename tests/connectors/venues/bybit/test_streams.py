@@ -371,8 +371,14 @@ def test_a_book_begins_with_a_snapshot_and_goes_on_with_what_changes() -> None:
     assert json.loads(best.data)["bids"] == [["83805", "0.15"], ["83804.5", "2"]]
 
 
-def test_without_a_snapshot_nothing_comes_of_deltas_and_nothing_is_wrong() -> None:
-    assert talk().handle(delta(11), NOW) == []
+def test_a_snapshot_that_got_lost_is_asked_for() -> None:
+    bybit = talk()
+    said = bybit.handle(delta(11), NOW)
+    assert isinstance(said, Said)
+    assert {reason for _, _, reason in noted(said)} == {"an update came without a snapshot before"}
+    assert [need.id for need in said.needs if isinstance(need, Renew)] == [BOOK]
+    assert bybit.handle(delta(12), NOW) == []
+    assert len(events(bybit.handle(snapshot(13), NOW))) == 2
 
 
 def test_a_snapshot_in_the_midst_replaces_everything() -> None:
