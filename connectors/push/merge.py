@@ -31,6 +31,7 @@ class Side:
         restate: gives the present state of what cannot be merged event by event (`Conversation.restate`).
         must_restate: whether that goes out before anything else of these topics.
         withheld: what it reported of channels while another connection spoke for them; None once it speaks itself.
+        gaps: what it noted then of topics that it has lost, until their data comes again.
     """
 
     def __init__(self, merge: Merge, *, speaks: bool) -> None:
@@ -39,6 +40,7 @@ class Side:
         self.notice = ""
         self.noticed = trio.Event()
         self.withheld: dict[str, StateChange] | None = None if speaks else {}
+        self.gaps: dict[Topic, TopicNote] = {}
         self._merge = merge
 
     async def publish(self, events: Sequence[Event]) -> None:
@@ -53,9 +55,15 @@ class Side:
             self.withheld[change.channel] = change
 
     async def note(self, notes: Sequence[TopicNote]) -> None:
-        """See `Context.note`. While another connection speaks for the channels nothing is noted: it would be again."""
+        """See `Context.note`. While another connection speaks for the channels, only what is lost is remembered.
+
+        All else would be noted again.
+        """
         if self.withheld is None:
             await self._merge.context.note(notes)
+            return
+        lost = [note for note in notes if note.cause == "gap" and not note.partial]
+        self.gaps |= {(note.channel, note.instrument): note for note in lost}
 
     def now_ms(self) -> int:
         """See `Context.now_ms`."""
@@ -106,6 +114,9 @@ class Merge:
                 if side.withheld:
                     for event in events:
                         side.withheld.pop(event.channel, None)
+                if side.gaps:
+                    for event in events:
+                        side.gaps.pop((event.channel, event.instrument), None)
                 await self._put_out(overlap.from_new(events, trio.current_time()))
             else:
                 await self._put_out(overlap.from_old(events))
@@ -145,6 +156,9 @@ class Merge:
             while new.withheld:
                 await self.context.report(new.withheld.popitem()[1])
             new.withheld = None
+            if new.gaps:
+                await self.context.note(list(new.gaps.values()))
+                new.gaps = {}
 
     async def _put_out(self, events: Sequence[Event]) -> None:
         """Publish what has been sifted; only with the lock."""

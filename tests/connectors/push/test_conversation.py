@@ -453,6 +453,21 @@ class TestTakingOver:
         assert hub.said == ["reset 1", "2", "3", "reset 9", "10"]
         assert overlap.is_over
 
+    @pytest.mark.parametrize("heals", [True, False])
+    async def test_a_book_that_the_new_one_has_lost_is_told_when_it_speaks(self, heals: bool) -> None:
+        hub = Hub()
+        merge = Merge(hub, FeedStatistics())
+        old, new = Side(merge, speaks=True), Side(merge, speaks=False)
+        await old.publish([snapshot("1")])
+        overlap = merge.begin(new)
+        await new.publish([snapshot("1")])
+        await new.note([TopicNote("book", "A", "gap", "a hole"), TopicNote("book", "A", "halted", "at rest")])
+        if heals:
+            await new.publish([snapshot("3")])
+        assert hub.said == ["reset 1"]
+        await merge.drop_old(overlap, new, {})
+        assert hub.said[1:] == ([] if heals else ["gap A: a hole"])
+
     async def test_the_old_one_goes_on_where_the_new_one_fails(self) -> None:
         hub = Hub()
         merge = Merge(hub, FeedStatistics())
