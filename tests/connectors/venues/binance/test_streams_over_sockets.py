@@ -2,20 +2,28 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import ClassVar
 
 import pytest
 import trio
 
 from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
 from connectors.push.feed import Feed
-from connectors.simulator import simulator as simulation
-from connectors.simulator.faults.faults import Disconnect, Notice
+from connectors.simulator.faults.faults import (
+    CrossedBook,
+    DelayedUpdates,
+    Disconnect,
+    DoubledUpdates,
+    Fault,
+    LostTrades,
+    LostUpdates,
+    Notice,
+    OldSnapshot,
+    RepeatedTrades,
+    SwappedUpdates,
+)
 from connectors.simulator.http.request import VenueRequest, VenueResponse
 from connectors.simulator.simulator import Simulator
-from connectors.simulator.venues.binance_streams import BinanceSession, BinanceStreams
 from connectors.simulator.venues.market import BINANCE, padded
-from connectors.simulator.venues.sockets import Push
 from connectors.simulator.venues.stream import FIRST_UPDATE_ID, UPDATES_A_STEP
 from connectors.venues.binance import streams
 from connectors.venues.binance.build import build
@@ -95,27 +103,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "CONNECTS_S", 0.0)
 
 
-class Losing(BinanceStreams):
-    """Loses changes of one book."""
-
-    def open(self, request: VenueRequest, number: int) -> BinanceSession:
-        return LosingSession(self._stream, self._known, list(super().open(request, number).streams))
-
-
-class LosingSession(BinanceSession):
-    to_lose: ClassVar[int] = 0
-
-    def pushes(self, step: int, now_ms: int) -> Sequence[Push]:
-        return [push for push in super().pushes(step, now_ms) if not self._loses(push)]
-
-    @classmethod
-    def _loses(cls, push: Push) -> bool:
-        if push.kind != "book" or push.listing is None or push.listing.symbol != "BTCUSDT" or not cls.to_lose:
-            return False
-        cls.to_lose -= 1
-        return True
-
-
 def judged(simulator: Simulator, events: Sequence[Event], instrument: str) -> int:
     """Of the events of a book: after each the book made of them is the market's. Returns how often it began."""
     listing = BINANCE[SYMBOLS[instrument]]
@@ -138,22 +125,61 @@ def judged(simulator: Simulator, events: Sequence[Event], instrument: str) -> in
     return begun
 
 
-async def test_a_lost_frame_is_told_at_once_and_only_that_book_is_fetched_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "SOCKET_VENUES", {**simulation.SOCKET_VENUES, "binance": Losing})
+@pytest.mark.parametrize(
+    ("fault", "is_told"),
+    [
+        (LostUpdates(venue="binance", instrument="BTC/USDT", times=1), True),
+        (SwappedUpdates(venue="binance", instrument="BTC/USDT", times=1), True),
+        (CrossedBook(venue="binance", instrument="BTC/USDT", times=1), True),
+        (DoubledUpdates(venue="binance", instrument="BTC/USDT", times=3), False),
+        (DelayedUpdates(venue="binance", instrument="BTC/USDT", times=3, delay_s=0.3), False),
+    ],
+    ids=lambda value: value.name if isinstance(value, Fault) else "",
+)
+async def test_what_goes_wrong_with_a_book_is_told_at_once_and_only_that_book_is_fetched_anew(
+    fault: Fault, is_told: bool
+) -> None:
     hub = Hub()
     async with running(hub, "depth", "book") as (simulator, [feed]):
-        await hub.until(lambda: min(len(hub.of("depth", each)) for each in INSTRUMENTS) > 5)
-        monkeypatch.setattr(LosingSession, "to_lose", 1)
-        await hub.until(lambda: min(len(hub.of("depth", each)) for each in INSTRUMENTS) > 20)
+        await hub.until(lambda: min(len(hub.of("depth", each)) for each in INSTRUMENTS) > 3)
+        simulator.order(fault)
+        await hub.until(lambda: bool(hub.notes) or not is_told)
+        known = {each: len(hub.of("depth", each)) for each in INSTRUMENTS}
+        await hub.until(lambda: all(len(hub.of("depth", each)) > known[each] + 8 for each in INSTRUMENTS))
         begun = {each: judged(simulator, hub.of("depth", each), each) for each in INSTRUMENTS}
-    assert begun == {"BTC/USDT": 2, "ETH/USDT": 1}
-    assert [(note.channel, note.instrument, note.cause, note.partial) for note in hub.notes] == [
-        ("depth", "BTC/USDT", "gap", False),
-        ("book", "BTC/USDT", "gap", False),
-    ]
-    assert (feed.counts.fetches, feed.counts.connections) == (3, 1)
-    top = Rebuilt.top(hub.of("book", "ETH/USDT")[-1].data)
-    assert [len(side) for side in top] == [20, 20]
+    assert begun == {"BTC/USDT": 1 + is_told, "ETH/USDT": 1}
+    told = [(note.channel, note.instrument, note.cause, note.partial) for note in hub.notes]
+    expected = [("depth", "BTC/USDT", "gap", False), ("book", "BTC/USDT", "gap", False)]
+    assert told[: 2 * is_told] == expected[: 2 * is_told]
+    assert set(told) == set(expected[: 2 * is_told])
+    assert (feed.counts.fetches, feed.counts.connections) == (2 + is_told, 1)
+
+
+async def test_a_snapshot_that_is_too_old_is_not_used() -> None:
+    hub = Hub()
+    async with running(hub, "depth", instruments=("BTC/USDT",)) as (simulator, [feed]):
+        simulator.order(OldSnapshot(venue="binance", times=1, age_s=1))
+        await hub.until(lambda: len(hub.of("depth", "BTC/USDT")) > 3)
+        assert judged(simulator, hub.of("depth", "BTC/USDT"), "BTC/USDT") == 1
+    assert "is older than its updates, which begin with" in hub.notes[0].reason
+    assert feed.counts.fetches == 1
+
+
+async def test_a_trade_that_is_lost_is_told_and_one_that_is_repeated_is_not_new() -> None:
+    hub = Hub()
+    async with running(hub, "trades") as (simulator, [feed]):
+        await hub.until(lambda: len(hub.events) > 20)
+        simulator.order(LostTrades(venue="binance", instrument="BTC/USDT", times=1))
+        await hub.until(lambda: bool(hub.notes))
+        simulator.order(RepeatedTrades(venue="binance", drop=True, trades=20))
+        begun = len(hub.events)
+        await hub.until(lambda: len(hub.events) > begun + 60)
+    assert all((note.cause, note.partial) == ("gap", True) for note in hub.notes)
+    assert hub.notes[0].instrument == "BTC/USDT"
+    for each in INSTRUMENTS:
+        ids = [event.order or 0 for event in hub.of("trades", each)]
+        assert ids == sorted(set(ids))
+    assert feed.counts.connections == 2
 
 
 async def test_each_trade_comes_once_across_a_cut_and_what_is_missing_is_counted() -> None:
