@@ -15,6 +15,7 @@ from connectors.simulator.faults.table import FAULTS
 from daemon.commands.rehearse import crowd
 from daemon.commands.rehearse.judge import FULL_DISK
 from daemon.commands.rehearse.own import TITLES
+from daemon.commands.rehearse.pair import STREAMED
 
 COMMAND = (sys.executable, "-m", "daemon", "rehearse")
 WHOLE_S = 300.0
@@ -27,6 +28,7 @@ def test_every_fault_ends_well() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     titles = [case.title for kind in FAULTS for case in kind.cases]
+    titles += [case.title for kind in FAULTS for case in kind.streams if case.faults[0].venue in STREAMED]
     assert sorted(verdict["fault"] for verdict in verdicts) == sorted(
         [FULL_DISK, *TITLES.values(), *crowd.TITLES.values(), *titles]
     )

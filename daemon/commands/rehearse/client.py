@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -207,6 +208,7 @@ async def readiness(port: int) -> str:
 
 class _Gap(msgspec.Struct):
     cause: str
+    count: int = 0
 
 
 class _Gaps(msgspec.Struct):
@@ -215,8 +217,20 @@ class _Gaps(msgspec.Struct):
 
 async def gap_causes(port: int) -> list[str]:
     """The causes of the gaps in the daemon's ledger. Raises: as `readiness`."""
+    return [gap.cause for gap in await _gaps(port)]
+
+
+async def incidents(port: int) -> Counter[str]:
+    """How many incidents of each cause are in the daemon's ledger. Raises: as `readiness`."""
+    found: Counter[str] = Counter()
+    for gap in await _gaps(port):
+        found[gap.cause] += gap.count
+    return found
+
+
+async def _gaps(port: int) -> list[_Gap]:
     answer = await _ask(port, b"GET /gaps?limit=1000 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    return [gap.cause for gap in msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=_Gaps).gaps]
+    return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=_Gaps).gaps
 
 
 async def wait_until(book: Notebook, is_so: Callable[[], bool], given_up: Callable[[], bool], most_s: float) -> bool:

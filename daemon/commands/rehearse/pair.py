@@ -21,6 +21,8 @@ from typing import Final
 import msgspec
 import trio
 
+from connectors.simulator.simulator import SOCKET_VENUES
+from connectors.venues.registry import VENUES
 from daemon.commands.rehearse.client import Notebook, Pushes, listen, watch_ourselves
 from daemon.commands.rehearse.records import LogLine
 from daemon.commands.rehearse.set_clock import set_clock
@@ -101,6 +103,31 @@ silent_after_s = 8.0
 write_deadline_s = 8.0
 """
 """What is added for the parts that are about the daemon's own time."""
+
+_STREAMS: Final = """\
+[server]
+host = "127.0.0.1"
+port = 0
+
+[supervisor]
+backoff_base_s = 0.2
+backoff_cap_s = 0.4
+stable_after_s = 2.0
+breaker_after = 10000
+breaker_s = 0.5
+restarts = 10000
+
+[catalogue]
+presets = ["{venue}"]
+
+[log]
+format = "json"
+
+"""
+STREAMED: Final[tuple[str, ...]] = tuple(
+    name for name in SOCKET_VENUES if name in VENUES and {"depth", "trades"} <= {*VENUES[name].kinds}
+)
+"""The venues whose streams are rehearsed."""
 
 
 class _Line(msgspec.Struct):
@@ -288,4 +315,25 @@ async def running(folder: Path, seed: int, pushes: Pushes, *, own: bool = False)
             for channels in CHANNELS.values():
                 await clients.start(listen, f"ws://127.0.0.1:{daemon.port}/ws", channels, book)
             yield Pair(venues, daemon, book, clock if own else None)
+            clients.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def streaming(folder: Path, seed: int, venue: str, book: Notebook) -> AsyncIterator[Pair]:
+    """A pair of which the daemon has all streams of one venue, and whose client notes them in `book`.
+
+    Raises:
+        ProcessError: one of them does not start.
+    """
+    config, written = folder / "tickerd.toml", folder / "venues.toml"
+    async with _process("simulate", "--port", "0", "--seed", str(seed), "--config-out", str(written)) as venues:
+        text = await trio.to_thread.run_sync(written.read_text)
+        short = f"[connectors.{venue}]\ntimeout_s = 1.5\n"
+        text = _STREAMS.format(venue=venue) + text.replace(f"[connectors.{venue}]\n", short)
+        config.write_text(text, encoding="utf-8")
+        async with _process("run", "--config", str(config)) as daemon, trio.open_nursery() as clients:
+            channels = [f"{venue}_{kind}" for kind in VENUES[venue].streamed]
+            clients.start_soon(watch_ourselves, book)
+            await clients.start(listen, f"ws://127.0.0.1:{daemon.port}/ws", channels, book)
+            yield Pair(venues, daemon, book)
             clients.cancel_scope.cancel()

@@ -8,7 +8,8 @@ as soon as it is done with one:
         └── until each topic has data again ◄── switch it off ◄── let it last a little ◄───┘
 
 Some parts are about no venue. For a while the disk takes nothing of the daemon's tape: clients are to notice nothing.
-The daemon itself is stopped for a while, or its clock is set back: `daemon.commands.rehearse.own`.
+The daemon itself is stopped for a while, or its clock is set back: `daemon.commands.rehearse.own`. Streams have pairs
+of their own, one for each venue: `daemon.commands.rehearse.streams`.
 
 What the clients noted meanwhile is then judged (`daemon.commands.rehearse.judge`). A pair is given up for a new one if
 something is broken, and after a case whose venue asked for a pause that is longer than the user's patience.
@@ -30,13 +31,14 @@ import trio
 
 from connectors.simulator.faults.faults import Delisted, ErrorBody, HttpStatus, Lasting, Notice
 from connectors.simulator.faults.table import FAULTS, Case
-from daemon.commands.rehearse import crowd
+from daemon.commands.rehearse import crowd, streams
 from daemon.commands.rehearse.client import Pushes, order, readiness, wait_until
 from daemon.commands.rehearse.crowd import Crowd
 from daemon.commands.rehearse.judge import FULL_DISK, TROUBLE, Verdict, is_expected, judge, judge_disk, meets_s
 from daemon.commands.rehearse.own import TITLES, Own, play
-from daemon.commands.rehearse.pair import ALL, CHANNELS, START_S, Pair, ProcessError, running
+from daemon.commands.rehearse.pair import ALL, CHANNELS, START_S, STREAMED, Pair, ProcessError, running, streaming
 from daemon.commands.rehearse.records import DiskRecord, Record, Told
+from daemon.commands.rehearse.streams import StreamNotes, Streams
 
 NOTICE_S: Final = 8.0
 """All limits of a rehearsal's daemon together are shorter: a fault not noticed by then is never noticed."""
@@ -67,7 +69,7 @@ class FullDisk(msgspec.Struct, frozen=True):
     """Whether this system can do that to another process; Linux can."""
 
 
-Part: TypeAlias = Case | FullDisk | Own | Crowd
+Part: TypeAlias = Case | FullDisk | Own | Crowd | Streams
 """What one pair plays at a time."""
 
 
@@ -102,15 +104,24 @@ def chosen(names: Sequence[str]) -> tuple[Part, ...]:
     disk = [FullDisk() for name in asked if name == _FULL_DISK]
     ours = [Own(name) for name in TITLES if name in asked]
     crowds = [Crowd(name) for name in crowd.TITLES if name in asked]
-    return (*ours, *disk, *crowds, *sorted(cases, key=_pause_s, reverse=True))
+    flows = [
+        Streams(case)
+        for name, kind in known.items()
+        if not names or name in names
+        for case in kind.streams
+        if case.faults[0].venue in STREAMED
+    ]
+    return (*ours, *disk, *crowds, *flows, *sorted(cases, key=_pause_s, reverse=True))
 
 
 def samples(parts: Sequence[Part]) -> tuple[Part, ...]:
     """One case of each kind of fault among these, all venues as often as possible."""
     by_name: dict[str, list[Case]] = {}
-    own = [part for part in parts if isinstance(part, FullDisk | Own | Crowd)]
+    own: list[Part] = [part for part in parts if isinstance(part, FullDisk | Own | Crowd)]
+    flows = {part.case.faults[0].name: part for part in reversed(parts) if isinstance(part, Streams)}
+    own += flows.values()
     for case in parts:
-        if isinstance(case, FullDisk | Own | Crowd):
+        if isinstance(case, FullDisk | Own | Crowd | Streams):
             continue
         by_name.setdefault(case.fault.name, []).append(case)
     picked = dict.fromkeys(CHANNELS, 0)
@@ -146,7 +157,8 @@ async def rehearse(parts: Iterable[Part], terms: Terms, *, ended: Callable[[Verd
     # Crowds play last and by themselves: they take the machine's time from everybody, and the others are judged by it.
     parts = list(parts)
     crowds = [part for part in parts if isinstance(part, Crowd)]
-    groups = (([part for part in parts if part not in crowds], terms.jobs), (crowds, 1))
+    flows = [part for part in parts if isinstance(part, Streams)]
+    groups = (([part for part in parts if not isinstance(part, Crowd | Streams)], terms.jobs), (crowds, 1))
     played = False
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
@@ -154,6 +166,10 @@ async def rehearse(parts: Iterable[Part], terms: Terms, *, ended: Callable[[Verd
             for group, count in groups:
                 left = iter(group)
                 async with trio.open_nursery() as jobs:
+                    for venue in dict.fromkeys(part.venue for part in flows):
+                        mine = [part for part in flows if part.venue == venue]
+                        jobs.start_soon(_work_streams, venue, mine, terms, pushes, ended)
+                    flows = []
                     for _ in range(count):
                         jobs.start_soon(_work, left, terms, pushes, ended)
             played = True
@@ -190,10 +206,30 @@ async def _work(
                     elif isinstance(part, Crowd):
                         verdict = await crowd.play(pair, part, terms.patience_s)
                         sound = verdict.is_well
-                    else:
+                    elif isinstance(part, Case):
                         verdict, sound = await _play(pair, part, terms.patience_s)
+                    else:
+                        raise TypeError(f"{part.title} takes a pair with streams")
                     ended(verdict)
                     part = next(left, None)
+
+
+async def _work_streams(
+    venue: str, parts: Sequence[Streams], terms: Terms, pushes: Pushes, ended: Callable[[Verdict], None]
+) -> None:
+    """All cases of one venue's streams."""
+    left = list(reversed(parts))
+    while left:
+        notes = StreamNotes(pushes, terms.seed, venue)
+        with tempfile.TemporaryDirectory(prefix="tickerd-rehearsal-") as folder:
+            async with streaming(Path(folder), terms.seed, venue, notes) as pair:
+                if not await _wait(pair, partial(notes.is_well, 0.0), START_S):
+                    raise ProcessError(f"the daemon is not live after {START_S:g} s: {pair.failure or notes.lacks}")
+                sound = True
+                while sound and left:
+                    verdict = await streams.play(pair, left.pop(), terms.patience_s)
+                    sound = verdict.is_well
+                    ended(verdict)
 
 
 async def _play(pair: Pair, case: Case, patience_s: float) -> tuple[Verdict, bool]:
