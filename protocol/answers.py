@@ -42,8 +42,9 @@ class ChannelReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: what the venue is asked for.
         type: the type of its data messages.
-        view: what they contain: `price`; `day` (a price, and the summary of 24 hours); `book` (`bids` and
-            `asks`); `market`, `top` or `trending` (figures of the whole market, or lists of coins).
+        view: what they contain: `price`; `day` (a price, and the summary of 24 hours); `book` (`bids` and `asks`);
+            `trade`; `quote` (`bid` and `ask`); `best` (those of all venues); `depth` (a book's changes); `candle`;
+            `market`, `top` or `trending` (figures of the whole market, or lists of coins).
         stale_after_s: the silence after which it currently becomes `stale`.
         topics: the instruments that do not do as well as the channel, by name; all others do as the channel does.
     """

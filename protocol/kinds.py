@@ -74,7 +74,10 @@ class View(enum.StrEnum):
     """`price`, `size` and `side` of one trade."""
 
     QUOTE = "quote"
-    """`bid` and `ask` with their sizes, of one venue or, with whose they are, of all."""
+    """`bid` and `ask` with their sizes, of one venue."""
+
+    BEST = "best"
+    """The same of all venues, with whose they are."""
 
     DEPTH = "depth"
     """`bids` and `asks`: levels of a whole book that changed, or all of them."""
@@ -166,7 +169,7 @@ _ROWS: Final = (
         name="consolidated",
         message=ConsolidatedQuote,
         payloads=(ConsolidatedVenues,),
-        view=View.QUOTE,
+        view=View.BEST,
         most_bytes=65_536,
         made_of="quotes",
     ),

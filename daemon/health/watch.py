@@ -251,7 +251,7 @@ def _quote(payload: bytes, channel: Channel, instrument: str, since_ms: float, a
                 if quoted.received_ms < since_ms or quoted.seq <= after or quoted.bid is None or quoted.ask is None:
                     return None
                 return Quote(channel.name, channel.exchange, instrument, bid=quoted.bid, ask=quoted.ask)
-            case View.DEPTH | View.CANDLE | View.MARKET | View.TOP | View.TRENDING:
+            case View.BEST | View.DEPTH | View.CANDLE | View.MARKET | View.TOP | View.TRENDING:
                 return None
             case _:
                 assert_never(channel.kind.view)

@@ -11,14 +11,14 @@ from decimal import Decimal, InvalidOperation
 from typing import Final, assert_never
 
 import msgspec
-from msgspec import Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from daemon.client import Data, Gap, Lagged, Lost, OrderbookUpdate, Received, Reconnecting, Resumed, Status, Test
+from daemon.client import Data, Gap, Lagged, Lost, Received, Reconnecting, Resumed, Status, Test
 from daemon.commands.terminal.peer import clean
-from protocol.messages import CandleUpdate, ConsolidatedQuote, DepthSnapshot, DepthUpdate, QuoteUpdate, Trade
+from protocol.kinds import VIEWS, View
 
 STYLES: Final = {"live": "green", "stale": "yellow", "reconnecting": "yellow", "connecting": "dim", "down": "bold red"}
 """How a state is shown."""
@@ -223,37 +223,44 @@ def _shown(message: Data) -> str:
     A trade's price is followed by its size and side, a candle's close by its interval. Of a book and of a quote it is
     the best bid and ask, of all venues' with whose they are; of a book's changes how many levels they are about.
     """
-    match message:
-        case OrderbookUpdate():
+    match VIEWS.get(str(message.__struct_config__.tag)):
+        case View.BOOK:
             try:
                 book = msgspec.json.decode(message.data, type=_Book)
                 best = (bytes(side[0][0]).decode().strip('"') if side else "-" for side in (book.bids, book.asks))
                 return clean(" / ".join(best))
             except (msgspec.DecodeError, UnicodeError, IndexError):
                 return ""
-        case Trade():
-            return clean(f"{_digits(message.price)} {_digits(message.size)} {message.side}")
-        case QuoteUpdate():
-            return clean(f"{_digits(message.bid) or '-'} / {_digits(message.ask) or '-'}")
-        case ConsolidatedQuote():
-            sides = ((message.bid, message.bid_exchange), (message.ask, message.ask_exchange))
-            return clean(" / ".join(f"{_digits(price)} {whose}" if whose else "-" for price, whose in sides))
-        case DepthUpdate():
-            return f"{_levels(message.bids)} bids, {_levels(message.asks)} asks changed"
-        case DepthSnapshot():
-            return f"{_levels(message.bids)} bids, {_levels(message.asks)} asks"
-        case CandleUpdate():
-            return clean(f"{_digits(message.close)} {message.interval}")
+        case View.TRADE:
+            return f"{_said(message, 'price')} {_said(message, 'size')} {_said(message, 'side')}"
+        case View.QUOTE:
+            return f"{_said(message, 'bid') or '-'} / {_said(message, 'ask') or '-'}"
+        case View.BEST:
+            sides = (f"{_said(message, side)} {_said(message, f'{side}_exchange')}" for side in ("bid", "ask"))
+            return " / ".join(side.strip() or "-" for side in sides)
+        case View.DEPTH:
+            return f"{_levels(message, 'bids')} bids, {_levels(message, 'asks')} asks"
+        case View.CANDLE:
+            return f"{_said(message, 'close')} {_said(message, 'interval')}"
         case _:
-            return clean(_digits(message.price))
+            return _said(message, "price")
 
 
-def _digits(number: Raw | UnsetType) -> str:
-    return "" if isinstance(number, UnsetType) else bytes(number).decode(errors="replace")
+def _said(message: Data, field: str) -> str:
+    """What stands in a field of a message, safe to print; "" where there is nothing."""
+    value: Raw | str | UnsetType = getattr(message, field, UNSET)
+    match value:
+        case UnsetType():
+            return ""
+        case str():
+            return clean(value)
+        case _:
+            return clean(bytes(value).decode(errors="replace"))
 
 
-def _levels(levels: Raw) -> int:
-    """How many; 0 for what is no list."""
+def _levels(message: Data, side: str) -> int:
+    """How many a message has; 0 for what is no list."""
+    levels: Raw = getattr(message, side)
     try:
         return len(msgspec.json.decode(levels, type=list[Raw]))
     except msgspec.DecodeError:

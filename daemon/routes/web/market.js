@@ -111,8 +111,8 @@ function show({view, text, at, last: message}) {
       if (one && one !== connector_id && channel(one).state === 'live') return;
       if (!one) touch('instruments');
       return books.set(instrument, {...data, ...told});
-    case 'quote':
-      return message.type === 'consolidated_quote' && best.set(instrument, {text, ...told});
+    case 'best':
+      return best.set(instrument, {text, ...told});
     default:
       lists.set(view, {text, ...told});
       touch(view);

@@ -61,13 +61,13 @@ function fillUp(seq) {
   }
 }
 
-const UNSEEN = /^(trade$|depth_|candle_|quote_)/;
+const SEEN = ['price', 'day', 'book', 'best', 'market', 'top', 'trending'];
 async function follow(names) {
   if (began || names.some((name) => !market.channel(name).view)) await describe();
   for (const often of [true, false]) {
     const chosen = names.filter((name) => {
-      const {type, view, cadence_s} = market.channel(name);
-      return !UNSEEN.test(type) && often === (view !== 'book' || cadence_s > 0);
+      const {view, cadence_s} = market.channel(name);
+      return SEEN.includes(view) && often === (view !== 'book' || cadence_s > 0);
     });
     if (chosen.length) client.subscribe(chosen, often ? {} : {interval_ms: 1000});
   }
