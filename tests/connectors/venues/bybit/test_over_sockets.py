@@ -11,7 +11,17 @@ import trio
 from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
 from connectors.push.feed import Feed
 from connectors.simulator import simulator as simulation
-from connectors.simulator.faults.faults import Disconnect
+from connectors.simulator.faults.faults import (
+    CrossedBook,
+    DelayedUpdates,
+    Disconnect,
+    DoubledUpdates,
+    Fault,
+    LostUpdates,
+    RepeatedTrades,
+    SequenceReset,
+    SwappedUpdates,
+)
 from connectors.simulator.http.request import VenueRequest
 from connectors.simulator.simulator import Simulator
 from connectors.simulator.venues.bybit_streams import PATH, BybitSession, BybitStreams
@@ -154,25 +164,47 @@ async def test_all_kinds_come_on_one_connection() -> None:
     assert all(event.order is not None for kind in ("ticker", "trades", "quotes") for event in hub.of(kind, "BTC/USDT"))
 
 
-async def test_a_lost_delta_renews_that_book_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    deltas = 0
-
-    def spoil(push: Push) -> Push | None:
-        nonlocal deltas
-        if push.listing != BTC or push.kind != "book":
-            return push
-        deltas += 0 if push.whole else 1
-        return None if deltas == 5 and not push.whole else push
-
-    spoiling(monkeypatch, spoil)
+@pytest.mark.parametrize(
+    ("fault", "is_told"),
+    [
+        (LostUpdates(venue="bybit", instrument="BTC/USDT", times=1), True),
+        (DoubledUpdates(venue="bybit", instrument="BTC/USDT", times=1), True),
+        (SwappedUpdates(venue="bybit", instrument="BTC/USDT", times=1), True),
+        (CrossedBook(venue="bybit", instrument="BTC/USDT", times=1), True),
+        (DelayedUpdates(venue="bybit", instrument="BTC/USDT", times=3, delay_s=0.2), False),
+        (SequenceReset(venue="bybit", instrument="BTC/USDT"), False),
+    ],
+    ids=lambda value: value.name if isinstance(value, Fault) else "",
+)
+async def test_what_goes_wrong_with_a_book_ends_that_book_alone_and_heals(fault: Fault, is_told: bool) -> None:
     hub = Hub()
     async with running(hub, "depth") as (simulator, feed):
-        await hub.until(lambda: min(len(hub.of("depth", pair)) for pair in PAIRS) > 20)
-        assert followed(simulator, hub.of("depth", "BTC/USDT"), "BTCUSDT").count(True) == 2
+        await hub.until(lambda: min(len(hub.of("depth", pair)) for pair in PAIRS) > 3)
+        simulator.order(fault)
+        await hub.until(lambda: bool(hub.notes) or not is_told)
+        known = {pair: len(hub.of("depth", pair)) for pair in PAIRS}
+        await hub.until(lambda: all(len(hub.of("depth", pair)) > known[pair] + 12 for pair in PAIRS))
+        begins_anew = is_told or isinstance(fault, SequenceReset)
+        assert followed(simulator, hub.of("depth", "BTC/USDT"), "BTCUSDT").count(True) == 1 + begins_anew
         assert followed(simulator, hub.of("depth", "ETH/USDT"), "ETHUSDT").count(True) == 1
-    assert [(note.instrument, note.cause, note.partial) for note in hub.notes] == [("BTC/USDT", "gap", False)]
-    assert "does not follow" in hub.notes[0].reason
-    assert (feed.counts.renewals, feed.counts.connections) == (1, 1)
+    told = [(note.instrument, note.cause, note.partial) for note in hub.notes]
+    assert told == ([("BTC/USDT", "gap", False)] if is_told else [])
+    assert (feed.counts.renewals, feed.counts.connections) == (int(is_told), 1)
+
+
+async def test_trades_that_are_repeated_after_a_cut_are_not_new() -> None:
+    hub = Hub()
+    async with running(hub, "trades") as (simulator, feed):
+        await hub.until(lambda: len(hub.events) > 20)
+        simulator.order(RepeatedTrades(venue="bybit", drop=True, trades=20))
+        begun = len(hub.events)
+        await hub.until(lambda: len(hub.events) > begun + 40)
+    for pair in PAIRS:
+        fields = [event.fields for event in hub.of("trades", pair)]
+        ids = [int(each.trade_id) for each in fields if isinstance(each, TradeFields)]
+        assert ids == sorted(set(ids))
+    assert feed.counts.connections == 2
+    assert feed.counts.repeats > 0
 
 
 async def test_a_snapshot_that_does_not_come_takes_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,19 +225,6 @@ async def test_a_snapshot_that_does_not_come_takes_another_connection(monkeypatc
         assert followed(simulator, hub.of("depth", "BTC/USDT"), "BTCUSDT").count(True) == 2
     assert hub.failures == ["Bybit sent no snapshot of BTC/USDT in 0 s"]
     assert (feed.counts.renewals, feed.counts.connections) == (1, 2)
-
-
-async def test_a_restart_of_the_service_is_one_snapshot_more() -> None:
-    hub = Hub()
-    async with running(hub, "depth") as (simulator, feed):
-        await hub.until(lambda: len(hub.of("depth", "BTC/USDT")) > 5)
-        [connection] = simulator._sockets["bybit"].connections
-        connection.conversation.restart(BTC)
-        seen = len(hub.of("depth", "BTC/USDT"))
-        await hub.until(lambda: len(hub.of("depth", "BTC/USDT")) > seen + 5)
-        assert followed(simulator, hub.of("depth", "BTC/USDT"), "BTCUSDT").count(True) == 2
-    assert hub.notes == []
-    assert feed.counts.renewals == 0
 
 
 async def test_each_trade_comes_once_across_cuts() -> None:
