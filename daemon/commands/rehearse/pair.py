@@ -26,6 +26,7 @@ from connectors.venues.registry import VENUES
 from daemon.commands.rehearse.client import Notebook, Pushes, listen, watch_ourselves
 from daemon.commands.rehearse.records import LogLine
 from daemon.commands.rehearse.set_clock import set_clock
+from protocol.kinds import KINDS, View
 
 START_S: Final = 30.0
 """How long a process may take to listen, and a daemon to be live, on a machine that is busy."""
@@ -125,7 +126,9 @@ format = "json"
 
 """
 STREAMED: Final[tuple[str, ...]] = tuple(
-    name for name in SOCKET_VENUES if name in VENUES and {"depth", "trades"} <= {*VENUES[name].kinds}
+    name
+    for name in SOCKET_VENUES
+    if name in VENUES and {View.DEPTH, View.TRADE} <= {KINDS[kind].view for kind in VENUES[name].kinds}
 )
 """The venues whose streams are rehearsed."""
 

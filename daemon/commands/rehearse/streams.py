@@ -29,6 +29,7 @@ from daemon.commands.rehearse.client import Notebook, Pushes, incidents, order, 
 from daemon.commands.rehearse.judge import TROUBLE, Verdict, errors
 from daemon.commands.rehearse.pair import Pair
 from daemon.commands.rehearse.records import Data, Entry, Noted, Told
+from protocol.kinds import VIEWS, View
 
 NOTICE_S: Final = 8.0
 """As in `rehearse`: what has not been told by then never is."""
@@ -163,9 +164,10 @@ class StreamNotes(Notebook):
             data = Data(now_s, message.connector_id, message.instrument, message.seq, message.prev_seq)
             self.last[data.topic] = data
             self.entries.append(data)
-            if message.type in ("depth_snapshot", "depth_update"):
+            view = VIEWS.get(message.type)
+            if view is View.DEPTH:
                 self._note_book(message, now_s)
-            elif message.type == "trade":
+            elif view is View.TRADE:
                 trade = (message.instrument, message.trade_id)
                 self.again += trade in self._trades
                 self._trades.add(trade)
