@@ -320,6 +320,9 @@ class OkxConversation(Conversation):
     def _control(self, frame: _Frame) -> Control:
         topic = self._topics.get((frame.arg.channel, frame.arg.instId)) if frame.arg else None
         if frame.event == "subscribe":
+            taken = self._by_id.get(frame.id or "") or topic
+            if isinstance(taken, Books):
+                taken.acknowledged()
             return SubscribeAck(frame.id or (topic.id if topic else ""))
         if frame.event == "unsubscribe":
             return SubscribeEnded(frame.id or (topic.id if topic else ""))

@@ -11,7 +11,8 @@ July 2026. Every value is a text, but for `seqId`, `prevSeqId` and `checksum`.
 * `bbo-tbt`: the best bid and ask, at most every 10 ms; the same image again after some 60 s without a change. `ts` is
   the matching engine's.
 * `books`: 400 levels of each side: a snapshot, then what changed, at most every 100 ms (`sequence.py`). A level is
-  `[price, size, "0", orders]`; size `"0"` removes it. `checksum` has been 0 since June 2026; it is looked at only in
+  `[price, size, "0", orders]`; size `"0"` removes it. What falls out of the 400 is removed by OKX, too (so it is in
+  what was recorded). `checksum` has been 0 since June 2026; it is looked at only in
   what was recorded before there were ids.
 * `candle1m` and the like: at most once a second; nine texts `[ts, open, high, low, close, vol, volCcy, volCcyQuote,
   confirm]`, of which `vol` is in base units and `confirm` is "1" once the candle is closed (seen by clients).
@@ -31,6 +32,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from connectors.base import Event, PayloadError, Rows
+from connectors.books.book import key
 from connectors.books.topic import BookTopic
 from connectors.limits.payload import brief, look_over, spliced
 from connectors.limits.rows import (
@@ -276,6 +278,10 @@ class Quotes(Topic):
         self._check_id(book.instId)
         bid, bid_size = _best(book.bids, "bids")
         ask, ask_size = _best(book.asks, "asks")
+        if bid and ask and key(bid) >= key(ask):
+            # As in a call auction. Then the next one is told, even if it was told last.
+            self._told = None
+            raise Odd(f"not trading: the best bid {bid} is not below the best ask {ask}", "halted")
         image = ([level[:2] for level in book.bids[:1]], [level[:2] for level in book.asks[:1]])
         made_ms = _time(book.ts)
         if made_ms is not None:
@@ -294,8 +300,9 @@ class Quotes(Topic):
 class Books(Topic):
     """A whole book, and its best levels.
 
-    A book that is crossed is not told. If its snapshot is crossed already, as in a call auction, it is OKX's own state:
-    it is followed, and told as soon as it is not crossed any more. If an update crosses it, something is missing.
+    A book that is crossed is not told. If an update crosses it, something may be missing, so it begins anew. If its
+    snapshot is crossed already, as in a call auction, that is OKX's own state: the book is followed, and told whenever
+    it is not crossed. From then on updates may cross it, too, or an auction would use up the requests of an hour.
 
     Attributes:
         published: what is published of it.
@@ -305,10 +312,27 @@ class Books(Topic):
         super().__init__(channel, inst_id, instrument, channels, id_)
         self.published = BookTopic(instrument, inst_id, channels)
         self._chain = Chain()
+        self._must_begin = True
+        """Whether the next message has to be a snapshot. Until a renewal is answered, those from before come, too."""
+        self._may_cross = False
+        """Whether OKX's own book was crossed on this connection."""
         self._symbol = msgspec.json.encode(inst_id).decode()
 
+    def acknowledged(self) -> None:
+        """OKX took the subscription, perhaps anew."""
+        self._must_begin = True
+
     def row(self, body: bytes, action: str, received_ms: int) -> list[Event] | Rows:
-        """See `Topic.row`."""
+        """See `Topic.row`. A snapshot that cannot be used is asked for anew."""
+        try:
+            return self._row(body, action, received_ms)
+        except Odd as odd:
+            if action != "snapshot":
+                raise
+            return self._lost(f"a snapshot cannot be used: {odd}")
+
+    def _row(self, body: bytes, action: str, received_ms: int) -> list[Event] | Rows:
+        """Raises: Odd."""
         try:
             row = _book.decode(body)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -332,13 +356,14 @@ class Books(Topic):
                 return self._lost(f"a snapshot cannot be read: {error}")
             self._chain.begin(seq)
             if published.book.is_crossed:
-                return Rows([], published.lost(f"{self._crossed()}, as OKX has it"))
+                self._may_cross = True
+                return self._not_told()
             return published.began(received_ms, made_ms, source)
         if action != "update":
             raise Odd(f"{quoted('action')} is {shown(action)}, neither snapshot nor update")
         before = self._chain.last
         if before is None:
-            return []
+            return self._lost("an update came without a snapshot before it") if self._must_begin else []
         if not self._chain.follows(previous, seq):
             return self._lost(f"the update after {previous} does not follow {before}")
         try:
@@ -348,14 +373,21 @@ class Books(Topic):
         if row.seqId is None and checksum(published.book) != row.checksum:
             return self._lost("the checksum of the book is not the one that was sent")
         if published.book.is_crossed:
-            return self._lost(self._crossed()) if published.is_whole else []
+            if not published.is_whole:
+                return []
+            return self._not_told() if self._may_cross else self._lost(self._crossed())
         if not published.is_whole:
             return published.began(received_ms, made_ms, source)
         return published.changed(changes, received_ms, made_ms, source)
 
     def left_out(self, odd: Odd) -> Rows:
         """Without this row the book would be another one than OKX's."""
-        return super().left_out(odd) if self._chain.last is None else self._lost(str(odd))
+        is_renewed = self._chain.last is None and not self._must_begin
+        return super().left_out(odd) if is_renewed else self._lost(str(odd))
+
+    def _not_told(self) -> Rows:
+        """The book is OKX's, and crossed."""
+        return Rows([], self.published.lost(f"{self._crossed()}, as OKX has it"))
 
     def _crossed(self) -> str:
         bid, ask = self.published.book.bids.best, self.published.book.asks.best
@@ -364,6 +396,7 @@ class Books(Topic):
     def _lost(self, reason: str) -> Said:
         """The book is not OKX's any more: that is told, and it is to begin anew."""
         self._chain.lose()
+        self._must_begin = False
         told = self.published.lost(brief(reason))
         return Said([], told, [Renew(self.id, f"the book of {self.inst_id}: {brief(reason)}")])
 
@@ -419,6 +452,10 @@ def _best(levels: list[tuple[str, ...]], field: str) -> tuple[str, str]:
         raise Odd(f"{quoted(field)} has a level of {len(levels[0])} values")
     price, size = levels[0][:2]
     check_price(price, field)
+    try:
+        key(price)
+    except ValueError as error:
+        raise Odd(f"{quoted(field)} has {error}") from None
     if is_number(size) is None or float(size) < 0.0:
         raise Odd(f"{quoted(field)} has the size {shown(size)}")
     return price, size

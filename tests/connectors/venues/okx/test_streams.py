@@ -3,7 +3,7 @@
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -148,6 +148,22 @@ def test_an_image_that_is_repeated_is_no_change() -> None:
     conversation = talk()
     said = [conversation.handle(each, NOW) for each in (bbo(), bbo(at_ms=AT + 60_000), bbo(bid="111.04"), bbo())]
     assert [len(events(each)) for each in said] == [1, 0, 1, 1]
+
+
+def test_a_quote_that_is_crossed_is_no_price_and_the_next_good_one_is_told() -> None:
+    """As in a call auction."""
+    conversation = talk()
+    assert len(events(conversation.handle(bbo(), NOW))) == 1
+    said = conversation.handle(bbo(bid="111.060"), NOW)
+    assert odd(said) == "not trading: the best bid 111.060 is not below the best ask 111.06"
+    assert isinstance(said, Rows)
+    assert [note.cause for note in said.notes] == ["halted"]
+    assert len(events(conversation.handle(bbo(), NOW))) == 1, "its data comes again, though it was told before"
+
+
+@pytest.mark.parametrize(("bid", "ask"), [("1e400", "2e400"), ("1", "1e-19"), ("0", "1"), ("x", "1")])
+def test_a_quote_that_cannot_be_is_left_out(bid: str, ask: str) -> None:
+    assert odd(talk().handle(bbo(bid, ask), NOW))
 
 
 def test_a_side_may_be_empty() -> None:
@@ -300,6 +316,61 @@ def test_a_snapshot_that_is_crossed_is_followed_until_it_is_not() -> None:
     assert reader.asks == {Decimal(13): "1"}
 
 
+def test_a_book_that_an_auction_crosses_again_and_again_is_asked_for_anew_but_once() -> None:
+    conversation, reader = talk(channel("depth")), Reader()
+    reader.take(conversation.handle(snapshot(10), NOW))
+    said = conversation.handle(update(10, 11, bids=[("11", "1")]), NOW)
+    assert isinstance(said, Said)
+    assert len(said.needs) == 1
+    said = conversation.handle(snapshot(12, bids=[("11", "1"), ("9", "1")]), NOW)
+    assert not isinstance(said, Said)
+    reader.take(said)
+    reader.take(conversation.handle(update(12, 13, bids=[("11", "0")]), NOW))
+    assert reader.bids == {Decimal(9): "1"}
+    said = conversation.handle(update(13, 14, bids=[("11", "2")]), NOW)
+    assert not isinstance(said, Said)
+    assert odd(said) == "crossed: the best bid 11 is not below the best ask 11, as OKX has it"
+    reader.take(said)
+    reader.take(conversation.handle(update(14, 15, bids=[("11", "0"), ("10", "3")]), NOW))
+    assert reader.bids == {Decimal(9): "1", Decimal(10): "3"}
+
+
+ACK = b'{"id":"books0","event":"subscribe","arg":{"channel":"books","instId":"BTC-USDT"}}'
+
+
+def renewals(said: list[Event] | Rows | Control) -> int:
+    return len(said.needs) if isinstance(said, Said) else 0
+
+
+def test_a_book_whose_first_snapshot_got_lost_is_asked_for_anew() -> None:
+    conversation = talk(channel("depth"))
+    conversation.handle(ACK, NOW)
+    said = conversation.handle(update(10, 11), NOW)
+    assert renewals(said) == 1
+    assert odd(said) == "an update came without a snapshot before it"
+    assert renewals(conversation.handle(update(11, 12), NOW)) == 0, "it is being ended"
+    conversation.handle(ACK, NOW)
+    assert renewals(conversation.handle(update(12, 13), NOW)) == 1, "the snapshot of the renewal got lost, too"
+    conversation.handle(ACK, NOW)
+    assert len(events(conversation.handle(snapshot(14), NOW))) == 1
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+@pytest.mark.parametrize(
+    "row", [{**book(-1, 20), "ts": "x"}, book(-1, 20, [("x", "1")]), {"asks": 1}, {**book(-1, 20), "instId": "A-B"}]
+)
+def test_a_snapshot_that_cannot_be_used_is_asked_for_anew(row: dict[str, object], has_begun: bool) -> None:
+    conversation = talk(channel("depth"))
+    if has_begun:
+        conversation.handle(snapshot(10), NOW)
+    conversation.handle(update(12, 13), NOW)
+    said = conversation.handle(frame("books", row, action="snapshot"), NOW)
+    assert renewals(said) == 1
+    assert isinstance(said, Rows)
+    assert [note.cause for note in said.notes] == ["gap"]
+    assert renewals(conversation.handle(update(20, 21), NOW)) == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -345,101 +416,138 @@ def test_a_connection_that_takes_over_restates_its_books() -> None:
     assert reader.bids == {Decimal(9): "5", Decimal(8): "2"}
 
 
+Sides = tuple[dict[str, str], dict[str, str]]
+
+
+class Frame(NamedTuple):
+    """What the venue pushed: its bytes, and which of the venue's states it leads to; `whole` if from any other."""
+
+    payload: bytes
+    state: int
+    whole: bool
+
+
 class Machine(RuleBasedStateMachine):
-    """A perfect venue, and a line that loses, doubles, delays and reorders frames, and breaks."""
+    """A perfect venue, and a line that loses, doubles, delays and reorders frames, and breaks.
+
+    Whoever got every frame up to one has the venue's book as it was then. So the reader's book has to be that one, or
+    be said to be lost; and it must be lost from the moment in which a frame comes that does not follow.
+    """
 
     @initialize()
     def begin(self) -> None:
-        self.seq = 5
-        self.truth: tuple[dict[str, str], dict[str, str]] = {"9": "1"}, {"11": "1"}
-        self.conversation = talk(channel("depth"), channel("book"))
+        self.seq = 100_000
+        self.restarts = 0
+        self.states: list[Sides] = [({"9": "1"}, {"11": "1"})]
         self.reader = Reader()
-        self.late: list[bytes] = []
+        self.connect()
+
+    def connect(self) -> None:
+        self.conversation = talk(channel("depth"), channel("book"))
+        self.way: list[Frame] = []
+        """What is late."""
         self.is_renewing = False
+        self.is_broken = True
+        self.had = -1
+        """The state that whoever got all frames has."""
         self.deliver(self.snapshot())
 
-    def snapshot(self) -> bytes:
-        bids, asks = (list(side.items()) for side in self.truth)
-        return snapshot(self.seq, bids, asks)
+    def snapshot(self) -> Frame:
+        bids, asks = (list(side.items()) for side in self.states[-1])
+        return Frame(snapshot(self.seq, bids, asks), len(self.states) - 1, whole=True)
 
-    def change(self, data: st.DataObject) -> bytes:
+    def change(self, data: st.DataObject, *, restarts: bool = False) -> Frame:
+        sides: Sides = dict(self.states[-1][0]), dict(self.states[-1][1])
         changes: list[list[tuple[str, str]]] = []
-        for side, prices in zip(self.truth, (["5", "7.50", "8", "9"], ["11", "11.5", "12", "20"]), strict=True):
+        for side, prices in zip(sides, (["5", "7.50", "8", "9"], ["11", "11.5", "12", "20"]), strict=True):
             some = data.draw(st.dictionaries(st.sampled_from(prices), st.sampled_from(["0", "1", "2.5"]), max_size=2))
             changes.append(list(some.items()))
             side.update(some)
             for price in [price for price, size in side.items() if size == "0"]:
                 del side[price]
-        before, self.seq = (
-            self.seq,
-            data.draw(st.integers(0, 9)) if self.seq > 100 else self.seq + data.draw(st.integers(1, 9)),
-        )
-        return update(before, self.seq, *changes)
+        before = self.seq
+        if restarts:
+            self.restarts += 1
+            self.seq = 100_000 - 1000 * self.restarts  # below all before, and none that was there
+        else:
+            self.seq += data.draw(st.integers(1, 9))
+        self.states.append(sides)
+        return Frame(update(before, self.seq, *changes), len(self.states) - 1, whole=False)
 
-    def deliver(self, payload: bytes) -> None:
-        said = self.conversation.handle(payload, NOW)
+    def deliver(self, frame: Frame) -> None:
+        if frame.whole:
+            self.had, self.is_broken = frame.state, False
+        elif frame.state == self.had + 1:
+            self.had += 1
+        else:
+            self.is_broken = True
+        said = self.conversation.handle(frame.payload, NOW)
         self.reader.take(said)
-        if isinstance(said, Said):
-            self.is_renewing = True
+        self.is_renewing |= isinstance(said, Said)
 
-    @rule(data=st.data())
-    def pushes(self, data: st.DataObject) -> None:
-        self.deliver(self.change(data))
+    @rule(data=st.data(), restarts=st.booleans())
+    def pushes(self, data: st.DataObject, restarts: bool) -> None:
+        self.deliver(self.change(data, restarts=restarts))
 
-    @rule(data=st.data())
-    def loses_one(self, data: st.DataObject) -> None:
-        self.change(data)
+    @rule()
+    def says_that_nothing_changed(self) -> None:
+        said = self.conversation.handle(update(self.seq, self.seq), NOW)
+        self.reader.take(said)
+        self.is_renewing |= isinstance(said, Said)
+        self.is_broken |= self.had != len(self.states) - 1
+
+    @rule(data=st.data(), restarts=st.booleans())
+    def loses_one(self, data: st.DataObject, restarts: bool) -> None:
+        self.change(data, restarts=restarts)
 
     @rule(data=st.data())
     def sends_one_twice(self, data: st.DataObject) -> None:
-        payload = self.change(data)
-        self.deliver(payload)
-        self.deliver(payload)
+        frame = self.change(data)
+        self.deliver(frame)
+        self.deliver(frame)
 
     @rule(data=st.data())
     def delays_one(self, data: st.DataObject) -> None:
-        self.late.append(self.change(data))
+        self.way.append(self.change(data))
 
-    @precondition(lambda self: self.late)
-    @rule()
-    def brings_a_late_one(self) -> None:
-        self.deliver(self.late.pop(0))
+    @precondition(lambda self: self.way)
+    @rule(data=st.data())
+    def brings_a_late_one_in_any_order(self, data: st.DataObject) -> None:
+        self.deliver(self.way.pop(data.draw(st.integers(0, len(self.way) - 1))))
 
     @precondition(lambda self: self.is_renewing)
-    @rule()
-    def answers_the_renewal(self) -> None:
+    @rule(is_lost=st.booleans())
+    def answers_the_renewal(self, is_lost: bool) -> None:
         self.is_renewing = False
-        self.late.clear()
-        self.deliver(self.snapshot())
+        self.conversation.handle(ACK, NOW)
+        if not is_lost:
+            self.deliver(self.snapshot())
 
     @rule()
     def is_cut_and_replaced(self) -> None:
-        self.conversation = talk(channel("depth"), channel("book"))
-        self.late.clear()
-        self.is_renewing = False
-        self.deliver(self.snapshot())
+        self.connect()
 
     @rule()
     def takes_over(self) -> None:
-        other = talk(channel("depth"), channel("book"))
-        other.handle(self.snapshot(), NOW)
-        self.conversation = other
-        self.late.clear()
-        self.is_renewing = False
-        self.reader.take(other.restate(NOW))
+        """Make before break: what the new connection said until now was not used."""
+        used, self.reader = self.reader, Reader()
+        self.connect()
+        self.reader = used
+        self.reader.take(self.conversation.restate(NOW))
 
     @invariant()
-    def the_book_is_the_venues_or_one_that_it_had_or_is_said_to_be_lost(self) -> None:
-        if not hasattr(self, "reader") or self.reader.bids is None or self.late or self.is_behind:
+    def the_book_is_the_venues_of_then_or_is_said_to_be_lost(self) -> None:
+        if not hasattr(self, "reader") or self.reader.bids is None:
             return
-        sides = ({Decimal(price): size for price, size in side.items()} for side in self.truth)
+        assert not self.is_broken
+        sides = ({Decimal(price): size for price, size in side.items()} for side in self.states[self.had])
         assert (self.reader.bids, self.reader.asks) == tuple(sides)
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether the line holds back the newest: what was lost is found out by the next one that comes."""
-        [topic] = self.conversation._books
-        return topic._chain.last != self.seq
+    @invariant()
+    def what_is_lost_is_being_renewed(self) -> None:
+        """Or will be, as soon as the venue says a word."""
+        if hasattr(self, "reader") and self.reader.bids is None:
+            assert self.is_renewing or self.conversation._books[0]._must_begin
 
 
 TestMachine = Machine.TestCase
