@@ -35,6 +35,10 @@ LONGEST_MS: Final = 60_000
 SPACED_MS: Final = 10_000
 """The same while the book goes on without it."""
 
+PENDING_MS: Final = 1_000
+"""Where the first snapshot takes longer, that is told: clients may still have the book of the connection before."""
+
+_NOT_YET: Final = "its book is not complete: its snapshot has not come yet"
 _FAR_MS: Final = 61_000
 """Nothing is ever due so late: then the clock has been set back."""
 
@@ -60,7 +64,7 @@ class _Book:
         opening: of the object that goes along with what is published of it.
         is_asked: whether a snapshot is under way.
         asked_ms, asks: when the last one was asked for, and how many in a row; the first of all does not count.
-        reason: why there is no book; "" while nothing is wrong.
+        reason: why there is no book.
     """
 
     def __init__(self, instrument: str, symbol: str, channels: Sequence[Channel]) -> None:
@@ -71,14 +75,14 @@ class _Book:
         self.opening = msgspec.json.encode({"symbol": symbol})[:-1]
         self.is_asked = False
         self.asked_ms: int | None = None
-        self.asks = 0
-        self.reason = ""
+        self.asks = -1
+        self.reason = _NOT_YET
 
     def ask(self, now_ms: int) -> Fetch:
         """The snapshot is asked for now."""
         self.is_asked = True
-        if self.reason or self.sync.last is not None:
-            self.asked_ms = now_ms
+        self.asked_ms = None if self.asks < 0 else now_ms
+        self.asks = max(0, self.asks)
         return self.need
 
 
@@ -106,8 +110,11 @@ class Books:
             source = book.opening + b',"U":%d,"u":%d}' % (diff.U, diff.u)
             events = book.topic.changed(changes, received_ms, diff.E, source)
             self._tell_later(symbol, book, received_ms)
-        if sync.wants and not book.is_asked and (needs := self._ask(symbol, book, received_ms)):
-            return Said(events, [], needs)
+        if sync.wants and not book.is_asked:
+            if sync.last is None:
+                self._renotes.setdefault(symbol, received_ms + PENDING_MS)
+            if needs := self._ask(symbol, book, received_ms):
+                return Said(events, [], needs)
         return events
 
     def unreadable(self, symbol: str, reason: str, received_ms: int) -> Said:
@@ -130,7 +137,7 @@ class Books:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             why = f"not the body that is documented: {error}"[:200]
             raise PayloadError(f"Binance's book of {book.topic.instrument}: {why}") from None
-        book.is_asked, book.reason = False, ""
+        book.is_asked = False
         self._asks.pop(symbol, None)
         self._renotes.pop(symbol, None)
         book.topic.book = book.sync.book
@@ -173,8 +180,10 @@ class Books:
         return said if needs or said.notes else said.events
 
     def restate(self, now_ms: int) -> list[Event]:
-        """Each book that there is; the losses of the others are told soon."""
-        self._renotes = dict.fromkeys(self._renotes, now_ms)
+        """Each book that there is; of the others it is told soon that they are not there."""
+        for symbol, book in self._books.items():
+            if book.sync.last is None:
+                self._renotes[symbol] = now_ms
         return [event for book in self._books.values() for event in book.topic.restate(now_ms)]
 
     def _lost(self, symbol: str, book: _Book, lost: Lost, now_ms: int) -> Said:
@@ -188,8 +197,10 @@ class Books:
         since_ms = LASTED_MS if book.asked_ms is None else max(0, now_ms - book.asked_ms)
         if book.sync.last is not None:
             wait_ms = max(0, SPACED_MS - since_ms)
-        elif symbol in self._asks and book.asks:
+        elif symbol in self._asks and book.asks > 0:
             return []
+        elif book.asks < 0:
+            wait_ms = 0
         else:
             book.asks = book.asks + 1 if since_ms < LASTED_MS else 0
             wait_ms = min(1000 * 2 ** (book.asks - 1), LONGEST_MS) if book.asks else 0

@@ -350,6 +350,18 @@ class TestLosses:
         [first, _] = talking.unfetched("BTCUSDT", "no way there")
         assert (first.cause, first.reason) == ("gap", "its book is not complete: no way there")
 
+    def test_a_first_snapshot_that_takes_long_is_told_too(self) -> None:
+        """Clients may still have the book of the connection before."""
+        talking = talk()
+        assert talking.waits_ms(NOW) is None
+        talking.handle(frame("btcusdt@depth@100ms", DIFF), NOW)
+        assert talking.waits_ms(NOW) == 1_000
+        ticked = talking.tick(NOW + 1_000)
+        assert isinstance(ticked, Rows)
+        assert {note.reason for note in ticked.notes} == {"its book is not complete: its snapshot has not come yet"}
+        talking.fetched("BTCUSDT", body(SNAPSHOT), NOW + 1_100)
+        assert talking.waits_ms(NOW + 2_000) is None
+
     def test_while_the_book_goes_on_a_snapshot_that_cannot_be_had_is_nobodys_business(self) -> None:
         talking = talk()
         talking.handle(frame("btcusdt@depth@100ms", DIFF), NOW)
