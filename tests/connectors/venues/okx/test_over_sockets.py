@@ -11,12 +11,25 @@ import trio
 from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
 from connectors.push.feed import Feed
 from connectors.simulator import simulator as simulation
-from connectors.simulator.faults.faults import Disconnect, Notice
+from connectors.simulator.faults.faults import (
+    CrossedBook,
+    DelayedUpdates,
+    Disconnect,
+    DoubledUpdates,
+    Fault,
+    LostUpdates,
+    Notice,
+    RepeatedTrades,
+    SequenceReset,
+    SwappedUpdates,
+)
 from connectors.simulator.http.request import VenueRequest
 from connectors.simulator.simulator import Simulator
+from connectors.simulator.venues.market import OKX, unpadded
 from connectors.simulator.venues.okx_streams import OkxSession
 from connectors.simulator.venues.okx_streams import OkxStreams as SimulatedStreams
 from connectors.simulator.venues.sockets import Push
+from connectors.simulator.venues.stream import FIRST_UPDATE_ID, UPDATES_A_STEP
 from connectors.venues.okx import streams
 from connectors.venues.okx.streams import Okx, build
 from protocol.channels import Channel
@@ -113,7 +126,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Losing(SimulatedStreams):
-    """Loses the fifth update of one pair's book."""
+    """Loses the fifth update of one pair's book, and the snapshot of the renewal after that."""
 
     def open(self, request: VenueRequest, number: int) -> OkxSession:
         session = super().open(request, number)
@@ -122,15 +135,49 @@ class Losing(SimulatedStreams):
 
 class LosingSession(OkxSession):
     updates = 0
+    snapshots = 0
 
     def pushes(self, step: int, now_ms: int) -> Sequence[Push]:
         return [push for push in super().pushes(step, now_ms) if not self._is_lost(push)]
 
     def _is_lost(self, push: Push) -> bool:
-        if push.change is None or push.whole or push.listing is None or push.listing.symbol != "BTC-USDT":
+        if push.change is None or push.listing is None or push.listing.symbol != "BTC-USDT":
             return False
-        self.updates += 1
-        return self.updates == 5
+        self.snapshots += push.whole
+        self.updates += not push.whole
+        return self.snapshots == 2 if push.whole else self.updates == 5
+
+
+def begun(hub: Hub, simulator: Simulator, instrument: str) -> list[bool]:
+    """Whether each message of a book is a snapshot; the book made of them is the market's after each."""
+    listing = OKX[instrument.replace("/", "-")]
+    sides: dict[str, dict[str, str]] = {}
+    found: list[bool] = []
+    base = 0
+    for event in hub.events:
+        if (event.channel, event.instrument) != ("depth", instrument):
+            continue
+        assert isinstance(event.fields, DepthFields | SnapshotFields)
+        found.append(isinstance(event.fields, SnapshotFields))
+        if found[-1]:
+            sides = {"bids": {}, "asks": {}}
+        for name, side in sides.items():
+            for price, size in msgspec.json.decode(getattr(event.fields, name), type=list[tuple[str, str]]):
+                side[price] = size
+                if size == "0":
+                    del side[price]
+        ids = msgspec.json.decode(event.data, type=dict[str, str | int])
+        seq, before = int(ids["seqId"]), int(ids["prevSeqId"])
+        if seq < FIRST_UPDATE_ID and before >= FIRST_UPDATE_ID:
+            base = before  # the ids begin anew
+        elif seq >= FIRST_UPDATE_ID:
+            base = 0
+        book = simulator._stream.book(listing, (base + seq - FIRST_UPDATE_ID) // UPDATES_A_STEP)
+        for name, whole in (("bids", book.bids), ("asks", book.asks)):
+            assert sides[name] == {
+                unpadded(price, listing.price_digits): unpadded(size, listing.size_digits) for price, size in whole
+            }
+    return found
 
 
 async def test_all_kinds_come_on_the_connections_that_have_them() -> None:
@@ -145,14 +192,66 @@ async def test_all_kinds_come_on_the_connections_that_have_them() -> None:
     assert hub.notes == []
 
 
-async def test_a_lost_update_ends_that_book_alone_and_it_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("fault", "is_told"),
+    [
+        (LostUpdates(venue="okx", instrument="BTC/USDT", times=1), True),
+        (DoubledUpdates(venue="okx", instrument="BTC/USDT", times=1), True),
+        (SwappedUpdates(venue="okx", instrument="BTC/USDT", times=1), True),
+        (CrossedBook(venue="okx", instrument="BTC/USDT", times=1), True),
+        (DelayedUpdates(venue="okx", instrument="BTC/USDT", times=3, delay_s=0.2), False),
+        (SequenceReset(venue="okx", instrument="BTC/USDT"), False),
+    ],
+    ids=lambda value: value.name if isinstance(value, Fault) else "",
+)
+async def test_what_goes_wrong_with_a_book_ends_that_book_alone_and_heals(fault: Fault, is_told: bool) -> None:
+    hub = Hub()
+    async with running(hub, "depth") as (simulator, [feed]):
+        await hub.until(lambda: min(hub.count("depth", pair) for pair in PAIRS) > 3)
+        simulator.order(fault)
+        await hub.until(lambda: bool(hub.notes) or not is_told)
+        known = {pair: hub.count("depth", pair) for pair in PAIRS}
+        await hub.until(lambda: all(hub.count("depth", pair) > known[pair] + 8 for pair in PAIRS))
+        assert begun(hub, simulator, "BTC/USDT").count(True) == 1 + is_told
+        assert begun(hub, simulator, "ETH/USDT").count(True) == 1
+    told = [(note.instrument, note.cause, note.partial) for note in hub.notes]
+    assert told == ([("BTC/USDT", "gap", False)] if is_told else [])
+    assert (feed.counts.renewals, feed.counts.connections) == (int(is_told), 1)
+
+
+async def test_a_renewal_whose_snapshot_got_lost_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "SOCKET_VENUES", {**simulation.SOCKET_VENUES, "okx": Losing})
     hub = Hub()
-    async with running(hub, "depth") as (_, [feed]):
-        await hub.until(lambda: min(hub.count("depth", pair) for pair in PAIRS) > 20)
-    assert hub.resets == {"BTC/USDT": 2, "ETH/USDT": 1}
-    assert [(note.instrument, note.cause, note.partial) for note in hub.notes] == [("BTC/USDT", "gap", False)]
-    assert (feed.counts.renewals, feed.counts.connections) == (1, 1)
+    async with running(hub, "depth") as (simulator, [feed]):
+        await hub.until(lambda: hub.resets.get("BTC/USDT") == 2 and hub.count("depth", "BTC/USDT") > 12)
+        assert begun(hub, simulator, "BTC/USDT").count(True) == 2
+        assert begun(hub, simulator, "ETH/USDT").count(True) == 1
+    assert {(note.instrument, note.cause, note.partial) for note in hub.notes} == {("BTC/USDT", "gap", False)}
+    assert (feed.counts.renewals, feed.counts.connections) == (2, 1)
+
+
+async def test_trades_that_are_repeated_after_a_cut_are_not_new() -> None:
+    hub = Hub()
+    async with running(hub, "trades") as (simulator, [feed]):
+        await hub.until(lambda: min(len(hub.ids(pair)) for pair in PAIRS) > 10)
+        simulator.order(RepeatedTrades(venue="okx", drop=True, trades=20))
+        seen = len(hub.events)
+        await hub.until(lambda: len(hub.events) > seen + 40)
+    for pair in PAIRS:
+        assert hub.ids(pair) == sorted(set(hub.ids(pair)))
+    assert feed.counts.connections == 2
+    assert feed.counts.repeats > 0
+
+
+async def test_a_pair_that_does_not_exist_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.PAIRS", ("BTC/USDT", "NOPE/USDT"))
+    hub, kinds = Hub(), ("trades", "quotes", "depth", "candles")
+    async with running(hub, *kinds):
+        await hub.until(lambda: all(hub.count(kind, "BTC/USDT") > 1 for kind in kinds))
+    assert {(note.channel, note.instrument, note.cause) for note in hub.notes} == {
+        (kind, "NOPE/USDT", "refused") for kind in kinds
+    }
+    assert all(note.reason.startswith("unknown to OKX: NOPE/USDT (set aside") for note in hub.notes)
 
 
 async def test_each_trade_comes_once_and_none_is_missing_across_a_handover() -> None:
