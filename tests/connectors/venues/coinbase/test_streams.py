@@ -599,7 +599,7 @@ def payloads(draw: st.DrawFn) -> bytes:
     return seed[:begin] + piece + seed[end:]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(payloads(), min_size=1, max_size=6))
 def test_nothing_but_a_payload_error_comes_of_any_bytes(said: list[bytes]) -> None:
     connection = talk()

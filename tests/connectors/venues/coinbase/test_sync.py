@@ -203,7 +203,10 @@ class LossyWay(RuleBasedStateMachine):
     @rule(product=st.sampled_from(["BTC-USD", "ETH-USD"]), moves=LEVELS, spoilt=st.sampled_from(ODD + UNREADABLE))
     def spoil(self, product: str, moves: list[tuple[str, int, str]], spoilt: tuple[bytes, bytes]) -> None:
         """The venue's book changes, and what it says of that is not what Coinbase documents."""
+        before = len(self.wire.sent)
         self.change(product, moves)
+        if len(self.wire.sent) == before:
+            return  # its book is being asked for anew
         frame = self.wire.sent[-1]
         assert spoilt[0] in frame.payload
         self.wire.sent[-1] = frame._replace(payload=frame.payload.replace(*spoilt, 1))
@@ -304,4 +307,4 @@ class LossyWay(RuleBasedStateMachine):
 
 
 TestLossyWay = LossyWay.TestCase
-TestLossyWay.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestLossyWay.settings = settings(stateful_step_count=50)
