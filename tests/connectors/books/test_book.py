@@ -225,3 +225,14 @@ def test_whatever_the_text_it_is_a_number_or_a_ValueError(text: str) -> None:
         assert key(text) == Decimal(text) * 10**18
     with suppress(ValueError):
         assert is_zero(text) == (Decimal(text) == 0)
+
+
+@pytest.mark.parametrize("bad", ["", "1,2", "1,", ",", "0,0", "-1", "x", "01"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_bad_quantity_is_found_wherever_it_stands(bad: str, place: int) -> None:
+    levels = [("1", "5"), ("2", "0"), ("3", "0.10")]
+    levels[place] = (levels[place][0], bad)
+    ladder = Ladder(rising=True)
+    with pytest.raises(ValueError, match="not a quantity: "):
+        ladder.apply(levels)
+    assert len(ladder) == len([level for level in levels[:place] if level[1] != "0"])
