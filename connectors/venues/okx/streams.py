@@ -237,13 +237,15 @@ class OkxConversation(Conversation):
         found = self._by_opening.get(opening)
         if found is not None and rest.endswith(b"]}"):
             topic, action = found
-            if isinstance(topic, Books):
-                return self._book(topic, rest[:-2], action, received_ms)
             try:
-                return topic.quick(rest[:-2], action, received_ms)
+                said = topic.quick(rest[:-2], action, received_ms)
             except (msgspec.DecodeError, UnicodeError, RecursionError, Odd):
                 # Two rows in one frame, say; or it is odd, and the long way says how.
                 pass
+            else:
+                if isinstance(topic, Books):
+                    self._note_waiting(topic, received_ms)
+                return said
         if payload == b"pong":
             return Heartbeat()
         if payload == b"ping":
@@ -255,6 +257,9 @@ class OkxConversation(Conversation):
                 return self._control(frame)
             return self._data(frame, received_ms)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            if found is not None and isinstance(found[0], Books):
+                # What it would have changed is not known.
+                return found[0].left_out(Odd(f"a frame cannot be read: {_clean(str(error))}"))
             raise PayloadError(f"OKX sent {_shown(payload)}: {error}") from None
 
     def waits_ms(self, now_ms: int) -> float | None:
@@ -275,14 +280,6 @@ class OkxConversation(Conversation):
     def restate(self, now_ms: int) -> list[Event]:
         """The books."""
         return [event for book in self._books for event in book.published.restate(now_ms)]
-
-    def _book(self, book: Books, body: bytes, action: str, received_ms: int) -> list[Event] | Rows:
-        try:
-            said = book.row(body, action, received_ms)
-        except Odd as odd:
-            said = book.left_out(odd)
-        self._note_waiting(book, received_ms)
-        return said
 
     def _note_waiting(self, book: Books, now_ms: int) -> None:
         if book.published.waits_ms(now_ms) is None:

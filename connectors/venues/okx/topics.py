@@ -322,21 +322,21 @@ class Books(Topic):
         """OKX took the subscription, perhaps anew."""
         self._must_begin = True
 
+    def quick(self, body: bytes, action: str, received_ms: int) -> list[Event] | Rows:
+        """See `Topic.quick`."""
+        return self._follow(_book.decode(body), action, received_ms)
+
     def row(self, body: bytes, action: str, received_ms: int) -> list[Event] | Rows:
         """See `Topic.row`. A snapshot that cannot be used is asked for anew."""
         try:
-            return self._row(body, action, received_ms)
+            return self._follow(read_row(body, _Book), action, received_ms)
         except Odd as odd:
             if action != "snapshot":
                 raise
             return self._lost(f"a snapshot cannot be used: {odd}")
 
-    def _row(self, body: bytes, action: str, received_ms: int) -> list[Event] | Rows:
-        """Raises: Odd."""
-        try:
-            row = _book.decode(body)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            row = read_row(body, _Book)
+    def _follow(self, row: _Book, action: str, received_ms: int) -> list[Event] | Rows:
+        """Raises: Odd. The book is as it was then."""
         self._check_id(row.instId)
         made_ms = _time(row.ts)
         if made_ms is not None:

@@ -335,6 +335,31 @@ def test_a_book_that_an_auction_crosses_again_and_again_is_asked_for_anew_but_on
     assert reader.bids == {Decimal(9): "1", Decimal(10): "3"}
 
 
+def test_two_updates_in_one_frame_are_followed_in_order() -> None:
+    conversation, reader = talk(channel("depth")), Reader()
+    reader.take(conversation.handle(snapshot(10), NOW))
+    rows = book(10, 11, [("9", "4")]), book(11, 12, [("8", "0")])
+    reader.take(conversation.handle(frame("books", *rows, action="update"), NOW))
+    assert reader.bids == {Decimal(9): "4"}
+    said = conversation.handle(frame("books", book(12, 13), book(14, 15), action="update"), NOW)
+    assert renewals(said) == 1
+    assert isinstance(said, Rows)
+    assert [note.reason for note in said.notes] == ["the update after 14 does not follow 13"]
+
+
+@pytest.mark.parametrize(
+    "torn", [update(10, 11)[:-5], update(10, 11).replace(b'"bids"', b'"bids\xff"'), update(10, 11)[:-3]]
+)
+def test_a_frame_of_a_book_that_is_torn_is_a_gap_at_once(torn: bytes) -> None:
+    conversation = talk(channel("depth"), channel("trades"))
+    conversation.handle(snapshot(10), NOW)
+    said = conversation.handle(torn, NOW)
+    assert renewals(said) == 1
+    assert "a frame cannot be read" in odd(said)
+    with pytest.raises(PayloadError, match="OKX sent"):
+        conversation.handle(frame("trades", trade())[:-5], NOW)
+
+
 ACK = b'{"id":"books0","event":"subscribe","arg":{"channel":"books","instId":"BTC-USDT"}}'
 
 
@@ -687,6 +712,7 @@ def test_the_recorded_stream_gives_every_book_with_its_checksum_and_every_trade_
             if "checksum" in row:
                 bids, asks = ([(at, *side[at]) for at in sorted(side)] for side in sides)
                 assert crc(bids[::-1], asks) == row["checksum"]
+                assert (len(bids), len(asks)) == (400, 400), "OKX removes what falls out"
                 checked += 1
     assert trades == sent
     assert len(trades) == len(set(trades)) > 60
