@@ -84,6 +84,7 @@ class Bybit(VenueSettings, frozen=True):
     """`[connectors.bybit]`. Accounts of some countries have an address of their own.
 
     `depth` is how many levels of each side a book has: 50 come every 20 ms, 200 every 100 ms, 1000 every 200 ms.
+    `topics` is how many one connection carries at most.
     """
 
     url: WebsocketUrl = "wss://stream.bybit.com/v5/public/spot"
@@ -91,7 +92,7 @@ class Bybit(VenueSettings, frozen=True):
     timeout_s: Seconds = 10.0
     rotate_after_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
     depth: Literal[50, 200, 1000] = 200
-    topics: Annotated[int, Meta(ge=1, le=1000, description="topics on one connection")] = 100
+    topics: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
 class _Plan(msgspec.Struct, frozen=True):
