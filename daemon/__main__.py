@@ -233,6 +233,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
     try:
         recording = None if arguments.recorded is None else Recording.load(arguments.recorded)
         scenario = Scenario() if arguments.scenario is None else load_scenario(arguments.scenario)
+        for name in () if recording is None else recording.left_out:
+            _complain(f"{arguments.recorded / name}: left out: Coinbase's Exchange feed, which tickerd does not speak")
     except RecordingError as error:
         raise _Failure(str(error)) from None
     except ScenarioError as error:

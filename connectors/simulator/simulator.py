@@ -51,13 +51,14 @@ from connectors.simulator.venues.binance_weight import WEIGHT_LIMIT, RequestWeig
 from connectors.simulator.venues.bybit import PATHS as BYBIT_PATHS
 from connectors.simulator.venues.bybit import SimulatedBybit
 from connectors.simulator.venues.bybit_streams import BybitStreams
+from connectors.simulator.venues.captures import RecordedVenue
 from connectors.simulator.venues.coinbase import PATHS as COINBASE_PATHS
 from connectors.simulator.venues.coinbase import SimulatedCoinbase
 from connectors.simulator.venues.coinbase_streams import CoinbaseStreams
 from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S, SimulatedCoinGecko
 from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
 from connectors.simulator.venues.kraken_streams import KrakenStreams
-from connectors.simulator.venues.market import OKX, Market
+from connectors.simulator.venues.market import LISTINGS, OKX, Market
 from connectors.simulator.venues.okx import PATHS as OKX_PATHS
 from connectors.simulator.venues.okx import SimulatedOkx
 from connectors.simulator.venues.okx_streams import OkxSession, OkxStreams
@@ -88,6 +89,8 @@ STREAM_S: Final = 0.01
 """Shortest time between two looks at what streams have to say; steps of the market within it are told together."""
 STREAM_MOST_S: Final = 1.0
 """Longest time between two, for heartbeats."""
+RECORDED_S: Final = 0.02
+"""The same where captures are played."""
 
 SOCKET_VENUES: Final[Mapping[Venue, Callable[[MarketStream, Container[str]], SocketVenue]]] = MappingProxyType(
     {
@@ -185,7 +188,7 @@ class Simulator:
         self._stream = MarketStream(self._market, okx_rate * self._stride)
         self._sockets: dict[Venue, VenueSockets] = {
             name: VenueSockets(name, make, self._stream, self._board, self._moment, known)
-            for name, make in SOCKET_VENUES.items()
+            for name, make in (SOCKET_VENUES if recording is None else _recorded(recording)).items()
         }
         self._sessions = self._sockets["okx"].connections
         self._okx_faults = self._sockets["okx"].faults
@@ -210,8 +213,8 @@ class Simulator:
             **dict.fromkeys(BINANCE_PATHS, ("binance", weigh)),
             **dict.fromkeys(COINGECKO_PATHS, ("coingecko", coingecko)),
             **dict.fromkeys(OKX_PATHS, (None, okx)),
-            **dict.fromkeys(COINBASE_PATHS, (None, SimulatedCoinbase(self._sockets["coinbase"].faults).answer)),
-            **dict.fromkeys(BYBIT_PATHS, (None, SimulatedBybit(clock, self._sockets["bybit"].faults).answer)),
+            **dict.fromkeys(COINBASE_PATHS, (None, SimulatedCoinbase(self._listed("coinbase")).answer)),
+            **dict.fromkeys(BYBIT_PATHS, (None, SimulatedBybit(clock, self._listed("bybit")).answer)),
         }
 
     @property
@@ -233,8 +236,7 @@ class Simulator:
         self._stream.began_ms = int(self._began_s * 1000)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pace if self._recording is None else self._replay)
-            if self._recording is None:
-                nursery.start_soon(self._push_streams)
+            nursery.start_soon(self._push_streams)
             await nursery.start(trio.serve_listeners, self._serve, list(listeners))
             nursery.start_soon(self._control.run, self._scenario)
             task_status.started()
@@ -274,6 +276,10 @@ class Simulator:
         if socket is not None and _opens_websocket(request):
             return self._answers.handshake(socket.faults.venue, request) or socket.refusal()
         return json_response({"error": "a websocket handshake (RFC 6455) is expected here"}, 400)
+
+    def _listed(self, name: Venue) -> Container[str]:
+        """A venue's symbols that are listed at present."""
+        return self._sockets[name].faults if name in self._sockets else LISTINGS[name]
 
     def _socket(self, request: VenueRequest) -> VenueSockets | None:
         return next((venue for venue in self._sockets.values() if venue.venue.serves(request.path)), None)
@@ -319,7 +325,8 @@ class Simulator:
             for venue in self._sockets.values():
                 venue.push_all()
             next_s = (self._step() + 1) / steps_per_s - self._elapsed_s()
-            await trio.sleep(min(STREAM_MOST_S, max(STREAM_S, next_s)))
+            most_s = STREAM_MOST_S if self._recording is None else RECORDED_S
+            await trio.sleep(min(most_s, max(STREAM_S, next_s)))
 
     def _begin_tickers(self, session: VenueConnection) -> None:
         """Start the pushes of OKX's tickers that are new to a connection."""
@@ -406,6 +413,17 @@ class Simulator:
                 await trio.sleep_until(start + lap * recording.loop_s + frame.offset_s)
                 if not self.mute_okx:
                     self._push(self._subscribers(frame.instrument), frame.instrument, [frame.payload])
+
+
+def _recorded(
+    recording: Recording,
+) -> Mapping[Venue, Callable[[MarketStream, Container[str]], SocketVenue]]:
+    """The venues of which there is a capture, playing it."""
+
+    def play(name: Venue, stream: MarketStream, known: Container[str]) -> SocketVenue:
+        return RecordedVenue(SOCKET_VENUES[name](stream, known), recording.captures[name], stream, known)
+
+    return {name: partial(play, name) for name in SOCKET_VENUES if name in recording.captures}
 
 
 def _tickers(session: VenueConnection) -> set[str]:

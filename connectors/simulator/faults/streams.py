@@ -205,9 +205,9 @@ class FaultyStream:
         return texts
 
     def _crossed(self, listing: Listing, change: BookChange) -> BookChange:
-        """With one bid more, above the best ask. Its size is what the best ask has."""
+        """With one bid more, above the best ask, and so far that the market never gets there."""
         quote = self._stream.quote(listing, change.step)
-        bid = (quote.ask + 1, quote.ask_size)
+        bid = (quote.ask + quote.ask // 20, quote.ask_size)
         return msgspec.structs.replace(change, bids=(bid, *(level for level in change.bids if level[0] != bid[0])))
 
     def _acts(self, one: ActiveFault, instrument: str | None, push: Push) -> bool:

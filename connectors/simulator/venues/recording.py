@@ -4,8 +4,11 @@ A recording is a folder of files whose names say what they hold; each name may g
 and of several dates the last is taken:
 
     okx_ws_*.jsonl                   lines `{"recv_ts": seconds, "frame": text}` in order
+    VENUE_ws_*.jsonl                 optional: the same of binance (combined streams), bybit, coinbase and kraken
     binance_rest_ticker24hr_*.json   one ticker object, or a list of them
     binance_rest_depth_SYMBOL*.json  one order book
+    binance_rest_depth1000_*.jsonl   optional: lines `{"url": ..., "body": text}`, each an order book with its symbol
+                                     in the URL: the snapshots that belong to the capture of Binance's streams
     coingecko_global_*.json
     coingecko_trending_*.json
     coingecko_markets_*.json         `..._in_CUR_...` was asked in another currency than usd
@@ -13,21 +16,27 @@ and of several dates the last is taken:
     binance_rest_exchangeInfo*.json
     okx_rest_instruments*.json
 
-Bodies are served byte for byte as the files have them, and frames as they were received. Pure but
-for `Recording.load`, which reads the folder once.
+Bodies are served byte for byte as the files have them, and frames as they were received: OKX's tickers one after
+another to whoever is there, all other streams as `connectors.simulator.venues.captures` says. A capture of Coinbase's
+*Exchange* feed (`coinbase_ws_exchange_*.jsonl`) is left out: the daemon speaks Advanced Trade, whose frames have
+another form and are numbered; nothing here could read it. Pure but for `Recording.load`, which reads the folder once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
 from connectors.simulator.venues.binance import BadParameters, requested_symbols
 from connectors.simulator.venues.binance_weight import error
+from connectors.simulator.venues.captures import Capture, Captured, key_of
 from connectors.simulator.venues.coingecko import cached
 
 SHORTEST_LOOP_S = 1.0
@@ -51,6 +60,14 @@ class TickerFrame(msgspec.Struct, frozen=True):
 class _Line(msgspec.Struct):
     recv_ts: float
     frame: str
+
+
+class _Body(msgspec.Struct):
+    url: str
+    body: str
+
+
+_L = TypeVar("_L", _Line, _Body)
 
 
 class _Arg(msgspec.Struct):
@@ -79,6 +96,8 @@ class Recording:
         frames: The OKX `tickers` pushes, in order; the first at offset 0.
         loop_s: After so many seconds the pushes begin again.
         instruments: The instIds that have pushes.
+        captures: By venue, what its websocket is played.
+        left_out: The names of captures that nothing can play.
     """
 
     def __init__(
@@ -88,10 +107,15 @@ class Recording:
         tickers: Sequence[bytes],
         depths: dict[str, bytes],
         bodies: dict[str, bytes],
+        captures: Mapping[str, Capture] = MappingProxyType({}),
+        left_out: Sequence[str] = (),
     ) -> None:
         self.frames = tuple(frames)
         self.loop_s = loop_s
-        self.instruments = frozenset(frame.instrument for frame in frames)
+        self.captures = captures
+        self.left_out = tuple(left_out)
+        played = captures["okx"].by_key if "okx" in captures else ()
+        self.instruments = frozenset(frame.instrument for frame in frames) | {key.split()[1] for key in played if key}
         self._objects: dict[str, bytes] = {}
         self._lists: dict[frozenset[str], bytes] = {}
         self._rows: dict[str, tuple[int, bytes]] = {}
@@ -126,6 +150,7 @@ class Recording:
             raise RecordingError(f"{folder}: not a folder; expected one with recorded payloads")
         path = _one(folder, "okx_ws_*.jsonl", "a websocket capture with OKX ticker pushes")
         frames, loop_s = _parse_capture(path, _read(path))
+        captures = {"okx": _capture("okx", path, _read(path))}
         tickers = [
             _checked(path, list[_Ticker] | _Ticker, "a 24 h ticker or a list of them")
             for path in _all(folder, "binance_rest_ticker24hr_*.json", "a Binance 24 h ticker")
@@ -135,6 +160,8 @@ class Recording:
             symbol = re.fullmatch(r"binance_rest_depth_([A-Z0-9]+)(_.*)?", path.stem)
             if symbol:
                 depths[symbol[1]] = _checked(path, dict[str, msgspec.Raw], "an order book object")
+        for line_path in sorted(folder.glob("binance_rest_depth1000_*.jsonl")):
+            depths |= _snapshots(line_path)
         bodies = {}
         for name, pattern, kind, what in _BODIES:
             found = sorted(folder.glob(pattern))
@@ -144,7 +171,12 @@ class Recording:
                 currency = re.search(r"_in_([a-z]+)(_|$)", path.stem)
                 key = name if currency is None else f"{name}/{currency[1]}"
                 bodies[key] = _checked(path, kind, what)
-        return Recording(frames, loop_s, tickers, depths, bodies)
+        left_out = [found.name for found in sorted(folder.glob("coinbase_ws_exchange_*.jsonl"))]
+        for venue in ("binance", "bybit", "coinbase", "kraken"):
+            files = [found for found in sorted(folder.glob(f"{venue}_ws_*.jsonl")) if found.name not in left_out]
+            if files:
+                captures[venue] = _capture(venue, files[-1], _read(files[-1]))
+        return Recording(frames, loop_s, tickers, depths, bodies, captures, left_out)
 
     def binance(self, request: VenueRequest) -> VenueResponse:
         """Answer a GET of one of Binance's paths; what was not recorded does not exist there."""
@@ -266,6 +298,47 @@ def _checked(path: Path, kind: object, what: str) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError) as failure:
         raise RecordingError(f"{path}: {failure}; expected {what}") from failure
     return body
+
+
+def _lines(path: Path, text: bytes, type_: type[_L], wanted: str) -> Iterator[tuple[int, _L]]:
+    for number, row in enumerate(text.splitlines(), 1):
+        try:
+            yield number, msgspec.json.decode(row, type=type_)
+        except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+            raise RecordingError(f"{path}: line {number}: {failure}; expected {wanted}") from failure
+
+
+def _snapshots(path: Path) -> dict[str, bytes]:
+    """Order books by symbol."""
+    wanted = 'a line {"url": ...symbol=..., "body": text}'
+    found = {}
+    for number, line in _lines(path, _read(path), _Body, wanted):
+        symbol = parse_qs(urlsplit(line.url).query).get("symbol")
+        if symbol is None:
+            raise RecordingError(f"{path}: line {number}: no symbol in {line.url}; expected {wanted}")
+        found[symbol[0]] = line.body.encode()
+    return found
+
+
+def _capture(venue: str, path: Path, text: bytes) -> Capture:
+    """What a venue's websocket said, but for answers and OKX's tickers, which are pushed another way."""
+    wanted = 'a line {"recv_ts": seconds, "frame": text}'
+    times: list[float] = []
+    frames: list[tuple[float, str, bytes]] = []
+    for number, line in _lines(path, text, _Line, wanted):
+        times.append(line.recv_ts)
+        if not line.frame.startswith("{"):
+            continue
+        try:
+            key = key_of(venue, line.frame.encode())
+        except msgspec.DecodeError as failure:
+            raise RecordingError(f"{path}: line {number}: {failure}; expected {wanted}") from failure
+        if key is not None and not (venue == "okx" and key.startswith("tickers ")):
+            frames.append((line.recv_ts, key, line.frame.encode()))
+    begun = frames[0][0] if frames else 0.0
+    loop_s = max(times[-1] - times[0], SHORTEST_LOOP_S) if times else SHORTEST_LOOP_S
+    captured = [Captured((at - begun) * 1000, key, body, place) for place, (at, key, body) in enumerate(frames)]
+    return Capture(captured, loop_s * 1000)
 
 
 def _parse_capture(path: Path, text: bytes) -> tuple[list[TickerFrame], float]:

@@ -130,6 +130,7 @@ class SocketSession(Protocol):
 
         Nothing happens where the venue does not number a book by itself.
         """
+        return
 
     def notice(self) -> Sequence[bytes]:
         """What the venue says before it closes connections for an upgrade, if anything."""

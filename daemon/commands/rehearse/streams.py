@@ -196,10 +196,12 @@ class StreamNotes(Notebook):
         told = Told(now_s, time.time() * 1000, name, message.state, message.reason or "")
         self.states[name] = told
         self.unwell = {key: topic for key, topic in self.unwell.items() if key[0] != name}
-        self.unwell |= {(name, instrument): topic for instrument, topic in message.topics.items()}
-        worst = [topic for topic in message.topics.values() if topic.state in TROUBLE]
-        if worst and message.state == "live":
-            told = Told(now_s, told.at_ms, name, worst[0].state, worst[0].reason)
+        # A topic that goes on has a remark at most.
+        worst = {key: topic for key, topic in message.topics.items() if topic.state in TROUBLE}
+        self.unwell |= {(name, instrument): topic for instrument, topic in worst.items()}
+        if message.state == "live":
+            for topic in worst.values():
+                told = Told(now_s, told.at_ms, name, topic.state, topic.reason)
         self.entries.append(told)
 
     def _note_book(self, message: _Message, now_s: float) -> None:
