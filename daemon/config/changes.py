@@ -24,6 +24,8 @@ _FIXED: Final = (
 def changed_venues(old: Config, new: Config) -> Iterator[str]:
     """The venues whose connectors must be replaced: their settings or channels have changed."""
     for name, venue in VENUES.items():
+        if venue.is_derived:
+            continue  # it has no connector
         before, after = (
             (config.connectors.of(venue), [channel for channel in config.channels if channel.exchange == name])
             for config in (old, new)

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from daemon.config.presets import preset_channels
 from daemon.config.tokens import written_hash
 from daemon.front.tokens import new_token
 from tests.daemon.serving import certificate
@@ -283,3 +284,20 @@ def test_a_failed_reload_is_seen_by_whoever_looks_until_a_good_one(tmp_path: Pat
         pem = str(tmp_path / "prose.pem")
         reload(daemon, file, f"{text}\ncertificate = {pem!r}\nkey = {pem!r}\n", said="not reloaded")
         wait_told(daemon.port, old, "1.0")
+
+
+def test_presets_come_and_go(tmp_path: Path) -> None:
+    with configured(tmp_path) as (daemon, file, text):
+        more = '\n[catalogue]\npresets = ["seed", "okx", "kraken", "market"]\n'
+        assert reload(daemon, file, text + more).endswith("venues that began anew: okx, kraken")
+        with listen(daemon.port, "okx_trades", "market_quotes") as websocket:
+            until(websocket, type="trade", connector_id="okx_trades")
+            best = until(websocket, type="consolidated_quote", connector_id="market_quotes", instrument="BTC/USDT")
+            assert [each["exchange"] for each in best["data"]["venues"]] == ["okx", "kraken"]
+            less = more.replace('"okx", ', "")
+            assert reload(daemon, file, text + less).endswith("venues that began anew: okx")
+            until(websocket, type="status", channel="okx_trades", state="down", reason="taken out of the configuration")
+            best = until(websocket, type="consolidated_quote", connector_id="market_quotes", instrument="BTC/USDT")
+            assert reload(daemon, file, text).endswith("venues that began anew: kraken")
+            until(websocket, type="status", channel="market_quotes", state="down")
+        assert states(daemon.port).keys() == {*preset_channels(["seed"])}

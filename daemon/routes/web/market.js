@@ -119,10 +119,12 @@ function show({view, text, at, last: message}) {
   }
 }
 
-// The day's change in per cent: as the venue says it, or from what it says.
-function change({priceChangePercent, last, open24h}) {
-  if (priceChangePercent !== undefined) return priceChangePercent;
-  return value(open24h) > 0 ? ((value(last) / open24h - 1) * 100).toFixed(2) : '';
+// The day's change in per cent.
+function change(all) {
+  const said = all.priceChangePercent ?? all.P ?? all.change_pct ?? all.price_percent_chg_24_h;
+  if (said !== undefined) return said;
+  const part = all.price24hPcnt ?? value(all.last) / value(all.open24h) - 1;
+  return isNumber(part) ? (part * 100).toFixed(2) : '';
 }
 
 function price({exchange, seq, cached, price}, data, told) {
