@@ -200,17 +200,30 @@ class LossyWay(RuleBasedStateMachine):
         self.wire.sent.insert(by, self.wire.sent.pop(0))
         self.is_clean = False
 
-    @rule(product=st.sampled_from(["BTC-USD", "ETH-USD"]), moves=LEVELS, spoilt=st.sampled_from(ODD + UNREADABLE))
+    @rule(product=st.sampled_from(["BTC-USD", "ETH-USD"]), moves=LEVELS, spoilt=st.sampled_from(ODD))
     def spoil(self, product: str, moves: list[tuple[str, int, str]], spoilt: tuple[bytes, bytes]) -> None:
         """The venue's book changes, and what it says of that is not what Coinbase documents."""
         before = len(self.wire.sent)
         self.change(product, moves)
-        if len(self.wire.sent) == before:
-            return  # its book is being asked for anew
+        if len(self.wire.sent) > before:  # else its book is being asked for anew
+            self.replace(spoilt)
+
+    @rule(moves=LEVELS, spoilt=st.sampled_from(UNREADABLE), at_once=st.booleans())
+    def garble(self, moves: list[tuple[str, int, str]], spoilt: tuple[bytes, bytes], at_once: bool) -> None:
+        """The same, and nobody can say whose it was."""
+        before = len(self.wire.sent)
+        self.change("BTC-USD", moves)
+        if len(self.wire.sent) > before:
+            self.replace(spoilt)
+            self.is_clean = False
+        if at_once:
+            self.deliver(100)
+
+    def replace(self, spoilt: tuple[bytes, bytes]) -> None:
+        """Something else stands in the frame that was sent last."""
         frame = self.wire.sent[-1]
         assert spoilt[0] in frame.payload
         self.wire.sent[-1] = frame._replace(payload=frame.payload.replace(*spoilt, 1))
-        self.is_clean = self.is_clean and spoilt in ODD
 
     @rule(wait_ms=st.sampled_from([1000, SPAN_MS // 2, SPAN_MS]))
     def cut(self, wait_ms: int) -> None:
