@@ -130,6 +130,9 @@ class VenueConnection:
                 code, reason = await self._wait_to_close()
                 if code is not None:
                     with trio.move_on_after(CLOSE_S):
+                        # What was said before goes before.
+                        while self._pending:
+                            await self._emptied.wait()
                         await connection.aclose(code, reason)
                 nursery.cancel_scope.cancel()
         finally:
