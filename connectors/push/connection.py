@@ -47,7 +47,7 @@ _CLOSE_S: Final = 0.2
 
 
 class Spacing:
-    """Keeps attempts to connect to one venue apart."""
+    """Keeps attempts to connect to one venue apart, of as many feeds as have it."""
 
     def __init__(self, spacing_s: float) -> None:
         self._spacing_s = spacing_s

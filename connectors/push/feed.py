@@ -66,6 +66,7 @@ class Feed:
         rotate_after_s: float = 0.0,
         proxy: str = "",
         fetcher: Fetcher | None = None,
+        spacing: Spacing | None = None,
     ) -> None:
         """One venue at one address.
 
@@ -80,6 +81,7 @@ class Feed:
             rotate_after_s: a connection of this age is replaced by another before it is closed; 0: none is.
             proxy: the venue's `proxy` setting.
             fetcher: the venue's HTTP interface, for what its conversations need of it.
+            spacing: keeps the connects of several feeds of one venue apart; by default a feed keeps its own apart.
 
         Raises:
             ValueError: no such URL, of the venue or of the proxy.
@@ -101,7 +103,7 @@ class Feed:
         self._fetcher = fetcher
         self._parts = venue.parts
         self._once = Once(consecutive=venue.rules.consecutive_trades)
-        self._spacing = Spacing(venue.rules.connect_spacing_s)
+        self._spacing = Spacing(venue.rules.connect_spacing_s) if spacing is None else spacing
 
     @property
     def name(self) -> str:

@@ -32,6 +32,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from connectors.base import Connector, Event, PayloadError, Rows, Seconds, VenueSettings, WebsocketUrl
 from connectors.limits.rows import ANY_AGE_S, OLD_S, Ages, Odd
+from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
 from connectors.push.parcels import Parcel, parcels
 from connectors.push.venue import (
@@ -365,19 +366,21 @@ def build(channels: Sequence[Channel], settings: Okx, user_agent: str) -> list[C
     def cost(channel: Channel, _instrument: str) -> int:
         return BOOK_COST if _channel(channel) == BOOKS else 1
 
+    # The limit is that of our address, whatever is connected to.
+    spacing = Spacing(RULES.connect_spacing_s)
     feeds: list[Connector] = []
     for url, group, name in (
         (settings.url, parcels(public, MOST_COST, cost), "okx"),
         (settings.business_url, parcels(candles, MOST_COST), "okx-candles"),
     ):
         feeds += [
-            _feed(parcel, name if number == 1 else f"{name}-{number}", url, settings, user_agent)
+            _feed(parcel, name if number == 1 else f"{name}-{number}", url, settings, user_agent, spacing)
             for number, parcel in enumerate(group, start=1)
         ]
     return feeds
 
 
-def _feed(parcel: Parcel, name: str, url: str, settings: Okx, user_agent: str) -> Feed:
+def _feed(parcel: Parcel, name: str, url: str, settings: Okx, user_agent: str, spacing: Spacing) -> Feed:
     return Feed(
         OkxStreams(parcel.channels, settings.halted_after_s, name=name, parts=parcel.parts),
         url,
@@ -388,6 +391,7 @@ def _feed(parcel: Parcel, name: str, url: str, settings: Okx, user_agent: str) -
         timeout_s=settings.timeout_s,
         rotate_after_s=settings.rotate_after_s,
         proxy=settings.proxy,
+        spacing=spacing,
     )
 
 

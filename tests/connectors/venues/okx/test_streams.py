@@ -1,6 +1,7 @@
 """OKX's trades, quotes, books and candles, frame by frame; a book is OKX's, or is said not to be."""
 
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,14 +9,17 @@ from zlib import crc32
 
 import msgspec
 import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from trio.testing import MockClock
 
-from connectors.base import Event, PayloadError, Rows
+from connectors.base import Connector, Event, PayloadError, Rows, StateChange, TopicNote, VenueUnavailable
+from connectors.push import connection
 from connectors.push.feed import Feed
 from connectors.push.venue import Control, Ignored, Renew, Said, SubscribeEnded, SubscribeRefused
-from connectors.venues.okx.sequence import Sequence
+from connectors.venues.okx.sequence import Sequence as Chain
 from connectors.venues.okx.streams import Okx, OkxConversation, OkxStreams, build
 from connectors.venues.okx.topics import INTERVALS
 from protocol.channels import Channel
@@ -595,7 +599,7 @@ def test_what_was_recorded_before_there_were_ids_is_held_to_its_checksum() -> No
 
 
 def test_the_chain_alone() -> None:
-    chain = Sequence()
+    chain = Chain()
     assert not chain.follows(-1, 3)
     chain.begin(10)
     assert [chain.follows(*pair) for pair in ((10, 15), (15, 15), (15, 3), (3, 5), (9, 10), (10, 11))] == [
@@ -635,6 +639,48 @@ def test_more_books_than_a_connection_takes_go_over_several_and_a_channel_knows_
     assert [each.name for each in made] == ["okx", "okx-2", "okx-3"]
     assert [each.channels for each in made] == [(), (), ("okx_trades",)]
     assert sum(len(each.venue.parts["okx_depth"]) for each in made) == 60
+
+
+async def test_all_connections_together_keep_to_three_connects_a_second(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dials: list[float] = []
+
+    async def dial(*_: object, **__: object) -> trio.abc.Stream:
+        dials.append(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        raise VenueUnavailable("not here")
+
+    monkeypatch.setattr(connection, "dial", dial)
+    names = tuple(f"A{number}/USDT" for number in range(200))
+    feeds = build([channel("depth", *names), channel("candles", *names)], Okx(proxy=""), "tickerd/test")
+    assert len(feeds) == 9
+
+    async def attempt(feed: Connector) -> None:
+        with pytest.raises(VenueUnavailable):
+            await feed.run(Nobody())
+
+    async with trio.open_nursery() as nursery:
+        for feed in feeds:
+            nursery.start_soon(attempt, feed)
+    assert len(dials) == 9
+    assert all(after - before >= 0.999 for before, after in zip(dials, dials[3:], strict=False))
+
+
+class Nobody:
+    """A context that is told nothing of interest."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        raise AssertionError
+
+    async def report(self, change: StateChange) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def note(self, notes: Sequence[TopicNote]) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def now_ms(self) -> int:
+        return NOW
 
 
 @given(
