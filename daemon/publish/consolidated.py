@@ -161,7 +161,7 @@ class Consolidated:
                 found.append(StateChange(name, "connecting"))
             found += self._states(name, topics.values())
             for topic in topics.values():
-                found += self._judge(topic, now_ms, now_ms)
+                found += self._judge(topic, now_ms)
         return found
 
     def took(self, event: Event, now_ms: int) -> list[Derived]:
@@ -176,7 +176,7 @@ class Consolidated:
         for topic in part.topics:
             if part.counts and (topic.condition is not None or topic.said is None):
                 found += self._states(topic.channel.name, [topic])
-            found += self._judge(topic, event.received_ms, now_ms)
+            found += self._judge(topic, now_ms)
         return found
 
     def changed(self, channel: str, now_ms: int) -> list[Derived]:
@@ -192,7 +192,7 @@ class Consolidated:
         for name, topics in concerned.items():
             found += self._states(name, topics)
             for topic in topics:
-                found += self._judge(topic, now_ms, now_ms)
+                found += self._judge(topic, now_ms)
         return found
 
     def _look_at(self, channel: str) -> None:
@@ -215,13 +215,15 @@ class Consolidated:
             else:
                 part.trouble = ""
 
-    def _judge(self, topic: _Topic, received_ms: int, now_ms: int) -> Iterator[Derived]:
-        """The message about an instrument, if there is something new to say."""
+    def _judge(self, topic: _Topic, now_ms: int) -> Iterator[Derived]:
+        """The message about an instrument, if there is something new to say. It is as old as the newest that counts."""
         bid = ask = None
         counted: list[str] = []
+        received_ms = 0
         for part in topic.parts:
             if part.counts:
                 counted.append(part.channel.name)
+                received_ms = max(received_ms, part.received_ms)
                 if part.bid is not None and (bid is None or part.bid[:2] > bid[:2]):
                     bid = part.bid
                 if part.ask is not None and (ask is None or _is_better_ask(part.ask, ask)):
@@ -236,7 +238,7 @@ class Consolidated:
             topic.channel.name,
             topic.instrument,
             encode(ConsolidatedVenues(topic.instrument, [_told(part, now_ms) for part in _once_each(topic.parts)])),
-            received_ms,
+            received_ms or max((part.received_ms for part in topic.parts), default=0) or now_ms,
             price="" if bid is None or ask is None else middle(_text(bid[3]), _text(ask[3])),
             fields=_fields(bid, ask),
         )

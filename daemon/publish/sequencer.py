@@ -234,7 +234,9 @@ class Sequencer:
             return
         self.events += 1
         self._board.saw(event)
-        self._append(topic, payload, 0 if event.cached else event.received_ms)
+        # What is made of others may be about something older.
+        late = event.cached or (channel is not None and channel.kind.made_of)
+        self._append(topic, payload, 0 if late else event.received_ms)
         if self._board.gaps and topic in self._board.gaps:
             self._publish(self._board.whole(*topic), now_ms, timestamp)
         if derived := self._consolidated.took(event, now_ms):

@@ -182,6 +182,17 @@ def test_a_venue_that_is_troubled_does_not_count_and_another_takes_its_place(
     assert counting(daemon.newest()) == {"okx": reason, "kraken": "", "bybit": "no quote yet"}
 
 
+def test_a_message_about_a_venue_that_dropped_out_is_as_old_as_what_is_left() -> None:
+    daemon = Daemon()
+    daemon.live()
+    daemon.publish(quote("kraken", "99", "102", at_ms=NOW_MS - 500), quote("okx", "100", "101", at_ms=NOW_MS - 100))
+    assert daemon.newest()["received_ms"] == NOW_MS - 100
+    daemon.publish(StateChange("okx_quotes", "down", "gone"))
+    assert daemon.newest()["received_ms"] == NOW_MS - 500
+    daemon.publish(StateChange("kraken_quotes", "down", "gone"))
+    assert daemon.newest()["received_ms"] == NOW_MS - 100, "the newest of all, where none counts"
+
+
 def test_a_remark_about_one_instrument_leaves_the_others_alone() -> None:
     daemon = Daemon()
     daemon.live()
@@ -288,6 +299,16 @@ def test_a_reload_that_changes_something_else_keeps_all_quotes() -> None:
     daemon.publish(quote("kraken", "99", "102"))
     assert list(counting(daemon.newest()).items())[:3] == [("okx", ""), ("kraken", ""), ("bybit", "no quote yet")]
     assert counting(daemon.newest())["coinbase"] == "down: its connector has not been started yet"
+
+
+def test_a_reload_that_takes_all_venues_away_leaves_a_stale_channel() -> None:
+    daemon = Daemon()
+    daemon.live()
+    daemon.publish(quote("okx", "100", "101"))
+    daemon.sequencer.adopt(Catalogue([market()]))
+    assert not any(each["counts"] for each in daemon.newest()["data"]["venues"])
+    assert daemon.board.state("market_quotes").state == "stale"
+    assert "no channel of kind quotes has it" in daemon.board.state("market_quotes").reason
 
 
 def test_a_consolidated_channel_can_come_and_go_by_a_reload() -> None:
