@@ -15,6 +15,7 @@ once, in order, and missing ones are announced. Importing this package does not 
 
 from __future__ import annotations
 
+from daemon.client.book import Book as Book
 from daemon.client.client import Client as Client
 from daemon.client.client import check_token as check_token
 from daemon.client.client import connect as connect
@@ -33,6 +34,8 @@ from daemon.client.events import ServerUnavailable as ServerUnavailable
 from daemon.client.subscription import ALL as ALL
 from daemon.client.subscription import Subscription as Subscription
 from protocol.messages import Data as Data
+from protocol.messages import DepthSnapshot as DepthSnapshot
+from protocol.messages import DepthUpdate as DepthUpdate
 from protocol.messages import Lagged as Lagged
 from protocol.messages import MarketUpdate as MarketUpdate
 from protocol.messages import OrderbookUpdate as OrderbookUpdate

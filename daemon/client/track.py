@@ -3,6 +3,10 @@
 Per channel it keeps a *place*: the tape's epoch, the position at which the subscription began there (`floor`), and the
 `seq` of the last message of each instrument. A channel's messages come in the order of `seq`, across all its topics, so
 the channel can be resumed from the newest one (`Position`); `prev_seq` shows which messages are missing.
+
+Of a book the present state is more than one message (`DepthSnapshot`, and the changes since). While some of them may be
+still to come, the channel cannot be resumed: it begins anew. A snapshot's own `seq` is beyond all changes in it
+(`through`), and before all that follow, so it serves for the chain of `prev_seq` like any other.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from msgspec import UnsetType
 
 from daemon.client.events import Gap, Lost
 from protocol.channels import WHOLE_MARKET
-from protocol.messages import DataMessage, Lagged, Position, Subscribed
+from protocol.messages import DataMessage, DepthSnapshot, DepthUpdate, Lagged, Position, Subscribed
 
 
 class _Place(msgspec.Struct):
@@ -25,6 +29,7 @@ class _Place(msgspec.Struct):
         newest: `seq` of the last message, 0 for none.
         last: the same for each instrument.
         announced: up to here `lagged` or `recovered: false` has announced what is missing.
+        has_books: whether its messages are changes of books.
     """
 
     epoch: str
@@ -33,6 +38,7 @@ class _Place(msgspec.Struct):
     newest: int = 0
     last: dict[str, int] = {}
     announced: int = 0
+    has_books: bool = False
 
 
 class Track:
@@ -60,6 +66,8 @@ class Track:
         place = self._places.get(channel)
         if place is None or (place.owed and not place.newest):
             return self._since if place is None else None
+        if place.has_books and (place.owed or place.newest <= place.announced):
+            return None
         return Position(place.epoch, place.newest if place.owed else max(place.newest, place.floor))
 
     def answered(self, answer: Subscribed) -> Lost | None:
@@ -77,6 +85,9 @@ class Track:
                 self._places[channel] = _Place(answer.epoch, since.seq, owed=False, announced=announced)
             elif another or (place is not None and place.owed and not place.newest):
                 self._places[channel] = _Place(answer.epoch, answer.seq, owed=self._snapshot or channel in lost)
+            elif place is not None and place.has_books and not recovered.get(channel, False):
+                # Whole states follow, also of topics of which nothing was lost: whoever forgets all books has them.
+                place.announced, place.owed, place.last = answer.seq, True, {}
             elif place is not None and channel in lost:
                 place.announced = answer.seq
         if not lost:
@@ -116,6 +127,7 @@ class Track:
         if not self._sampled and after is not None and message.prev_seq > max(after, place.announced):
             place.announced = message.prev_seq
             return Gap(message.connector_id, instrument, after, message.seq)
+        place.has_books = isinstance(message, DepthSnapshot | DepthUpdate)
         place.last[instrument] = message.seq
         place.newest = max(place.newest, message.seq)
         return True

@@ -298,8 +298,8 @@ class Hub:
                     by_channel=missed,
                 )
             )
-        for entry in skipped.latest:
-            subscriber.show(entry, next_in_order=entry.seq <= cursor.position)
+        # Who is cut off in the midst of a state of several messages has not had it: it has no position within.
+        subscriber.show(skipped.latest, upto=0 if self._tape.shows_changes(skipped.latest) else cursor.position)
 
     def tell_lagged(self, subscriber: Subscriber) -> None:
         """Tell a client now what it has missed, if it has been overtaken."""

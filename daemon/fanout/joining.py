@@ -13,6 +13,7 @@ from daemon.fanout.hub import Hub
 from daemon.fanout.subscriber import NOTHING, Subscriber
 from daemon.health.board import Board, status
 from daemon.host.clock import WallClock
+from daemon.tape.entry import subject
 from daemon.tape.ledger import Ledger
 from daemon.tape.recovery import plan_recovery
 from daemon.tape.tape import STATUS, Entry, Tape, Topic, selects
@@ -38,6 +39,7 @@ class Joining:
         `session` already includes the command; this changes the subscriber to match it.
         """
         tape, since, timestamp = self._tape, command.since, self._clock.timestamp()
+        tape.renew(command.selection)
         recovery = None
         if since is not None:
             self._hub.tell_lagged(subscriber)  # later, `lagged` would also count what is promised here
@@ -45,7 +47,18 @@ class Joining:
             if recovery.reason:
                 missed = sum(recovery.missed.values())
                 self._ledger.note("resync", "", self._clock.now_ms(), messages=missed, reason=_RESYNC)
-        new = [entry for entry in tape.latest(command.selection) if not subscriber.takes(entry.topic)]
+        at_interval = command.interval_ms != EVERY_MESSAGE
+        if recovery is None:
+            coming = tape.present(command.selection)
+        elif at_interval:  # only the newest message counts, also after a gap
+            shown_too = recovery.replayed | {entry.topic for entry in recovery.shown}
+            coming = [entry for entry in tape.latest(command.selection) if entry.topic in shown_too]
+        else:
+            coming = recovery.shown
+        new = [entry for entry in coming if not subscriber.takes(subject(entry.topic))]
+        resumed: frozenset[Topic] = frozenset()
+        if recovery is not None and not at_interval:
+            resumed = frozenset(topic for topic in recovery.replayed if not subscriber.takes(topic))
         subscriber.say(
             Subscribed(
                 timestamp=timestamp,
@@ -63,25 +76,26 @@ class Joining:
             if channel in states:
                 subscriber.say(status(channel, states[channel], self._clock, timestamp))
         shown = self._select(subscriber, session)
-        resumed: frozenset[Topic] = frozenset()
         after = tape.head
-        if since is None or recovery is None:
-            shown += new if command.snapshot else []
-        elif command.interval_ms == EVERY_MESSAGE:
-            resumed = frozenset(entry.topic for entry in new if entry.topic in recovery.replayed)
-            newest = [entry for entry in new if entry.topic in recovery.shown]
+        if since is None or at_interval:
+            shown += new if since is not None or command.snapshot else []
+        else:
             # Send everything in `seq` order: a client that is cut off midway resumes from the last message that it had.
+            # States of several messages come first.
             after = tape.before_first(resumed, since.seq, {})
-            later = [entry for entry in newest if entry.seq > after and tape.stands(entry)]
-            now = [entry for entry in newest if entry not in later]
+            later = [
+                each
+                for each in new
+                if each.seq > after and tape.stands(each) and subject(each.topic) not in tape.deltas
+            ]
+            now = [entry for entry in new if entry not in later]
             shown += now
             if resumed:
-                self._hub.resume(subscriber, resumed, after, later, early=any(entry.seq > after for entry in now))
-        else:  # at an interval only the newest message counts, also after a gap
-            shown += [entry for entry in new if entry.topic in recovery.shown | recovery.replayed]
+                early = tape.shows_changes(now) or any(entry.seq > after for entry in now)
+                self._hub.resume(subscriber, resumed, after, later, early=early)
         last = since.seq if since is not None and since.epoch == tape.epoch else tape.head
-        for entry in sorted(shown, key=_seq):
-            subscriber.show(entry, next_in_order=last < entry.seq <= after)
+        # Who is cut off in the midst of a state of several messages has not had it: it has no position within.
+        subscriber.show(sorted(shown, key=_seq), beyond=last, upto=0 if tape.shows_changes(shown) else after)
         if not resumed:
             subscriber.mark(tape)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -32,6 +32,10 @@ from daemon.tape.tape import NOTICE, Entry, Tape, Topic, selects
 from protocol.frames import binary_frame, sse_event, sse_position, text_frame
 from protocol.messages import ControlMessage, Format, encode_as
 from protocol.session import Selection
+
+_JOINED_BYTES: Final = 64 * 1024
+"""What is shown is posted in parts of this size: a frame at a time would cost a system call each. A larger frame is not
+copied."""
 
 NOTHING: Selection = frozenset({NOTICE})
 """The selection of a client without subscriptions: only messages that go to everybody."""
@@ -214,16 +218,26 @@ class Subscriber:
         else:
             self.stream.post(sse_event(payload))
 
-    def show(self, entry: Entry, *, next_in_order: bool) -> None:
-        """Send this client a message of the tape outside the passes: part of a snapshot, or one that it missed.
+    def show(self, entries: Sequence[Entry], *, beyond: int = 0, upto: int) -> None:
+        """Send this client messages of the tape outside the passes: a snapshot, or what it missed.
 
-        `next_in_order`: it has had every earlier message, or was told which ones will not come. If not, it cannot
-        resume from this message, and an event stream gives it no position (`id`).
+        Of those from `beyond` to `upto` it has had every earlier message, or was told which ones will not come. From
+        the others it cannot resume, and an event stream gives them no position (`id`).
         """
-        if self.format is Format.SSE and not next_in_order:
-            self.stream.post(sse_event(entry.payload))
-        else:
-            self.stream.post(entry.frame(self.format))
+        joined: list[bytes] = []
+        size_bytes = 0
+        for entry in entries:
+            if self.format is Format.SSE and not beyond < entry.seq <= upto:
+                frame = sse_event(entry.payload)
+            else:
+                frame = entry.frame(self.format)
+            if joined and size_bytes + len(frame) > _JOINED_BYTES:
+                self.stream.post(b"".join(joined))
+                joined, size_bytes = [], 0
+            joined.append(frame)
+            size_bytes += len(frame)
+        if joined:
+            self.stream.post(joined[0] if len(joined) == 1 else b"".join(joined))
 
     def mark(self, tape: Tape) -> None:
         """Tell an event stream that it has had everything up to the head: from there it resumes."""

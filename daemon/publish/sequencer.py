@@ -27,10 +27,13 @@ from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item, TopicNotes, Turn
 from daemon.publish.bus import Appended, Bus
 from daemon.publish.consolidated import Consolidated, Derived
+from daemon.publish.keyframes import Keyframes
+from daemon.tape.entry import keyframe_topic, subject
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import NOTICE, STATUS, Entry, Tape, Topic
 from protocol.channels import WHOLE_MARKET, Catalogue, Channel
 from protocol.fields import SnapshotFields
+from protocol.kinds import TopicState
 from protocol.messages import Test, encode, number
 
 _HAND_OVER_BYTES: Final = 64 * 1024
@@ -45,6 +48,9 @@ _BATCH_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 _PASS_BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Bounds for how long a pass lasts, in seconds."""
+
+_KEYFRAMES_S: Final = 0.002
+"""So long a pass may make keyframes when all messages are on their way."""
 
 _REFUSED: Final = "messages of an unknown channel, or with a price that is no number"
 
@@ -89,6 +95,8 @@ class Sequencer:
         self._clock = clock
         self._bus = bus
         self._consolidated = Consolidated(board)
+        self._keyframes = Keyframes(tape, self._keyframe)
+        self._keyframes.adopt(board.catalogue)
         self._before = 0
         self._entries: list[Entry] = []
         self._received_ms: list[int] = []
@@ -136,6 +144,8 @@ class Sequencer:
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
         self._hand_over()
+        if self._keyframes.due:
+            self._make_keyframes(now_ms)
         return events
 
     def publish(self, batch: Sequence[Item | Verdict | TopicVerdict]) -> None:
@@ -145,6 +155,8 @@ class Sequencer:
         for item in batch:
             self._publish(item, now_ms, timestamp)
         self._hand_over()
+        if self._keyframes.due:
+            self._make_keyframes(now_ms)
 
     def _publish(self, item: Item | Verdict | TopicVerdict, now_ms: int, timestamp: str) -> bool:
         """Append an item. Returns whether a part was handed over already; the caller hands over the rest."""
@@ -208,6 +220,7 @@ class Sequencer:
         changed = {channel.name for channel in catalogue if before.get(channel.name) != channel}
         self._board.adopt(catalogue, changed, now_ms)
         self._tape.forget(known_topics(catalogue))
+        self._keyframes.adopt(catalogue)
         self._begin()
 
     def _begin(self) -> None:
@@ -236,18 +249,38 @@ class Sequencer:
         self._board.saw(event)
         # What is made of others may be about something older.
         late = event.cached or (channel is not None and channel.kind.made_of)
-        self._append(topic, payload, 0 if late else event.received_ms)
+        entry = self._append(topic, payload, 0 if late else event.received_ms)
+        if channel is not None and channel.kind.state is TopicState.DELTA:
+            self._keyframes.took(topic, event, entry, now_ms)
         if self._board.gaps and topic in self._board.gaps:
             self._publish(self._board.whole(*topic), now_ms, timestamp)
         if derived := self._consolidated.took(event, now_ms):
             self._derive(derived, now_ms, timestamp)
 
-    def _append(self, topic: Topic, payload: bytes, received_ms: int) -> None:
+    def _append(self, topic: Topic, payload: bytes, received_ms: int) -> Entry:
         if not self._entries:
             self._before = self._tape.head
-        self._entries.append(self._tape.append(topic, payload))
+        entry = self._tape.append(topic, payload)
+        self._entries.append(entry)
         self._received_ms.append(received_ms)
         self._bytes += len(payload)
+        return entry
+
+    def _make_keyframes(self, now_ms: int) -> None:
+        """Make some of the keyframes that are due: one at least, but no more than there is time for."""
+        due, until_s = self._keyframes.due, time.perf_counter() + _KEYFRAMES_S
+        while due:
+            self._keyframes.make(next(iter(due)), now_ms)
+            if time.perf_counter() >= until_s:
+                break
+
+    def _keyframe(self, event: Event, after: int) -> Entry:
+        """Put a keyframe on the tape, at the end of a pass or while somebody waits for it."""
+        topic, timestamp = (event.channel, event.instrument), self._clock.timestamp()
+        payload = message(event, self._board.catalogue[event.channel], timestamp, self._tape.head + 1, after)
+        entry = self._append(keyframe_topic(topic), payload, 0)
+        self._hand_over()
+        return entry
 
     def _hand_over(self) -> None:
         """Hand the entries appended since the last hand-over to the bus."""
@@ -261,6 +294,7 @@ class Sequencer:
         samples.count("tickerd_events", "Events that went onto the tape.", self.events)
         refused = "Events of no channel, or with a price that is no number."
         samples.count("tickerd_events_refused", refused, self.refused)
+        samples.count("tickerd_keyframes", "Whole books put on the tape for late comers.", self._keyframes.made)
         samples.histogram("tickerd_batch_events", "Events that the hub took in one turn.", self.batches)
         samples.histogram("tickerd_turn_seconds", "How long such a turn was at work.", self.passes_s)
 
@@ -300,6 +334,8 @@ def known_topics(catalogue: Catalogue) -> Callable[[Topic], bool]:
 
     def known(topic: Topic) -> bool:
         channel = catalogue.get(topic[0])
+        if channel is not None and channel.kind.state is TopicState.DELTA:
+            topic = subject(topic)
         return topic == NOTICE or (channel is not None and topic[1] in (*channel.instruments, WHOLE_MARKET, STATUS))
 
     return known

@@ -172,10 +172,12 @@ class Cursor:
         """Skip what can no longer come, and with it all but the newest messages of the channels that lost data.
 
         They go on with the newest message of each topic, because whoever is overtaken on a busy channel would soon be
-        overtaken again. A topic of which only statuses, notices or nothing but the newest message has left is skipped
-        alone: its channel misses nothing. The newest messages are to be sent now; with `in_order` those that still
-        stand on the tape come in their turn, behind older ones of other channels.
+        overtaken again; with the present state, where that is more than one message. A topic of which only statuses,
+        notices or nothing but the newest message has left is skipped alone: its channel misses nothing. The newest
+        messages are to be sent now; with `in_order` those that still stand on the tape come in their turn, behind older
+        ones of other channels. States of several messages are sent now all the same.
         """
+        tape.renew(self.selection)
         lost = tape.lost(self.selection, self.position, self.had)
         counts = tape.counts(self.selection)
         channels = {
@@ -192,18 +194,22 @@ class Cursor:
             had = self.had.get(topic, 0)
             if count <= had or not (topic[0] in channels or topic in lost):
                 continue
-            newest = tape.newest(topic)
+            # Of changes that it has had up to the present state's beginning, or longer, the rest is kept.
+            rest = tape.beyond(topic, had) if topic in tape.deltas else None
+            shown = tape.state(topic) if rest is None else rest
+            newest = shown[-1] if shown else None
             self.had[topic] = count
-            if newest is not None and in_order and tape.stands(newest):
+            if newest is not None and in_order and topic not in tape.deltas and tape.stands(newest):
                 self.had[topic] = count - 1
                 if topic[0] in channels:
                     self._skipped[topic[0]] = min(self._skipped[topic[0]], newest.seq - 1)
-            elif newest is not None:
-                latest.append(newest)
-            if is_data(topic) and topic[0] in channels:
-                missed[topic[0]] += count - had - (newest is not None)
+            else:
+                latest += shown
+            if is_data(topic) and topic[0] in channels and rest is None:
+                passed_over = count if newest is None else tape.passed_over(topic)
+                missed[topic[0]] += passed_over - had
         self.position = tape.before_first(self.selection, self.position, self.had)
-        self.early = self.early or any(entry.seq > self.position for entry in latest)
+        self.early = self.early or tape.shows_changes(latest) or any(entry.seq > self.position for entry in latest)
         self._compare(tape)
         return Skipped(missed, after, sorted(latest, key=_seq))
 

@@ -1,9 +1,10 @@
 """One message on the tape: its place, its topic, and its frame in each format, built once for all clients.
 
-Three kinds of entry share one sequence, so that every client sees them in the same order:
+Four kinds of entry share one sequence, so that every client sees them in the same order:
 
 * data, of a topic (channel, instrument);
 * a channel's status, of the topic (channel, STATUS);
+* a keyframe, of a topic beside that of the changes which it sums up (`keyframe_topic`);
 * a notice, of the topic NOTICE to everybody (`POST /ws/test`), or of the topic CANARY to nobody but
   `daemon.sessions.canary`.
 
@@ -26,6 +27,9 @@ Topic: TypeAlias = tuple[str, str]
 
 STATUS: Final = "!status"
 """In place of an instrument: the channel's status."""
+
+_KEYFRAME: Final = "!keyframe "
+"""In front of an instrument: the keyframes of that topic (`daemon.tape.delta`)."""
 
 NOTICE: Final[Topic] = ("!", "!notice")
 """The topic of messages to every client, subscribed or not."""
@@ -97,10 +101,20 @@ class Entry(msgspec.Struct, gc=False, eq=False):
 
 
 def is_data(topic: Topic) -> bool:
-    """Whether the topic's messages are data, and neither a status nor a notice."""
-    return topic[1] != STATUS and topic not in (NOTICE, CANARY)
+    """Whether the topic's messages are data, and neither a status nor a notice, nor keyframes of other data."""
+    return not topic[1].startswith("!")
 
 
 def selects(selection: Selection, topic: Topic) -> bool:
     """Whether the selection includes the topic. `ALL` of a channel means its data; its status is selected by name."""
-    return topic in selection or (topic[1] != STATUS and (topic[0], ALL) in selection)
+    return topic in selection or ((topic[0], ALL) in selection and not topic[1].startswith("!"))
+
+
+def keyframe_topic(topic: Topic) -> Topic:
+    """The topic of the keyframes of these data. No client takes it; who needs a keyframe is sent the newest."""
+    return topic[0], _KEYFRAME + topic[1]
+
+
+def subject(topic: Topic) -> Topic:
+    """What a message of this topic is about: of keyframes the topic that they sum up."""
+    return (topic[0], topic[1].removeprefix(_KEYFRAME)) if topic[1].startswith("!") else topic

@@ -5,7 +5,10 @@ loses nothing to others (`daemon.tape.shares`), so a slow channel is recovered e
 one has sent more than the tape can hold. A channel is not recovered if a single message of one topic is missing.
 
 * A topic is *whole* after a position if none of its later messages has left the tape: then exactly the missed messages
-  follow. Otherwise only its newest message follows, and `missed` gives the number of lost ones if it is known.
+  follow. Otherwise only its present state follows, usually its newest message, and `missed` gives the number of lost
+  ones if it is known.
+* Where messages are changes (`daemon.tape.delta`), a channel that is not recovered begins anew, with the present state
+  of all of its topics.
 * After an unclean stop nobody knows which messages were sent but not stored (see `daemon.tape.archive`). A client whose
   position is before that break is told `recovered: false`, even if it gets everything that *was* stored.
 
@@ -32,14 +35,14 @@ class Recovery(msgspec.Struct, frozen=True):
         missed: per channel that is not recovered, how many messages will not come, if known.
         reason: why some channel is not recovered; "" if all are.
         replayed: the topics whose kept messages all follow, in order.
-        shown: the topics whose newest message follows.
+        shown: what follows of all other topics.
     """
 
     recovered: dict[str, bool]
     missed: dict[str, int]
     reason: str
     replayed: frozenset[Topic]
-    shown: frozenset[Topic]
+    shown: list[Entry]
 
 
 def plan_recovery(tape: Tape, channels: tuple[str, ...], selection: Selection, since: Position) -> Recovery:
@@ -47,37 +50,45 @@ def plan_recovery(tape: Tape, channels: tuple[str, ...], selection: Selection, s
     newest = tape.latest(selection)
     stranger = _stranger(tape, since)
     if stranger:
-        everything = frozenset(entry.topic for entry in newest)
-        return Recovery(dict.fromkeys(channels, False), {}, stranger, frozenset(), everything)
+        return Recovery(dict.fromkeys(channels, False), {}, stranger, frozenset(), tape.present(selection))
     broken = since.seq < tape.broken_at
     recovered = dict.fromkeys(channels, not broken)
     missed: dict[str, int | None] = dict.fromkeys(channels, None if broken else 0)
     replayed: set[Topic] = set()
-    shown: set[Topic] = set()
+    shown: dict[Topic, list[Entry]] = {}
+    torn = {each.topic[0] for each in newest if each.topic in tape.deltas and not tape.whole(each.topic, since.seq)}
     for entry in newest:
-        if tape.whole(entry.topic, since.seq):
+        topic, channel = entry.topic, entry.topic[0]
+        if tape.whole(topic, since.seq) and channel not in torn:
             if entry.seq > since.seq:
-                replayed.add(entry.topic)
-        elif (count := _missed(tape, entry, since.seq)) == 0:
-            shown.add(entry.topic)  # only one message came since, and it is kept beyond its place on the tape
+                replayed.add(topic)
+            continue
+        had = tape.count_at(topic, since.seq)
+        if had is not None and (rest := tape.beyond(topic, had)) is not None:
+            shown[topic] = rest  # they are kept beyond their place on the tape
         else:
-            channel = entry.topic[0]
             recovered[channel] = False
-            missed[channel] = _sum(missed[channel], count)
-    shown |= {entry.topic for entry in newest if not recovered[entry.topic[0]]} - replayed
+            if topic not in tape.deltas:
+                missed[channel] = _sum(missed[channel], _missed(tape, topic, since.seq))
+    for topic in [entry.topic for entry in newest if not recovered[entry.topic[0]]]:
+        if topic in tape.deltas:
+            replayed.discard(topic)
+            missed[topic[0]] = _sum(missed[topic[0]], _missed(tape, topic, since.seq))
+        if topic not in replayed:
+            shown[topic] = tape.state(topic)
     return Recovery(
         recovered,
         {channel: count for channel, count in missed.items() if count is not None and not recovered[channel]},
         _reason(tape, since.seq, [channel for channel, whole in recovered.items() if not whole]),
         frozenset(replayed),
-        frozenset(shown),
+        [entry for entries in shown.values() for entry in entries],
     )
 
 
-def _missed(tape: Tape, newest: Entry, after: int) -> int | None:
-    """How many messages of the topic came after that position, without the newest, which the client will get."""
-    had = tape.count_at(newest.topic, after)
-    return None if had is None else newest.ordinal - had - 1
+def _missed(tape: Tape, topic: Topic, after: int) -> int | None:
+    """How many messages of the topic came after that position, without those that the client will get."""
+    had = tape.count_at(topic, after)
+    return None if had is None else max(0, tape.passed_over(topic) - had)
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

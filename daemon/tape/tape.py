@@ -14,7 +14,7 @@ Sync and pure: no trio, no clock, no I/O.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -22,11 +22,13 @@ import msgspec
 
 from connectors.base import Bytes, Count
 from connectors.metric import Samples
+from daemon.tape.delta import Delta
 from daemon.tape.entry import CANARY as CANARY
 from daemon.tape.entry import NOTICE as NOTICE
 from daemon.tape.entry import STATUS as STATUS
 from daemon.tape.entry import Entry as Entry
 from daemon.tape.entry import Topic as Topic
+from daemon.tape.entry import is_data, subject
 from daemon.tape.entry import selects as selects
 from daemon.tape.order import Order
 from daemon.tape.positions import Positions as Positions
@@ -63,6 +65,8 @@ class Tape:
             chain of `prev_seq` crosses it: a client with an earlier position cannot know what it missed.
         limit: positions beyond this one are refused; the archive moves it.
         size_bytes: size of the frames held (JSON ones; every other format in use costs about the same again).
+        deltas: the states of the topics whose messages are changes.
+        freshen: makes short of a long state of one of these topics, by a new keyframe.
     """
 
     def __init__(self, max_entries: int, max_bytes: int, epoch: str | None = None) -> None:
@@ -74,6 +78,8 @@ class Tape:
         self.broken_at = 0
         self.limit = LAST_POSITION
         self.size_bytes = 0
+        self.deltas: dict[Topic, Delta] = {}
+        self.freshen: Callable[[Topic], None] = _as_it_is
         self._count = 0
         self._order = Order()
         self._shares = Shares()
@@ -257,7 +263,7 @@ class Tape:
             topics = {} if share is None else share.topics
             for name in topics if instrument == ALL else (instrument,):
                 positions = topics.get(name)
-                if positions is not None and (instrument != ALL or name != STATUS):
+                if positions is not None and (instrument != ALL or not name.startswith("!")):
                     yield (channel, name), positions
 
     def whole(self, topic: Topic, after: int) -> bool:
@@ -298,14 +304,67 @@ class Tape:
         }
         return [found[seq] for seq in sorted(found)]
 
+    def renew(self, selection: Selection) -> None:
+        """Prepare to show the present state of these topics: this may put keyframes on the tape."""
+        if self.deltas:
+            for topic in [topic for topic, _ in self._selected(selection) if topic in self.deltas]:
+                self.freshen(topic)
+
+    def present(self, selection: Selection) -> list[Entry]:
+        """All messages that make up the present state of these topics, in `seq` order."""
+        return sorted((each for topic, _ in self._selected(selection) for each in self.state(topic)), key=_seq)
+
+    def state(self, topic: Topic) -> list[Entry]:
+        """The messages that make up the present state of the topic: usually its newest one, if there is any."""
+        newest = self.newest(topic)
+        if newest is None:
+            return []
+        delta = self.deltas.get(topic)
+        return [newest] if delta is None else delta.entries
+
+    def beyond(self, topic: Topic, had: int) -> list[Entry] | None:
+        """The topic's messages after its first `had`, as far as they are kept wherever they stood on the tape.
+
+        None if they are not all. Of most topics only the newest message is kept.
+        """
+        newest = self.newest(topic)
+        if newest is None:
+            return None
+        if newest.ordinal <= had + 1:
+            return [newest] if newest.ordinal > had else []
+        delta = self.deltas.get(topic)
+        return None if delta is None else delta.beyond(had)
+
+    def passed_over(self, topic: Topic) -> int:
+        """The ordinal of the last of the topic's messages that the present state contains, and that do not come."""
+        newest, delta = self.newest(topic), self.deltas.get(topic)
+        if newest is None:
+            return 0
+        if delta is None:
+            return newest.ordinal - 1
+        if delta.base is None:
+            return newest.ordinal
+        return delta.through - is_data(delta.base.topic)
+
+    def shows_changes(self, entries: Iterable[Entry]) -> bool:
+        """Whether some of these are states that consist of several messages, or parts of such."""
+        return bool(self.deltas) and any(subject(entry.topic) in self.deltas for entry in entries)
+
+    def known(self, channel: str) -> list[Entry]:
+        """The channel's messages on the tape, in order."""
+        share = self._shares.get(channel)
+        return [] if share is None else list(share.entries)
+
     def payload(self, channel: str, instrument: str) -> bytes | None:
         """The newest message of that topic, as JSON, or None."""
         entry = self.newest((channel, instrument))
         return None if entry is None else entry.payload
 
     def payloads(self, channel: str, instrument: str = ALL) -> list[bytes]:
-        """The newest message of each topic of the channel, as JSON; with `instrument`, of that topic only."""
-        return [entry.payload for entry in self.latest(frozenset({(channel, instrument)}))]
+        """The present state of each topic of the channel, as JSON; with `instrument`, of that topic only."""
+        selection = frozenset({(channel, instrument)})
+        self.renew(selection)
+        return [entry.payload for entry in self.present(selection)]
 
     def forget(self, known: Callable[[Topic], bool]) -> None:
         """Stop showing the newest message of topics that no longer exist: it would be shown for ever.
@@ -340,3 +399,11 @@ class Tape:
         for share in self._shares:
             messages.add_metric([share.channel], len(share.entries))
             size.add_metric([share.channel], share.size_bytes)
+
+
+def _as_it_is(topic: Topic) -> None:
+    """Nobody makes keyframes."""
+
+
+def _seq(entry: Entry) -> int:
+    return entry.seq

@@ -4,25 +4,25 @@
  *     import {connect} from '/client.js';
  *     const client = connect('/ws', {channels: ['bitcoinprice'], onMessage: console.log});
  *
- * After a loss it resumes each channel. A message comes at most once; one that is missing is told. `JSON.parse`
- * makes 42150.5 of `42150.50`: `message.data` has all.
+ * After a loss it resumes each channel. A message comes at most once; a missing one is told.
+ * `JSON.parse` makes 42150.5 of `42150.50`: `message.data` has all.
  */
 
-const FINAL = [1003, 1007, 1008, 1009]; // for good
+const FINAL = [1003, 1007, 1008, 1009];
 const CAP_S = 30;
 const LONG_MS = 10_000; // for a welcome; of one that held
 const PROBE_MS = 4000;
 const MOST_CHANNELS = 64; // in one command
 
 /**
- * Connect to `url` (`/ws`, `wss://host/ws`), and stay connected. Commands return the `id` that answers carry, and hold on
- * later connections too. Options (others, as `instruments` and `interval_ms`, go into `subscribe`):
+ * Connect to `url` (`/ws`, `wss://host/ws`), and stay connected. Commands return the `id` of answers, and hold on later
+ * connections too. Options (others, as `instruments`, `interval_ms`, go into `subscribe`):
  *
  * channels   names, or `['*']` for all
  * token      where one is needed
- * replay     begin this many messages (of all channels) before the newest
- * onMessage  (message, text): each data message; `text` is what came
- * onStatus   (status): a channel's source is `live`, `stale`, `down`...
+ * replay     begin so many messages (of all channels) before the newest
+ * onMessage  (message, text): data; `text` is what came
+ * onStatus   (status): a channel is `live`, `stale`, `down`...
  * onState    ({state, code, reason, retry_in_s, welcome}): `connecting`, `open`, `waiting`, or for good `closed`
  * onEvent    (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`; `lost`: channels that go on
  *            from their newest message; `restarted`; `away_ms`) and `gap` (not announced: `channel`, `instrument`,
@@ -30,11 +30,11 @@ const MOST_CHANNELS = 64; // in one command
  */
 export function connect(url, {channels = [], token, replay, onMessage, onStatus, onState, onEvent, ...rest} = {}) {
   const wanted = new Map(); // channel: its options (`how`), where it is (above `floor` all are due)
-  const asked = new Map(); // id: a `subscribe` that is not answered
+  const asked = new Map(); // id: a `subscribe` not answered
   let all; // the options of '*'
   let socket, welcome, goodbye, why, resumed, retryTimer, deadline, heartbeat;
-  let openedAt = 0; // 0: it is not
-  let announced = 0; // `lagged` covers all up to here
+  let openedAt = 0; // 0: not
+  let announced = 0; // `lagged` covers these
   let [attempt, unanswered, commands, lostAt] = [0, 0, 0, 0];
 
   const target = new URL(url, location);
@@ -61,7 +61,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
 
   /** The network may have changed. */
   function probe({persisted = true}) {
-    if (!persisted) return; // just loaded
+    if (!persisted) return;
     if (retryTimer) open();
     else if (socket) expect(PROBE_MS);
     ping('heartbeat');
@@ -100,14 +100,15 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   function data(message, text) {
     const {connector_id: channel, instrument, seq, prev_seq} = message;
     const at = wanted.get(channel);
-    if (!at) return; // left meanwhile
+    if (!at) return;
     begin(at, welcome);
     const had = at.last.get(instrument);
     if (had >= seq) return;
     const after = had ?? at.floor;
-    if (prev_seq > Math.max(after, at.floor ?? 0, announced) && !at.sampled) {
-      onEvent?.({type: 'gap', channel, instrument, after, before: seq});
-    }
+    const told = Math.max(at.floor ?? 0, announced);
+    const gap = {type: 'gap', channel, instrument, after, before: seq};
+    if (prev_seq > Math.max(after, told) && !at.sampled) onEvent?.(gap);
+    at.owed = message.bids && seq <= told; // a book's state
     at.last.set(instrument, (at.seq = seq));
     onMessage?.(message, text);
   }
@@ -122,12 +123,12 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     if (restarted) announced = 0;
     if (all) wish(welcome.channels.filter((name) => !wanted.has(name)), all);
     asked.clear();
-    const alike = new Map(); // what one command restores
-    for (const [channel, {how, epoch, seq, sampled, instruments}] of wanted) {
+    const alike = new Map();
+    for (const [channel, {how, epoch, seq, sampled, instruments, owed}] of wanted) {
       let since = epoch && {epoch, seq};
       if (since && `${instruments}` !== `${how.instruments}`) since.epoch = '-';
       if (!before && replay) since = {epoch: welcome.epoch, seq: Math.max(0, welcome.seq - replay)};
-      if (how.interval_ms || sampled) since = undefined; // the snapshot has all that counts
+      if (how.interval_ms || sampled || owed) since = undefined; // the snapshot has all
       const key = JSON.stringify({...how, since});
       alike.set(key, [...(alike.get(key) ?? []), channel]);
     }
@@ -144,9 +145,10 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       const at = wanted.get(channel) ?? {};
       const recovered = message.recovered?.[channel];
       if (recovered === false) resumed?.lost.push(channel);
+      if (!recovered && at.owed !== undefined) at.last = new Map();
       if (at.seq > message.seq) at.epoch = '';
       begin(at, message);
-      const {seq: floor} = (recovered && since) || message;
+      const {seq: floor} = recovered ? since : message;
       Object.assign(at, {sampled, instruments, floor, seq: Math.min(at.seq, floor)});
     }
     onEvent?.(message);
@@ -162,8 +164,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   function lost(code, reason) {
-    if (openedAt) lostAt = performance.now();
-    if (openedAt && lostAt - openedAt > LONG_MS) attempt = 0;
+    if (openedAt && (lostAt = performance.now()) - openedAt > LONG_MS) attempt = 0;
     const retry_in_s = goodbye?.retry_after_s ?? Math.random() * Math.min(CAP_S, 2 ** attempt++);
     reason = why = reason || goodbye?.reason || why || 'the connection was lost';
     drop();
@@ -192,7 +193,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     unsubscribe(names) {
       const every = names.includes('*');
       if (welcome || every) all = null; // `wanted` has the others
-      for (const name of every ? [...wanted.keys()] : names) wanted.delete(name);
+      for (const name of every ? wanted.keys() : names) wanted.delete(name);
       return command('unsubscribe', names);
     },
     ping: () => ping(),

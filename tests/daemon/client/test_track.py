@@ -6,7 +6,7 @@ from msgspec import UNSET, Raw
 
 from daemon.client.events import Gap, Lost
 from daemon.client.track import Track
-from protocol.messages import Lagged, Position, PriceUpdate, Subscribed
+from protocol.messages import DepthSnapshot, DepthUpdate, Lagged, Position, PriceUpdate, Subscribed
 
 STAMP = "2025-12-08T16:30:45.123Z"
 A, B = "BTC/USDT", "ETH/USDT"
@@ -155,3 +155,53 @@ def test_a_channel_that_was_left_takes_nothing() -> None:
     track.leave("x")
     assert track.take(_price(11, 4)) is False
     assert track.channels == ()
+
+
+def _book(seq: int, prev_seq: int, instrument: str = A, *, through: int | None = None) -> DepthSnapshot | DepthUpdate:
+    made = DepthSnapshot(
+        connector_id="x",
+        exchange="okx",
+        instrument=instrument,
+        timestamp=STAMP,
+        seq=seq,
+        prev_seq=prev_seq,
+        received_ms=1,
+        data=Raw(b"{}"),
+        bids=Raw(b"[]"),
+        asks=Raw(b"[]"),
+        through=UNSET if through is None else through,
+    )
+    if through is not None:
+        return made
+    fields = {name: getattr(made, name) for name in DepthUpdate.__struct_fields__}
+    return DepthUpdate(**fields)
+
+
+def test_the_change_after_a_snapshot_for_late_comers_is_no_gap_and_one_that_is_missing_is() -> None:
+    track = _track(10)
+    assert track.take(_book(9, 7, through=7)) is True
+    assert track.take(_book(11, 7)) is True
+    assert track.take(_book(13, 12)) == Gap("x", A, 11, 13)
+
+
+def test_books_are_begun_anew_until_their_whole_state_has_come() -> None:
+    track = _track(10)
+    track.take(_book(8, 7, through=7))
+    assert track.position("x") is None, "the other book may not have come"
+    track.settled()
+    assert track.position("x") == Position("e", 10)
+    track.take(_book(12, 7))
+    track.lagged(Lagged(timestamp=STAMP, missed=3, from_seq=13, to_seq=20, by_channel={"x": 3}))
+    track.take(_book(18, 16, through=16))
+    assert track.position("x") is None
+    track.take(_book(21, 16))
+    assert track.position("x") == Position("e", 21)
+
+
+def test_whoever_begins_books_anew_gets_them_whole_though_some_of_it_was_had() -> None:
+    track = _track(10)
+    track.take(_book(8, 7, through=7))
+    track.settled()
+    track.take(_book(12, 7))
+    assert track.answered(_subscribed(15, recovered=False)) is not None
+    assert [track.take(each) for each in (_book(8, 7, through=7), _book(12, 7), _book(16, 12))] == [True] * 3

@@ -108,7 +108,7 @@ class Client:
         self.woken = 0
         self.subscriber = Subscriber(format, sink, self._wake)
         self.session = Session(
-            CATALOGUE,
+            fan.board.catalogue,
             format,
             CommandLimits(commands_per_s=1000, commands_burst=1000, channels_per_command=64, errors_in_a_row=20),
             0.0,
@@ -152,8 +152,8 @@ class Client:
         """What has come since the last call."""
         found, data = [], self.sink.taken
         while data:
-            start = 2 if data[1] < 126 else 4
-            size = data[1] if data[1] < 126 else int.from_bytes(data[2:4], "big")
+            start = {126: 4, 127: 10}.get(data[1], 2)
+            size = data[1] if start == 2 else int.from_bytes(data[2:start], "big")
             found.append(decode_message(data[start : start + size], self.subscriber.format))
             data = data[start + size :]
         self.sink.taken = b""
@@ -167,10 +167,17 @@ class Client:
 class Fan:
     """A hub over a tape of that size, and clients on demand."""
 
-    def __init__(self, max_entries: int = 100, max_bytes: int = 10**6, tape: Tape | None = None) -> None:
+    def __init__(
+        self,
+        max_entries: int = 100,
+        max_bytes: int = 10**6,
+        tape: Tape | None = None,
+        catalogue: Catalogue = CATALOGUE,
+    ) -> None:
         self.tape = Tape(max_entries, max_bytes, epoch="k3v") if tape is None else tape
-        self.clock = wall = WallClock(lambda: START_MS * 1_000_000)
-        self.board = Board(CATALOGUE, START_MS)
+        self.now_ms = START_MS
+        self.clock = wall = WallClock(lambda: self.now_ms * 1_000_000)
+        self.board = Board(catalogue, START_MS)
         self.ledger = Ledger()
         self.bus = bus = Bus()
         self.sequencer = Sequencer(self.tape, self.board, self.ledger, wall, bus, Passes(batch_events=256))

@@ -1,0 +1,183 @@
+"""Keyframes: the books that were published, so that whoever comes late can be given them whole.
+
+Of each topic whose messages are changes (`TopicState.DELTA`) the book is kept as its readers have it, by the messages
+that went onto the tape: per side the quantity of each price, as text. A *keyframe* is a message with all of it. It goes
+onto the tape in a topic of its own, which nobody takes; `daemon.tape.delta` shows it, and every message since, to those
+who need the topic's present state.
+
+The sequencer makes one at the end of a pass, after the messages are on their way, when `UPDATES` changes or `EVERY_S`
+seconds of a topic that changes have gone by since the last. A large book costs milliseconds to write, and would push
+its channel's changes off the tape, so a keyframe of more than `LARGE_BYTES` waits until the changes are as large as
+itself, or `MOST_UPDATES`: then keyframes are never more than half of what the channel holds. One of at most
+`QUICK_BYTES` is also made when somebody is about to be shown changes of more than twice its size.
+
+After a restart the books are unknown until the venue's own come; what is shown meanwhile is on the tape.
+
+Sync and pure: no trio, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from operator import eq
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from connectors.base import Event
+from daemon.tape.delta import Delta, restored
+from daemon.tape.entry import keyframe_topic
+from daemon.tape.tape import Entry, Tape, Topic
+from protocol.channels import WHOLE_MARKET, Catalogue
+from protocol.fields import DepthFields, SnapshotFields
+from protocol.kinds import TopicState
+
+UPDATES: Final = 500
+"""After so many changes of a topic a keyframe is due."""
+
+EVERY_S: Final = 10.0
+"""After so long a keyframe is due, if the topic has changed."""
+
+LARGE_BYTES: Final = 262_144
+"""A keyframe of more waits until the changes since the last one are as large."""
+
+MOST_UPDATES: Final = 4000
+"""It waits for no more changes than these."""
+
+QUICK_BYTES: Final = 65_536
+"""A keyframe of at most this size takes less than a millisecond, so it can be made while somebody waits for it."""
+
+_levels: Final = msgspec.json.Decoder(list[tuple[str, str]])
+_encode: Final = msgspec.json.Encoder().encode
+
+_Side: TypeAlias = dict[str, str]
+"""The quantity of each price. After a keyframe they stand in its order, which makes the next one cheap."""
+
+
+class _Book:
+    """The book of one topic as it was published, the last event of it, that one's `seq`, and when a keyframe was made.
+
+    `keyframe_bytes` is the size of the last one, or of the message with which the book began.
+    """
+
+    __slots__ = ("asks", "bids", "event", "keyframe_bytes", "made_ms", "seq")
+
+    def __init__(self, fields: SnapshotFields, entry: Entry, now_ms: int) -> None:
+        self.bids: _Side = dict(_levels.decode(fields.bids))
+        self.asks: _Side = dict(_levels.decode(fields.asks))
+        self.keyframe_bytes = len(entry.text)
+        self.made_ms = now_ms
+        self.seq = entry.seq
+
+
+class Keyframes:
+    """The books of all topics whose messages are changes.
+
+    Attributes:
+        due: the topics of which a keyframe is due, in the order in which it became so.
+        made: how many were made.
+    """
+
+    def __init__(self, tape: Tape, publish: Callable[[Event, int], Entry]) -> None:
+        """`publish` puts an event onto the tape as a keyframe; it is given the `seq` that the message follows."""
+        self.due: dict[Topic, None] = {}
+        self.made = 0
+        self._tape = tape
+        self._publish = publish
+        self._books: dict[Topic, tuple[_Book, Event]] = {}
+        tape.freshen = self._freshen
+
+    def adopt(self, catalogue: Catalogue) -> None:
+        """Follow a change of the catalogue. What is new has the state that stands on the tape."""
+        known: set[Topic] = set()
+        for channel in catalogue:
+            if channel.kind.state is not TopicState.DELTA or channel.kind.snapshot is None:
+                continue
+            topics = [(channel.name, instrument) for instrument in channel.instruments or (WHOLE_MARKET,)]
+            known.update(topics)
+            new = [topic for topic in topics if topic not in self._tape.deltas]
+            entries = self._tape.known(channel.name) if new else []
+            for topic in new:
+                begins = str(channel.kind.snapshot.__struct_config__.tag)
+                self._tape.deltas[topic] = self._restored(topic, entries, begins)
+        for topic in [topic for topic in self._tape.deltas if topic not in known]:
+            del self._tape.deltas[topic]
+            self._books.pop(topic, None)
+            self.due.pop(topic, None)
+
+    def _restored(self, topic: Topic, entries: Sequence[Entry], begins: str) -> Delta:
+        own = [entry for entry in entries if entry.topic == topic]
+        newest = self._tape.newest(topic)
+        if newest is not None and (not own or own[-1] is not newest):
+            own.append(newest)
+        return restored(self._tape.newest(keyframe_topic(topic)), own, begins)
+
+    def took(self, topic: Topic, event: Event, entry: Entry, now_ms: int) -> None:
+        """This event has become this message of the topic."""
+        delta = self._tape.deltas.get(topic)
+        if delta is None:
+            delta = self._tape.deltas[topic] = Delta()
+        fields = event.fields
+        try:
+            if isinstance(fields, SnapshotFields):
+                delta.begin(entry, entry.ordinal)
+                self._books[topic] = _Book(fields, entry, now_ms), event
+                self.due.pop(topic, None)
+                return
+            book, _ = self._books[topic]
+            if isinstance(fields, DepthFields):
+                _change(book.bids, fields.bids)
+                _change(book.asks, fields.asks)
+        except (KeyError, msgspec.DecodeError):
+            # Changes of a book that nobody has, or that nobody can read: there is no state until it begins anew.
+            self._books.pop(topic, None)
+            self.due.pop(topic, None)
+            delta.end()
+            return
+        self._books[topic] = book, event
+        book.seq = entry.seq
+        delta.add(entry)
+        count = len(delta.since)
+        if count >= UPDATES or not 0 <= now_ms - book.made_ms < EVERY_S * 1000:
+            large = book.keyframe_bytes > LARGE_BYTES
+            if not large or delta.size_bytes >= book.keyframe_bytes or count >= MOST_UPDATES:
+                self.due[topic] = None
+
+    def make(self, topic: Topic, now_ms: int) -> None:
+        """Put a keyframe of the topic onto the tape: from now on it is what its present state begins with."""
+        self.due.pop(topic, None)
+        book, event = self._books[topic]
+        book.bids, book.asks = _ordered(book.bids, best_is_highest=True), _ordered(book.asks, best_is_highest=False)
+        bids, asks = _encode(list(book.bids.items())), _encode(list(book.asks.items()))
+        fields = SnapshotFields(Raw(bids), Raw(asks), reset=False, through=book.seq)
+        through = self._tape.newest(topic)
+        entry = self._publish(msgspec.structs.replace(event, fields=fields), book.seq)
+        self.made += 1
+        book.keyframe_bytes, book.made_ms = len(entry.text), now_ms
+        self._tape.deltas[topic].begin(entry, 0 if through is None else through.ordinal)
+
+    def _freshen(self, topic: Topic) -> None:
+        """Make one if that makes the present state much shorter, and takes no time to speak of."""
+        if (known := self._books.get(topic)) is not None:
+            book, _ = known
+            if 2 * book.keyframe_bytes < self._tape.deltas[topic].size_bytes and book.keyframe_bytes <= QUICK_BYTES:
+                self.make(topic, book.made_ms)
+
+
+def _change(side: _Side, changes: Raw) -> None:
+    for price, quantity in _levels.decode(changes):
+        if quantity == "0":
+            side.pop(price, None)
+        else:
+            side[price] = quantity
+
+
+def _ordered(side: _Side, *, best_is_highest: bool) -> _Side:
+    """The levels, best first. Floats tell the order of prices, but where two are the same float."""
+    prices = sorted(side, key=float, reverse=best_is_highest)
+    keys = list(map(float, prices))
+    if any(map(eq, keys, keys[1:])):
+        prices.sort(key=Decimal, reverse=best_is_highest)
+    return {price: side[price] for price in prices}
