@@ -15,7 +15,7 @@ July 2026. Every value is a text, but for `seqId`, `prevSeqId` and `checksum`.
   what was recorded). `checksum` has been 0 since June 2026; it is looked at only in
   what was recorded before there were ids.
 * `candle1m` and the like: at most once a second; nine texts `[ts, open, high, low, close, vol, volCcy, volCcyQuote,
-  confirm]`, of which `vol` is in base units and `confirm` is "1" once the candle is closed (seen by clients).
+  confirm]`, of which `vol` is in base units on spot, and `confirm` is "1" once the candle is closed.
 
 A row that cannot be read is left out, and noted of its instrument; the others of the frame go on. A row of a book is
 another matter: without it the book would be wrong, so the book begins anew.
@@ -73,11 +73,15 @@ INTERVALS: Final = {
     "6h": "6Hutc",
     "12h": "12Hutc",
     "1d": "1Dutc",
+    "2d": "2Dutc",
+    "3d": "3Dutc",
+    "5d": "5Dutc",
     "1w": "1Wutc",
     "1M": "1Mutc",
+    "3M": "3Mutc",
 }
 """How long candles may be, and OKX's word for it. From 6 hours on they open by Hong Kong's time, unless `utc` is said
-(seen by clients)."""
+(get candlesticks, `bar`)."""
 
 _NOT_TEXT: Final = re.compile(rb':[^"]')
 """In a ticker: a value that is no text, or a text with a colon. OKX sends neither; both are looked over by the byte."""

@@ -219,7 +219,10 @@ def test_candles_are_asked_for_by_okxs_own_words_on_an_address_of_their_own() ->
 def test_a_length_that_okx_does_not_have_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"okx_candles: OKX has no candles of '7m', but 1s, 1m, 3m"):
         build([channel("candles", interval="7m")], Okx(), "tickerd")
-    assert {"1m", "5m", "1h", "1d"} <= set(INTERVALS)
+    utc = {f"{length}utc" for length in ("6H", "12H", "1D", "2D", "3D", "5D", "1W", "1M", "3M")}
+    documented = {"1s", "1m", "3m", "5m", "15m", "30m", "1H", "2H", "4H"} | utc
+    assert set(INTERVALS.values()) == documented
+    assert (INTERVALS["1m"], INTERVALS["1M"]) == ("1m", "1Mutc")
 
 
 # ---- books ----------------------------------------------------------------------------------------------------------
