@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
+from tests.soak.book import Book, Levels
 from tests.soak.checker import Checker, Offence
-from tests.soak.record import Got, Joined, Lagged, Left, Mark, Session, Topic
-from tests.soak.reference import Reference, packed
+from tests.soak.record import Got, Held, Joined, Keyframe, Lagged, Left, Mark, Refused, Session, Topic
+from tests.soak.reference import Reference, packed, shortest
 
 BTC: Topic = ("prices", "BTC/USDT")
 ETH: Topic = ("prices", "ETH/USDT")
@@ -268,3 +269,240 @@ def test_a_reference_with_a_broken_chain_says_so(reference: Reference) -> None:
     broken.add(BTC, 1, 0, b"{}")
     broken.add(BTC, 5, 3, b"{}")
     assert len(broken.broken) == 1
+
+
+# ---- books ----------------------------------------------------------------------------------------------------------
+
+DEEP: Topic = ("depth", "BTC/USDT")
+THIN: Topic = ("depth", "ETH/USDT")
+BIDS, ASKS = [("100.0", "1"), ("99.0", "2")], [("101.0", "1")]
+
+
+def depth_message(
+    topic: Topic, seq: int, prev_seq: int, bids: Levels, asks: Levels = (), *, reset: bool = False
+) -> bytes:
+    type_ = "depth_snapshot" if reset else "depth_update"
+    message = {"type": type_, "connector_id": topic[0], "seq": seq, "prev_seq": prev_seq, "bids": bids, "asks": asks}
+    return msgspec.json.encode(message | ({"reset": True} if reset else {}))
+
+
+def book_at(seq: int) -> Book:
+    """BTC's book: the best bid's quantity is the position."""
+    book = Book()
+    book.begin(seq, [("100.0", str(seq)), ("99.0", "2")], ASKS)
+    return book
+
+
+@pytest.fixture(scope="module")
+def deep() -> Reference:
+    """BTC's book begins at 1, changes at 4, 7, ... 28, begins anew at 31, changes until 58. ETH's begins at 2."""
+    reference = Reference()
+    last: dict[Topic, int] = {}
+    for seq in range(1, 60):
+        topic = {1: DEEP, 2: THIN, 0: BTC}[seq % 3]
+        before = last.get(topic, 0)
+        if topic is BTC:
+            raw = payload(topic, seq, before)
+        elif seq in (1, 2, 31):
+            raw = depth_message(topic, seq, before, [("100.0", str(seq)), ("99.0", "2")], ASKS, reset=True)
+        else:
+            raw = depth_message(topic, seq, before, [("100.0", str(seq))])
+        reference.add(topic, seq, before, raw)
+        last[topic] = seq
+    assert reference.broken == []
+    return reference
+
+
+def deep_session(reference: Reference, *entries: Mark | tuple[Topic, int]) -> Session:
+    made = Session(7, 1, "json")
+    for entry in entries:
+        if isinstance(entry, tuple):
+            topic, seq = entry
+            made.got(topic, seq, reference.previous(topic, seq), reference.digest(seq, "json") or 0)
+        else:
+            made.mark(entry)
+    return made
+
+
+def keyframe(topic: Topic, seq: int, through: int) -> Keyframe:
+    return Keyframe(topic, seq, through, through, book_at(through).digest)
+
+
+def deep_kinds(reference: Reference, *entries: Mark | tuple[Topic, int], to: int | None = None) -> list[str]:
+    made = deep_session(reference, *entries)
+    made.complete_to = to
+    return kinds(judged(reference, made).offences)
+
+
+LATE = Joined(channels=("depth",), seq=20)
+BOTH = (keyframe(DEEP, 15, 13), keyframe(THIN, 18, 17), (DEEP, 16), (DEEP, 19), (THIN, 20))
+
+
+def test_a_late_comer_gets_a_keyframe_and_every_change_since(deep: Reference) -> None:
+    whole = deep_session(deep, LATE, *BOTH, (DEEP, 22), Held(DEEP, 22, book_at(22).digest), (THIN, 23))
+    whole.complete_to = 24
+    checker = judged(deep, whole)
+    assert checker.offences == []
+    assert checker.books == 3
+    assert sum(checker.explained.values()) == 0
+
+
+def test_a_late_comer_may_also_begin_where_the_book_began(deep: Reference) -> None:
+    joined = Joined(channels=("depth",), instruments=(DEEP[1],), seq=36)
+    assert deep_kinds(deep, joined, (DEEP, 31), (DEEP, 34), (DEEP, 37), to=37) == []
+
+
+def test_changes_without_a_book_are_found(deep: Reference) -> None:
+    assert deep_kinds(deep, LATE, (DEEP, 22), (THIN, 20)) == ["no book", "no book"]
+    assert deep_kinds(deep, LATE, keyframe(DEEP, 15, 13), (DEEP, 16), (DEEP, 19), to=20) == ["never came"]
+    silent = Joined(channels=("depth",), seq=20, snapshot=False)
+    assert deep_kinds(deep, silent, (DEEP, 22), (THIN, 23), to=23) == [], "whoever wants no snapshot gets no book"
+
+
+def test_a_hole_behind_a_keyframe_is_found(deep: Reference) -> None:
+    assert deep_kinds(deep, LATE, keyframe(DEEP, 15, 13), keyframe(THIN, 18, 17), (DEEP, 19)) == ["hole"]
+    assert deep_kinds(deep, LATE, *BOTH, to=22) == ["never came"]
+
+
+def test_a_keyframe_is_judged_by_what_is_in_it(deep: Reference) -> None:
+    wrong = Keyframe(DEEP, 15, 13, 13, book_at(10).digest)
+    assert deep_kinds(deep, LATE, wrong) == ["wrong book"]
+    nowhere = Keyframe(DEEP, 15, 14, 14, book_at(13).digest)
+    assert deep_kinds(deep, LATE, nowhere) == ["unknown"]
+    crooked = Keyframe(DEEP, 15, 10, 13, book_at(13).digest)
+    assert deep_kinds(deep, LATE, crooked) == ["hole"]
+
+
+def test_a_keyframe_from_before_the_book_began_anew_is_found(deep: Reference) -> None:
+    late = Joined(channels=("depth",), instruments=(DEEP[1],), seq=40)
+    assert deep_kinds(deep, late, keyframe(DEEP, 35, 28)) == ["hole"]
+    assert deep_kinds(deep, late, keyframe(DEEP, 35, 34)) == []
+
+
+def test_a_keyframe_for_whoever_has_the_book_or_does_not_take_it_is_found(deep: Reference) -> None:
+    assert deep_kinds(deep, LATE, *BOTH, (DEEP, 22), keyframe(DEEP, 24, 22)) == ["double"]
+    assert deep_kinds(deep, keyframe(DEEP, 24, 22)) == ["unasked"]
+
+
+def test_a_book_that_a_client_has_rebuilt_is_compared(deep: Reference) -> None:
+    assert deep_kinds(deep, LATE, *BOTH, Held(DEEP, 19, book_at(19).digest)) == []
+    assert deep_kinds(deep, LATE, *BOTH, Held(DEEP, 19, book_at(16).digest)) == ["wrong book"]
+
+
+def test_a_resume_that_is_not_recovered_begins_anew_and_its_count_is_compared(deep: Reference) -> None:
+    def resumed(missed: int, *after: Mark | tuple[Topic, int]) -> list[str]:
+        not_recovered = Joined(
+            channels=("depth",), seq=20, since=6, recovered={"depth": False}, missed={"depth": missed}
+        )
+        return deep_kinds(deep, not_recovered, *after)
+
+    # Missing are 7, 10, 13 of BTC and 8, 11, 14, 17 of ETH.
+    assert resumed(7, *BOTH, (DEEP, 22)) == []
+    assert resumed(6, *BOTH, (DEEP, 22)) == ["miscounted"]
+    assert resumed(7, (DEEP, 7)) == ["no book"], "one channel begins anew as a whole"
+
+
+def test_a_resume_that_is_recovered_has_no_keyframe(deep: Reference) -> None:
+    recovered = Joined(channels=("depth",), seq=20, since=15, recovered={"depth": True})
+    assert deep_kinds(deep, recovered, (DEEP, 16), (THIN, 17), (DEEP, 19), (THIN, 20), to=20) == []
+    assert deep_kinds(deep, recovered, keyframe(DEEP, 18, 16)) == ["double"]
+
+
+def test_lagged_lets_a_book_begin_anew_or_go_on(deep: Reference) -> None:
+    def lagged(missed: int, *after: Mark | tuple[Topic, int]) -> list[str]:
+        told = Lagged(missed, 21, 32, {"depth": missed})
+        return deep_kinds(deep, LATE, *BOTH, told, *after, to=32)
+
+    # BTC's book begins anew at 31; 22, 25 and 28 are missed. ETH's goes on with all of it, kept beyond the tape.
+    rest = [(THIN, seq) for seq in (23, 26, 29, 32)]
+    assert lagged(3, *rest, (DEEP, 31)) == []
+    assert lagged(4, *rest, (DEEP, 31)) == ["miscounted"]
+    assert lagged(5, keyframe(THIN, 27, 26), (THIN, 29), (DEEP, 31), (THIN, 32)) == []
+    assert lagged(3, *rest[1:], (DEEP, 31)) == ["hole", "miscounted"]
+    assert lagged(3, *rest) == ["never came"]
+
+
+def test_lagged_explains_no_book_of_a_channel_that_it_does_not_name(deep: Reference) -> None:
+    joins = Joined(channels=("prices",), seq=20)
+    told = Lagged(3, 21, 32, {"prices": 3})
+    had = (*BOTH, joins, (BTC, 18), told)
+    assert deep_kinds(deep, LATE, *had, keyframe(DEEP, 29, 28), (BTC, 30)) == ["double"]
+    assert deep_kinds(deep, LATE, *had, (DEEP, 22), (BTC, 30)) == []
+
+
+def test_lagged_counts_books_and_all_else_apart(deep: Reference) -> None:
+    joins = Joined(channels=("prices",), seq=20)
+    had = (*BOTH, joins, (BTC, 18))
+    after = (*[(THIN, seq) for seq in (23, 26, 29, 32)], (BTC, 30), (DEEP, 31))
+    assert deep_kinds(deep, LATE, *had, Lagged(6, 21, 32, {"depth": 3, "prices": 3}), *after) == []
+    assert deep_kinds(deep, LATE, *had, Lagged(6, 21, 32, {"depth": 2, "prices": 4}), *after) == [
+        "miscounted",
+        "miscounted",
+    ]
+
+
+def test_a_reference_without_a_book_or_with_a_crossed_one_is_worth_nothing() -> None:
+    reference = Reference()
+    reference.add(DEEP, 5, 3, depth_message(DEEP, 5, 3, [("100.0", "1")]))
+    assert "was not given" in reference.broken[0]
+    reference = Reference()
+    reference.begin(DEEP, 3, depth_message(DEEP, 4, 3, BIDS, ASKS, reset=True))
+    reference.add(DEEP, 5, 3, depth_message(DEEP, 5, 3, [("99.0", "0")]))
+    assert reference.broken == []
+    reference.add(DEEP, 6, 5, depth_message(DEEP, 6, 5, [("101.0", "1")]))
+    assert "crossed" in reference.broken[0]
+
+
+# ---- intervals that are refused -------------------------------------------------------------------------------------
+
+
+def thinned(reference: Reference, *entries: Mark) -> list[str]:
+    made = deep_session(reference, *entries)
+    made.complete_to = 0
+    checker = Checker(reference, whole=("depth",))
+    checker.client([made])
+    return kinds(checker.offences)
+
+
+def test_an_interval_is_refused_for_channels_of_which_every_message_counts_and_for_no_other(deep: Reference) -> None:
+    asked = ("depth", "prices")
+    refused = Refused(channels=("depth",), asked=asked, interval_ms=200, id=3)
+    took = Joined(channels=("prices",), seq=20, interval_ms=200, asked=asked, id=3)
+    assert thinned(deep, refused, took) == []
+    assert thinned(deep, refused) == ["unanswered"], "the others take effect"
+    assert thinned(deep, Joined(channels=asked, seq=20, interval_ms=200, asked=asked, id=3))[0] == "interval"
+    both = Refused(channels=asked, asked=asked, interval_ms=200, id=3)
+    assert thinned(deep, both) == ["refused"]
+    without = Refused(channels=("depth",), asked=("depth",), interval_ms=0, id=3)
+    assert thinned(deep, without) == ["refused"]
+
+
+def test_what_a_refused_interval_is_about_stays_as_it_was(deep: Reference) -> None:
+    refused = Refused(channels=("depth",), asked=("depth",), interval_ms=200, id=3)
+    assert deep_kinds(deep, LATE, *BOTH, (DEEP, 25)) == ["hole"]
+    made = deep_session(deep, LATE, *BOTH, refused, (DEEP, 25))
+    checker = Checker(deep, whole=("depth",))
+    checker.client([made])
+    assert kinds(checker.offences) == ["hole"]
+
+
+def test_messagepack_with_a_long_head_is_the_same_message() -> None:
+    message = {str(number): number for number in range(15)}
+    short = msgspec.msgpack.encode(message)
+    long = b"\xde\x00\x0f" + short[1:]
+    assert msgspec.msgpack.decode(long) == message
+    assert shortest(long) == shortest(short) == short
+    many = msgspec.msgpack.encode({str(number): number for number in range(16)})
+    assert shortest(many) == many
+
+
+def test_packed_has_the_digits_of_all_numbers_of_a_quote_as_text() -> None:
+    raw = b'{"type":"quote_update","price":1.0,"bid":0.90,"bid_size":1e3,"ask":1.10,"data":{"bid":2.50}}'
+    assert msgspec.msgpack.decode(packed(raw)) == {
+        "type": "quote_update",
+        "price": "1.0",
+        "bid": "0.90",
+        "bid_size": "1e3",
+        "ask": "1.10",
+        "data": {"bid": 2.5},
+    }

@@ -46,15 +46,20 @@ class FakeConnection:
 
 
 class FakeListener:
-    """It hears something after so many seconds, and nothing else."""
+    """It hears something after so many seconds, is answered after so many, and nothing else."""
 
-    def __init__(self, hears_after_s: float, interval_ms: int = 0) -> None:
+    def __init__(self, hears_after_s: float, interval_ms: int = 0, answered_after_s: float = 0.0) -> None:
         self.connection = FakeConnection()
         self.session = Session(1, 1, "json")
         self.taken = {"prices": interval_ms}
         self.newest = 3
+        self.naughty = False
         self.heard_s = trio.current_time()
         self._hears_s = trio.current_time() + hears_after_s
+        self._answered_s = trio.current_time() + answered_after_s
+
+    def unanswered(self) -> tuple[str, ...]:
+        return () if trio.current_time() >= self._answered_s else ("ping",)
 
     async def listen(self, for_s: float) -> None:
         await trio.sleep(for_s)
@@ -70,6 +75,15 @@ async def settled(way: FakeWay, listener: FakeListener) -> float:
     await client._settle(cast("Listener", listener))
     assert listener.session.complete_to == 10
     return trio.current_time() - began_s
+
+
+async def test_answers_are_waited_for_as_long_as_messages(autojump_clock: trio.testing.MockClock) -> None:
+    """On a machine that has much to do they take some seconds when all clients come at once."""
+    assert 8 <= await settled(FakeWay(None), FakeListener(SETTLE_S, answered_after_s=8.0)) < 9
+    assert PATIENCE_S <= await settled(FakeWay(None), FakeListener(1.0, answered_after_s=90.0)) < PATIENCE_S + 6
+    naughty = FakeListener(1.0, answered_after_s=90.0)
+    naughty.naughty = True
+    assert await settled(FakeWay(None), naughty) < SETTLE_S + 1
 
 
 async def test_patience_with_the_daemon_has_an_end(autojump_clock: trio.testing.MockClock) -> None:

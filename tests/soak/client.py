@@ -133,6 +133,7 @@ class Client:
             self._ended(listener, end)
         finally:
             connection.close()
+            listener.hold()
             for channel in listener.touched:
                 self._positions.pop(channel, None)
             self._positions |= listener.positions
@@ -255,8 +256,9 @@ class Client:
         """Listen until everything that has been published by now must have come.
 
         A client that is behind gets it in order: once something later has come, it is complete. A channel that is
-        silent meanwhile says nothing, so there is an end to the patience. It is with the daemon alone: what the kernel
-        holds for this client while a timer of its own runs, the daemon has sent.
+        silent meanwhile says nothing, so there is an end to the patience. Answers are waited for just as long. Patience
+        is with the daemon alone: what the kernel holds for this client while a timer of its own runs, the daemon has
+        sent.
         """
         head = self._reference.head
         listener.connection.widen()
@@ -264,7 +266,7 @@ class Client:
         listener.session.deeds.append((began_s, f"settle from seq {listener.newest} to {head}"))
         await listener.listen(SETTLE_S)
         was_held, due_s = False, 0.0
-        while listener.taken and listener.newest <= head:
+        while (listener.taken and listener.newest <= head) or (listener.unanswered() and not listener.naughty):
             now_s = trio.current_time()
             if now_s > min(listener.heard_s + PATIENCE_S, began_s + DRAIN_S):
                 held = self._way.held(listener.connection.local_port)

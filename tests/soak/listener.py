@@ -9,7 +9,9 @@ from typing import Any, Final, TypeAlias
 import msgspec
 import trio
 
-from tests.soak.record import Joined, Lagged, Left, Session, Topic
+from tests.soak.book import Book
+from tests.soak.record import Held, Joined, Keyframe, Lagged, Left, Refused, Session, Topic
+from tests.soak.reference import shortest
 from tests.soak.wire import Connection, EndedError
 
 
@@ -31,6 +33,20 @@ class Heard(msgspec.Struct):
     by_channel: dict[str, int] = {}
     code: int | str = ""
     message: str = ""
+    reset: bool = False
+    through: int = -1
+    bids: list[tuple[str, str]] = []
+    asks: list[tuple[str, str]] = []
+
+    @property
+    def topic(self) -> Topic:
+        """Of a data message."""
+        return self.connector_id, self.instrument
+
+    @property
+    def is_keyframe(self) -> bool:
+        """Whether it is a whole book for those who come late."""
+        return self.type == "depth_snapshot" and not self.reset
 
 
 class Asked(msgspec.Struct, kw_only=True):
@@ -51,6 +67,9 @@ _msgpack: Final = msgspec.msgpack.Decoder(Heard)
 _HARMLESS: Final = frozenset({"unknown_channel", "unknown_instrument"})
 """Errors that a well-behaved client may get: a filter that not every channel has."""
 
+_HELD_EVERY: Final = 100
+"""After so many changes of a book it is compared with the witness's, and at the end."""
+
 
 class Listener:
     """Reads one connection and keeps its `Session`.
@@ -62,8 +81,8 @@ class Listener:
         epoch: Of the tape, as the daemon said it.
         naughty: Whether the client did something that may be held against it.
         closed_by_daemon: The close code, 0 without one; None while it is open, or the client ended it.
-        newest: `seq` of the message that came last.
-        heard_s: When that was.
+        newest: `seq` of the newest message that came in its turn: whatever is older has come, or never will.
+        heard_s: When a message or an answer came last.
         counts: How many of each type of control message came.
     """
 
@@ -81,6 +100,11 @@ class Listener:
         self.heard_s = trio.current_time()
         self._dice = dice
         self._sound: set[str] = set()
+        self._channels: tuple[str, ...] = ()
+        self._books: dict[Topic, Book] = {}
+        self._changes = 0
+        self._shown_to = 0
+        self._whole_from: dict[str, int] = {}
         self._asked: dict[int, tuple[str, Asked | None]] = {}
         self._answered: set[int] = set()
         self._next_id = 1
@@ -166,9 +190,11 @@ class Listener:
             # Whoever looks for it takes `data` apart.
             self.session.remarks.append(f"{heard.type} has a connector_id and is no data")
         self.counts[heard.type] = self.counts.get(heard.type, 0) + 1
+        if heard.id is not None:
+            self.heard_s = trio.current_time()
         match heard.type:
             case "welcome":
-                self.epoch = heard.epoch
+                self.epoch, self._channels = heard.epoch, heard.channels
             case "subscribed":
                 self._joined(heard)
             case "unsubscribed":
@@ -176,10 +202,14 @@ class Listener:
                 self.session.mark(Left(heard.channels))
                 for channel in heard.channels:
                     self._forget(channel)
+                    self._forget_books(channel)
                     self.taken.pop(channel, None)
             case "lagged":
                 assert isinstance(heard.missed, int)
                 self.session.mark(Lagged(heard.missed, heard.from_seq, heard.to_seq, heard.by_channel))
+                self._shown_to = max(self._shown_to, heard.to_seq)
+                for channel in heard.by_channel or self.taken:
+                    self._whole_from[channel] = heard.to_seq
             case "pong":
                 self._asked.pop(heard.id or 0, None)
             case "error":
@@ -189,11 +219,49 @@ class Listener:
 
     def data(self, heard: Heard, payload: bytes) -> None:
         """A data message."""
-        channel = heard.connector_id
-        self.newest, self.heard_s = heard.seq, trio.current_time()
-        self.session.got((channel, heard.instrument), heard.seq, heard.prev_seq, hash(payload))
+        channel, topic = heard.connector_id, heard.topic
+        self.heard_s = trio.current_time()
+        if heard.seq > self._shown_to:
+            # What is older may have been sent before its turn.
+            self.newest = heard.seq
+        if heard.type in ("depth_snapshot", "depth_update"):
+            self._rebuild(topic, heard)
+        if heard.is_keyframe:
+            book = self._books[topic]
+            self.session.mark(Keyframe(topic, heard.seq, heard.prev_seq, heard.through, book.digest))
+            return
+        if self.connection.format == "msgpack":
+            payload = shortest(payload)
+        self.session.got(topic, heard.seq, heard.prev_seq, hash(payload))
         if channel in self._sound:
-            self.positions[channel] = heard.seq
+            if topic not in self._books or heard.seq > self._whole_from.get(channel, 0):
+                self.positions[channel] = heard.seq
+            else:
+                # Whoever leaves in the midst of what a book begins with has not had it.
+                self.positions.pop(channel, None)
+
+    def _rebuild(self, topic: Topic, heard: Heard) -> None:
+        """Apply a message to the topic's book."""
+        book = self._books.setdefault(topic, Book())
+        if heard.type == "depth_snapshot":
+            book.begin(heard.through if heard.is_keyframe else heard.seq, heard.bids, heard.asks)
+        elif book.change(heard.seq, heard.prev_seq, heard.bids, heard.asks):
+            self._changes += 1
+            if self._changes % _HELD_EVERY == 0:
+                self._hold(topic, book)
+
+    def hold(self) -> None:
+        """Write down all books as they are now."""
+        for topic, book in self._books.items():
+            self._hold(topic, book)
+
+    def _hold(self, topic: Topic, book: Book) -> None:
+        if book.seq is not None:
+            self.session.mark(Held(topic, book.seq, book.digest))
+
+    def _forget_books(self, channel: str) -> None:
+        for topic in [topic for topic in self._books if topic[0] == channel]:
+            del self._books[topic]
 
     def _joined(self, heard: Heard) -> None:
         _, asked = self._asked.pop(heard.id or 0, ("", None))
@@ -213,12 +281,18 @@ class Listener:
                 honest=asked.honest,
                 recovered=heard.recovered,
                 missed=missed,
+                asked=self._named(asked),
+                id=heard.id or 0,
             )
         )
+        if asked.since is not None:
+            self._shown_to = max(self._shown_to, heard.seq)
         for channel in heard.channels:
             resumed = asked.since is None or (asked.honest and heard.recovered.get(channel, False))
             sound = channel not in self.taken and not asked.interval_ms and resumed
             self._forget(channel)
+            # Up to here a book that begins is not whole yet. Where it goes on, all comes in the order of `seq`.
+            self._whole_from[channel] = heard.seq if asked.since is None else asked.since
             self.taken[channel] = asked.interval_ms
             self.touched.add(channel)
             if sound:
@@ -226,6 +300,9 @@ class Listener:
                 self._sound.add(channel)
                 if asked.since is not None:
                     self.positions[channel] = asked.since
+
+    def _named(self, asked: Asked) -> tuple[str, ...]:
+        return self._channels if "*" in asked.channels else asked.channels
 
     def _forget(self, channel: str) -> None:
         self._sound.discard(channel)
@@ -237,6 +314,19 @@ class Listener:
             self._answered.add(heard.id)
         if heard.code in _HARMLESS:
             return
+        _, asked = self._asked.get(heard.id or 0, ("", None))
+        if heard.code == "interval_refused" and asked is not None:
+            # Whether that is right the judge says.
+            self.session.mark(
+                Refused(
+                    channels=heard.channels,
+                    asked=self._named(asked),
+                    instruments=asked.instruments,
+                    interval_ms=asked.interval_ms,
+                    id=heard.id or 0,
+                )
+            )
+            return
         if heard.code == "internal" or not self.naughty:
             self.session.remarks.append(f"error {heard.code}: {heard.message[:200]}")
 
@@ -244,15 +334,22 @@ class Listener:
 Add: TypeAlias = Callable[[Topic, int, int, bytes], None]
 """Takes a message: topic, `seq`, `prev_seq`, payload."""
 
+Begin: TypeAlias = Callable[[Topic, int, bytes], None]
+"""Takes a keyframe: topic, `through`, payload."""
+
 
 class Witness(Listener):
     """Listens to one whole channel, and hands what it hears to the reference."""
 
-    def __init__(self, connection: Connection, session: Session, dice: random.Random, add: Add) -> None:
+    def __init__(self, connection: Connection, session: Session, dice: random.Random, add: Add, begin: Begin) -> None:
         super().__init__(connection, session, dice)
         self._add = add
+        self._begin = begin
 
     def data(self, heard: Heard, payload: bytes) -> None:
         """A data message."""
-        self._add((heard.connector_id, heard.instrument), heard.seq, heard.prev_seq, payload)
+        if heard.is_keyframe:
+            self._begin(heard.topic, heard.through, payload)
+        else:
+            self._add(heard.topic, heard.seq, heard.prev_seq, payload)
         super().data(heard, payload)

@@ -38,7 +38,7 @@ write_deadline_s = 14
 grace_s = 5
 
 [tape]            # some eight seconds of what is busy, so that clients fall out of it, and so few bytes that it is full
-entries = 300     # when the first wave ends, with long messages of slow channels too; on a disk that fails now and then
+entries = 900     # when the first wave ends, with long messages of slow channels too; on a disk that fails now and then
 bytes = 1_048_576
 path = "{tape}"
 
@@ -52,10 +52,18 @@ restarts = 100000
 
 [connectors.binance]
 base_url = "http://127.0.0.1:{venues}"
+stream_url = "ws://127.0.0.1:{venues}"
+silence_s = 2.0
+timeout_s = 2.0
+
+[connectors.kraken]
+url = "ws://127.0.0.1:{venues}/v2"
+silence_s = 2.0
 timeout_s = 2.0
 
 [connectors.okx]
 url = "ws://127.0.0.1:{venues}/ws/v5/public"
+business_url = "ws://127.0.0.1:{venues}/ws/v5/business"
 silence_s = 2.0
 timeout_s = 2.0
 
@@ -63,6 +71,9 @@ timeout_s = 2.0
 base_url = "http://127.0.0.1:{venues}/api/v3"
 plan = "unlimited"
 timeout_s = 2.0
+
+[catalogue]
+presets = ["seed", "binance", "okx", "kraken", "market"]
 
 [channels.binance_prices]
 cadence_s = 1.0
@@ -76,6 +87,40 @@ cadence_s = 2.0
 cadence_s = 2.0
 [channels.coingecko_trending]
 cadence_s = 2.0
+
+# Streams, but no more of them than a small machine tells to two hundred clients.
+[channels.binance_ticker]
+enabled = false
+[channels.binance_trades]
+instruments = ["BTC/USDT"]
+[channels.binance_quotes]
+instruments = ["BTC/USDT"]
+[channels.binance_book]
+enabled = false
+[channels.binance_depth]
+enabled = false
+[channels.binance_candles]
+enabled = false
+[channels.okx_ticker]
+enabled = false
+[channels.okx_depth]
+enabled = false
+[channels.okx_book]
+instruments = ["BTC/USDT"]
+[channels.okx_candles]
+instruments = ["BTC/USDT"]
+[channels.kraken_ticker]
+enabled = false
+[channels.kraken_trades]
+instruments = ["ETH/USDT"]
+[channels.kraken_quotes]
+instruments = ["BTC/USDT", "ETH/USDT"]
+[channels.kraken_book]
+instruments = ["ETH/USDT"]
+[channels.kraken_depth]
+enabled = false
+[channels.kraken_candles]
+instruments = ["ETH/USDT"]
 """
 """The daemon's configuration; `{venues}` is the simulator's port, `{tape}` the tape's file."""
 

@@ -40,6 +40,8 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
         honest: Whether the client really had everything of these channels up to that position.
         recovered: As answered, per channel.
         missed: As answered, per channel that is not recovered, where known.
+        asked: The channels that the command named ("*" in full); empty where nobody wrote that down.
+        id: The command's.
     """
 
     channels: tuple[str, ...]
@@ -52,6 +54,36 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
     honest: bool = False
     recovered: dict[str, bool] = {}
     missed: dict[str, int] = {}
+    asked: tuple[str, ...] = ()
+    id: int = 0
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer `interval_refused`, with what the command had asked for; `channels` are those that it names."""
+
+    channels: tuple[str, ...]
+    asked: tuple[str, ...]
+    instruments: tuple[str, ...] | None = None
+    interval_ms: int
+    id: int = 0
+
+
+class Keyframe(msgspec.Struct, frozen=True):
+    """A whole book for somebody who comes late (`depth_snapshot` without `reset`), and the digest of what is in it."""
+
+    topic: Topic
+    seq: int
+    prev_seq: int
+    through: int
+    digest: int
+
+
+class Held(msgspec.Struct, frozen=True):
+    """The book that the client has rebuilt, as of that position."""
+
+    topic: Topic
+    seq: int
+    digest: int
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -69,7 +101,7 @@ class Lagged(msgspec.Struct, frozen=True):
     by_channel: dict[str, int] = {}
 
 
-Mark: TypeAlias = Joined | Left | Lagged
+Mark: TypeAlias = Joined | Refused | Left | Lagged | Keyframe | Held
 
 
 class Session:

@@ -31,7 +31,9 @@ from tests.soak.venue_faults import VenueFaults
 from tests.soak.way import Way
 from tests.soak.wire import Connection, EndedError
 
-OKX_RATE: Final = 8.0
+OKX_RATE: Final = 4.0
+"""Tickers a second of each instrument, which is also how many steps the simulated market makes: books, trades."""
+
 SLACK_KIB: Final = 12 * 1024
 LIVE_WITHIN_S: Final = 40.0
 
@@ -69,6 +71,8 @@ class Result(msgspec.Struct, kw_only=True):
     Attributes:
         wrong: What is wrong beside clients' records, a line each.
         offences: What is wrong in clients' records.
+        whole: The channels of which every message counts.
+        books: How many books that clients were given or had rebuilt were compared with the witnesses'.
     """
 
     wrong: list[str] = []
@@ -78,6 +82,8 @@ class Result(msgspec.Struct, kw_only=True):
     messages: int = 0
     witnessed: dict[str, int] = {}
     explained: dict[str, int] = {}
+    books: int = 0
+    whole: tuple[str, ...] = ()
     faults: dict[str, int] = {}
     deeds: dict[str, int] = {}
     closes: dict[str, int] = {}
@@ -106,7 +112,7 @@ def soak(plan: Plan, folder: Path) -> Result:
             result.wrong.append(f"the daemon's exit code on SIGTERM is {result.exit_code}")
         result.wrong += daemon.tracebacks()
     result.wrong += reference.broken
-    checker = Checker(reference)
+    checker = Checker(reference, result.whole)
     for client in clients:
         checker.client(client.sessions)
     offenders = {(offence.client, offence.session) for offence in checker.offences}
@@ -116,7 +122,7 @@ def soak(plan: Plan, folder: Path) -> Result:
             record = f"{session.evidence}\n{record}"
             (folder / f"client-{session.client}-{session.number}.txt").write_text(record, encoding="utf-8")
     result.clients, result.sessions, result.messages = len(clients), checker.sessions, checker.messages
-    result.offences, result.explained = checker.offences, dict(checker.explained)
+    result.offences, result.explained, result.books = checker.offences, dict(checker.explained), checker.books
     result.witnessed, result.faults = reference.channels(), {**faults.played, "full_disk": disk.played}
     result.deeds, result.closes, result.said = dict(tally.deeds), dict(tally.closes), dict(tally.said)
     return result
@@ -135,6 +141,7 @@ async def _course(
 ) -> None:
     port = way.port
     channels = await _wait_live(port)
+    result.whole = await _whole(port)
     async with trio.open_nursery() as nursery:
         for channel in channels:
             await nursery.start(_witness, port, channel, reference, result)
@@ -194,7 +201,7 @@ async def _witness(
     session = Session(-1, 0, "json")
     try:
         connection = await Connection.open(port, dice, "json", tiny=False)
-        listener = Witness(connection, session, dice, reference.add)
+        listener = Witness(connection, session, dice, reference.add, reference.begin)
         await listener.wait_welcome(LIVE_WITHIN_S)
         await listener.subscribe(Asked(channels=(channel,)))
         task_status.started()
@@ -207,10 +214,22 @@ async def _witness(
         result.wrong.append(f"the witness of {channel} lost its connection: {end}")
 
 
+class _Topic(msgspec.Struct):
+    state: str = ""
+    reason: str = ""
+
+
 class _Channel(msgspec.Struct):
     name: str
     state: str
+    kind: str = ""
     retry_in_s: float | None = None
+    topics: dict[str, _Topic] = {}
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it is live, and all of its topics are."""
+        return self.state == "live" and all(topic.state == "live" for topic in self.topics.values())
 
 
 class _Channels(msgspec.Struct):
@@ -236,12 +255,21 @@ async def _wait_live(port: int) -> tuple[str, ...]:
             while True:
                 answer = await http.get(f"http://127.0.0.1:{port}/channels")
                 seen = msgspec.json.decode(answer.content, type=_Channels).channels
-                if all(channel.state == "live" for channel in seen):
+                if all(channel.is_well for channel in seen):
                     return tuple(channel.name for channel in seen)
                 again_s = trio.current_time() + max(channel.retry_in_s or 0.0 for channel in seen)
                 patience.deadline = max(patience.deadline, min(again_s, began_s + AGAIN_WITHIN_S) + LIVE_WITHIN_S)
                 await trio.sleep(0.2)
-    raise RuntimeError(f"not all channels are live after {trio.current_time() - began_s:.0f} s: {seen}")
+    unwell = [channel for channel in seen if not channel.is_well]
+    raise RuntimeError(f"not all channels are live after {trio.current_time() - began_s:.0f} s: {unwell}")
+
+
+async def _whole(port: int) -> tuple[str, ...]:
+    """The channels of which an interval may leave out nothing."""
+    async with httpx.AsyncClient(trust_env=False, headers={"connection": "close"}) as http:
+        answer = await http.get(f"http://127.0.0.1:{port}/channels")
+    seen = msgspec.json.decode(answer.content, type=_Channels).channels
+    return tuple(channel.name for channel in seen if channel.kind in ("trades", "depth"))
 
 
 async def _wait_stored(port: int) -> None:

@@ -32,7 +32,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from connectors.base import Event, PayloadError, Rows
-from connectors.books.book import is_zero, key
+from connectors.books.book import key
 from connectors.books.topic import BookTopic
 from connectors.limits.payload import brief, look_over, spliced
 from connectors.limits.rows import (
@@ -455,12 +455,13 @@ def _best(levels: list[tuple[str, ...]], field: str) -> tuple[str, str]:
     if len(levels[0]) < 2:
         raise Odd(f"{quoted(field)} has a level of {len(levels[0])} values")
     price, size = levels[0][:2]
+    check_price(price, field)
     try:
         key(price)
-        is_zero(size)
     except ValueError as error:
-        check_price(price, field)
         raise Odd(f"{quoted(field)} has {error}") from None
+    if is_number(size) is None or float(size) < 0.0:
+        raise Odd(f"{quoted(field)} has the size {shown(size)}")
     return price, size
 
 
