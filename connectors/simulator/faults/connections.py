@@ -182,7 +182,8 @@ class ConnectionFaults(Container[str]):
         for one in self._board.of(self.venue):
             if not isinstance(one.fault, RefusedSubscription) or session.number < one.first_connection:
                 continue
-            refusal = conversation.refuse(message, self._listings[one.fault.instrument], one.fault.code)
+            code = one.fault.code if self.venue == "okx" else ""
+            refusal = conversation.refuse(message, self._listings[one.fault.instrument], code)
             if refusal and one.chooses():
                 one.count()
                 return refusal

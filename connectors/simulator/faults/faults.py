@@ -357,9 +357,9 @@ class Halted(Lasting, kw_only=True, frozen=True):
 
 
 class Delisted(Lasting, kw_only=True, frozen=True):
-    """An instrument is not known any more: 60018 and silence on OKX, -1121 on Binance."""
+    """An instrument is not known any more: 60018 and silence on OKX, -1121 on Binance, the like on the others."""
 
-    venues: ClassVar[tuple[Venue, ...]] = ("binance", "okx")
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
     unnamed: ClassVar[Venue | None] = None
     instrument: Instrument
 
@@ -373,8 +373,9 @@ class MuteInstrument(Lasting, kw_only=True, frozen=True):
 
 
 class RefusedSubscription(Opening, kw_only=True, frozen=True):
-    """Subscriptions of an instrument are answered by an error, of those that OKX takes back sooner or later."""
+    """Subscriptions of an instrument are refused, on OKX with an error of those that it takes back sooner or later."""
 
+    venues: ClassVar[tuple[Venue, ...]] = ("bybit", "coinbase", "kraken", "okx")
     instrument: Instrument
     code: RefusalCode = "50013"
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 import trio
 import trio.testing
+from wsproto.events import RejectConnection
 
 from connectors.simulator.faults.active import FaultBoard
 from connectors.simulator.faults.faults import (
@@ -33,6 +34,7 @@ from connectors.simulator.venues.market import KRAKEN, Listing, Market
 from connectors.simulator.venues.sockets import Push
 from connectors.simulator.venues.stream import BookChange, MarketStream
 from tests.connectors.push.raw_venue import RawOkx, in_memory, order
+from tests.connectors.simulator.socket_client import SocketClient
 
 Json: TypeAlias = Any
 """Whatever JSON decodes to."""
@@ -294,3 +296,90 @@ def test_a_snapshot_is_as_old_as_ordered() -> None:
     simulator._board.switch_on(read_order({"fault": "old_snapshot", "age_s": 10, "times": 1}), 0.0, 0)  # type: ignore[arg-type]
     assert last() == present - 17 * 50
     assert last() == present
+
+
+# All venues
+
+
+async def subscribed(connect: Callable[[], trio.abc.Stream], name: str) -> SocketClient:
+    """A client that has had data of its book."""
+    path, request = SUBSCRIBE[name]
+    client = SocketClient(connect(), path)
+    await client.open()
+    await client.send(json.dumps(request))
+    while BOOK_FRAME[name] not in await client.text():
+        pass
+    return client
+
+
+BOOK_FRAME = {
+    "okx": '"action":',
+    "binance": '"depthUpdate"',
+    "bybit": '"topic":"orderbook',
+    "coinbase": '"l2_data"',
+    "kraken": '"channel":"book","type"',
+}
+
+
+async def is_silent(client: SocketClient, name: str, for_s: float) -> bool:
+    """Whether nothing of its book comes for so long."""
+    with trio.move_on_after(for_s):
+        while BOOK_FRAME[name] not in await client.text():
+            pass
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", sorted(SUBSCRIBE))
+async def test_any_venue_can_hang_up_and_fall_silent(name: str, autojump_clock: trio.testing.MockClock) -> None:
+    simulator = Simulator(okx_rate=5, clock=clock)
+    async with in_memory(simulator) as connect:
+        client = await subscribed(connect, name)
+        order(simulator, fault="silence", venue=name, for_s=4)
+        assert await is_silent(client, name, 3.9)
+        assert not await is_silent(client, name, 2)
+        order(simulator, fault="mute_instrument", venue=name, instrument="BTC/USDT", for_s=4)
+        assert await is_silent(client, name, 3.9)
+        order(simulator, fault="disconnect", venue=name, code=1012, reason="restart")
+        assert await client.closed() == (1012, "restart")
+        again = await subscribed(connect, name)
+        order(simulator, fault="hang_up", venue=name, code=1001, after_s=1, times=1)
+        assert (await again.closed())[0] == 1001
+
+
+@pytest.mark.parametrize("name", sorted(SUBSCRIBE))
+async def test_any_venue_can_forget_an_instrument(name: str, autojump_clock: trio.testing.MockClock) -> None:
+    simulator = Simulator(okx_rate=5, clock=clock)
+    async with in_memory(simulator) as connect:
+        client = await subscribed(connect, name)
+        order(simulator, fault="delisted", venue=name, instrument="BTC/USDT")
+        assert await is_silent(client, name, 5)
+        order(simulator, clear=True)
+        assert not await is_silent(await subscribed(connect, name), name, 2)
+
+
+@pytest.mark.parametrize("name", ["bybit", "coinbase", "kraken", "okx"])
+async def test_a_subscription_can_be_refused(name: str, autojump_clock: trio.testing.MockClock) -> None:
+    simulator = Simulator(okx_rate=5, clock=clock)
+    path, request = SUBSCRIBE[name]
+    async with in_memory(simulator) as connect:
+        order(simulator, fault="refused_subscription", venue=name, instrument="BTC/USDT", times=1)
+        client = SocketClient(connect(), path)
+        await client.open()
+        await client.send(json.dumps(request))
+        assert await is_silent(client, name, 3)
+        await client.send(json.dumps(request))
+        assert not await is_silent(client, name, 3)
+
+
+@pytest.mark.parametrize("name", sorted(SUBSCRIBE))
+async def test_any_handshake_can_be_refused(name: str, autojump_clock: trio.testing.MockClock) -> None:
+    simulator = Simulator(okx_rate=5, clock=clock)
+    path, _ = SUBSCRIBE[name]
+    async with in_memory(simulator) as connect:
+        client = await subscribed(connect, name)
+        order(simulator, fault="over_limit", venue=name)
+        assert (await client.closed())[0] == 1006
+        assert isinstance(await SocketClient(connect(), path).open(), RejectConnection)
+        order(simulator, clear=True)
+        assert not isinstance(await SocketClient(connect(), path).open(), RejectConnection)

@@ -7,8 +7,7 @@ from itertools import count
 import pytest
 import trio
 import trio.testing
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import CloseConnection, Event, Message, Ping, Pong, RejectConnection, Request, TextMessage
+from wsproto.events import Message, RejectConnection
 
 from connectors.simulator.faults.active import FaultBoard
 from connectors.simulator.http.request import VenueRequest
@@ -17,6 +16,7 @@ from connectors.simulator.sockets import VenueSockets
 from connectors.simulator.venues.market import Market
 from connectors.simulator.venues.sockets import Close, Push, SocketRules, SocketSession
 from connectors.simulator.venues.stream import MarketStream
+from tests.connectors.simulator.socket_client import SocketClient
 
 Connect = Callable[[], trio.abc.Stream]
 
@@ -76,45 +76,8 @@ async def served(rules: SocketRules) -> AsyncIterator[Connect]:
         nursery.cancel_scope.cancel()
 
 
-class Client:
-    """A client that sees every frame, and answers pings only if told to."""
-
-    def __init__(self, stream: trio.abc.Stream, *, pongs: bool = False) -> None:
-        self._stream = stream
-        self._wire = WSConnection(ConnectionType.CLIENT)
-        self._pongs = pongs
-        self._seen: list[Event] = []
-
-    async def open(self) -> Event:
-        await self._stream.send_all(self._wire.send(Request(host="venue", target="/")))
-        return await self.event()
-
-    async def send(self, text: str) -> None:
-        await self._stream.send_all(self._wire.send(TextMessage(data=text)))
-
-    async def event(self) -> Event:
-        while not self._seen:
-            data = bytes(await self._stream.receive_some())
-            self._wire.receive_data(data or None)
-            for event in self._wire.events():
-                if isinstance(event, Ping) and self._pongs:
-                    await self._stream.send_all(self._wire.send(Pong(payload=event.payload)))
-                self._seen.append(event)
-        return self._seen.pop(0)
-
-    async def text(self) -> str:
-        event = await self.event()
-        assert isinstance(event, Message), event
-        return str(event.data)
-
-    async def closed(self) -> tuple[int, str | None]:
-        while not isinstance(event := await self.event(), CloseConnection):
-            pass
-        return event.code, event.reason
-
-
-async def opened(connect: Connect, *, pongs: bool = False) -> Client:
-    client = Client(connect(), pongs=pongs)
+async def opened(connect: Connect, *, pongs: bool = False) -> SocketClient:
+    client = SocketClient(connect(), pongs=pongs)
     await client.open()
     assert await client.text() == "hello"
     return client
@@ -169,7 +132,7 @@ async def test_a_client_that_asks_too_often_is_closed(autojump_clock: trio.testi
 async def test_no_more_connections_than_the_venue_allows(autojump_clock: trio.testing.MockClock) -> None:
     async with served(SocketRules(connections=2, refused_status=403)) as connect:
         first, _ = await opened(connect), await opened(connect)
-        refused = await Client(connect()).open()
+        refused = await SocketClient(connect()).open()
         assert isinstance(refused, RejectConnection)
         assert refused.status_code == 403
         await first.send("bye")
@@ -185,10 +148,10 @@ async def test_connections_that_come_too_often_are_refused_until_time_has_passed
         await opened(connect)
         await trio.sleep(4)
         await opened(connect)
-        assert isinstance(await Client(connect()).open(), RejectConnection)
+        assert isinstance(await SocketClient(connect()).open(), RejectConnection)
         await trio.sleep(6.5)
         await opened(connect)
-        assert isinstance(await Client(connect()).open(), RejectConnection)
+        assert isinstance(await SocketClient(connect()).open(), RejectConnection)
 
 
 async def test_a_venue_that_has_no_idle_time_waits_for_ever(autojump_clock: trio.testing.MockClock) -> None:
