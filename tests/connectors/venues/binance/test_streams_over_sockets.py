@@ -23,7 +23,7 @@ from connectors.simulator.faults.faults import (
 )
 from connectors.simulator.http.request import VenueRequest, VenueResponse
 from connectors.simulator.simulator import Simulator
-from connectors.simulator.venues.market import BINANCE, padded
+from connectors.simulator.venues.market import BINANCE, Listing, padded
 from connectors.simulator.venues.stream import FIRST_UPDATE_ID, UPDATES_A_STEP
 from connectors.venues.binance import streams
 from connectors.venues.binance.build import build
@@ -267,3 +267,14 @@ async def test_a_channel_comes_over_as_many_connections_as_it_needs(monkeypatch:
     lost = {(note.channel, note.instrument) for note in hub.notes if not note.partial}
     assert lost == {(kind, each) for kind in ("trades", "depth") for each in instruments}
     assert hub.changes == []
+
+
+async def test_an_instrument_may_have_a_name_in_any_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = Listing("币安人生USDT", "币安人生", "USDT", 0.15, 4, 1, 9_000_000)
+    monkeypatch.setitem(BINANCE, named.symbol, named)
+    monkeypatch.setitem(SYMBOLS, "币安人生/USDT", named.symbol)
+    hub = Hub()
+    async with running(hub, "trades", "depth", "quotes", instruments=("币安人生/USDT",)) as (simulator, _):
+        await hub.until(lambda: all(len(hub.of(kind, "币安人生/USDT")) > 3 for kind in ("trades", "depth", "quotes")))
+        assert judged(simulator, hub.of("depth", "币安人生/USDT"), "币安人生/USDT") == 1
+    assert hub.notes == []
