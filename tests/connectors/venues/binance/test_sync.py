@@ -1,5 +1,7 @@
 """The book's rule, step by step, and against a venue that loses, doubles, delays and reorders its updates."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import msgspec
@@ -201,6 +203,22 @@ FATES = st.sampled_from(["delivered"] * 8 + ["late", "late", "lost", "twice", "g
 """What becomes of a frame."""
 
 
+class Link:
+    """One connection: its books, the newest update id that it has heard, and whether a snapshot is under way."""
+
+    def __init__(self, levels: int, shown: int) -> None:
+        depth = Channel(name="depth", exchange="binance", kind=KINDS["depth"], instruments=("BTC/USDT",))
+        top = msgspec.structs.replace(depth, name="book", kind=KINDS["book"], levels=shown, every_ms=10)
+        self.books = Books([("BTC/USDT", "BTCUSDT", (depth, top))])
+        self.books._books["BTCUSDT"].sync = Sync(levels=levels, needed=shown)
+        self.heard = 0
+        self.is_asked = False
+
+    @property
+    def sync(self) -> Sync:
+        return self.books._books["BTCUSDT"].sync
+
+
 class VenueAndBook(RuleBasedStateMachine):
     """A perfect venue on one side, what is published on the other, and in between all that can happen.
 
@@ -220,22 +238,9 @@ class VenueAndBook(RuleBasedStateMachine):
 
     def connect(self) -> None:
         """A connection, with all that belongs to it: what is on the way of the last one is gone."""
-        depth = Channel(name="depth", exchange="binance", kind=KINDS["depth"], instruments=("BTC/USDT",))
-        top = Channel(
-            name="book",
-            exchange="binance",
-            kind=KINDS["book"],
-            instruments=("BTC/USDT",),
-            levels=self.SHOWN,
-            every_ms=10,
-        )
-        self.books = Books([("BTC/USDT", "BTCUSDT", (depth, top))])
-        self.book = self.books._books["BTCUSDT"]
-        self.book.sync = Sync(levels=self.LEVELS, needed=self.SHOWN)
+        self.link: Link = Link(self.LEVELS, self.SHOWN)
+        self.successor: Link | None = None
         self.late: list[Diff] = []
-        self.heard = 0
-        """The newest update id that has been delivered."""
-        self.asked = False
         self.published: Rebuilt | None = None
         self.top: tuple[list[Level], list[Level]] | None = None
         self.now_ms = self.at_ms
@@ -277,10 +282,11 @@ class VenueAndBook(RuleBasedStateMachine):
 
     def send(self, frame: Diff, fate: str) -> None:
         if fate == "garbled":
-            self.take(self.books.unreadable("BTCUSDT", "garbled", self.now_ms))
-            if not self.late:
-                # Else an older one could come, and pass for the next: the gap is seen with the one after.
-                self.heard = frame.u
+            for link in self.links:
+                self.take(link.books.unreadable("BTCUSDT", "garbled", self.now_ms), link)
+                if not self.late:
+                    # Else an older one could come, and pass for the next: the gap is seen with the one after.
+                    link.heard = frame.u
         elif fate == "late":
             self.late.append(frame)
         elif fate != "lost":
@@ -299,17 +305,38 @@ class VenueAndBook(RuleBasedStateMachine):
         if luck == 7:
             self.connect()
 
+    @precondition(lambda self: self.successor is None)
+    @rule()
+    def open_another(self) -> None:
+        """A connection that is to take over hears what this one hears."""
+        self.successor = Link(self.LEVELS, self.SHOWN)
+
+    @precondition(lambda self: self.successor is not None)
+    @rule()
+    def take_over(self) -> None:
+        """What the new one said until now was not used; it states what it has, and what it lacks."""
+        assert self.successor is not None
+        self.link, self.successor = self.successor, None
+        self.take(self.link.books.restate(self.now_ms))
+        self.wait(0)
+
     def hear(self, frame: Diff) -> None:
         self.now_ms = max(self.now_ms, frame.E)
-        self.heard = max(self.heard, frame.u)
-        self.take(self.books.change("BTCUSDT", frame, self.now_ms))
+        for link in self.links:
+            link.heard = max(link.heard, frame.u)
+            self.take(link.books.change("BTCUSDT", frame, self.now_ms), link)
+
+    @property
+    def links(self) -> list[Link]:
+        return [self.link] if self.successor is None else [self.link, self.successor]
 
     # ---- REST
 
-    @precondition(lambda self: self.asked)
+    @precondition(lambda self: any(link.is_asked for link in self.links))
     @rule(age=st.sampled_from([0, 0, 0, 1, 2, 5, 30]))
     def answer(self, age: int) -> None:
-        """The snapshot comes; the venue's cache may be old, or ahead of what was delivered."""
+        """A snapshot comes; the venue's cache may be old, or ahead of what was delivered."""
+        link = next(link for link in self.links if link.is_asked)
         id_ = max(100, self.id - age)
         bids, asks = self.states[id_]
         body = Snapshot(
@@ -318,31 +345,35 @@ class VenueAndBook(RuleBasedStateMachine):
             [(str(price), asks[price]) for price in sorted(asks)[: self.LEVELS]],
         )
         try:
-            events = self.books.fetched("BTCUSDT", msgspec.json.encode(body), self.now_ms)
+            events = link.books.fetched("BTCUSDT", msgspec.json.encode(body), self.now_ms)
         except PayloadError:
-            self.take(Rows([], self.books.unfetched("BTCUSDT", "it cannot be used")))
+            self.take(Rows([], link.books.unfetched("BTCUSDT", "it cannot be used")), link)
         else:
-            self.asked = False
-            self.take(events)
+            link.is_asked = False
+            self.take(events, link)
 
     @rule(ms=st.integers(0, 3_000))
     def wait(self, ms: int) -> None:
-        wait_ms = self.books.waits_ms(self.now_ms)
+        waits_ms = [(link, link.books.waits_ms(self.now_ms)) for link in self.links]
         self.now_ms += ms
-        if wait_ms is not None and wait_ms <= ms:
-            self.take(self.books.tick(self.now_ms))
+        for link, wait_ms in waits_ms:
+            if wait_ms is not None and wait_ms <= ms:
+                self.take(link.books.tick(self.now_ms), link)
 
     # ---- what is published
 
-    def take(self, said: list[Event] | Rows) -> None:
+    def take(self, said: list[Event] | Rows, link: Link | None = None) -> None:
+        """What a connection says; that of one that has not taken over is not used."""
+        link = link or self.link
+        if isinstance(said, Said) and said.needs:
+            assert not link.is_asked, "one at a time"
+            link.is_asked = True
+        if link is not self.link:
+            return
         events = said.events if isinstance(said, Rows) else said
-        if isinstance(said, Rows):
-            for note in said.notes:
-                assert note.cause == "gap"
-                self.published = self.top = None
-            if isinstance(said, Said) and said.needs:
-                assert not self.asked, "one at a time"
-                self.asked = True
+        for note in said.notes if isinstance(said, Rows) else ():
+            assert note.cause == "gap"
+            self.published = self.top = None
         for event in events:
             if isinstance(event.fields, SnapshotFields):
                 self.published = Rebuilt.of(event.fields)
@@ -354,14 +385,15 @@ class VenueAndBook(RuleBasedStateMachine):
 
     @invariant()
     def what_is_published_is_what_the_venue_has_or_is_announced_as_lost(self) -> None:
-        if not hasattr(self, "book") or self.published is None:
+        if getattr(self, "published", None) is None:
             return
-        last = self.book.sync.last
+        assert self.published is not None
+        book, last = self.link.sync.book, self.link.sync.last
         assert last is not None
-        assert last >= self.heard, "nothing that was heard is missing"
+        assert last >= self.link.heard, "nothing that was heard is missing"
         for held, side, ladder, sign in (
-            (self.published.bids, 0, self.book.sync.book.bids, 1),
-            (self.published.asks, 1, self.book.sync.book.asks, -1),
+            (self.published.bids, 0, book.bids, 1),
+            (self.published.asks, 1, book.asks, -1),
         ):
             venue = {str(price): quantity for price, quantity in self.states[last][side].items()}
             if ladder.bound is not None:
@@ -373,15 +405,15 @@ class VenueAndBook(RuleBasedStateMachine):
 
     @invariant()
     def the_best_levels_are_right_once_nothing_is_owed(self) -> None:
-        if getattr(self, "published", None) is None or self.books.waits_ms(self.now_ms) is not None:
+        if getattr(self, "published", None) is None or self.link.books.waits_ms(self.now_ms) is not None:
             return
         assert self.published is not None
         assert self.top == self.published.best(self.SHOWN)
 
     @invariant()
     def a_book_that_is_not_there_is_asked_for(self) -> None:
-        if hasattr(self, "book") and self.book.sync.wants:
-            assert self.asked or self.books._asks
+        for link in self.links if hasattr(self, "link") else ():
+            assert link.is_asked or link.books._asks or not link.sync.wants
 
 
 TestVenueAndBook = VenueAndBook.TestCase
