@@ -69,6 +69,15 @@ class TestSplicing:
         assert made.last == 12
         assert isinstance(made.change(diff(12, 14)), Lost), "only the first one may"
 
+    def test_a_hole_in_what_is_kept_makes_it_begin_behind_the_hole(self) -> None:
+        made = Sync(levels=1000, needed=0)
+        made.change(diff(5, 6))
+        made.change(diff(9, 9))
+        with pytest.raises(Unusable, match="begin with 9"):
+            made.splice(snapshot(6))
+        made.splice(snapshot(8))
+        assert made.last == 9
+
     def test_a_snapshot_that_cannot_be_used_changes_nothing(self) -> None:
         made = live(10)
         for bad in (
