@@ -6,10 +6,10 @@ onto the tape in a topic of its own, which nobody takes; `daemon.tape.delta` sho
 who need the topic's present state.
 
 The sequencer makes one at the end of a pass, after the messages are on their way, when `UPDATES` changes or `EVERY_S`
-seconds of a topic that changes have gone by since the last. A large book costs milliseconds to write, and would push
-its channel's changes off the tape, so a keyframe of more than `LARGE_BYTES` waits until the changes are as large as
-itself, or `MOST_UPDATES`: then keyframes are never more than half of what the channel holds. One of at most
-`QUICK_BYTES` is also made when somebody is about to be shown changes of more than twice its size.
+seconds of a topic that changes have gone by since the last. One of more than `LARGE_BYTES` would push its channel's
+changes off the tape, so it waits until the changes are as large as itself, or `MOST_UPDATES`; and it is written block
+by block, over several passes. One of at most `QUICK_BYTES` is also made when somebody is about to be shown changes of
+more than twice its size.
 
 After a restart the books are unknown until the venue's own come; what is shown meanwhile is on the tape.
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from operator import eq
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 from msgspec import Raw
@@ -52,8 +52,69 @@ QUICK_BYTES: Final = 65_536
 _levels: Final = msgspec.json.Decoder(list[tuple[str, str]])
 _encode: Final = msgspec.json.Encoder().encode
 
-_Side: TypeAlias = dict[str, str]
-"""The quantity of each price. After a keyframe they stand in its order, which makes the next one cheap."""
+_BLOCK: Final = 128
+"""Levels of a block of a side, about. What changes lies in few blocks: most of a large keyframe is written already."""
+
+
+_PREPARED_BLOCKS: Final = 32
+"""So many blocks of a side are written at the end of one pass: that takes a millisecond or two."""
+
+
+class _Side:
+    """The quantity of each price, in blocks of neighbouring prices, and the JSON of the blocks that have not changed.
+
+    The block of a price follows from its float, which never falls while the price rises.
+    """
+
+    __slots__ = ("_best_is_highest", "_blocks", "_changed", "_scale", "_written")
+
+    def __init__(self, levels: Raw, *, best_is_highest: bool) -> None:
+        """Raises: msgspec.DecodeError, ValueError: these are no levels."""
+        found = _levels.decode(levels)
+        self._best_is_highest = best_is_highest
+        self._scale = 0.0
+        if len(found) > 2 * _BLOCK:
+            # By the half in the middle: the worst prices are often absurd.
+            middle = abs(float(found[len(found) * 3 // 4][0]) - float(found[len(found) // 4][0]))
+            self._scale = len(found) / (2 * _BLOCK * middle) if middle else 0.0
+        self._blocks: dict[int, dict[str, str]] = {}
+        self._written: dict[int, bytes] = {}
+        self._changed: set[int] = set()
+        """The blocks that are not written as they are."""
+        for at, level in zip((int(float(level[0]) * self._scale) for level in found), found, strict=True):
+            block = self._blocks.get(at)
+            if block is None:
+                block = self._blocks[at] = {}
+            block[level[0]] = level[1]
+        self._changed.update(self._blocks)
+
+    def change(self, changes: Raw) -> None:
+        """Raises: msgspec.DecodeError, ValueError: these are no levels."""
+        blocks, changed, scale = self._blocks, self._changed, self._scale
+        for price, quantity in _levels.decode(changes):
+            at = int(float(price) * scale)
+            changed.add(at)
+            block = blocks.get(at)
+            if block is None:
+                block = blocks[at] = {}
+            if quantity != "0":
+                block[price] = quantity
+            else:
+                block.pop(price, None)
+
+    def write_some(self, blocks: int) -> int:
+        """Write so many blocks, at most. Returns how many are not written then."""
+        while self._changed and blocks:
+            at, blocks = self._changed.pop(), blocks - 1
+            block = self._blocks[at] = _ordered(self._blocks[at], best_is_highest=self._best_is_highest)
+            self._written[at] = _encode(list(block.items()))[1:-1]
+        return len(self._changed)
+
+    def write(self) -> Raw:
+        """All levels as JSON, best first."""
+        self.write_some(len(self._changed))
+        parts = [self._written[at] for at in sorted(self._blocks, reverse=self._best_is_highest)]
+        return Raw(b"[" + b",".join(filter(None, parts)) + b"]")
 
 
 class _Book:
@@ -65,8 +126,8 @@ class _Book:
     __slots__ = ("asks", "bids", "event", "keyframe_bytes", "made_ms", "seq")
 
     def __init__(self, fields: SnapshotFields, entry: Entry, now_ms: int) -> None:
-        self.bids: _Side = dict(_levels.decode(fields.bids))
-        self.asks: _Side = dict(_levels.decode(fields.asks))
+        self.bids = _Side(fields.bids, best_is_highest=True)
+        self.asks = _Side(fields.asks, best_is_highest=False)
         self.keyframe_bytes = len(entry.text)
         self.made_ms = now_ms
         self.seq = entry.seq
@@ -128,9 +189,9 @@ class Keyframes:
                 return
             book, _ = self._books[topic]
             if isinstance(fields, DepthFields):
-                _change(book.bids, fields.bids)
-                _change(book.asks, fields.asks)
-        except (KeyError, msgspec.DecodeError):
+                book.bids.change(fields.bids)
+                book.asks.change(fields.asks)
+        except (KeyError, ValueError, OverflowError):
             # Changes of a book that nobody has, or that nobody can read: there is no state until it begins anew.
             self._books.pop(topic, None)
             self.due.pop(topic, None)
@@ -145,13 +206,17 @@ class Keyframes:
             if not large or delta.size_bytes >= book.keyframe_bytes or count >= MOST_UPDATES:
                 self.due[topic] = None
 
+    def prepare(self, topic: Topic) -> bool:
+        """Do a part of the work for a keyframe that is due. Returns whether little is left of it."""
+        book, _ = self._books[topic]
+        left = book.bids.write_some(_PREPARED_BLOCKS) + book.asks.write_some(_PREPARED_BLOCKS)
+        return left < _PREPARED_BLOCKS or len(self._tape.deltas[topic].since) >= 2 * MOST_UPDATES
+
     def make(self, topic: Topic, now_ms: int) -> None:
         """Put a keyframe of the topic onto the tape: from now on it is what its present state begins with."""
         self.due.pop(topic, None)
         book, event = self._books[topic]
-        book.bids, book.asks = _ordered(book.bids, best_is_highest=True), _ordered(book.asks, best_is_highest=False)
-        bids, asks = _encode(list(book.bids.items())), _encode(list(book.asks.items()))
-        fields = SnapshotFields(Raw(bids), Raw(asks), reset=False, through=book.seq)
+        fields = SnapshotFields(book.bids.write(), book.asks.write(), reset=False, through=book.seq)
         through = self._tape.newest(topic)
         entry = self._publish(msgspec.structs.replace(event, fields=fields), book.seq)
         self.made += 1
@@ -166,15 +231,7 @@ class Keyframes:
                 self.make(topic, book.made_ms)
 
 
-def _change(side: _Side, changes: Raw) -> None:
-    for price, quantity in _levels.decode(changes):
-        if quantity == "0":
-            side.pop(price, None)
-        else:
-            side[price] = quantity
-
-
-def _ordered(side: _Side, *, best_is_highest: bool) -> _Side:
+def _ordered(side: dict[str, str], *, best_is_highest: bool) -> dict[str, str]:
     """The levels, best first. Floats tell the order of prices, but where two are the same float."""
     prices = sorted(side, key=float, reverse=best_is_highest)
     keys = list(map(float, prices))

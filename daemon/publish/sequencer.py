@@ -267,10 +267,11 @@ class Sequencer:
         return entry
 
     def _make_keyframes(self, now_ms: int) -> None:
-        """Make some of the keyframes that are due: one at least, but no more than there is time for."""
+        """Make some of the keyframes that are due, or parts of them: one, and more while there is time."""
         due, until_s = self._keyframes.due, time.perf_counter() + _KEYFRAMES_S
-        while due:
-            self._keyframes.make(next(iter(due)), now_ms)
+        for topic in tuple(due):
+            if self._keyframes.prepare(topic):
+                self._keyframes.make(topic, now_ms)
             if time.perf_counter() >= until_s:
                 break
 
