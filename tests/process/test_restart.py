@@ -205,12 +205,12 @@ def test_a_tape_that_another_daemon_has_is_one_clear_line(tmp_path: Path) -> Non
         assert "in use" in line
 
 
-def test_five_minutes_at_the_default_rates_fit_on_the_tape(demo_port: int) -> None:
+def test_five_minutes_at_the_default_rates_fit_on_the_tape(eight_port: int) -> None:
     """By arithmetic: real sizes, the demo's cadences (the default ones are five times slower), OKX's fastest pushes."""
-    channels = json.loads(httpx.get(f"http://127.0.0.1:{demo_port}/channels").content)["channels"]
+    channels = json.loads(httpx.get(f"http://127.0.0.1:{eight_port}/channels").content)["channels"]
     count = size_bytes = 0.0
     for channel in channels:
-        answer = httpx.get(f"http://127.0.0.1:{demo_port}/snapshot/{channel['name']}").content
+        answer = httpx.get(f"http://127.0.0.1:{eight_port}/snapshot/{channel['name']}").content
         messages = json.loads(answer)["messages"]
         assert messages
         # OKX's ticker channel pushes every 100 ms at the fastest (its documentation, "Tickers channel").
