@@ -25,8 +25,12 @@ AT_HOME = (
 )
 """Here kinds, or the messages that they become, may be told apart by their names."""
 
-LISTED = ("protocol/channels.py", "daemon/config/load.py", "daemon/client/__init__.py")
-"""Here names are only listed: what venues offer, the default channels, and what users of the client may import."""
+LISTED = (
+    *("protocol/channels.py", "daemon/config/presets.py", "daemon/client/__init__.py"),
+    *("daemon/client/book.py", "daemon/client/track.py"),
+)
+"""Here names are only listed: what venues offer, the default channels, and what users of the client may import; and the
+client keeps books by the two messages that they are made of."""
 
 
 def named(path: str, source: str) -> Iterator[str]:

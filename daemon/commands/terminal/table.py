@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Final, assert_never
+from typing import Any, Final, assert_never, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from daemon.client import Data, Gap, Lagged, Lost, Received, Reconnecting, Resumed, Status, Test
+from daemon.client import Book, Data, Gap, Lagged, Lost, Received, Reconnecting, Resumed, Status, Test
 from daemon.commands.terminal.peer import clean
 from protocol.kinds import VIEWS, View
 
@@ -65,6 +65,7 @@ class Sheet:
         self._title = clean(title)
         self._ahead_s = ahead_s
         self._rows: dict[tuple[str, str], _Row] = {}
+        self._books: dict[tuple[str, str], Book] = {}
         self._states: dict[str, Status] = {}
         self._away: tuple[Reconnecting, float] | None = None
         self._note: tuple[str, float] = ("", float("-inf"))
@@ -97,7 +98,7 @@ class Sheet:
     def _data(self, message: Data, now_s: float) -> None:
         instrument = "" if isinstance(message.instrument, UnsetType) else message.instrument
         topic = (message.connector_id, instrument)
-        shown = _shown(message)
+        shown = self._best(topic, message) if _view(message) is View.DEPTH else _shown(message)
         row = _Row(shown, message.received_ms, now_s)
         before = self._rows.get(topic)
         if before is not None and before.shown:
@@ -105,6 +106,16 @@ class Sheet:
             if shown != before.shown:
                 row.changed_s, row.change = now_s, _change(before.shown, shown)
         self._rows[topic] = row
+
+    def _best(self, topic: tuple[str, str], message: Data) -> str:
+        """The best bid and ask of the book that an instrument's changes make; "" while something of it is missing."""
+        book = self._books.setdefault(topic, Book())
+        try:
+            book.take(cast("Any", message))  # whatever has this view is one of a book's
+        except ValueError:
+            book.forget()
+        bids, asks = book.top(1)
+        return clean(" / ".join(side[0][0] if side else "-" for side in (bids, asks))) if book.is_whole else ""
 
     def draw(self, now_s: float, wall_s: float, rows: int, width: int = _WIDE) -> RenderableType:
         """The table with at most that many rows, under two lines about the connection.
@@ -223,7 +234,7 @@ def _shown(message: Data) -> str:
     A trade's price is followed by its size and side, a candle's close by its interval. Of a book and of a quote it is
     the best bid and ask, of all venues' with whose they are; of a book's changes how many levels they are about.
     """
-    match VIEWS.get(str(message.__struct_config__.tag)):
+    match _view(message):
         case View.BOOK:
             try:
                 book = msgspec.json.decode(message.data, type=_Book)
@@ -244,6 +255,10 @@ def _shown(message: Data) -> str:
             return f"{_said(message, 'close')} {_said(message, 'interval')}"
         case _:
             return _said(message, "price")
+
+
+def _view(message: Data) -> View | None:
+    return VIEWS.get(str(message.__struct_config__.tag))
 
 
 def _said(message: Data, field: str) -> str:
