@@ -17,6 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -77,7 +78,8 @@ class Opinions:
             listening.listen()
             while True:
                 asking, _ = listening.accept()
-                with asking:
+                # Whoever asks may leave before the answer comes.
+                with asking, suppress(OSError):
                     asking.sendall(self._answer(asking.recv(64).decode()).encode())
 
     def _answer(self, question: str) -> str:
