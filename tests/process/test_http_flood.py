@@ -93,7 +93,8 @@ def flooded(target: str, environ: dict[str, str]) -> tuple[Counter[bytes], list[
     """What the flood was answered, how long pings took, and how long `/healthz` for another address took."""
     healthy: list[float] = []
     trusted = {"TICKERD_SERVER__TRUSTED_PROXIES": '["127.0.0.9"]'}
-    with tickerd("demo", "--port", "0", environ=environ | trusted) as process:
+    eight = {"TICKERD_CATALOGUE__PRESETS": '["seed"]'}  # the simulated venues share the two cores with the flood
+    with tickerd("demo", "--port", "0", environ=environ | trusted | eight) as process:
         wait_ready(process.port)
         transport = httpx.HTTPTransport(local_address="127.0.0.9")
         another = {"X-Forwarded-For": "192.0.2.7"}
