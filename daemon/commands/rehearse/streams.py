@@ -161,7 +161,9 @@ class StreamNotes(Notebook):
         if message.type == "status":
             self._note_status(message, now_s)
         elif message.prev_seq is not None:
-            data = Data(now_s, message.connector_id, message.instrument, message.seq, message.prev_seq)
+            # A snapshot for late comers stands in the chain where the last update in it does.
+            seq = message.seq if message.through is None else message.through
+            data = Data(now_s, message.connector_id, message.instrument, seq, message.prev_seq)
             self.last[data.topic] = data
             self.entries.append(data)
             view = VIEWS.get(message.type)
