@@ -158,6 +158,7 @@ async def rehearse(parts: Iterable[Part], terms: Terms, *, ended: Callable[[Verd
     parts = list(parts)
     crowds = [part for part in parts if isinstance(part, Crowd)]
     flows = [part for part in parts if isinstance(part, Streams)]
+    venues = iter([[part for part in flows if part.venue == venue] for venue in dict.fromkeys(p.venue for p in flows)])
     groups = (([part for part in parts if not isinstance(part, Crowd | Streams)], terms.jobs), (crowds, 1))
     played = False
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -166,12 +167,8 @@ async def rehearse(parts: Iterable[Part], terms: Terms, *, ended: Callable[[Verd
             for group, count in groups:
                 left = iter(group)
                 async with trio.open_nursery() as jobs:
-                    for venue in dict.fromkeys(part.venue for part in flows):
-                        mine = [part for part in flows if part.venue == venue]
-                        jobs.start_soon(_work_streams, venue, mine, terms, pushes, ended)
-                    flows = []
                     for _ in range(count):
-                        jobs.start_soon(_work, left, terms, pushes, ended)
+                        jobs.start_soon(_work, venues, left, terms, pushes, ended)
             played = True
             nursery.cancel_scope.cancel()
     return played
@@ -183,12 +180,15 @@ async def _stop_at_once(signals: AsyncIterator[int], scope: trio.CancelScope) ->
 
 
 async def _work(
+    venues: Iterator[Sequence[Streams]],
     left: Iterator[Part],
     terms: Terms,
     pushes: Pushes,
     ended: Callable[[Verdict], None],
 ) -> None:
-    """One job: parts as long as there are any."""
+    """One job: the streams of one venue after another, then other parts, as long as there are any."""
+    for flows in venues:
+        await _work_streams(flows, terms, pushes, ended)
     part = next(left, None)
     while part is not None:
         with tempfile.TemporaryDirectory(prefix="tickerd-rehearsal-") as folder:
@@ -215,10 +215,10 @@ async def _work(
 
 
 async def _work_streams(
-    venue: str, parts: Sequence[Streams], terms: Terms, pushes: Pushes, ended: Callable[[Verdict], None]
+    parts: Sequence[Streams], terms: Terms, pushes: Pushes, ended: Callable[[Verdict], None]
 ) -> None:
     """All cases of one venue's streams."""
-    left = list(reversed(parts))
+    venue, left = parts[0].venue, list(reversed(parts))
     while left:
         notes = StreamNotes(pushes, terms.seed, venue)
         with tempfile.TemporaryDirectory(prefix="tickerd-rehearsal-") as folder:
