@@ -98,12 +98,10 @@ instruments = ["BTC/USDT"]
 [channels.binance_book]
 enabled = false
 [channels.binance_depth]
-enabled = false
+instruments = ["BTC/USDT"]
 [channels.binance_candles]
 enabled = false
 [channels.okx_ticker]
-enabled = false
-[channels.okx_depth]
 enabled = false
 [channels.okx_book]
 instruments = ["BTC/USDT"]
@@ -118,7 +116,7 @@ instruments = ["BTC/USDT", "ETH/USDT"]
 [channels.kraken_book]
 instruments = ["ETH/USDT"]
 [channels.kraken_depth]
-enabled = false
+instruments = ["BTC/USDT", "ETH/USDT"]
 [channels.kraken_candles]
 instruments = ["ETH/USDT"]
 """
