@@ -33,6 +33,8 @@ from daemon.client.events import ServerRefused as ServerRefused
 from daemon.client.events import ServerUnavailable as ServerUnavailable
 from daemon.client.subscription import ALL as ALL
 from daemon.client.subscription import Subscription as Subscription
+from protocol.messages import CandleUpdate as CandleUpdate
+from protocol.messages import ConsolidatedQuote as ConsolidatedQuote
 from protocol.messages import Data as Data
 from protocol.messages import DepthSnapshot as DepthSnapshot
 from protocol.messages import DepthUpdate as DepthUpdate
@@ -40,8 +42,10 @@ from protocol.messages import Lagged as Lagged
 from protocol.messages import MarketUpdate as MarketUpdate
 from protocol.messages import OrderbookUpdate as OrderbookUpdate
 from protocol.messages import PriceUpdate as PriceUpdate
+from protocol.messages import QuoteUpdate as QuoteUpdate
 from protocol.messages import Status as Status
 from protocol.messages import Test as Test
 from protocol.messages import TickerUpdate as TickerUpdate
 from protocol.messages import TopUpdate as TopUpdate
+from protocol.messages import Trade as Trade
 from protocol.messages import TrendingUpdate as TrendingUpdate

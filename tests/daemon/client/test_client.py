@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from msgspec import UnsetType
 
 from connectors.base import StateChange
 from connectors.push.dial import Address, dial
+from daemon import client as package
 from daemon.client import (
     CommandRefused,
     Gap,
@@ -64,6 +66,10 @@ async def _joined(subscription: Subscription, channels: int = 1) -> None:
 
 def _url(gateway: Gateway) -> str:
     return f"127.0.0.1:{gateway.port}"
+
+
+def test_every_type_that_a_subscription_yields_can_be_had_from_the_package() -> None:
+    assert [type_.__name__ for type_ in get_args(Received) if getattr(package, type_.__name__, None) is not type_] == []
 
 
 async def test_messages_come_typed_in_order_and_as_the_daemon_sent_them() -> None:
