@@ -97,7 +97,8 @@ def _add_demo(add: _Add) -> None:
 
 def _add_simulate(add: _Add) -> None:
     parser = add(
-        "Serve the simulated venues alone: Binance's, OKX's and CoinGecko's interfaces on one port of loopback.",
+        "Serve the simulated venues alone: the interfaces of Binance, OKX, Coinbase, Kraken, Bybit and CoinGecko, "
+        "on one port of loopback.",
         """
   tickerd simulate --port 9000
   tickerd simulate --port 0 --config-out venues.toml

@@ -65,6 +65,12 @@ def test_help_has_examples_for_every_command(capfd: pytest.CaptureFixture[str]) 
         assert f"examples:\n  tickerd {command}" in capfd.readouterr().out
 
 
+def test_the_help_of_the_simulated_venues_names_each(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--help"]) == 0
+    about = capfd.readouterr().out.split("options:")[0]
+    assert [name for name in SIMULATED if VENUES[name].title not in about] == []
+
+
 def test_the_version_is_told_without_loading_the_daemon() -> None:
     code = (
         "import sys; from daemon.__main__ import main; status = main(['--version']); "
