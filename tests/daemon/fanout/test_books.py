@@ -464,3 +464,28 @@ def test_everybody_ends_with_the_book_of_who_was_there_from_the_start(
             super().__init__(Path(tempfile.mkdtemp(dir=tmp_path)))
 
     run_state_machine_as_test(Machine, settings=settings(stateful_step_count=6))
+
+
+@pytest.mark.parametrize("lags", [True, False])
+def test_an_event_stream_has_no_position_in_the_midst_of_a_state_of_several_messages(lags: bool) -> None:
+    """Who is cut off there would resume without the books that had not come yet."""
+    fan = Fan(max_entries=8, catalogue=CATALOGUE)
+    client = fan.connect(Format.SSE, tls=True)
+    source = EventSource()
+    if lags:
+        client.subscribe("d")
+        source.feed(client.sink.taken)
+        client.sink.taken, client.sink.room = b"", 0
+    fan.sequencer.publish([[begins(topic, ({"1.5": "1" * 400}, {})) for topic in BOOKS]])
+    fan.sequencer.publish([[changes(BOOKS[0], [("1.5", "2")], []) for _ in range(9)]])
+    fan.sequencer.publish([[changes(BOOKS[1], [("1.5", "3")], [])]])
+    if not lags:
+        client.subscribe("d", since=Position("k3v", 1))
+    client.catch_up()
+    before = len(source.messages), source.last_id
+    source.feed(client.sink.taken)
+    came = list(zip(source.messages, source.ids, strict=True))[before[0] :]
+    books = [(message, last_id) for message, last_id in came if message["type"].startswith("depth")]
+    assert {message["instrument"] for message, _ in books} == {"X/U", "Y/U"}
+    assert {last_id for _, last_id in books} <= {before[1], "k3v-1"}, "beyond what came in order"
+    assert source.last_id == f"k3v-{fan.tape.head}"
