@@ -37,6 +37,7 @@ LIMITS = {
     "TICKERD_LIMITS__COMMANDS_BURST": "20",
     "TICKERD_LIMITS__WRITE_DEADLINE_S": "1",
     "TICKERD_LIMITS__HANDSHAKE_S": "2",
+    "TICKERD_CATALOGUE__PRESETS": '["seed"]',  # the simulated venues share the cores with the floods
 }
 PING, PONG, TEXT, CONTINUATION = 0x9, 0xA, 0x1, 0x0
 

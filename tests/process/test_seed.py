@@ -158,7 +158,7 @@ def test_every_message_of_a_minute_passes_the_validator(minute: Minute | None) -
 
 
 def _holes(messages: Iterator[dict[str, Any]] | Any) -> list[dict[str, Any]]:
-    """Messages whose `prev_seq` is not the `seq` before them on their topic."""
+    """Messages whose `prev_seq` is not the `seq` before them on their topic. A keyframe stands for what it holds."""
     last: dict[tuple[str, str], int] = {}
     holes = []
     for message in messages:
@@ -167,5 +167,5 @@ def _holes(messages: Iterator[dict[str, Any]] | Any) -> list[dict[str, Any]]:
         topic = (message["connector_id"], message.get("instrument", ""))
         if last.setdefault(topic, message["prev_seq"]) != message["prev_seq"]:
             holes.append(message)
-        last[topic] = message["seq"]
+        last[topic] = message.get("through", message["seq"])
     return holes

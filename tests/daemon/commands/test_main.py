@@ -468,7 +468,10 @@ def test_simulate_serves_a_recording(recorded: Path) -> None:
     with tickerd("simulate", "--recorded", str(recorded)) as process:
         url, _ = listening(process)
         assert b'"BTCUSDT"' in get(url, "/api/v3/ticker/24hr?symbol=BTCUSDT")
-        assert end(process, signal.SIGTERM) == (0, "")
+        code, said = end(process, signal.SIGTERM)
+    assert code == 0
+    [line] = said.splitlines()
+    assert line.endswith("left out: Coinbase's Exchange feed, which tickerd does not speak")
 
 
 @pytest.mark.parametrize(
