@@ -251,7 +251,7 @@ class Board:
             return None  # the venue's list is plainer than what it says to a request
         times = 1 if before is None else before.times + 1
         held[note.cause] = Noted(note, seen.latest.get(note.instrument), times)
-        conditions = self._conditions(note.channel)
+        conditions = self.conditions(note.channel)
         told = conditions.get(name)
         if note.cause != "gap" or (told is not None and (note.partial or told.cause in ("refused", "halted"))):
             return None
@@ -266,14 +266,15 @@ class Board:
         """The data of a topic of `gaps` comes again. Returns the verdict to publish."""
         self.gaps.discard((channel, instrument))
         self.withdraw(channel, instrument, "gap")
-        conditions = self._conditions(channel)
+        conditions = self.conditions(channel)
         if instrument in conditions and conditions[instrument].cause == "gap":
             del conditions[instrument]
             said = {"channel": channel, "instrument": instrument}
             _log.info("%s: %s: well again", channel, instrument or "its rows", extra=said)
         return TopicVerdict(channel, conditions)
 
-    def _conditions(self, channel: str) -> dict[str, Condition]:
+    def conditions(self, channel: str) -> dict[str, Condition]:
+        """The topics of that channel that do not do as well as it, by instrument."""
         return {name: topic.condition for name, topic in self._topics[channel].items()}
 
     def withdraw(self, channel: str, instrument: str, cause: TopicCause) -> None:

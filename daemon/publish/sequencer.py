@@ -22,7 +22,7 @@ from msgspec import UNSET, Meta, Raw
 
 from connectors.base import Event, StateChange
 from connectors.metric import Histogram, Samples
-from daemon.health.board import Board, TopicVerdict, Verdict, status
+from daemon.health.board import Board, Condition, TopicVerdict, Verdict, status
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item, TopicNotes, Turn
 from daemon.publish.bus import Appended, Bus
@@ -207,8 +207,9 @@ class Sequencer:
     def adopt(self, catalogue: Catalogue) -> None:
         """Replace the catalogue, the board's channels, and the topics that the tape shows. Sync.
 
-        A removed channel is reported `down` once, and is silent from then on. Call this when the connectors of all
-        changed channels have ended and all that they sent is published.
+        A removed channel is reported `down` once, and is silent from then on; so is an instrument that is taken out of
+        a channel, by name. Call this when the connectors of all changed channels have ended and all that they sent is
+        published.
         """
         now_ms = self._clock.now_ms()
         before = self._board.catalogue
@@ -217,11 +218,22 @@ class Sequencer:
         self.publish([StateChange(name, "down", _REMOVED) for name in removed])
         for name in removed:
             self._ledger.close(name, now_ms)
+        self.publish(
+            [verdict for channel in catalogue if (verdict := self._taken_out(before.get(channel.name), channel))]
+        )
         changed = {channel.name for channel in catalogue if before.get(channel.name) != channel}
         self._board.adopt(catalogue, changed, now_ms)
         self._tape.forget(known_topics(catalogue))
         self._keyframes.adopt(catalogue)
         self._begin()
+
+    def _taken_out(self, before: Channel | None, channel: Channel) -> TopicVerdict | None:
+        """What is told of the instruments that the channel has no more; None where there are none."""
+        gone = [] if before is None else [name for name in before.instruments if name not in channel.instruments]
+        if not gone:
+            return None
+        told = Condition("down", "refused", _REMOVED)
+        return TopicVerdict(channel.name, self._board.conditions(channel.name) | dict.fromkeys(gone, told))
 
     def _begin(self) -> None:
         """Say at once what the catalogue's channels make of each other."""

@@ -250,7 +250,7 @@ def _shown(message: Data) -> str:
             sides = (f"{_said(message, side)} {_said(message, f'{side}_exchange')}" for side in ("bid", "ask"))
             return " / ".join(side.strip() or "-" for side in sides)
         case View.DEPTH:
-            return f"{_levels(message, 'bids')} bids, {_levels(message, 'asks')} asks"
+            return f"levels: {_levels(message, 'bids')} bids, {_levels(message, 'asks')} asks"
         case View.CANDLE:
             return f"{_said(message, 'close')} {_said(message, 'interval')}"
         case _:

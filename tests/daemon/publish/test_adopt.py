@@ -1,5 +1,7 @@
 """Another catalogue for a sequencer that runs: what clients are told, and what is kept."""
 
+import msgspec
+
 from connectors.base import Event, StateChange
 from daemon.config.load import Config, parse
 from daemon.health.board import Board, Verdict
@@ -58,6 +60,24 @@ def test_a_channel_that_stays_keeps_what_is_known_of_it_and_one_that_changes_doe
     assert published.board.verdict("bitcoinprice", "freshness") is None
     assert len(published.tape.payloads("ethprice")) == 1
     assert published.tape.payloads("bitcoinprice") == [], "the price of another instrument"
+
+
+def test_an_instrument_that_is_taken_out_of_a_channel_is_named_once() -> None:
+    both = configured('[channels.ethprice]\nconnector = "okx"\ninstruments = ["ETH/USDT", "SOL/USDT"]\n')
+    published = Published(both)
+    published.publish([StateChange("ethprice", "live"), [event("ethprice", "ETH/USDT"), event("ethprice", "SOL/USDT")]])
+    head = published.tape.head
+    published.adopt(PLAIN.catalogue())
+    [told] = [entry.payload for entry in published.tape.between(head, published.tape.head)]
+    status = msgspec.json.decode(told)
+    assert (status["type"], status["channel"], status["state"]) == ("status", "ethprice", "live")
+    assert {name: (topic["state"], topic["cause"], topic["reason"]) for name, topic in status["topics"].items()} == {
+        "SOL/USDT": ("down", "refused", "taken out of the configuration")
+    }
+    head = published.tape.head
+    published.publish([[event("ethprice", "ETH/USDT")]])
+    published.adopt(PLAIN.catalogue())
+    assert published.tape.head == head + 1, "once"
 
 
 def test_a_channel_that_comes_back_goes_on_with_its_chain() -> None:

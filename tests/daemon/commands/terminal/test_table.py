@@ -254,8 +254,8 @@ COMMON: dict[str, Any] = {
             ConsolidatedQuote(**COMMON, bid=Raw(b"1.10"), bid_size=Raw(b"3"), bid_exchange="kraken"),
             "1.10 kraken / -",
         ),
-        (DepthUpdate(**COMMON, bids=Raw(b'[["1","2"],["0.9","0"]]'), asks=Raw(b"[]")), "2 bids, 0 asks"),
-        (DepthSnapshot(**COMMON, bids=Raw(b'[["1","2"]]'), asks=Raw(b'[["2","2"]]')), "1 bids, 1 asks"),
+        (DepthUpdate(**COMMON, bids=Raw(b'[["1","2"],["0.9","0"]]'), asks=Raw(b"[]")), "levels: 2 bids, 0 asks"),
+        (DepthSnapshot(**COMMON, bids=Raw(b'[["1","2"]]'), asks=Raw(b'[["2","2"]]')), "levels: 1 bids, 1 asks"),
         (
             CandleUpdate(
                 **COMMON,
