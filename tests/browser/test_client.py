@@ -79,6 +79,14 @@ class Scripted:
         told: list[list[Any]] = self.page.evaluate("told")
         return [what for of, what in told if of == kind]
 
+    def event(self, type_: str) -> Any:
+        """The one event of that type, as soon as the page has been told it."""
+        deadline_s = time.monotonic() + 10
+        while not (found := [event for event in self.told("event") if event["type"] == type_]):
+            assert time.monotonic() < deadline_s, f"no {type_}"
+        [event] = found
+        return event
+
 
 @pytest.fixture
 def daemon(browser: Browser, demo_url: str) -> Iterator[Scripted]:
@@ -118,7 +126,7 @@ def test_subscriptions_are_restored_where_each_channel_stopped(daemon: Scripted)
     assert restored[("ethprice",)]["interval_ms"] == 500
     for command in restored.values():
         daemon.subscribed(command, recovered=dict.fromkeys(command["channels"], True))
-    [resumed] = [event for event in daemon.told("event") if event["type"] == "resumed"]
+    resumed = daemon.event("resumed")
     assert (resumed["recovered"], resumed["lost"], resumed["restarted"]) == (True, [], False)
     waiting = [state for state in daemon.told("state") if state["state"] == "waiting"]
     assert [(state["code"], state["reason"]) for state in waiting] == [(4000, "slow consumer")]
@@ -155,7 +163,7 @@ def test_a_restart_is_told_and_the_newest_messages_count_again(daemon: Scripted)
     daemon.subscribed(command, recovered={"bitcoinprice": False}, reason="another epoch")
     daemon.price(3, 2)
     assert [message["seq"] for message in daemon.told("message")] == [901, 3]
-    [resumed] = [event for event in daemon.told("event") if event["type"] == "resumed"]
+    resumed = daemon.event("resumed")
     assert (resumed["recovered"], resumed["lost"], resumed["restarted"]) == (False, ["bitcoinprice"], True)
 
 
