@@ -148,7 +148,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       if (!recovered && at.owed !== undefined) at.last = new Map();
       if (at.seq > message.seq) at.epoch = '';
       begin(at, message);
-      const {seq: floor} = recovered ? since : message;
+      const {seq: floor} = (recovered && since) || message;
       Object.assign(at, {sampled, instruments, floor, seq: Math.min(at.seq, floor)});
     }
     onEvent?.(message);
