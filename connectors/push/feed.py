@@ -16,6 +16,7 @@ is known beforehand. Neither tries again after a failure: the supervisor does.
 from __future__ import annotations
 
 import ssl
+from math import inf
 from typing import Final, NoReturn
 
 import msgspec
@@ -60,7 +61,7 @@ class Feed:
         *,
         user_agent: str,
         silence_s: float = 30.0,
-        data_s: float = 30.0,
+        data_s: float = inf,
         timeout_s: float = 10.0,
         ssl_context: ssl.SSLContext | None = None,
         rotate_after_s: float = 0.0,
@@ -75,13 +76,14 @@ class Feed:
             url: `ws://` or `wss://`.
             user_agent: who we say we are.
             silence_s: a connection without any data for so long is given up; see `Patience` for rare instruments.
-            data_s: a channel without data for so long is reported stale, while others talk.
+            data_s: a channel without data for so long is reported stale, while others talk. Not by default: what is
+                usual of an instrument is known to those who judge it (daemon/health/freshness.py).
             timeout_s: for connecting, and again for the opening handshake.
             ssl_context: for a `wss` URL, instead of the system's trust.
             rotate_after_s: a connection of this age is replaced by another before it is closed; 0: none is.
             proxy: the venue's `proxy` setting.
             fetcher: the venue's HTTP interface, for what its conversations need of it.
-            spacing: keeps the connects of several feeds of one venue apart; by default a feed keeps its own apart.
+            spacing: keeps the connects of all feeds apart that share a limit; by default a feed keeps its own apart.
 
         Raises:
             ValueError: no such URL, of the venue or of the proxy.
@@ -103,7 +105,7 @@ class Feed:
         self._fetcher = fetcher
         self._parts = venue.parts
         self._once = Once(consecutive=venue.rules.consecutive_trades)
-        self._spacing = Spacing(venue.rules.connect_spacing_s) if spacing is None else spacing
+        self.spacing = Spacing(venue.rules.connect_spacing_s) if spacing is None else spacing
 
     @property
     def name(self) -> str:
@@ -165,7 +167,7 @@ class Feed:
             data_s=self.data_s,
             fetcher=self._fetcher,
         )
-        return VenueConnection(self.venue, self.target, self._spacing, session, side.now_ms)
+        return VenueConnection(self.venue, self.target, self.spacing, session, side.now_ms)
 
     def _partly_set_aside(self) -> set[str]:
         """The channels of which the venue refuses at least a part."""

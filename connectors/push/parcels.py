@@ -18,20 +18,26 @@ class Parcel(msgspec.Struct, frozen=True):
     """What one connection carries.
 
     Attributes:
+        name: of its connector, for logs and metrics.
         channels: each with the instruments that it has here.
         parts: the instruments here of those channels that have others elsewhere.
     """
 
+    name: str
     channels: tuple[Channel, ...]
     parts: Mapping[str, tuple[str, ...]]
 
 
 def parcels(
-    channels: Sequence[Channel], most: int, cost: Callable[[Channel, str], int] = lambda _channel, _instrument: 1
+    name: str,
+    channels: Sequence[Channel],
+    most: int,
+    cost: Callable[[Channel, str], int] = lambda _channel, _instrument: 1,
 ) -> list[Parcel]:
     """Pack these channels; no parcel costs more than `most`, except one of a single topic that does so alone.
 
-    `cost` is that of one instrument of a channel; what costs nothing here is no reason for another connection.
+    The first is called `name`, others `name-2` and so on. `cost` is that of one instrument of a channel; what costs
+    nothing here is no reason for another connection.
     """
     bins: list[tuple[int, list[Channel]]] = []
     cut: set[str] = set()
@@ -47,8 +53,12 @@ def parcels(
             else:
                 bins.append((price, [piece]))
     return [
-        Parcel(tuple(held), {channel.name: channel.instruments for channel in held if channel.name in cut})
-        for _, held in bins
+        Parcel(
+            name if number == 1 else f"{name}-{number}",
+            tuple(held),
+            {channel.name: channel.instruments for channel in held if channel.name in cut},
+        )
+        for number, (_, held) in enumerate(bins, 1)
     ]
 
 

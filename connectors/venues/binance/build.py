@@ -5,7 +5,6 @@ All that ask the REST interface share one `Host`, and so its gate: pollers, and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,11 +13,12 @@ from connectors.poll.asking import HostFetcher
 from connectors.poll.host import Host
 from connectors.poll.poller import Poller
 from connectors.poll.venue import Answer
+from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
 from connectors.venues.binance.books import LEVELS, snapshot_levels
 from connectors.venues.binance.polls import VENUE, BinancePoll, explain, weight_pause
 from connectors.venues.binance.settings import Binance
-from connectors.venues.binance.streams import BOOKS, KINDS, BinanceStreams, plan, url
+from connectors.venues.binance.streams import BOOKS, CONNECTS_S, KINDS, BinanceStreams, plan, url
 from daemon.host.clock import WallClock
 from protocol.channels import Channel
 
@@ -62,14 +62,12 @@ def _feeds(channels: Sequence[Channel], settings: Binance, user_agent: str, host
         now_ms=WallClock().now_ms,
         per_minute=per_minute,
     )
+    spacing = Spacing(CONNECTS_S)
     feeds: list[Connector] = []
-    for number, parcel in enumerate(plans, 1):
-        name = "binance-streams" if number == 1 else f"binance-streams-{number}"
+    for parcel in plans:
         venue = BinanceStreams(
-            name,
             parcel,
             halted_after_s=settings.halted_after_s,
-            connections=len(plans),
             settles_s=60.0 * books / per_minute,
         )
         feeds.append(
@@ -78,8 +76,7 @@ def _feeds(channels: Sequence[Channel], settings: Binance, user_agent: str, host
                 url(settings.stream_url, parcel.channels),
                 user_agent=user_agent,
                 silence_s=settings.silence_s * venue.quiet,
-                # One instrument's silence is judged by those who know what is usual of it (daemon/health/freshness.py).
-                data_s=math.inf,
+                spacing=spacing,
                 timeout_s=min(settings.timeout_s, 10.0),
                 rotate_after_s=settings.rotate_after_s,
                 proxy=settings.proxy,

@@ -118,7 +118,12 @@ def plan(channels: Sequence[Channel]) -> list[Parcel]:
             other = symbols.setdefault(venue_symbol(instrument), instrument)
             if other != instrument:
                 raise ValueError(f"{other} and {instrument} are one symbol at {VENUE}: {venue_symbol(instrument)}")
-    return parcels(channels, MOST_CHARS, lambda channel, instrument: len(escaped(stream_name(channel, instrument))) + 1)
+
+    def cost(channel: Channel, instrument: str) -> int:
+        """Characters of a stream's name in the address, and of what parts it from the next."""
+        return len(escaped(stream_name(channel, instrument))) + 1
+
+    return parcels("binance-streams", channels, MOST_CHARS, cost)
 
 
 def url(base: str, channels: Iterable[Channel]) -> str:
@@ -134,18 +139,13 @@ class BinanceStreams:
 
     def __init__(
         self,
-        name: str,
         parcel: Parcel,
         *,
         halted_after_s: float = OLD_S,
-        connections: int = 1,
         settles_s: float = 0.0,
     ) -> None:
-        """`name` is the connector's; `connections` is how many share the venue's limits.
-
-        `settles_s` is what the snapshots of all books take.
-        """
-        self.name = name
+        """`settles_s` is what the snapshots of all books take."""
+        self.name = parcel.name
         self.channels = tuple(channel.name for channel in parcel.channels)
         self.parts: Mapping[str, tuple[str, ...]] = parcel.parts
         self.rules = FeedRules(
@@ -153,7 +153,7 @@ class BinanceStreams:
             ping_after_s=10.0,
             pong_s=10.0,
             requests_per_hour=1,  # there are none
-            connect_spacing_s=CONNECTS_S * connections,
+            connect_spacing_s=CONNECTS_S,
             fatal_close_codes=frozenset(),
             # A change of a book has some 100 levels; thousands after an outage.
             message_bytes=2 * 1024 * 1024,

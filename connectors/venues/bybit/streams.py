@@ -21,7 +21,6 @@ Kline: see `topics.py`); what it does not say is marked with where it was seen.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
@@ -32,6 +31,7 @@ from msgspec import Meta
 from connectors.base import Connector, Event, PayloadError, Rows, Seconds, VenueSettings, WebsocketUrl
 from connectors.limits.payload import brief
 from connectors.limits.rows import Odd
+from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
 from connectors.push.parcels import Parcel, parcels
 from connectors.push.venue import (
@@ -109,10 +109,10 @@ class BybitStreams:
 
     title: Final = "Bybit"
 
-    def __init__(self, parcel: Parcel, depth: int = 200, rules: FeedRules = RULES, number: int = 1) -> None:
-        """Several channels may share a topic; it is asked for once. `number` is that of the connection."""
-        self.name = "bybit" if number == 1 else f"bybit-{number}"
-        self.rules = rules
+    def __init__(self, parcel: Parcel, depth: int = 200) -> None:
+        """Several channels may share a topic; it is asked for once."""
+        self.name = parcel.name
+        self.rules = RULES
         self.channels = tuple(channel.name for channel in parcel.channels)
         self.parts: Mapping[str, tuple[str, ...]] = parcel.parts
         carriers: dict[tuple[str, str], list[Channel]] = {}
@@ -309,22 +309,21 @@ def build(channels: Sequence[Channel], settings: Bybit, user_agent: str) -> list
         """Characters of a topic with its quotes and comma; more where the number of topics is what binds."""
         return max(len(name_of(channel, instrument, settings.depth)) + 3, MOST_CHARACTERS // settings.topics)
 
-    packed = parcels(channels, MOST_CHARACTERS, cost)
+    packed = parcels("bybit", channels, MOST_CHARACTERS, cost)
     # All of them connect to one address.
-    rules = msgspec.structs.replace(RULES, connect_spacing_s=RULES.connect_spacing_s * max(1, len(packed)))
+    spacing = Spacing(RULES.connect_spacing_s)
     return [
         Feed(
-            BybitStreams(parcel, settings.depth, rules, number),
+            BybitStreams(parcel, settings.depth),
             settings.url,
             user_agent=user_agent,
             silence_s=settings.silence_s,
-            # One instrument's silence is judged by those who know what is usual of it (daemon/health/freshness.py).
-            data_s=math.inf,
+            spacing=spacing,
             timeout_s=settings.timeout_s,
             rotate_after_s=settings.rotate_after_s,
             proxy=settings.proxy,
         )
-        for number, parcel in enumerate(packed, start=1)
+        for parcel in packed
     ]
 
 

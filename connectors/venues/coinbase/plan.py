@@ -98,12 +98,12 @@ def plan(channels: Sequence[Channel]) -> list[Connection]:
             raise ValueError(f"{channel.name}: Coinbase has no candles of {channel.interval!r}; allowed: {INTERVAL!r}")
     return [
         Connection(
-            "coinbase" if number == 1 else f"coinbase_{number}",
+            parcel.name,
             tuple(channel.name for channel in parcel.channels),
             _subscriptions(parcel.channels),
             parcel.parts,
         )
-        for number, parcel in enumerate(parcels(channels, MOST_SUBSCRIPTIONS, _cost), 1)
+        for parcel in parcels("coinbase", channels, MOST_SUBSCRIPTIONS, _cost)
     ]
 
 

@@ -22,7 +22,6 @@ something would be missing then, it ends the book, whose product is subscribed t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
@@ -34,6 +33,7 @@ from connectors.books.book import Level
 from connectors.books.topic import BookTopic
 from connectors.limits.payload import brief, look_over, spliced
 from connectors.limits.rows import Odd, check_price, member, notes, quoted, read_row, shown
+from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
 from connectors.push.venue import (
     Control,
@@ -123,14 +123,12 @@ class CoinbaseStreams:
     title: Final = "Coinbase"
 
     def __init__(self, connection: Connection, connections: int = 1) -> None:
-        """`connections`: how many there are, which share what is allowed in a second."""
+        """`connections`: how many there are, which share the messages that are allowed in a second."""
         self.name = connection.name
         self.parts: Mapping[str, tuple[str, ...]] = connection.parts
         self.subscriptions = connection.subscriptions
         self.channels = connection.channels
-        self.rules = msgspec.structs.replace(
-            RULES, request_spacing_s=SPACING_S * connections, connect_spacing_s=SPACING_S * connections
-        )
+        self.rules = msgspec.structs.replace(RULES, request_spacing_s=SPACING_S * connections)
         self.trust = Trust()
         heartbeats = SubscribeRequest(HEARTBEATS, _command("subscribe", HEARTBEATS), (), HEARTBEATS)
         self._requests = [heartbeats, *map(_request, self.subscriptions)]
@@ -532,14 +530,14 @@ def build(channels: Sequence[Channel], settings: Coinbase, user_agent: str) -> l
         ValueError: the URL is none of a websocket, or candles of a length that Coinbase does not push.
     """
     connections = plan(channels)
+    spacing = Spacing(SPACING_S)
     return [
         Feed(
             CoinbaseStreams(connection, len(connections)),
             settings.url,
             user_agent=user_agent,
             silence_s=settings.silence_s,
-            # One instrument's silence is judged by those who know what is usual of it (daemon/health/freshness.py).
-            data_s=math.inf,
+            spacing=spacing,
             timeout_s=settings.timeout_s,
             proxy=settings.proxy,
         )

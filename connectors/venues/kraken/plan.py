@@ -99,9 +99,8 @@ def plan(channels: Sequence[Channel], most: int = MOST_SUBSCRIPTIONS) -> list[Co
     quotes = [channel for channel in channels if _stream(channel) == _QUOTES]
     others = [channel for channel in channels if _stream(channel) != _QUOTES]
     return [
-        Connection(name if number == 1 else f"{name}_{number}", _subscriptions(parcel.channels), parcel.parts)
-        for name, kept in (("kraken", others), ("kraken_quotes", quotes))
-        for number, parcel in enumerate(parcels(kept, most), 1)
+        Connection(parcel.name, _subscriptions(parcel.channels), parcel.parts)
+        for parcel in (*parcels("kraken", others, most), *parcels("kraken-quotes", quotes, most))
     ]
 
 

@@ -20,7 +20,6 @@ something would be missing then, it ends the book, which is asked for anew.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeVar
 
@@ -31,6 +30,7 @@ from connectors.base import Connector, Event, PayloadError, Rows, Seconds, Topic
 from connectors.books.topic import BookTopic
 from connectors.limits.payload import brief, look_over, spliced
 from connectors.limits.rows import Odd, check_price, member, notes, quoted, read_row, shown
+from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
 from connectors.push.venue import (
     Control,
@@ -68,7 +68,7 @@ from protocol.fields import CandleFields, QuoteFields, TradeFields
 from protocol.messages import is_number, middle, number
 
 CONNECT_SPACING_S: Final = 5.0
-"""After maintenance at most one attempt in so long; that is 120 in ten minutes, divided among the connections."""
+"""After maintenance at most one attempt in so long; that is 120 in ten minutes."""
 
 RENEW_MS: Final = 6_000
 """How often it is said again that a pair is not traded, while that goes on; a moment more than once in 5 s, which is
@@ -136,14 +136,14 @@ class KrakenStreams:
 
     title: Final = "Kraken"
 
-    def __init__(self, connection: Connection, depth: int = 10, connections: int = 1) -> None:
-        """`connections`: how many there are, which share the allowance of connects."""
+    def __init__(self, connection: Connection, depth: int = 10) -> None:
+        """`depth`: levels of each side of a book."""
+        self.rules = RULES
         self.name = connection.name
         self.parts: Mapping[str, tuple[str, ...]] = connection.parts
         self.subscriptions = connection.subscriptions
         self.depth = depth
         self.channels = tuple(dict.fromkeys(channel.name for each in self.subscriptions for channel in each.channels))
-        self.rules = msgspec.structs.replace(RULES, connect_spacing_s=CONNECT_SPACING_S * connections)
         self._requests = [_instruments_request(), *map(self._request, range(len(self.subscriptions)))]
 
     def subscribe_requests(self) -> list[SubscribeRequest]:
@@ -544,19 +544,19 @@ def build(channels: Sequence[Channel], settings: Kraken, user_agent: str) -> lis
     Raises:
         ValueError: the URL is none of a websocket, or candles are of a length that Kraken does not have.
     """
-    connections = plan(channels)
+    # The allowance is that of our address.
+    spacing = Spacing(RULES.connect_spacing_s)
     return [
         Feed(
-            KrakenStreams(connection, settings.depth, len(connections)),
+            KrakenStreams(connection, settings.depth),
             settings.url,
             user_agent=user_agent,
             silence_s=settings.silence_s,
-            # One instrument's silence is judged by those who know what is usual of it (daemon/health/freshness.py).
-            data_s=math.inf,
+            spacing=spacing,
             timeout_s=settings.timeout_s,
             proxy=settings.proxy,
         )
-        for connection in connections
+        for connection in plan(channels)
     ]
 
 

@@ -21,7 +21,6 @@ July 2026; what the data means stands in `topics.py`.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -369,25 +368,20 @@ def build(channels: Sequence[Channel], settings: Okx, user_agent: str) -> list[C
     # The limit is that of our address, whatever is connected to.
     spacing = Spacing(RULES.connect_spacing_s)
     feeds: list[Connector] = []
-    for url, group, name in (
-        (settings.url, parcels(public, MOST_COST, cost), "okx"),
-        (settings.business_url, parcels(candles, MOST_COST), "okx-candles"),
+    for url, group in (
+        (settings.url, parcels("okx", public, MOST_COST, cost)),
+        (settings.business_url, parcels("okx-candles", candles, MOST_COST)),
     ):
-        feeds += [
-            _feed(parcel, name if number == 1 else f"{name}-{number}", url, settings, user_agent, spacing)
-            for number, parcel in enumerate(group, start=1)
-        ]
+        feeds += [_feed(parcel, url, settings, user_agent, spacing) for parcel in group]
     return feeds
 
 
-def _feed(parcel: Parcel, name: str, url: str, settings: Okx, user_agent: str, spacing: Spacing) -> Feed:
+def _feed(parcel: Parcel, url: str, settings: Okx, user_agent: str, spacing: Spacing) -> Feed:
     return Feed(
-        OkxStreams(parcel.channels, settings.halted_after_s, name=name, parts=parcel.parts),
+        OkxStreams(parcel.channels, settings.halted_after_s, name=parcel.name, parts=parcel.parts),
         url,
         user_agent=user_agent,
         silence_s=settings.silence_s,
-        # One instrument's silence is judged by those who know what is usual of it (daemon/health/freshness.py).
-        data_s=math.inf,
         timeout_s=settings.timeout_s,
         rotate_after_s=settings.rotate_after_s,
         proxy=settings.proxy,

@@ -43,7 +43,7 @@ def hub() -> Hub:
 
 
 def make_feed(*instruments: str, url: str = "ws://venue/public", timeout_s: float = 10) -> Feed:
-    return Feed(Words(*instruments), url, user_agent="tickerd/test", timeout_s=timeout_s)
+    return Feed(Words(*instruments), url, user_agent="tickerd/test", data_s=30, timeout_s=timeout_s)
 
 
 async def failure_of(feed: Feed, hub: Hub) -> ConnectorError:

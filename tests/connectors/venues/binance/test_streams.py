@@ -48,7 +48,7 @@ ALL = [channel(kind) for kind in KIND_NAMES]
 
 
 def talk(channels: Sequence[Channel] = ALL) -> Conversation:
-    return BinanceStreams("binance-streams", Parcel(tuple(channels), {})).converse()
+    return BinanceStreams(Parcel("binance-streams", tuple(channels), {})).converse()
 
 
 def frame(stream: str, body: object) -> bytes:
@@ -506,7 +506,8 @@ class TestPlan:
         assert [name for connector in made for name in connector.channels] == ["binance_trades"]
         feeds = [connector for connector in made if isinstance(connector, Feed)]
         assert sum(len(feed.venue.parts.get("binance_quotes", ())) for feed in feeds) == 1_000
-        assert {feed.venue.rules.connect_spacing_s for feed in feeds} == {float(len(plans))}, "together 1 a second"
+        assert len({id(feed.spacing) for feed in feeds}) == 1
+        assert {feed.venue.rules.connect_spacing_s for feed in feeds} == {1.0}, "together 1 a second"
 
     @pytest.mark.parametrize(
         ("channels", "words"),

@@ -40,7 +40,7 @@ class Recording:
         self.events: list[Event] = []
         self.needs: list[str] = []
         self.said: list[Any] = []
-        talk = BinanceStreams("binance-streams", Parcel(tuple(channels), {})).converse()
+        talk = BinanceStreams(Parcel("binance-streams", tuple(channels), {})).converse()
         owed = dict(self.snapshots)
         for recv_s, frame in self.frames:
             for symbol, (at_s, body) in list(owed.items()):

@@ -23,6 +23,7 @@ from protocol.kinds import KINDS
 TOPIC = "orderbook.50.BTCUSDT"
 VENUE = BybitStreams(
     Parcel(
+        "bybit",
         tuple(
             Channel(name=name, exchange="bybit", kind=KINDS[name], instruments=("BTC/USDT",), levels=3)
             for name in ("depth", "book")

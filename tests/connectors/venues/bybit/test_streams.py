@@ -50,7 +50,7 @@ ALL = [channel(kind, kind) for kind in ("ticker", "trades", "quotes", "book", "d
 
 
 def talk(*channels: Channel, depth: int = 200) -> BybitConversation:
-    return BybitStreams(Parcel(channels or tuple(ALL), {}), depth).converse()
+    return BybitStreams(Parcel("bybit", channels or tuple(ALL), {}), depth).converse()
 
 
 def frame(topic: str, data: object, type_: str = "snapshot", **more: object) -> bytes:
@@ -129,7 +129,7 @@ def noted(said: object) -> list[tuple[str, str, str]]:
 
 def test_each_topic_is_asked_for_once_by_a_request_of_its_own() -> None:
     more = channel("more", "trades", "BTC/USDT", "ETH/USDT")
-    requests = BybitStreams(Parcel((*ALL, more), {"more": ("BTC/USDT",)})).subscribe_requests()
+    requests = BybitStreams(Parcel("bybit", (*ALL, more), {"more": ("BTC/USDT",)})).subscribe_requests()
     assert [(request.id, request.subject, request.channels) for request in requests] == [
         (TICKERS, "BTC/USDT", ("ticker",)),
         (TRADES, "BTC/USDT", ("trades", "more")),
@@ -145,14 +145,14 @@ def test_each_topic_is_asked_for_once_by_a_request_of_its_own() -> None:
 def test_a_book_comes_of_the_topic_that_has_enough_levels() -> None:
     channels = [channel("d", "depth"), *(channel(f"b{n}", "book", levels=n) for n in (20, 50, 51, 201, 1000))]
     for depth, names in ((50, [50, 50, 50, 200, 1000, 1000]), (1000, [1000] * 6)):
-        requests = BybitStreams(Parcel(tuple(channels), {}), depth).subscribe_requests()
+        requests = BybitStreams(Parcel("bybit", tuple(channels), {}), depth).subscribe_requests()
         fed = {name: request.id for request in requests for name in request.channels}
         assert [fed[one.name] for one in channels] == [f"orderbook.{n}.BTCUSDT" for n in names]
 
 
 @pytest.mark.parametrize(("interval", "word"), [("1m", "1"), ("1h", "60"), ("12h", "720"), ("1d", "D"), ("1M", "M")])
 def test_candles_are_asked_for_by_bybits_word_for_their_length(interval: str, word: str) -> None:
-    [request] = BybitStreams(Parcel((channel("c", "candles", interval=interval),), {})).subscribe_requests()
+    [request] = BybitStreams(Parcel("bybit", (channel("c", "candles", interval=interval),), {})).subscribe_requests()
     assert request.id == f"kline.{word}.BTCUSDT"
 
 
@@ -176,8 +176,8 @@ def test_more_topics_than_a_connection_takes_go_over_several() -> None:
     assert [feed.channels for feed in made] == [("few",), (), ()]
     parts = [feed.venue.parts.get("many", ()) for feed in made]
     assert sorted(sum(parts, ())) == sorted(names)
-    for feed in made:
-        assert feed.venue.rules.connect_spacing_s * 500 / len(made) == pytest.approx(300), "500 in 5 minutes"
+    assert len({id(feed.spacing) for feed in made}) == 1
+    assert made[0].venue.rules.connect_spacing_s * 500 == pytest.approx(300), "500 in 5 minutes, all together"
 
 
 def test_a_connection_keeps_to_the_characters_that_bybit_allows() -> None:
@@ -641,7 +641,7 @@ def test_nothing_else_comes_of_any_bytes(payloads: list[bytes]) -> None:
 
 
 def test_two_connections_have_nothing_in_common() -> None:
-    venue = BybitStreams(Parcel(tuple(ALL), {}))
+    venue = BybitStreams(Parcel("bybit", tuple(ALL), {}))
     one, other = venue.converse(), venue.converse()
     one.handle(snapshot(), NOW)
     assert len(one.restate(NOW)) == 2

@@ -42,7 +42,7 @@ def test_no_connection_has_more_books_than_were_seen_to_work(kind: str) -> None:
     connections = plan([channel(kind, *names(25)), channel("trades", *names(25))])
     books = [[each for each in one.subscriptions if each.stream == "level2"] for one in connections]
     assert [len(each) for each in books] == [MOST_BOOKS, MOST_BOOKS, 5]
-    assert [one.name for one in connections] == ["coinbase", "coinbase_2", "coinbase_3"]
+    assert [one.name for one in connections] == ["coinbase", "coinbase-2", "coinbase-3"]
     parts = [one.parts[f"x{kind}"] for one in connections]
     assert [instrument for part in parts for instrument in part] == list(names(25))
     assert all("xtrades" not in one.parts for one in connections)

@@ -89,8 +89,9 @@ async def running(hub: Hub, *kinds: str) -> AsyncIterator[tuple[Simulator, list[
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connects and requests need not be apart here."""
-    monkeypatch.setattr(streams, "CONNECT_SPACING_S", 0.0)
-    monkeypatch.setattr(streams, "RULES", msgspec.structs.replace(streams.RULES, request_spacing_s=0.0))
+    monkeypatch.setattr(
+        streams, "RULES", msgspec.structs.replace(streams.RULES, request_spacing_s=0.0, connect_spacing_s=0.0)
+    )
 
 
 def depth_of(hub: Hub, instrument: str) -> list[Event]:
@@ -195,7 +196,7 @@ async def test_quotes_and_tickers_come_on_connections_of_their_own() -> None:
         await hub.until(lambda: len({(event.channel, event.instrument) for event in hub.events}) == 6)
     assert {feed.name: feed.channels for feed in feeds} == {
         "kraken": ("ticker", "candles"),
-        "kraken_quotes": ("quotes",),
+        "kraken-quotes": ("quotes",),
     }
     assert all(isinstance(event.fields, QuoteFields) == (event.channel == "quotes") for event in hub.events)
     assert all(event.price for event in hub.events)

@@ -22,7 +22,7 @@ def test_channels_that_need_the_same_share_a_subscription() -> None:
 
 def test_quotes_are_on_a_connection_of_their_own_since_their_frames_are_those_of_tickers() -> None:
     made = plan([channel("quotes", "BTC/USD"), channel("ticker", "BTC/USD"), channel("trades", "BTC/USD")])
-    assert [connection.name for connection in made] == ["kraken", "kraken_quotes"]
+    assert [connection.name for connection in made] == ["kraken", "kraken-quotes"]
     assert [each.params(10) for connection in made for each in connection.subscriptions] == [
         {"channel": "ticker", "symbol": ["BTC/USD"], "snapshot": True, "event_trigger": "trades"},
         {"channel": "trade", "symbol": ["BTC/USD"], "snapshot": True},
@@ -44,7 +44,7 @@ def test_candles_of_two_lengths_are_two_subscriptions() -> None:
 
 def test_more_than_one_connection_takes_goes_over_several_and_each_knows_its_part() -> None:
     first, second = plan([channel("trades", "A/USD", "B/USD", "C/USD"), channel("ticker", "A/USD")], most=2)
-    assert (first.name, second.name) == ("kraken", "kraken_2")
+    assert (first.name, second.name) == ("kraken", "kraken-2")
     assert first.parts == {"kraken_trades": ("A/USD", "B/USD")}
     assert second.parts == {"kraken_trades": ("C/USD",)}
     assert [(each.stream, each.instrument) for each in second.subscriptions] == [

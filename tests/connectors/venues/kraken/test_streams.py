@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import Event, PayloadError, Rows, TopicNote
+from connectors.push.feed import Feed
 from connectors.push.venue import (
     Control,
     Heartbeat,
@@ -93,12 +94,13 @@ class TestWhatIsAskedFor:
         assert msgspec.json.decode(requests[0].text)["params"] == {"channel": "instrument", "snapshot": True}
 
     def test_the_connections_share_the_allowance_of_connects(self) -> None:
-        made = [KrakenStreams(connection, 10, 2) for connection in plan(channels("trades", "quotes"))]
-        assert [(venue.name, venue.channels) for venue in made] == [
+        made = [each for each in build(channels("trades", "quotes"), Kraken(), "t") if isinstance(each, Feed)]
+        assert [(feed.name, feed.channels) for feed in made] == [
             ("kraken", ("trades",)),
-            ("kraken_quotes", ("quotes",)),
+            ("kraken-quotes", ("quotes",)),
         ]
-        assert {venue.rules.connect_spacing_s for venue in made} == {10.0}
+        assert len({id(feed.spacing) for feed in made}) == 1
+        assert made[0].venue.rules.connect_spacing_s == 5.0
 
     def test_a_silent_connection_is_given_up_after_five_seconds(self) -> None:
         rules = KrakenStreams(plan(channels("trades"))[0]).rules
