@@ -6,12 +6,16 @@ Source: Coinbase's documentation of Advanced Trade, "WebSocket channels" and `ad
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 SequenceNumber: TypeAlias = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What decoding raises, whatever the bytes."""
 
 
 class Frame(msgspec.Struct, gc=False):

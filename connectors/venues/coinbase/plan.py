@@ -21,12 +21,17 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from connectors.push.parcels import parcels
-from connectors.venues.coinbase.candles import INTERVAL
 from connectors.venues.coinbase.products import product_of
 from protocol.channels import Channel
 
+INTERVAL: Final = "5m"
+"""How long candles are (Coinbase's documentation of Advanced Trade, "WebSocket channels: candles", November 2026).
+
+That channel tells of the present candle each second, and does not say that one is closed.
+"""
+
 INTERVALS: Final = (INTERVAL,)
-"""How long candles may be."""
+"""How long they may be."""
 
 MOST_BOOKS: Final = 10
 MOST_SUBSCRIPTIONS: Final = 200

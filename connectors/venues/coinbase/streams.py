@@ -3,7 +3,8 @@
 Source of every rule: Coinbase's documentation of Advanced Trade ("WebSocket overview", "WebSocket channels", "WebSocket
 rate limits", `advanced-trade-asyncapi.json`), state of November 2026. What is asked for is `plan.py`'s, how products
 are named `products.py`'s, what frames look like `frames.py`'s, what answers mean `answers.py`'s, whether anything is
-missing `continuity.py`'s, when a book is right `sync.py`'s, when a candle is closed `candles.py`'s.
+missing `continuity.py`'s, when a book is right `sync.py`'s, what
+trades, tickers, quotes and candles become `rows.py`'s.
 
 * No key is needed. A connection that asks for nothing in its first 5 s is closed, and so is one without data for 60 to
   90 s, unless it is subscribed to `heartbeats`, which come each second: each connection is, before all else.
@@ -22,17 +23,17 @@ something would be missing then, it ends the book, whose product is subscribed t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw, UnsetType
 
 from connectors.base import Connector, Event, PayloadError, Rows, Seconds, TopicNote, VenueSettings, WebsocketUrl
 from connectors.books.book import Level
 from connectors.books.topic import BookTopic
-from connectors.limits.payload import brief, look_over, spliced
-from connectors.limits.rows import Odd, check_price, member, notes, quoted, read_row, shown
+from connectors.limits.payload import brief
+from connectors.limits.rows import Odd, member
 from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
 from connectors.push.venue import (
@@ -48,26 +49,19 @@ from connectors.push.venue import (
     SubscribeRequest,
 )
 from connectors.venues.coinbase.answers import HEARTBEATS, Answers
-from connectors.venues.coinbase.candles import INTERVAL, Candles, Told
 from connectors.venues.coinbase.continuity import Numbers, Trust
 from connectors.venues.coinbase.frames import (
+    UNREADABLE,
     BookEvent,
     BookFrame,
-    Candle,
     Frame,
-    ProductEvent,
-    RowsEvent,
     SubscriptionsEvent,
-    Ticker,
-    Trade,
 )
 from connectors.venues.coinbase.plan import Connection, Subscription, plan
+from connectors.venues.coinbase.rows import CoinbaseRows
 from connectors.venues.coinbase.sync import CROSSED_MS, CoinbaseBook
 from connectors.venues.coinbase.times import since_1970_ms
 from protocol.channels import Channel
-from protocol.fields import CandleFields, QuoteFields, TradeFields
-from protocol.kinds import View
-from protocol.messages import Side, is_number, middle, number
 
 SPACING_S: Final = 0.15
 """A little more than the 8 in a second that are allowed, of connections and of messages alike."""
@@ -90,23 +84,12 @@ RENEW_MS: Final = 6_000
 through."""
 
 _BOOK: Final = b'{"channel":"l2_data"'
-_MOST_DIGITS: Final = 12
-_TAKERS: Final[Mapping[str, Side]] = {"BUY": "sell", "SELL": "buy"}
 
 _frame: Final = msgspec.json.Decoder(Frame)
 _book_frame: Final = msgspec.json.Decoder(BookFrame)
 _book_event: Final = msgspec.json.Decoder(BookEvent)
 _events: Final = msgspec.json.Decoder(list[Raw])
-_rows: Final = msgspec.json.Decoder(list[RowsEvent])
 _lists: Final = msgspec.json.Decoder(list[SubscriptionsEvent])
-_product: Final = msgspec.json.Decoder(ProductEvent)
-_trade: Final = msgspec.json.Decoder(Trade)
-_ticker: Final = msgspec.json.Decoder(Ticker)
-_candle: Final = msgspec.json.Decoder(Candle)
-
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-
-_Row = TypeVar("_Row", Trade, Ticker, Candle)
 
 
 class Coinbase(VenueSettings, frozen=True):
@@ -142,13 +125,6 @@ class CoinbaseStreams:
         return CoinbaseTalk(self.subscriptions, self.trust)
 
 
-class _Fed(NamedTuple):
-    """One instrument, and the channels that it is published in."""
-
-    instrument: str
-    names: tuple[str, ...]
-
-
 class CoinbaseTalk(Conversation):
     """One connection: its numbers, its books, its candles, the best bids and asks that were told."""
 
@@ -161,41 +137,14 @@ class CoinbaseTalk(Conversation):
         self._doubt = ""
         """Why the books may be wrong, after a break that was noted only."""
         self._renew_at_ms = 0
-        self._tickers: dict[str, list[_Fed]] = {}
-        """Of these three the last has what the others have: all that Coinbase's `ticker` feeds."""
-        self._quotes: dict[str, list[_Fed]] = {}
-        self._quoted: dict[str, tuple[str, str, str, str]] = {}
-        """The best bid and ask of each product, as they were told last."""
-        self._by_ticker: dict[str, list[_Fed]] = {}
-        self._trades: dict[str, list[_Fed]] = {}
-        self._candles: dict[str, list[_Fed]] = {}
-        self._buckets: dict[str, Candles] = {}
+        self._values = CoinbaseRows(subscriptions)
         self._books: dict[str, list[CoinbaseBook]] = {}
         self._owing: dict[str, CoinbaseBook] = {}
         """The books that are perhaps to be looked at soon, by subscription."""
         for each in subscriptions:
-            self._add(each)
-
-    def _add(self, each: Subscription) -> None:
-        product, instrument = each.product, each.instrument
-        fed = _Fed(instrument, tuple(channel.name for channel in each.channels))
-        match each.stream:
-            case "ticker":
-                self._by_ticker.setdefault(product, []).append(fed)
-                quotes = tuple(channel.name for channel in each.channels if channel.kind.view is View.QUOTE)
-                tickers = tuple(name for name in fed.names if name not in quotes)
-                if tickers:
-                    self._tickers.setdefault(product, []).append(_Fed(instrument, tickers))
-                if quotes:
-                    self._quotes.setdefault(product, []).append(_Fed(instrument, quotes))
-            case "market_trades":
-                self._trades.setdefault(product, []).append(fed)
-            case "candles":
-                self._candles.setdefault(product, []).append(fed)
-                self._buckets[product] = Candles()
-            case "level2":
-                book = CoinbaseBook(BookTopic(instrument, product, each.channels), each.id)
-                self._books.setdefault(product, []).append(book)
+            if each.stream == "level2":
+                book = CoinbaseBook(BookTopic(each.instrument, each.product, each.channels), each.id)
+                self._books.setdefault(each.product, []).append(book)
 
     def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
         """One text frame: its events, what is wrong with a part of it, what is needed, or what else it says.
@@ -207,7 +156,7 @@ class CoinbaseTalk(Conversation):
             # The most frequent by far: decoded at once, and the long way only where something is odd.
             try:
                 book_frame = _book_frame.decode(payload)
-            except _UNREADABLE:
+            except UNREADABLE:
                 pass
             else:
                 before = self._counted(book_frame.sequence_num, received_ms)
@@ -229,7 +178,7 @@ class CoinbaseTalk(Conversation):
             if type(before) is Rows:
                 said = self._said(frame, payload, received_ms)
                 return _joined(before, said) if isinstance(said, list | Rows) else before
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise PayloadError(f"Coinbase sent {_shown(payload)}: {error}"[:300]) from None
         return before
 
@@ -304,7 +253,7 @@ class CoinbaseTalk(Conversation):
         """That something may be missing of whatever is made of every frame."""
         self._renew_at_ms = now_ms + RENEW_MS
         reason = f"{self._doubt}; that comes too often to be acted on"
-        topics = [(name, fed.instrument) for feds in self._trades.values() for fed in feds for name in fed.names]
+        topics = list(self._values.trades())
         for same in self._books.values():
             topics += [(name, book.topic.instrument) for book in same for name in book.topic.channels]
         return [TopicNote(name, instrument, "gap", reason, partial=True) for name, instrument in topics]
@@ -332,11 +281,11 @@ class CoinbaseTalk(Conversation):
                 held = {name: ids for event in _lists.decode(frame.events) for name, ids in event.subscriptions.items()}
                 return self._answers.listed(held)
             case "market_trades":
-                return self._trade_rows(frame.events, payload, received_ms)
+                return self._values.trade_rows(frame.events, payload, received_ms)
             case "ticker":
-                return self._ticker_rows(frame, frame.events, payload, received_ms)
+                return self._values.ticker_rows(frame, frame.events, payload, received_ms)
             case "candles":
-                return self._candle_rows(frame, frame.events, payload, received_ms)
+                return self._values.candle_rows(frame, frame.events, payload, received_ms)
             case _:
                 return Ignored(f"a frame of the channel {brief(frame.channel)}")
 
@@ -395,14 +344,14 @@ class CoinbaseTalk(Conversation):
         needs: list[Need] = []
         try:
             raws = [] if isinstance(events, UnsetType) else _events.decode(events)
-        except _UNREADABLE:
+        except UNREADABLE:
             raws = []
         if not raws:
             self._add_break("Coinbase sent a frame of books that cannot be read", received_ms, said, needs)
         for raw in raws:
             try:
                 self._book_event(_book_event.decode(raw), received_ms, said, needs)
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 product = member(bytes(raw), "product_id")
                 books = self._books.get(product) if isinstance(product, str) else None
                 if books is None and not self._is_over:
@@ -431,96 +380,6 @@ class CoinbaseTalk(Conversation):
             said.events = []
             needs[:] = broke.needs
         said.notes += broke.notes
-
-    # Trades, tickers, quotes, candles: rows that stand for themselves.
-
-    def _trade_rows(self, raw_events: Raw, payload: bytes, received_ms: int) -> list[Event] | Rows:
-        made = Rows([], [])
-        for event in _rows.decode(raw_events):
-            past = event.type == "snapshot"
-            found: list[Event] = []
-            for body, row, feds in _sound(event.trades, payload, _trade, Trade, self._trades, made):
-                try:
-                    price, size, id_ = row.price, row.size, row.trade_id
-                    if is_number(price) is None or not float(price) > 0.0:
-                        check_price(price, "price")
-                    fields = TradeFields(_amount(size, "size"), _TAKERS[row.side], id_)
-                    made_ms = since_1970_ms(row.time, "time")
-                except Odd as odd:
-                    made.notes += [note for fed in feds for note in notes(fed.names, fed.instrument, odd)]
-                    continue
-                order = int(id_) if id_.isdecimal() and id_.isascii() and len(id_) <= 18 else None
-                found += [
-                    Event(name, instrument, body, received_ms, price, made_ms, fields=fields, order=order, past=past)
-                    for instrument, names in feds
-                    for name in names
-                ]
-            if len(found) > 1:
-                found.sort(key=_order)
-            made.events += found
-        return made if made.notes else made.events
-
-    def _ticker_rows(self, frame: Frame, raw_events: Raw, payload: bytes, received_ms: int) -> list[Event] | Rows:
-        made = Rows([], [])
-        exchange_ms = _envelope_ms(frame)
-        for event in _rows.decode(raw_events):
-            for body, row, _ in _sound(event.tickers, payload, _ticker, Ticker, self._by_ticker, made):
-                for fed in self._tickers.get(row.product_id, ()):
-                    try:
-                        check_price(row.price, "price")
-                    except Odd as odd:
-                        made.notes += notes(fed.names, fed.instrument, odd)
-                        continue
-                    made.events += [
-                        Event(name, fed.instrument, body, received_ms, row.price, exchange_ms) for name in fed.names
-                    ]
-                if feds := self._quotes.get(row.product_id):
-                    self._quote(row, body, feds, made, received_ms, exchange_ms)
-        return made if made.notes else made.events
-
-    def _quote(
-        self, row: Ticker, body: bytes, feds: Sequence[_Fed], made: Rows, received_ms: int, exchange_ms: int | None
-    ) -> None:
-        """Nothing where neither side has changed."""
-        said = (row.best_bid, row.best_bid_quantity, row.best_ask, row.best_ask_quantity)
-        if self._quoted.get(row.product_id) == said:
-            return
-        try:
-            bid, bid_size = _side(row.best_bid, row.best_bid_quantity, "best_bid")
-            ask, ask_size = _side(row.best_ask, row.best_ask_quantity, "best_ask")
-            if not bid and not ask:
-                raise Odd("not trading: it has neither bid nor ask", "halted")
-        except Odd as odd:
-            made.notes += [note for fed in feds for note in notes(fed.names, fed.instrument, odd)]
-            return
-        self._quoted[row.product_id] = said
-        fields = QuoteFields(
-            bid=number(bid) if bid else UNSET, bid_size=bid_size, ask=number(ask) if ask else UNSET, ask_size=ask_size
-        )
-        price = middle(bid, ask) if bid and ask else ""
-        made.events += [
-            Event(name, instrument, body, received_ms, price, exchange_ms, fields=fields)
-            for instrument, names in feds
-            for name in names
-        ]
-
-    def _candle_rows(self, frame: Frame, raw_events: Raw, payload: bytes, received_ms: int) -> list[Event] | Rows:
-        made = Rows([], [])
-        exchange_ms = _envelope_ms(frame)
-        for event in _rows.decode(raw_events):
-            found: dict[str, list[Told]] = {}
-            for body, row, feds in _sound(event.candles, payload, _candle, Candle, self._candles, made):
-                try:
-                    for field in ("open", "high", "low", "close"):
-                        check_price(getattr(row, field), field)
-                    _amount(row.volume, "volume")
-                    found.setdefault(row.product_id, []).append(Told(body, row, _start_ms(row.start)))
-                except Odd as odd:
-                    made.notes += [note for fed in feds for note in notes(fed.names, fed.instrument, odd)]
-            for product, rows in found.items():
-                for told in self._buckets[product].take(rows, snapshot=event.type == "snapshot"):
-                    made.events += _candle_events(told, self._candles[product], received_ms, exchange_ms)
-        return made if made.notes else made.events
 
 
 def build(channels: Sequence[Channel], settings: Coinbase, user_agent: str) -> list[Connector]:
@@ -560,49 +419,6 @@ def _command(type_: str, channel: str, *products: str) -> str:
     return msgspec.json.encode(command).decode()
 
 
-def _sound(
-    raws: Sequence[Raw] | None,
-    payload: bytes,
-    decoder: msgspec.json.Decoder[_Row],
-    type_: type[_Row],
-    wanted: Mapping[str, list[_Fed]],
-    made: Rows,
-) -> Iterator[tuple[bytes, _Row, list[_Fed]]]:
-    """The rows that can be read and are wanted, fit to be passed on; what is wrong with others is noted."""
-    if not raws:
-        return
-    try:
-        look_over(payload)
-        is_sound, is_one_line = True, b"\n" not in payload and b"\r" not in payload
-    except PayloadError:
-        is_sound = is_one_line = False
-    for raw in raws:
-        body = bytes(raw) if is_one_line else spliced(raw)
-        try:
-            row = decoder.decode(body) if is_sound else read_row(body, type_)
-        except (Odd, *_UNREADABLE):
-            product = _product_of(body)
-            try:
-                read_row(body, type_)
-            except Odd as odd:
-                made.notes += [
-                    note for fed in wanted.get(product, ()) for note in notes(fed.names, fed.instrument, odd)
-                ]
-            continue
-        feds = wanted.get(row.product_id)
-        if feds is not None:
-            yield body, row, feds
-
-
-def _product_of(body: bytes) -> str:
-    """Whose row it is that cannot be read; "" where that cannot be told."""
-    try:
-        return _product.decode(body).product_id
-    except _UNREADABLE:
-        found = member(body, "product_id")
-        return found if isinstance(found, str) else ""
-
-
 def _joined(before: Rows, said: list[Event] | Rows) -> Rows:
     """Notes, then what the frame itself says."""
     if isinstance(said, Said):
@@ -610,62 +426,6 @@ def _joined(before: Rows, said: list[Event] | Rows) -> Rows:
     if isinstance(said, Rows):
         return Rows(said.events, [*before.notes, *said.notes])
     return Rows(said, before.notes)
-
-
-def _order(event: Event) -> int:
-    return event.order or 0
-
-
-def _amount(digits: str, field: str) -> Raw:
-    """A quantity. Raises: Odd."""
-    if is_number(digits) is None or digits[0] == "-":
-        raise Odd(f"{quoted(field)} is {shown(digits)}, not a quantity")
-    return Raw(digits.encode())
-
-
-def _side(price: str, quantity: str, field: str) -> tuple[str, Raw | UnsetType]:
-    """One side of a quote; "" where it is empty. Raises: Odd."""
-    if not price:
-        return "", UNSET
-    try:
-        check_price(price, field)
-    except Odd as odd:
-        if odd.cause == "halted":
-            return "", UNSET
-        raise
-    return price, _amount(quantity, f"{field}_quantity")
-
-
-def _start_ms(text: str) -> int:
-    """When a candle began. Raises: Odd."""
-    if not (text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS):
-        raise Odd(f"{quoted('start')} is {shown(text)}, not in seconds since 1970")
-    return int(text) * 1000
-
-
-def _candle_events(told: Told, feds: Sequence[_Fed], received_ms: int, exchange_ms: int | None) -> Iterator[Event]:
-    row = told.candle
-    fields = CandleFields(
-        INTERVAL,
-        told.start_ms,
-        number(row.open),
-        number(row.high),
-        number(row.low),
-        number(row.close),
-        number(row.volume),
-        told.closed,
-    )
-    for instrument, names in feds:
-        for name in names:
-            yield Event(name, instrument, told.row, received_ms, row.close, exchange_ms, fields=fields)
-
-
-def _envelope_ms(frame: Frame) -> int | None:
-    """When the venue sent it; None where it does not say so, for that is no reason to leave its rows out."""
-    try:
-        return since_1970_ms(frame.timestamp, "timestamp") if frame.timestamp else None
-    except Odd:
-        return None
 
 
 def _shown(payload: bytes) -> str:

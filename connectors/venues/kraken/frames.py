@@ -23,6 +23,10 @@ _MOST_CHARS: Final = 40
 """Of a time: `2023-10-04T16:25:00.000000000Z` has 30."""
 
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What decoding raises, whatever the bytes."""
+
+
 class Result(msgspec.Struct, gc=False):
     """Of an answer."""
 

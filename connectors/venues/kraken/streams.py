@@ -2,8 +2,8 @@
 
 Source of every rule: Kraken's API documentation, "Spot WebSocket v2" and the guides "WebSockets: introduction" and
 "Spot WebSockets (v2): book", state of November 2026. What is asked for is `plan.py`'s, what frames look like
-`frames.py`'s, how a book is kept right `sync.py`'s, when a candle is closed `candles.py`'s, which pairs trade
-`markets.py`'s.
+`frames.py`'s, what trades, tickers, quotes and candles become `rows.py`'s, how a book is kept right `sync.py`'s, which
+pairs trade `markets.py`'s.
 
 * Each request is answered once per symbol, with the `req_id` of the request; so is the end of a subscription.
 * A heartbeat comes each second once there is a subscription. Where nothing comes for 5 s, not even an answer to a ping
@@ -20,16 +20,16 @@ something would be missing then, it ends the book, which is asked for anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw, UnsetType
 
 from connectors.base import Connector, Event, PayloadError, Rows, Seconds, TopicNote, VenueSettings, WebsocketUrl
 from connectors.books.topic import BookTopic
-from connectors.limits.payload import brief, look_over, spliced
-from connectors.limits.rows import Odd, check_price, member, notes, quoted, read_row, shown
+from connectors.limits.payload import brief
+from connectors.limits.rows import member
 from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
 from connectors.push.venue import (
@@ -45,27 +45,21 @@ from connectors.push.venue import (
     SubscribeRefused,
     SubscribeRequest,
 )
-from connectors.venues.kraken.candles import Candles, Told
 from connectors.venues.kraken.checksum import Precision
 from connectors.venues.kraken.frames import (
+    UNREADABLE,
     BookFrame,
     BookItem,
     Frame,
-    Ohlc,
     Pair,
     Pairs,
     System,
-    Ticker,
-    Trade,
-    ms,
-    plain,
 )
 from connectors.venues.kraken.markets import Markets
 from connectors.venues.kraken.plan import INSTRUMENTS, Connection, Subscription, plan
+from connectors.venues.kraken.rows import KrakenRows
 from connectors.venues.kraken.sync import KrakenBook
 from protocol.channels import Channel
-from protocol.fields import CandleFields, QuoteFields, TradeFields
-from protocol.messages import is_number, middle, number
 
 CONNECT_SPACING_S: Final = 5.0
 """After maintenance at most one attempt in so long; that is 120 in ten minutes."""
@@ -110,16 +104,9 @@ _frame: Final = msgspec.json.Decoder(Frame)
 _book: Final = msgspec.json.Decoder(BookFrame)
 _book_item: Final = msgspec.json.Decoder(BookItem)
 _rows: Final = msgspec.json.Decoder(list[Raw])
-_trade: Final = msgspec.json.Decoder(Trade)
-_ticker: Final = msgspec.json.Decoder(Ticker)
-_ohlc: Final = msgspec.json.Decoder(Ohlc)
 _pairs: Final = msgspec.json.Decoder(Pairs)
 _pair: Final = msgspec.json.Decoder(Pair)
 _systems: Final = msgspec.json.Decoder(list[System])
-
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-
-_Row = TypeVar("_Row", Trade, Ticker, Ohlc)
 
 
 class Kraken(VenueSettings, frozen=True):
@@ -168,54 +155,25 @@ class KrakenStreams:
         )
 
 
-class _Fed:
-    """A subscription's channels: those whose data stands for itself, by name."""
-
-    __slots__ = ("instrument", "names")
-
-    def __init__(self, subscription: Subscription) -> None:
-        self.instrument = subscription.instrument
-        self.names = tuple(channel.name for channel in subscription.channels)
-
-
 class KrakenTalk(Conversation):
     """One connection: its books, its candles, and what is known of the pairs."""
 
     def __init__(self, subscriptions: Sequence[Subscription], depth: int) -> None:
         self._markets = Markets()
-        self._trades: dict[str, _Fed] = {}
-        self._tickers: dict[str, _Fed] = {}
-        self._quotes: dict[str, _Fed] = {}
-        self._candles: dict[tuple[str, int], tuple[_Fed, str, Candles]] = {}
+        self._values = KrakenRows(subscriptions)
         self._books: dict[str, KrakenBook] = {}
         self._owing: dict[str, KrakenBook] = {}
         """The books whose best levels are perhaps to be told soon."""
-        self._quoted: dict[str, tuple[bytes, ...]] = {}
-        """The best bid and ask of each symbol, as they were told last."""
         self._carriers: dict[str, list[str]] = {}
-        self._halted: frozenset[str] = frozenset()
-        """The symbols of which nothing is published, because they are not traded."""
         self._troubled = False
         self._renew_at_ms = 0
         self._subjects = {str(INSTRUMENTS): "the list of instruments"}
         for index, each in enumerate(subscriptions):
             self._subjects[str(_req_id(index))] = each.instrument
-            self._add(each, str(_req_id(index)), depth)
-
-    def _add(self, each: Subscription, id_: str, depth: int) -> None:
-        symbol, fed = each.instrument, _Fed(each)
-        self._carriers.setdefault(symbol, []).extend(fed.names)
-        match each.stream:
-            case "trade":
-                self._trades[symbol] = fed
-            case "ticker":
-                self._tickers[symbol] = fed
-            case "quotes":
-                self._quotes[symbol] = fed
-            case "book":
-                self._books[symbol] = KrakenBook(BookTopic(symbol, symbol, each.channels), id_, depth)
-            case _:
-                self._candles[symbol, each.minutes] = (fed, each.channels[0].interval, Candles())
+            symbol = each.instrument
+            self._carriers.setdefault(symbol, []).extend(channel.name for channel in each.channels)
+            if each.stream == "book":
+                self._books[symbol] = KrakenBook(BookTopic(symbol, symbol, each.channels), str(_req_id(index)), depth)
 
     def handle(self, payload: bytes, received_ms: int) -> list[Event] | Rows | Control:
         """One text frame: its events, what is wrong with a part of it, what is needed, or what else it says.
@@ -228,14 +186,14 @@ class KrakenTalk(Conversation):
             try:
                 frame = _book.decode(payload)
                 return self._book_items(frame.data, received_ms, snapshot=frame.type == "snapshot")
-            except _UNREADABLE:
+            except UNREADABLE:
                 pass
         elif payload == _HEARTBEAT:
             return Heartbeat()
         try:
             payload.decode()
             return self._said(_frame.decode(payload), payload, received_ms)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise PayloadError(f"Kraken sent {_shown(payload)}: {error}"[:300]) from None
 
     def waits_ms(self, now_ms: int) -> float | None:
@@ -276,11 +234,11 @@ class KrakenTalk(Conversation):
             case "book":
                 return self._book_rows(frame.data, received_ms, snapshot=is_snapshot)
             case "trade":
-                return self._trade_rows(frame.data, payload, received_ms, past=is_snapshot)
+                return self._values.trade_rows(frame.data, payload, received_ms, past=is_snapshot)
             case "ticker":
-                return self._ticker_rows(frame.data, payload, received_ms)
+                return self._values.ticker_rows(frame.data, payload, received_ms)
             case "ohlc":
-                return self._ohlc_rows(frame, frame.data, payload, received_ms)
+                return self._values.candle_rows(frame, frame.data, payload, received_ms)
             case "instrument":
                 return self._instruments(frame.data, received_ms, snapshot=is_snapshot)
             case "status":
@@ -332,158 +290,12 @@ class KrakenTalk(Conversation):
         for raw in _rows.decode(data):
             try:
                 said.append(self._book_item(_book_item.decode(raw), received_ms, snapshot=snapshot))
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 book = self._books.get(str(member(bytes(raw), "symbol")))
                 if book is None:
                     raise
                 said.append(book.lost(f"a row that cannot be read: {brief(str(error))}"))
         return _joined(said)
-
-    # Trades, tickers, quotes, candles: rows that stand for themselves.
-
-    def _trade_rows(self, data: Raw, payload: bytes, received_ms: int, *, past: bool) -> list[Event] | Rows:
-        made = Rows([], [])
-        for body, row in self._sound(data, payload, _trade, Trade, made):
-            fed = self._trades.get(row.symbol)
-            if fed is None or row.symbol in self._halted:
-                continue
-            try:
-                price, size, made_ms = plain(row.price), _size(row.qty, "qty"), ms(row.timestamp, "timestamp")
-                check_price(price, "price")
-            except (Odd, ValueError) as error:
-                made.notes += notes(fed.names, fed.instrument, _odd(error))
-                continue
-            fields = TradeFields(size, row.side, str(row.trade_id))
-            made.events += [
-                Event(
-                    name,
-                    fed.instrument,
-                    body,
-                    received_ms,
-                    price,
-                    made_ms,
-                    fields=fields,
-                    order=row.trade_id,
-                    past=past,
-                )
-                for name in fed.names
-            ]
-        if len(made.events) > 1:
-            # What is behind a later trade would be taken for a repetition of before.
-            made.events.sort(key=lambda event: event.order or 0)
-        return made if made.notes else made.events
-
-    def _ticker_rows(self, data: Raw, payload: bytes, received_ms: int) -> list[Event] | Rows:
-        """A connection has tickers or quotes: see `plan.py`."""
-        made = Rows([], [])
-        for body, row in self._sound(data, payload, _ticker, Ticker, made):
-            symbol = row.symbol
-            if symbol in self._halted:
-                continue
-            for fed, make in ((self._tickers.get(symbol), _ticker_event), (self._quotes.get(symbol), self._quote)):
-                if fed is None:
-                    continue
-                try:
-                    event = make(row, body, received_ms)
-                except (Odd, ValueError) as error:
-                    made.notes += notes(fed.names, fed.instrument, _odd(error))
-                    continue
-                if event is not None:
-                    made.events += [msgspec.structs.replace(event, channel=name) for name in fed.names]
-        return made if made.notes else made.events
-
-    def _quote(self, row: Ticker, body: bytes, received_ms: int) -> Event | None:
-        """None where neither side has changed. Raises: Odd, ValueError."""
-        said = (bytes(row.bid), bytes(row.bid_qty), bytes(row.ask), bytes(row.ask_qty))
-        if self._quoted.get(row.symbol) == said:
-            return None
-        bid, ask = _side(row.bid, "bid"), _side(row.ask, "ask")
-        if not bid and not ask:
-            raise Odd("not trading: it has neither bid nor ask", "halted")
-        fields = QuoteFields(
-            bid=number(bid) if bid else UNSET,
-            bid_size=_size(row.bid_qty, "bid_qty") if bid else UNSET,
-            ask=number(ask) if ask else UNSET,
-            ask_size=_size(row.ask_qty, "ask_qty") if ask else UNSET,
-        )
-        exchange_ms = ms(row.timestamp, "timestamp") if row.timestamp else None
-        self._quoted[row.symbol] = said
-        price = middle(bid, ask) if bid and ask else ""
-        return Event("", row.symbol, body, received_ms, price, exchange_ms, fields=fields)
-
-    def _ohlc_rows(self, frame: Frame, data: Raw, payload: bytes, received_ms: int) -> list[Event] | Rows:
-        made = Rows([], [])
-        is_snapshot = frame.type == "snapshot"
-        try:
-            exchange_ms = ms(frame.timestamp, "timestamp") if frame.timestamp else None
-        except Odd as odd:
-            raise msgspec.ValidationError(str(odd)) from None
-        rows: dict[tuple[str, int], list[Told]] = {}
-        for body, row in self._sound(data, payload, _ohlc, Ohlc, made):
-            key = (row.symbol, row.interval)
-            if key not in self._candles or row.symbol in self._halted:
-                continue
-            fed = self._candles[key][0]
-            try:
-                start_ms = ms(row.interval_begin, "interval_begin")
-                for field in ("open", "high", "low", "close"):
-                    check_price(plain(getattr(row, field)), field)
-                _size(row.volume, "volume")
-            except (Odd, ValueError) as error:
-                made.notes += notes(fed.names, fed.instrument, _odd(error))
-                continue
-            rows.setdefault(key, []).append(Told(body, row, start_ms))
-        for key, found in rows.items():
-            fed, interval, candles = self._candles[key]
-            news = candles.snapshot(found) if is_snapshot else [told for row in found for told in candles.update(row)]
-            made.events += [
-                _candle_event(name, fed.instrument, interval, told, received_ms, exchange_ms)
-                for told in news
-                for name in fed.names
-            ]
-        return made if made.notes else made.events
-
-    def _sound(
-        self, data: Raw, payload: bytes, decoder: msgspec.json.Decoder[_Row], type_: type[_Row], made: Rows
-    ) -> Iterator[tuple[bytes, _Row]]:
-        """The rows that can be read, and may be passed on as they are; the others are noted in `made`.
-
-        Raises:
-            msgspec.DecodeError: `data` is no list, or has a row that cannot be read and is about no instrument.
-        """
-        try:
-            look_over(payload)
-            is_sound = True
-        except PayloadError:
-            is_sound = False
-        for raw in _rows.decode(data):
-            body = spliced(raw)
-            if is_sound:
-                try:
-                    yield body, decoder.decode(body)
-                    continue
-                except _UNREADABLE:
-                    pass
-            try:
-                row = read_row(body, type_)
-            except Odd as odd:
-                symbol = str(member(body, "symbol"))
-                names = self._carrying(symbol, type_)
-                if not names:
-                    raise msgspec.ValidationError(str(odd)) from None
-                made.notes += notes(names, symbol, odd)
-                continue
-            yield body, row
-
-    def _carrying(self, symbol: str, type_: type[Trade | Ticker | Ohlc]) -> list[str]:
-        """The channels that carry such rows of that symbol."""
-        if type_ is Ohlc:
-            fed = [fed for (name, _), (fed, _, _) in self._candles.items() if name == symbol]
-        elif type_ is Trade:
-            fed = [self._trades[symbol]] if symbol in self._trades else []
-        else:
-            fed = [feds[symbol] for feds in (self._tickers, self._quotes) if symbol in feds]
-        return [name for each in fed for name in each.names]
 
     # Which pairs trade.
 
@@ -493,7 +305,7 @@ class KrakenTalk(Conversation):
         for raw in _pairs.decode(data).pairs:
             try:
                 pair = _pair.decode(raw)
-            except _UNREADABLE:
+            except UNREADABLE:
                 # What cannot be read of a pair says at least that it is there.
                 symbol = member(bytes(raw), "symbol")
                 if isinstance(symbol, str):
@@ -509,20 +321,20 @@ class KrakenTalk(Conversation):
     def _judge(self, now_ms: int) -> list[Event] | Rows | Control:
         """What follows from what is known of the pairs now."""
         troubles = {symbol: self._markets.trouble(symbol) for symbol in self._carriers}
-        self._halted = frozenset(
+        halted = frozenset(
             symbol
             for symbol, trouble in troubles.items()
             if trouble and trouble.cause == "halted" and not trouble.partial
         )
+        self._values.halt(halted)
         self._troubled = any(trouble is not None for trouble in troubles.values())
         events = [
             event
             for symbol, book in self._books.items()
-            for event in book.mute(is_muted=symbol in self._halted, now_ms=now_ms)
+            for event in book.mute(is_muted=symbol in halted, now_ms=now_ms)
         ]
-        for symbol in self._halted:
+        for symbol in halted:
             self._owing.pop(symbol, None)
-            self._quoted.pop(symbol, None)
         if self._troubled:
             return Rows(events, self._troubles(now_ms))
         # No sign that data comes.
@@ -571,57 +383,6 @@ def _command(method: str, req_id: int, params: Mapping[str, object]) -> str:
 def _instruments_request() -> SubscribeRequest:
     text = _command("subscribe", INSTRUMENTS, {"channel": "instrument", "snapshot": True})
     return SubscribeRequest(str(INSTRUMENTS), text, (), "the list of instruments")
-
-
-def _ticker_event(row: Ticker, body: bytes, received_ms: int) -> Event:
-    """Raises: Odd, ValueError."""
-    price = plain(row.last)
-    check_price(price, "last")
-    return Event("", row.symbol, body, received_ms, price, ms(row.timestamp, "timestamp") if row.timestamp else None)
-
-
-def _candle_event(
-    name: str, instrument: str, interval: str, told: Told, received_ms: int, exchange_ms: int | None
-) -> Event:
-    candle = told.candle
-    close = plain(candle.close)
-    fields = CandleFields(
-        interval,
-        told.start_ms,
-        number(plain(candle.open)),
-        number(plain(candle.high)),
-        number(plain(candle.low)),
-        number(close),
-        number(plain(candle.volume)),
-        told.closed,
-    )
-    return Event(name, instrument, told.row, received_ms, close, exchange_ms, fields=fields)
-
-
-def _size(raw: Raw, field: str) -> Raw:
-    """A quantity. Raises: Odd, ValueError."""
-    digits = plain(raw)
-    if is_number(digits) is None or digits.startswith("-"):
-        raise Odd(f"{quoted(field)} is {shown(digits)}, not a quantity")
-    return number(digits)
-
-
-def _side(raw: Raw, field: str) -> str:
-    """A side's best price; "" where it has none. Raises: Odd, ValueError."""
-    digits = plain(raw)
-    if digits == "null":
-        return ""
-    try:
-        check_price(digits, field)
-    except Odd as odd:
-        if odd.cause == "halted":
-            return ""
-        raise
-    return digits
-
-
-def _odd(error: Odd | ValueError) -> Odd:
-    return error if isinstance(error, Odd) else Odd(brief(str(error)))
 
 
 def _joined(parts: Sequence[list[Event] | Said]) -> list[Event] | Rows:
