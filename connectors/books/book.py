@@ -161,6 +161,11 @@ class Book:
         bid, ask = self.bids.best_key, self.asks.best_key
         return bid is not None and ask is not None and bid >= ask
 
+    def say_crossed(self) -> str:
+        """What is wrong with a book that is crossed, for `TopicNote.reason`."""
+        bid, ask = self.bids.best, self.asks.best
+        return f"crossed: the best bid {bid and bid[0]} is not below the best ask {ask and ask[0]}"
+
 
 @lru_cache(maxsize=1 << 15)
 def key(price: str) -> int:

@@ -130,3 +130,8 @@ def brief(text: str) -> str:
     start = text[: 4 * _SHORT_CHARS]
     line = " ".join("".join(c if c.isprintable() else " " for c in start).split()).rstrip(". ")
     return line if len(line) <= _SHORT_CHARS else line[: _SHORT_CHARS - 1] + "…"
+
+
+def beginning(payload: bytes) -> str:
+    """The first of what a venue sent, quoted, as a part of one sentence."""
+    return repr(brief(payload[:60].decode(errors="replace")))

@@ -74,7 +74,7 @@ class Span(msgspec.Struct, gc=False):
     o: str
     c: str
     h: str
-    l: str  # noqa: E741 # the venue's name
+    l: str  # noqa: E741 - the venue's name
     v: str
     x: bool
 

@@ -23,7 +23,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from connectors.base import Event, PayloadError, Rows, TopicNote
-from connectors.limits.payload import brief
+from connectors.limits.payload import beginning, brief
 from connectors.limits.rows import OLD_S, Ages, Odd, check_time, notes, quoted, read_row
 from connectors.push.parcels import Parcel, parcels
 from connectors.push.venue import (
@@ -230,7 +230,7 @@ class _Talk(Conversation):
             payload.decode()
             frame = _frame.decode(payload)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise PayloadError(f"{VENUE} sent {_shown(payload)}: {error}") from None
+            raise PayloadError(f"{VENUE} sent {beginning(payload)}: {error}") from None
         if frame.stream is None or frame.stream == f"!{_SHUTDOWN}":
             return self._control(frame, payload)
         stream = self._streams.get(frame.stream) or self._streams.get(_plain(frame.stream))
@@ -269,7 +269,7 @@ class _Talk(Conversation):
             return SubscribeRefused("", f"{VENUE} refused a message: {why}", retry=True)
         if frame.e:
             return Ignored(f"the event {brief(frame.e)}")
-        raise PayloadError(f"{VENUE} sent {_shown(payload)}: neither a push nor an answer")
+        raise PayloadError(f"{VENUE} sent {beginning(payload)}: neither a push nor an answer")
 
     def fetched(self, id: str, body: bytes, received_ms: int) -> list[Event]:
         """A snapshot of a book. Raises: PayloadError."""
@@ -296,8 +296,3 @@ def _plain(name: str) -> str:
     """A stream's name as it was asked for, if it came percent-encoded, or with its symbol in capitals."""
     symbol, at, suffix = unquote(name).partition("@")
     return symbol.lower() + at + suffix
-
-
-def _shown(payload: bytes) -> str:
-    """The first of what was sent."""
-    return repr(brief(payload[:60].decode(errors="replace")))

@@ -29,7 +29,7 @@ import msgspec
 from msgspec import Meta
 
 from connectors.base import Connector, Event, PayloadError, Rows, Seconds, VenueSettings, WebsocketUrl
-from connectors.limits.payload import brief
+from connectors.limits.payload import beginning, brief
 from connectors.limits.rows import Odd
 from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
@@ -181,7 +181,7 @@ class BybitConversation(Conversation):
             return self._control(frame, received_ms)
         if frame.topic:
             return Ignored(f"a frame of the topic {brief(frame.topic)!r}")
-        raise PayloadError(f"Bybit sent {_shown(payload)}: neither `op` nor `topic`")
+        raise PayloadError(f"Bybit sent {beginning(payload)}: neither `op` nor `topic`")
 
     def waits_ms(self, now_ms: int) -> float | None:
         """The soonest of what is due."""
@@ -248,7 +248,7 @@ class BybitConversation(Conversation):
             name = ""
         topic = self._topics.get(name)
         if topic is None:
-            raise PayloadError(f"Bybit sent {_shown(payload)}: {brief(error)}")
+            raise PayloadError(f"Bybit sent {beginning(payload)}: {brief(error)}")
         return self._heed(topic, topic.left_out(Odd(f"the frame cannot be read: {brief(error)}")), received_ms)
 
     def _control(self, frame: Frame, received_ms: int) -> Control:
@@ -329,8 +329,3 @@ def build(channels: Sequence[Channel], settings: Bybit, user_agent: str) -> list
 
 def _request(op: str, plan: _Plan) -> str:
     return msgspec.json.encode({"req_id": plan.req_id, "op": op, "args": [plan.name]}).decode()
-
-
-def _shown(payload: bytes) -> str:
-    """The first of what was sent."""
-    return repr(brief(payload[:60].decode(errors="replace")))

@@ -23,7 +23,6 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from connectors.base import Event, Rows, TopicNote
-from connectors.books.book import Book as OrderBook
 from connectors.books.book import Changes, is_zero, key
 from connectors.books.topic import BookTopic
 from connectors.limits.payload import brief, spliced
@@ -306,7 +305,7 @@ class Book(Topic):
         except ValueError as error:
             return self._lost(f"an update cannot be read: {error}")
         if book.is_crossed:
-            return self._lost(_crossed(self.published.book))
+            return self._lost(self.published.book.say_crossed())
         gone = book.truncate(self._depth)
         if gone:
             changes = Changes(changes.bids + gone.bids, changes.asks + gone.asks)
@@ -319,7 +318,7 @@ class Book(Topic):
         except ValueError as error:
             return self._lost(f"a snapshot cannot be read: {error}")
         if self.published.book.is_crossed:
-            return self._lost(_crossed(self.published.book))
+            return self._lost(self.published.book.say_crossed())
         self.published.book.truncate(self._depth)
         self._ids.began(row.u)
         self._remarked_ms = None
@@ -441,11 +440,6 @@ def _best(levels: Sequence[tuple[str, str]], field: str) -> _Best:
 
 def _numbers(level: _Best) -> tuple[Raw | UnsetType, Raw | UnsetType]:
     return (UNSET, UNSET) if level is None else (_raw(level[0]), _raw(level[1]))
-
-
-def _crossed(book: OrderBook) -> str:
-    bid, ask = book.bids.best, book.asks.best
-    return f"crossed: the best bid {bid[0] if bid else ''} is not below the best ask {ask[0] if ask else ''}"
 
 
 def _raw(digits: str) -> Raw:

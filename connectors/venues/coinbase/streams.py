@@ -32,7 +32,7 @@ from msgspec import Raw, UnsetType
 from connectors.base import Connector, Event, PayloadError, Rows, Seconds, TopicNote, VenueSettings, WebsocketUrl
 from connectors.books.book import Level
 from connectors.books.topic import BookTopic
-from connectors.limits.payload import brief
+from connectors.limits.payload import beginning, brief
 from connectors.limits.rows import Odd, member
 from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
@@ -179,7 +179,7 @@ class CoinbaseTalk(Conversation):
                 said = self._said(frame, payload, received_ms)
                 return _joined(before, said) if isinstance(said, list | Rows) else before
         except UNREADABLE as error:
-            raise PayloadError(f"Coinbase sent {_shown(payload)}: {error}"[:300]) from None
+            raise PayloadError(f"Coinbase sent {beginning(payload)}: {error}"[:300]) from None
         return before
 
     def waits_ms(self, now_ms: int) -> float | None:
@@ -426,8 +426,3 @@ def _joined(before: Rows, said: list[Event] | Rows) -> Rows:
     if isinstance(said, Rows):
         return Rows(said.events, [*before.notes, *said.notes])
     return Rows(said, before.notes)
-
-
-def _shown(payload: bytes) -> str:
-    """The first of what was sent."""
-    return repr(brief(payload[:60].decode(errors="replace")))

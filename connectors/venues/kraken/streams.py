@@ -28,7 +28,7 @@ from msgspec import Raw, UnsetType
 
 from connectors.base import Connector, Event, PayloadError, Rows, Seconds, TopicNote, VenueSettings, WebsocketUrl
 from connectors.books.topic import BookTopic
-from connectors.limits.payload import brief
+from connectors.limits.payload import beginning, brief
 from connectors.limits.rows import member
 from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
@@ -194,7 +194,7 @@ class KrakenTalk(Conversation):
             payload.decode()
             return self._said(_frame.decode(payload), payload, received_ms)
         except UNREADABLE as error:
-            raise PayloadError(f"Kraken sent {_shown(payload)}: {error}"[:300]) from None
+            raise PayloadError(f"Kraken sent {beginning(payload)}: {error}"[:300]) from None
 
     def waits_ms(self, now_ms: int) -> float | None:
         """Until best levels are due, or until it is to be said again that a pair is not traded."""
@@ -399,8 +399,3 @@ def _joined(parts: Sequence[list[Event] | Said]) -> list[Event] | Rows:
         noted += said.notes
         needs += said.needs
     return Said(events, noted, needs) if noted or needs else events
-
-
-def _shown(payload: bytes) -> str:
-    """The first of what was sent."""
-    return repr(brief(payload[:60].decode(errors="replace")))

@@ -30,6 +30,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from connectors.base import Connector, Event, PayloadError, Rows, Seconds, VenueSettings, WebsocketUrl
+from connectors.limits.payload import beginning, brief
 from connectors.limits.rows import ANY_AGE_S, OLD_S, Ages, Odd
 from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
@@ -259,8 +260,8 @@ class OkxConversation(Conversation):
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             if found is not None and isinstance(found[0], Books):
                 # What it would have changed is not known.
-                return found[0].left_out(Odd(f"a frame cannot be read: {_clean(str(error))}"))
-            raise PayloadError(f"OKX sent {_shown(payload)}: {error}") from None
+                return found[0].left_out(Odd(f"a frame cannot be read: {brief(str(error))}"))
+            raise PayloadError(f"OKX sent {beginning(payload)}: {error}") from None
 
     def waits_ms(self, now_ms: int) -> float | None:
         """The soonest of the books that have best levels to tell."""
@@ -294,7 +295,7 @@ class OkxConversation(Conversation):
         channel, inst_id = frame.arg.channel, frame.arg.instId
         topic = self._topics.get((channel, inst_id))
         if topic is None:
-            return Ignored(f"a frame of the channel {_clean(channel)}, of {_clean(inst_id) or 'no instrument'}")
+            return Ignored(f"a frame of the channel {brief(channel)}, of {brief(inst_id) or 'no instrument'}")
         made = Said([], [], [])
         for raw in _rows.decode(frame.data):
             try:
@@ -328,7 +329,7 @@ class OkxConversation(Conversation):
             return ClosingNotice("OKX is about to close the connection for a service upgrade")
         if frame.event == "error":
             return self._error(frame, code)
-        return Ignored(f"the event {_clean(frame.event)} {_clean(code)}".rstrip())
+        return Ignored(f"the event {brief(frame.event)} {brief(code)}".rstrip())
 
     def _error(self, frame: _Frame, code: str) -> SubscribeRefused:
         topic = self._by_id.get(frame.id or "") or self._named(frame.msg)
@@ -336,7 +337,7 @@ class OkxConversation(Conversation):
         subject = topic.instrument if topic else "a request"
         if code == _UNKNOWN:
             return SubscribeRefused(id_, f"unknown to OKX: {subject}", retry=False)
-        why = f"{_clean(code)} {_clean(frame.msg)}".strip()
+        why = f"{brief(code)} {brief(frame.msg)}".strip()
         if code in _RETRY:
             return SubscribeRefused(id_, f"OKX cannot serve {subject} now: {why}", retry=True)
         return SubscribeRefused(id_, f"refused by OKX: {subject}: {why}", retry=False)
@@ -407,13 +408,3 @@ def _arg(channel: str, inst_id: str) -> dict[str, str]:
 
 def _request(plan: _Plan, op: str) -> str:
     return msgspec.json.encode({"id": plan.id, "op": op, "args": [_arg(plan.channel, plan.inst_id)]}).decode()
-
-
-def _clean(text: str) -> str:
-    """The venue's words, short and printable."""
-    return "".join(c if c.isprintable() else " " for c in text[:120])
-
-
-def _shown(payload: bytes) -> str:
-    """The first of what was sent."""
-    return repr(_clean(payload[:60].decode(errors="replace")))

@@ -379,7 +379,7 @@ class Books(Topic):
         if published.book.is_crossed:
             if not published.is_whole:
                 return []
-            return self._not_told() if self._may_cross else self._lost(self._crossed())
+            return self._not_told() if self._may_cross else self._lost(published.book.say_crossed())
         if not published.is_whole:
             return published.began(received_ms, made_ms, source)
         return published.changed(changes, received_ms, made_ms, source)
@@ -391,11 +391,7 @@ class Books(Topic):
 
     def _not_told(self) -> Rows:
         """The book is OKX's, and crossed."""
-        return Rows([], self.published.lost(f"{self._crossed()}, as OKX has it"))
-
-    def _crossed(self) -> str:
-        bid, ask = self.published.book.bids.best, self.published.book.asks.best
-        return f"crossed: the best bid {bid and bid[0]} is not below the best ask {ask and ask[0]}"
+        return Rows([], self.published.lost(f"{self.published.book.say_crossed()}, as OKX has it"))
 
     def _lost(self, reason: str) -> Said:
         """The book is not OKX's any more: that is told, and it is to begin anew."""

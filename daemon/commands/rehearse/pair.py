@@ -44,7 +44,7 @@ _ROOT: Final = Path(__file__).resolve().parents[3]
 
 ALL: Final = tuple(channel for group in CHANNELS.values() for channel in group)
 
-_CONFIG: Final = """\
+_HEAD: Final = """\
 [server]
 host = "127.0.0.1"
 port = 0
@@ -57,6 +57,13 @@ breaker_after = 10000
 breaker_s = 0.5
 restarts = 10000
 
+[log]
+format = "json"
+
+"""
+"""What every daemon of a rehearsal has."""
+
+_CONFIG: Final = """\
 [connectors.binance]
 base_url = "http://127.0.0.1:{venues}"
 timeout_s = 1.5
@@ -90,11 +97,7 @@ cadence_s = 1.0
 
 [tape]
 path = "{tape}"
-
-[log]
-format = "json"
 """
-
 
 _OWN: Final = """\
 
@@ -106,25 +109,11 @@ write_deadline_s = 8.0
 """What is added for the parts that are about the daemon's own time."""
 
 _STREAMS: Final = """\
-[server]
-host = "127.0.0.1"
-port = 0
-
-[supervisor]
-backoff_base_s = 0.2
-backoff_cap_s = 0.4
-stable_after_s = 2.0
-breaker_after = 10000
-breaker_s = 0.5
-restarts = 10000
-
 [catalogue]
 presets = ["{venue}"]
 
-[log]
-format = "json"
-
 """
+
 STREAMED: Final[tuple[str, ...]] = tuple(
     name
     for name in SOCKET_VENUES
@@ -303,7 +292,7 @@ async def running(folder: Path, seed: int, pushes: Pushes, *, own: bool = False)
     config = folder / "tickerd.toml"
     simulate = ("simulate", "--port", "0", "--seed", str(seed), "--stamp", "--cache-s", "1")
     async with _process(*simulate, "--config-out", str(folder / "venues.toml")) as venues:
-        text = _CONFIG.format(venues=venues.port, tape=folder / "tape")
+        text = _HEAD + _CONFIG.format(venues=venues.port, tape=folder / "tape")
         config.write_text(text + _OWN if own else text, encoding="utf-8")
         clock, program = folder / "clock", ["daemon"]
         if own:
@@ -332,7 +321,7 @@ async def streaming(folder: Path, seed: int, venue: str, book: Notebook) -> Asyn
     async with _process("simulate", "--port", "0", "--seed", str(seed), "--config-out", str(written)) as venues:
         text = await trio.to_thread.run_sync(written.read_text)
         short = f"[connectors.{venue}]\ntimeout_s = 1.5\n"
-        text = _STREAMS.format(venue=venue) + text.replace(f"[connectors.{venue}]\n", short)
+        text = _HEAD + _STREAMS.format(venue=venue) + text.replace(f"[connectors.{venue}]\n", short)
         config.write_text(text, encoding="utf-8")
         async with _process("run", "--config", str(config)) as daemon, trio.open_nursery() as clients:
             channels = [f"{venue}_{kind}" for kind in VENUES[venue].streamed]
