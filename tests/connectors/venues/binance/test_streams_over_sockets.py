@@ -1,12 +1,11 @@
 """Binance's connectors against the simulated Binance, over real sockets: what is broken heals, nothing comes twice."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 import pytest
-import trio
 
-from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
+from connectors.base import Connector, Event
 from connectors.push.feed import Feed
 from connectors.simulator.faults.faults import (
     CrossedBook,
@@ -32,69 +31,25 @@ from protocol.channels import Channel
 from protocol.fields import DepthFields, SnapshotFields, TradeFields
 from protocol.kinds import KINDS
 from tests.connectors.venues.binance.rebuilt import Rebuilt
+from tests.connectors.venues.over_sockets import Hub, connected
 
 INSTRUMENTS = ("BTC/USDT", "ETH/USDT")
 SYMBOLS = {"BTC/USDT": "BTCUSDT", "ETH/USDT": "ETHUSDT"}
 
 
-class Hub:
-    """A context that writes everything down."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.notes: list[TopicNote] = []
-        self.changes: list[StateChange] = []
-        self._more = trio.Event()
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        await trio.lowlevel.checkpoint()
-        self.events += events
-        self._more.set()
-        self._more = trio.Event()
-
-    async def report(self, change: StateChange) -> None:
-        self.changes.append(change)
-
-    async def note(self, notes: Sequence[TopicNote]) -> None:
-        self.notes += notes
-
-    def now_ms(self) -> int:
-        return int(trio.current_time() * 1000) + 1_765_211_445_122
-
-    def of(self, channel: str, instrument: str) -> list[Event]:
-        return [event for event in self.events if (event.channel, event.instrument) == (channel, instrument)]
-
-    async def until(self, enough: Callable[[], bool]) -> None:
-        while not enough():
-            await self._more.wait()
-
-
-@asynccontextmanager
-async def running(
+def running(
     hub: Hub, *kinds: str, instruments: tuple[str, ...] = INSTRUMENTS
-) -> AsyncIterator[tuple[Simulator, list[Feed]]]:
-    """The simulator, and connectors that begin anew when they fail, as their supervisor has them do."""
-    simulator = Simulator(okx_rate=20)
+) -> AbstractAsyncContextManager[tuple[Simulator, list[Feed]]]:
+    """The simulated Binance, and connectors of these kinds."""
     channels = [
         Channel(name=kind, exchange="binance", kind=KINDS[kind], instruments=instruments, every_ms=50) for kind in kinds
     ]
 
-    async def again(feed: Connector) -> None:
-        while True:
-            with pytest.raises(ConnectorError):
-                await feed.run(hub)
-
-    async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        await nursery.start(simulator.run, listeners)
-        port = listeners[0].socket.getsockname()[1]
+    def built(port: int) -> list[Connector]:
         settings = Binance(base_url=f"http://127.0.0.1:{port}", stream_url=f"ws://127.0.0.1:{port}")
-        feeds = build(channels, settings, "tickerd/test")
-        for feed in feeds:
-            nursery.start_soon(again, feed)
-        with trio.fail_after(30):
-            yield simulator, [feed for feed in feeds if isinstance(feed, Feed)]
-        nursery.cancel_scope.cancel()
+        return build(channels, settings, "tickerd/test")
+
+    return connected(hub, built)
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,8 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
-import trio
 
-from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
+from connectors.base import Connector, Event
 from connectors.push.feed import Feed
 from connectors.simulator import simulator as simulation
 from connectors.simulator.faults.faults import (
@@ -33,69 +32,25 @@ from connectors.venues.bybit.streams import Bybit, build
 from protocol.channels import Channel
 from protocol.fields import DepthFields, QuoteFields, SnapshotFields, TradeFields
 from protocol.kinds import KINDS
+from tests.connectors.venues.over_sockets import Hub, connected
 
 PAIRS = ("BTC/USDT", "ETH/USDT")
 BTC = BYBIT["BTCUSDT"]
-
-
-class Hub:
-    """A context that writes everything down."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.notes: list[TopicNote] = []
-        self.changes: list[StateChange] = []
-        self.failures: list[str] = []
-        self._more = trio.Event()
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        await trio.lowlevel.checkpoint()
-        self.events += events
-        self._more.set()
-        self._more = trio.Event()
-
-    async def report(self, change: StateChange) -> None:
-        self.changes.append(change)
-
-    async def note(self, notes: Sequence[TopicNote]) -> None:
-        self.notes += notes
-
-    def now_ms(self) -> int:
-        return int(trio.current_time() * 1000)
-
-    async def until(self, enough: Callable[[], bool]) -> None:
-        while not enough():
-            await self._more.wait()
-
-    def of(self, channel: str, instrument: str) -> list[Event]:
-        return [event for event in self.events if (event.channel, event.instrument) == (channel, instrument)]
 
 
 @asynccontextmanager
 async def running(
     hub: Hub, *kinds: str, pairs: tuple[str, ...] = PAIRS, rotate_after_s: float = 0.0
 ) -> AsyncIterator[tuple[Simulator, Feed]]:
-    """The simulator, and a connector that begins anew when it fails, as its supervisor has it do."""
-    simulator = Simulator(okx_rate=20)
+    """The simulated Bybit, and the connector of these kinds."""
     channels = [Channel(name=kind, exchange="bybit", kind=KINDS[kind], instruments=pairs) for kind in kinds]
 
-    async def again(feed: Connector) -> None:
-        while True:
-            with pytest.raises(ConnectorError) as failure:
-                await feed.run(hub)
-            hub.failures.append(str(failure.value))
-
-    async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        await nursery.start(simulator.run, listeners)
-        port = listeners[0].socket.getsockname()[1]
+    def built(port: int) -> list[Connector]:
         settings = Bybit(url=f"ws://127.0.0.1:{port}{PATH}", depth=50, rotate_after_s=rotate_after_s)
-        [feed] = build(channels, settings, "tickerd/test")
-        assert isinstance(feed, Feed)
-        nursery.start_soon(again, feed)
-        with trio.fail_after(20):
-            yield simulator, feed
-        nursery.cancel_scope.cancel()
+        return build(channels, settings, "tickerd/test")
+
+    async with connected(hub, built) as (simulator, [feed]):
+        yield simulator, feed
 
 
 @pytest.fixture(autouse=True)

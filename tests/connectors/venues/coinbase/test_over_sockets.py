@@ -1,15 +1,14 @@
 """Coinbase's connector against the simulated Coinbase, over real sockets: what is lost is told, and heals."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 
 import msgspec
 import pytest
-import trio
 
-from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
+from connectors.base import Event, TopicNote
 from connectors.push.feed import Feed
 from connectors.simulator import simulator as simulation
 from connectors.simulator.faults.faults import Disconnect
@@ -24,74 +23,19 @@ from connectors.venues.coinbase.streams import Coinbase, build
 from protocol.channels import Channel
 from protocol.fields import CandleFields, DepthFields, QuoteFields, SnapshotFields, TradeFields
 from protocol.kinds import KINDS
+from tests.connectors.venues.over_sockets import Hub, connected
 
 PAIRS = ("BTC/USD", "ETH/USD")
 
 
-class Hub:
-    """A context that writes everything down."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.notes: list[TopicNote] = []
-        self.changes: list[StateChange] = []
-        self.said: list[Event | TopicNote] = []
-        self._more = trio.Event()
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        await trio.lowlevel.checkpoint()
-        self.events += events
-        self.said += events
-        self._more.set()
-        self._more = trio.Event()
-
-    async def report(self, change: StateChange) -> None:
-        self.changes.append(change)
-
-    async def note(self, notes: Sequence[TopicNote]) -> None:
-        self.notes += notes
-        self.said += notes
-
-    def now_ms(self) -> int:
-        return int(trio.current_time() * 1000)
-
-    async def until(self, enough: Callable[[], bool]) -> None:
-        while not enough():
-            await self._more.wait()
-
-    def of(self, channel: str, instrument: str) -> list[Event]:
-        """What was published of a topic."""
-        return [event for event in self.events if (event.channel, event.instrument) == (channel, instrument)]
-
-
-@asynccontextmanager
-async def running(
-    hub: Hub, *kinds: str, pairs: tuple[str, ...] = PAIRS, rate: float = 20
-) -> AsyncIterator[tuple[Simulator, list[Feed], list[str]]]:
-    """The simulator, and connectors that begin anew when they fail, as their supervisor has them do."""
-    simulator = Simulator(okx_rate=rate)
+def running(
+    hub: Hub, *kinds: str, pairs: tuple[str, ...] = PAIRS
+) -> AbstractAsyncContextManager[tuple[Simulator, list[Feed]]]:
+    """The simulated Coinbase, and connectors of these kinds."""
     channels = [
         Channel(name=kind, exchange="coinbase", kind=KINDS[kind], instruments=pairs, interval="5m") for kind in kinds
     ]
-    errors: list[str] = []
-
-    async def again(feed: Connector) -> None:
-        while True:
-            try:
-                await feed.run(hub)
-            except ConnectorError as error:
-                errors.append(str(error))
-
-    async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        await nursery.start(simulator.run, listeners)
-        port = listeners[0].socket.getsockname()[1]
-        feeds = build(channels, Coinbase(url=f"ws://127.0.0.1:{port}"), "tickerd/test")
-        for feed in feeds:
-            nursery.start_soon(again, feed)
-        with trio.fail_after(20):
-            yield simulator, [feed for feed in feeds if isinstance(feed, Feed)], errors
-        nursery.cancel_scope.cancel()
+    return connected(hub, lambda port: build(channels, Coinbase(url=f"ws://127.0.0.1:{port}"), "tickerd/test"))
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +113,7 @@ def checked(simulator: Simulator, events: Sequence[Event]) -> list[bool]:
 async def test_a_lost_frame_loses_all_books_and_they_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "SOCKET_VENUES", {**simulation.SOCKET_VENUES, "coinbase": spoiling(lost)})
     hub = Hub()
-    async with running(hub, "depth") as (simulator, [feed], errors):
+    async with running(hub, "depth") as (simulator, [feed]):
         await hub.until(lambda: all(len(hub.of("depth", pair)) > 20 for pair in PAIRS))
         for pair in PAIRS:
             assert checked(simulator, hub.of("depth", pair)).count(True) == 2
@@ -177,7 +121,7 @@ async def test_a_lost_frame_loses_all_books_and_they_begin_anew(monkeypatch: pyt
         ("BTC/USD", "gap", False),
         ("ETH/USD", "gap", False),
     ]
-    [error] = errors
+    [error] = hub.failures
     assert re.fullmatch(r"Coinbase's frame \d+ came where \d+ was due", error)
     assert {note.reason for note in hub.notes} == {error}
     assert (feed.counts.connections, feed.counts.renewals) == (2, 0)
@@ -193,11 +137,11 @@ async def test_a_lost_frame_loses_all_books_and_they_begin_anew(monkeypatch: pyt
 async def test_a_doubled_frame_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "SOCKET_VENUES", {**simulation.SOCKET_VENUES, "coinbase": spoiling(doubled)})
     hub = Hub()
-    async with running(hub, "depth") as (simulator, [feed], errors):
+    async with running(hub, "depth") as (simulator, [feed]):
         await hub.until(lambda: all(len(hub.of("depth", pair)) > 20 for pair in PAIRS))
         for pair in PAIRS:
             assert checked(simulator, hub.of("depth", pair)).count(True) == 1
-    assert (hub.notes, errors) == ([], [])
+    assert (hub.notes, hub.failures) == ([], [])
     assert feed.counts.connections == 1
 
 
@@ -206,14 +150,14 @@ async def test_a_crossed_book_alone_is_asked_for_anew(monkeypatch: pytest.Monkey
     monkeypatch.setattr(streams, "CROSSED_MS", 200)
     monkeypatch.setattr(sync, "CROSSED_MS", 200)
     hub = Hub()
-    async with running(hub, "depth") as (simulator, [feed], errors):
+    async with running(hub, "depth") as (simulator, [feed]):
         await hub.until(lambda: all(len(hub.of("depth", pair)) > 20 for pair in PAIRS))
         assert checked(simulator, hub.of("depth", "BTC/USD")).count(True) == 2
         assert checked(simulator, hub.of("depth", "ETH/USD")).count(True) == 1
     assert [(note.instrument, note.cause, note.partial, note.reason) for note in hub.notes] == [
         ("BTC/USD", "gap", False, "the book has been crossed for 0.2 s")
     ]
-    assert (feed.counts.connections, feed.counts.renewals, errors) == (1, 1, [])
+    assert (feed.counts.connections, feed.counts.renewals, hub.failures) == (1, 1, [])
 
 
 async def test_each_trade_comes_once_across_a_cut() -> None:
@@ -222,7 +166,7 @@ async def test_each_trade_comes_once_across_a_cut() -> None:
     def trades(instrument: str) -> list[TradeFields]:
         return [event.fields for event in hub.of("trades", instrument) if isinstance(event.fields, TradeFields)]
 
-    async with running(hub, "trades") as (simulator, [feed], _):
+    async with running(hub, "trades") as (simulator, [feed]):
         for cut in (1, 2, 3):
             await hub.until(lambda: min(len(trades(pair)) for pair in PAIRS) > 20 * cut)  # noqa: B023
             simulator.order(Disconnect(venue="coinbase", code=1006))
@@ -241,7 +185,7 @@ async def test_each_trade_comes_once_across_a_cut() -> None:
 async def test_all_kinds_come_on_one_connection() -> None:
     hub = Hub()
     kinds = ("ticker", "trades", "quotes", "book", "depth", "candles")
-    async with running(hub, *kinds) as (_, [feed], _):
+    async with running(hub, *kinds) as (_, [feed]):
         await hub.until(lambda: len({(event.channel, event.instrument) for event in hub.events}) == 12)
         await hub.until(lambda: any(isinstance(event.fields, CandleFields) for event in hub.events))
         await hub.until(lambda: len(hub.of("quotes", "BTC/USD")) > 2)
@@ -286,7 +230,7 @@ async def test_books_beyond_what_a_session_may_have_are_named(monkeypatch: pytes
 
 async def test_an_alias_comes_by_its_own_name() -> None:
     hub = Hub()
-    async with running(hub, "depth", "ticker", pairs=("BTC/USDC", "BTC/USD")) as (simulator, _, _):
+    async with running(hub, "depth", "ticker", pairs=("BTC/USDC", "BTC/USD")) as (simulator, _):
         await hub.until(lambda: all(len(hub.of("depth", pair)) > 5 for pair in ("BTC/USDC", "BTC/USD")))
         await hub.until(lambda: all(hub.of("ticker", pair) for pair in ("BTC/USDC", "BTC/USD")))
         assert checked(simulator, hub.of("depth", "BTC/USD")).count(True) == 1

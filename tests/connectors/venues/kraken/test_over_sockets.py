@@ -1,15 +1,14 @@
 """Kraken's connector against the simulated Kraken, over real sockets: what is broken heals, and nothing comes twice."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
 from zlib import crc32
 
 import msgspec
 import pytest
-import trio
 
-from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
+from connectors.base import Event
 from connectors.push.feed import Feed
 from connectors.simulator.faults.faults import (
     CrossedBook,
@@ -30,60 +29,17 @@ from connectors.venues.kraken.streams import Kraken, build
 from protocol.channels import Channel
 from protocol.fields import DepthFields, QuoteFields, SnapshotFields, TradeFields
 from protocol.kinds import KINDS
+from tests.connectors.venues.over_sockets import Hub, connected
 
 PAIRS = ("BTC/USD", "ETH/USD")
 
 
-class Hub:
-    """A context that writes everything down."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.notes: list[TopicNote] = []
-        self.changes: list[StateChange] = []
-        self._more = trio.Event()
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        await trio.lowlevel.checkpoint()
-        self.events += events
-        self._more.set()
-        self._more = trio.Event()
-
-    async def report(self, change: StateChange) -> None:
-        self.changes.append(change)
-
-    async def note(self, notes: Sequence[TopicNote]) -> None:
-        self.notes += notes
-
-    def now_ms(self) -> int:
-        return int(trio.current_time() * 1000)
-
-    async def until(self, enough: Callable[[], bool]) -> None:
-        while not enough():
-            await self._more.wait()
-
-
-@asynccontextmanager
-async def running(hub: Hub, *kinds: str) -> AsyncIterator[tuple[Simulator, list[Feed]]]:
-    """The simulator, and connectors that begin anew when they fail, as their supervisor has them do."""
-    simulator = Simulator(okx_rate=50)
+def running(hub: Hub, *kinds: str) -> AbstractAsyncContextManager[tuple[Simulator, list[Feed]]]:
+    """The simulated Kraken, and connectors of these kinds."""
     channels = [Channel(name=kind, exchange="kraken", kind=KINDS[kind], instruments=PAIRS) for kind in kinds]
-
-    async def again(feed: Connector) -> None:
-        while True:
-            with pytest.raises(ConnectorError):
-                await feed.run(hub)
-
-    async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        await nursery.start(simulator.run, listeners)
-        port = listeners[0].socket.getsockname()[1]
-        feeds = build(channels, Kraken(url=f"ws://127.0.0.1:{port}/v2"), "tickerd/test")
-        for feed in feeds:
-            nursery.start_soon(again, feed)
-        with trio.fail_after(20):
-            yield simulator, [feed for feed in feeds if isinstance(feed, Feed)]
-        nursery.cancel_scope.cancel()
+    return connected(
+        hub, lambda port: build(channels, Kraken(url=f"ws://127.0.0.1:{port}/v2"), "tickerd/test"), rate=50
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -92,10 +48,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         streams, "RULES", msgspec.structs.replace(streams.RULES, request_spacing_s=0.0, connect_spacing_s=0.0)
     )
-
-
-def depth_of(hub: Hub, instrument: str) -> list[Event]:
-    return [event for event in hub.events if (event.channel, event.instrument) == ("depth", instrument)]
 
 
 def checked(events: Sequence[Event], places: tuple[int, int]) -> list[bool]:
@@ -139,14 +91,14 @@ def whole(number: str, places: int) -> str:
 async def test_what_goes_wrong_with_a_book_ends_that_book_alone_and_heals(fault: Fault, is_told: bool) -> None:
     hub = Hub()
     async with running(hub, "depth") as (simulator, [feed]):
-        await hub.until(lambda: min(len(depth_of(hub, pair)) for pair in PAIRS) > 3)
+        await hub.until(lambda: min(len(hub.of("depth", pair)) for pair in PAIRS) > 3)
         simulator.order(fault)
         await hub.until(lambda: bool(hub.notes) or not is_told)
-        known = {pair: len(depth_of(hub, pair)) for pair in PAIRS}
-        await hub.until(lambda: all(len(depth_of(hub, pair)) > known[pair] + 12 for pair in PAIRS))
+        known = {pair: len(hub.of("depth", pair)) for pair in PAIRS}
+        await hub.until(lambda: all(len(hub.of("depth", pair)) > known[pair] + 12 for pair in PAIRS))
     # After each message the book has the venue's checksum.
-    assert checked(depth_of(hub, "BTC/USD"), (1, 8)).count(True) == (2 if is_told else 1)
-    assert checked(depth_of(hub, "ETH/USD"), (2, 8)).count(True) == 1
+    assert checked(hub.of("depth", "BTC/USD"), (1, 8)).count(True) == (2 if is_told else 1)
+    assert checked(hub.of("depth", "ETH/USD"), (2, 8)).count(True) == 1
     told = [(note.instrument, note.cause, note.partial) for note in hub.notes]
     assert told == ([("BTC/USD", "gap", False)] if is_told else [])
     assert (feed.counts.renewals, feed.counts.connections) == (int(is_told), 1)

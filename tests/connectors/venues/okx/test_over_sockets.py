@@ -1,14 +1,13 @@
 """OKX's connectors against the simulated OKX, over real sockets: what is lost heals, and nothing comes twice."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 
 import msgspec
 import pytest
-import trio
 
-from connectors.base import Connector, ConnectorError, Event, StateChange, TopicNote
+from connectors.base import Connector, Event
 from connectors.push.feed import Feed
 from connectors.simulator import simulator as simulation
 from connectors.simulator.faults.faults import (
@@ -35,27 +34,24 @@ from connectors.venues.okx.streams import Okx, build
 from protocol.channels import Channel
 from protocol.fields import DepthFields, SnapshotFields, TradeFields
 from protocol.kinds import KINDS
+from tests.connectors.venues import over_sockets
+from tests.connectors.venues.over_sockets import connected
 
 PAIRS = ("BTC/USDT", "ETH/USDT")
 
 
-class Hub:
-    """A context that writes everything down, and keeps every book as a client would."""
+class Hub(over_sockets.Hub):
+    """It keeps every book as a client would, too."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.notes: list[TopicNote] = []
+        super().__init__()
         self.books: dict[str, tuple[dict[Decimal, str], dict[Decimal, str]]] = {}
         self.resets: dict[str, int] = {}
-        self._more = trio.Event()
 
     async def publish(self, events: Sequence[Event]) -> None:
-        await trio.lowlevel.checkpoint()
         for event in events:
             self._keep(event)
-        self.events += events
-        self._more.set()
-        self._more = trio.Event()
+        await super().publish(events)
 
     def _keep(self, event: Event) -> None:
         fields = event.fields
@@ -73,19 +69,6 @@ class Hub:
         bids, asks = self.books[event.instrument]
         assert max(bids) < min(asks)
 
-    async def report(self, change: StateChange) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def note(self, notes: Sequence[TopicNote]) -> None:
-        self.notes += notes
-
-    def now_ms(self) -> int:
-        return int(trio.current_time() * 1000)
-
-    async def until(self, enough: Callable[[], bool]) -> None:
-        while not enough():
-            await self._more.wait()
-
     def ids(self, instrument: str) -> list[int]:
         """The trades of that instrument, by id."""
         fields = [event.fields for event in self.events if event.instrument == instrument]
@@ -95,28 +78,15 @@ class Hub:
         return sum((event.channel, event.instrument) == (kind, instrument) for event in self.events)
 
 
-@asynccontextmanager
-async def running(hub: Hub, *kinds: str) -> AsyncIterator[tuple[Simulator, list[Feed]]]:
-    """The simulator, and connectors that begin anew when they fail, as their supervisor has them do."""
-    simulator = Simulator(okx_rate=20)
+def running(hub: Hub, *kinds: str) -> AbstractAsyncContextManager[tuple[Simulator, list[Feed]]]:
+    """The simulated OKX, and connectors of these kinds."""
     channels = [Channel(name=kind, exchange="okx", kind=KINDS[kind], instruments=PAIRS) for kind in kinds]
 
-    async def again(feed: Connector) -> None:
-        while True:
-            with pytest.raises(ConnectorError):
-                await feed.run(hub)
+    def built(port: int) -> list[Connector]:
+        where = f"ws://127.0.0.1:{port}/ws/v5"
+        return build(channels, Okx(url=f"{where}/public", business_url=f"{where}/business"), "tickerd/test")
 
-    async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        await nursery.start(simulator.run, listeners)
-        where = f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}/ws/v5"
-        settings = Okx(url=f"{where}/public", business_url=f"{where}/business")
-        feeds = build(channels, settings, "tickerd/test")
-        for feed in feeds:
-            nursery.start_soon(again, feed)
-        with trio.fail_after(20):
-            yield simulator, [feed for feed in feeds if isinstance(feed, Feed)]
-        nursery.cancel_scope.cancel()
+    return connected(hub, built)
 
 
 @pytest.fixture(autouse=True)
