@@ -221,7 +221,9 @@ def test_good_clients_lose_nothing_among_floods_and_more_clients_than_there_are_
         assert {outcome[:4] for outcome in closed} <= {"1008", "1006"}, closed
         told = [outcome for outcome in closed if outcome.startswith("1008")]
         assert told, f"{name}: none was told why"
-        assert all(re.search(r"\d+ (frames in a row|control frames)|more than 20", each[5:]) for each in told), told
+        # Which of the limits is met first is a matter of how fast the machine reads.
+        untold = [each for each in told if not re.search(r"\d+ .*(carried out|control frames)|more than 20", each[5:])]
+        assert not untold, untold
     assert "101" in seen["never reads"]
     _check_calm(overloaded, port, began)
 
