@@ -166,6 +166,20 @@ class Board:
         self._odd: Counter[tuple[str, TopicCause]] = Counter()
         self.gaps: set[tuple[str, str]] = set()
         self._stale_after_s: dict[str, float] = {}
+        self._followed: dict[str, ChannelState] = {}
+
+    def follow(self, states: Mapping[str, ChannelState]) -> None:
+        """Show these states as they are: another process has judged them. They hold until `lead`."""
+        self._followed |= states
+
+    def lead(self, now_ms: int) -> None:
+        """Judge by oneself from now on, beginning with the states that clients were told last."""
+        for name, told in self._followed.items():
+            if name in self._states:
+                self._states[name] = msgspec.structs.replace(told, last_event_ms=None, stale_after_s=None)
+                self._topics[name] = told.topics
+                self._connectors[name] = StateChange(name, told.state, told.reason, told.retry_in_s)
+        self._followed = {}
 
     def adopt(self, catalogue: Catalogue, changed: AbstractSet[str], now_ms: int) -> None:
         """Replace the catalogue. Of new or `changed` channels only the state that clients were told last is kept.
@@ -188,6 +202,7 @@ class Board:
                 self._topics[name] = topics[name]
         self.gaps = {topic for topic in self.gaps if topic[0] in kept and topic[0] not in changed}
         self._stale_after_s = {name: self._stale_after_s[name] for name in kept if name in self._stale_after_s}
+        self._followed = {name: self._followed[name] for name in kept if name in self._followed}
 
     def apply(self, change: StateChange | Verdict | TopicVerdict, now_ms: int) -> ChannelState | None:
         """Note a change. Returns None if clients see no difference, or if the channel is not (or no longer) known.
@@ -337,6 +352,8 @@ class Board:
 
     def state(self, channel: str) -> ChannelState:
         """One channel's state. Raises: KeyError."""
+        if (followed := self._followed.get(channel)) is not None:
+            return followed
         return msgspec.structs.replace(
             self._states[channel],
             last_event_ms=self._seen[channel].last_ms,

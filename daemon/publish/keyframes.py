@@ -18,7 +18,7 @@ Sync and pure: no trio, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from operator import eq
 from typing import Final
@@ -27,12 +27,11 @@ import msgspec
 from msgspec import Raw
 
 from connectors.base import Event
-from daemon.tape.delta import Delta, restored
-from daemon.tape.entry import keyframe_topic
+from daemon.tape import deltas
+from daemon.tape.delta import Delta
 from daemon.tape.tape import Entry, Tape, Topic
-from protocol.channels import WHOLE_MARKET, Catalogue
+from protocol.channels import Catalogue
 from protocol.fields import DepthFields, SnapshotFields
-from protocol.kinds import TopicState
 
 UPDATES: Final = 500
 """After so many changes of a topic a keyframe is due."""
@@ -152,28 +151,9 @@ class Keyframes:
 
     def adopt(self, catalogue: Catalogue) -> None:
         """Follow a change of the catalogue. What is new has the state that stands on the tape."""
-        known: set[Topic] = set()
-        for channel in catalogue:
-            if channel.kind.state is not TopicState.DELTA or channel.kind.snapshot is None:
-                continue
-            topics = [(channel.name, instrument) for instrument in channel.instruments or (WHOLE_MARKET,)]
-            known.update(topics)
-            new = [topic for topic in topics if topic not in self._tape.deltas]
-            entries = self._tape.known(channel.name) if new else []
-            for topic in new:
-                begins = str(channel.kind.snapshot.__struct_config__.tag)
-                self._tape.deltas[topic] = self._restored(topic, entries, begins)
-        for topic in [topic for topic in self._tape.deltas if topic not in known]:
-            del self._tape.deltas[topic]
+        for topic in deltas.adopt(self._tape, catalogue):
             self._books.pop(topic, None)
             self.due.pop(topic, None)
-
-    def _restored(self, topic: Topic, entries: Sequence[Entry], begins: str) -> Delta:
-        own = [entry for entry in entries if entry.topic == topic]
-        newest = self._tape.newest(topic)
-        if newest is not None and (not own or own[-1] is not newest):
-            own.append(newest)
-        return restored(self._tape.newest(keyframe_topic(topic)), own, begins)
 
     def took(self, topic: Topic, event: Event, entry: Entry, now_ms: int) -> None:
         """This event has become this message of the topic."""

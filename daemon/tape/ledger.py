@@ -92,6 +92,10 @@ class Ledger:
         """By channel and instrument."""
         self._counting: dict[tuple[Cause, str], LedgerGap] = {}
         self._changed: dict[int, LedgerGap] = {}
+        self._marked: dict[int, tuple[int, LedgerGap]] = {}
+        """By id, in the order of their last changes: the number of that change."""
+        self.revision = 0
+        """How many changes there were; see `since`."""
         self.forgotten = 0
         """How many gaps were dropped to make room for newer ones."""
         self.begun: Counter[Cause] = Counter()
@@ -200,12 +204,36 @@ class Ledger:
         changed, self._changed = self._changed, {}
         return [msgspec.structs.replace(changed[id_]) for id_ in sorted(changed)]
 
+    def since(self, revision: int) -> list[LedgerGap]:
+        """Copies of the gaps that are new or changed since that `revision`, by id: others that follow need these."""
+        found: list[LedgerGap] = []
+        for number, gap in reversed(self._marked.values()):
+            if number <= revision:
+                break
+            found.append(msgspec.structs.replace(gap))
+        return sorted(found, key=lambda gap: gap.id)
+
+    def follow(self, gaps: Iterable[LedgerGap]) -> None:
+        """Have these gaps of the ledger that is followed, in place of what was known of each."""
+        for told in gaps:
+            for kept in self._gaps.values():
+                kept.pop(told.id, None)
+            gap = msgspec.structs.replace(told)
+            self._next_id = max(self._next_id, gap.id + 1)
+            self._keep(gap)
+            self._mark(gap)
+
+    def lead(self) -> None:
+        """Go on by oneself. A gap that was open ends when it was last updated: what comes after is noted anew."""
+        for gap in [gap for kept in self._gaps.values() for gap in kept.values() if gap.end_ms is None]:
+            self._end(gap, gap.last_ms)
+
     def clock_was_set_back(self, by_ms: int) -> None:
         """The clock was set back: by the clock as it is now, the gaps that last began so much earlier."""
         for gap in (*self._outages.values(), *self._counting.values()):
             gap.start_ms -= by_ms
             gap.last_ms -= by_ms
-            self._changed[gap.id] = gap
+            self._mark(gap)
 
     def dump(self) -> list[LedgerGap]:
         """Copies of all gaps, by id."""
@@ -218,18 +246,20 @@ class Ledger:
         A gap that was still open ends when it was last updated; the time after that is the gap of the restart.
         """
         own = sorted((gap for kept in self._gaps.values() for gap in kept.values()), key=lambda gap: gap.id)
-        self._gaps, self._changed = {cause: {} for cause in CAUSES}, {}
+        self._gaps, self._changed, self._marked = {cause: {} for cause in CAUSES}, {}, {}
         for stored in sorted(gaps, key=lambda gap: gap.id):
             gap = msgspec.structs.replace(stored)
             self._next_id = max(self._next_id, gap.id + 1)
             self._keep(gap)
+            self._mark(gap)
+            self._changed.pop(gap.id)  # it is stored already
             if gap.end_ms is None:
                 self._end(gap, gap.last_ms)
         for gap in own:
             gap.id = self._next_id
             self._next_id += 1
             self._keep(gap)
-            self._changed[gap.id] = gap
+            self._mark(gap)
 
     def _begin(
         self, cause: Cause, channel: str, start_ms: int, now_ms: int, count: int, messages: int, reason: str
@@ -238,7 +268,7 @@ class Ledger:
         self._next_id += 1
         self.begun[cause] += 1
         self._keep(gap)
-        self._changed[gap.id] = gap
+        self._mark(gap)
         return gap
 
     def _keep(self, gap: LedgerGap) -> None:
@@ -248,15 +278,23 @@ class Ledger:
             oldest = next((old for old in kept.values() if old.end_ms is not None), next(iter(kept.values())))
             del kept[oldest.id]
             self._changed.pop(oldest.id, None)
+            self._marked.pop(oldest.id, None)
             self.forgotten += 1
             self._lacking = {key: old for key, old in self._lacking.items() if old is not oldest}
             self._outages = {key: old for key, old in self._outages.items() if old is not oldest}
             self._counting = {key: old for key, old in self._counting.items() if old is not oldest}
         kept[gap.id] = gap
 
+    def _mark(self, gap: LedgerGap) -> None:
+        """The gap is new, or has changed."""
+        self.revision += 1
+        self._changed[gap.id] = gap
+        self._marked.pop(gap.id, None)
+        self._marked[gap.id] = self.revision, gap
+
     def _touch(self, gap: LedgerGap, now_ms: int) -> None:
         gap.last_ms = max(gap.last_ms, now_ms)
-        self._changed[gap.id] = gap
+        self._mark(gap)
 
     def _end(self, gap: LedgerGap, end_ms: int) -> None:
         gap.end_ms = max(gap.start_ms, end_ms)

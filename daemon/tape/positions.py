@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
+import msgspec
+
 from daemon.tape.entry import Entry
 
 _REMEMBERED: Final = 1024
@@ -12,6 +14,24 @@ _REMEMBERED: Final = 1024
 
 _MOST_REMEMBERED: Final = 2 * _REMEMBERED
 """With so many the older half is forgotten, all at once."""
+
+
+class Past(msgspec.Struct, array_like=True, gc=False):
+    """What is known of one topic's messages that are no longer on the tape.
+
+    Attributes:
+        shown: whether the topic is shown to clients.
+        first: the ordinal of the first message that is known.
+        unbroken: the ordinal of the message since which none is missing.
+        newest_gone: the position of the newest message that has left the tape, 0 if none has.
+        seqs: the positions of those that have left and are remembered.
+    """
+
+    shown: bool
+    first: int
+    unbroken: int
+    newest_gone: int
+    seqs: list[int]
 
 
 class Positions:
@@ -36,6 +56,19 @@ class Positions:
         self._first = self._unbroken = 1
         """The ordinals of the first one that is known, and of the one since which none is missing."""
         self._gone = 0
+
+    @classmethod
+    def of(cls, past: Past) -> Positions:
+        """The positions of a topic without a message on the tape."""
+        positions = cls()
+        positions.shown, positions.newest_gone = past.shown, past.newest_gone
+        positions._seqs, positions._first, positions._unbroken = list(past.seqs), past.first, past.unbroken
+        positions._gone = len(past.seqs)
+        return positions
+
+    def past(self) -> Past:
+        """What is known of the messages that have left the tape."""
+        return Past(self.shown, self._first, self._unbroken, self.newest_gone, self._seqs[: self._gone])
 
     @property
     def next_ordinal(self) -> int:

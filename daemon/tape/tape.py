@@ -31,6 +31,7 @@ from daemon.tape.entry import Topic as Topic
 from daemon.tape.entry import is_data, subject
 from daemon.tape.entry import selects as selects
 from daemon.tape.order import Order
+from daemon.tape.positions import Past
 from daemon.tape.positions import Positions as Positions
 from daemon.tape.shares import Share, Shares
 from protocol.session import ALL, Selection
@@ -63,6 +64,7 @@ class Tape:
         gone: no entry after this position has left the tape.
         broken_at: the position of the newest break, 0 if there is none. No message has this position, and no topic's
             chain of `prev_seq` crosses it: a client with an earlier position cannot know what it missed.
+        breaks: the positions before and at each break, as far as nothing after it has left the tape.
         limit: positions beyond this one are refused; the archive moves it.
         size_bytes: size of the frames held (JSON ones; every other format in use costs about the same again).
         deltas: the states of the topics whose messages are changes.
@@ -83,8 +85,7 @@ class Tape:
         self._count = 0
         self._order = Order()
         self._shares = Shares()
-        self._breaks: list[tuple[int, int]] = []
-        """The positions before and at each break, as far as nothing after it has left the tape."""
+        self.breaks: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return self._count
@@ -164,14 +165,22 @@ class Tape:
         share.topics[entry.topic[1]].leave(seq, entry.ordinal)
         if seq > self.gone:
             self.gone = seq
-            while self._breaks and self._breaks[0][1] <= seq:
-                del self._breaks[0]
+            while self.breaks and self.breaks[0][1] <= seq:
+                del self.breaks[0]
 
     def start_at(self, tail: int, gone: Mapping[str, int] = MappingProxyType({})) -> None:
         """Restore where the tape begins, and up to where each channel's messages had left. Call this before `place`."""
         self.head = self.gone = tail - 1
         for channel, seq in gone.items():
             self._note_gone(channel, seq)
+
+    def remember(self, topic: Topic, past: Past) -> None:
+        """Restore what was known of the topic's messages that had left the tape. Call this before its `place`."""
+        self._shares.of(topic[0]).topics[topic[1]] = Positions.of(past)
+
+    def show(self, entry: Entry) -> None:
+        """Restore a topic's newest message, whose place on the tape is gone; all else of it is remembered already."""
+        self._positions(entry.topic).newest = entry
 
     def outlive(self, entry: Entry) -> None:
         """Restore a topic's newest message that had already left the tape. Call this before the topic's `place`."""
@@ -195,9 +204,9 @@ class Tape:
     def break_at(self, position: int) -> None:
         """Positions up to this one, which is beyond the head, may have been used: go on after it."""
         before = self.head
-        if self._breaks and self._breaks[-1][1] == before:
-            before, _ = self._breaks.pop()
-        self._breaks.append((before, position))
+        if self.breaks and self.breaks[-1][1] == before:
+            before, _ = self.breaks.pop()
+        self.breaks.append((before, position))
         self.head = self.broken_at = position
 
     def holds(self, after: int) -> bool:
@@ -205,7 +214,7 @@ class Tape:
 
         It cannot go on from inside a break: the messages there were sent, and are not known.
         """
-        return self.gone <= after <= self.head and not any(first < after < last for first, last in self._breaks)
+        return self.gone <= after <= self.head and not any(first < after < last for first, last in self.breaks)
 
     def stands(self, entry: Entry) -> bool:
         """Whether this entry of the tape still has its place on it, and is not only kept as the newest of its topic."""

@@ -27,7 +27,7 @@ from daemon.ingest.inbox import TopicNotes
 from daemon.publish import keyframes
 from daemon.publish.sequencer import known_topics
 from daemon.tape.archive import Archive
-from daemon.tape.tape import Topic
+from daemon.tape.tape import Tape, Topic
 from protocol.channels import Catalogue, Channel
 from protocol.fields import DepthFields, SnapshotFields, TradeFields
 from protocol.kinds import KINDS
@@ -203,12 +203,16 @@ class Books(RuleBasedStateMachine):
         for each in range(len(several)):
             self._come(each, False, math.inf)
 
+    def fan_of(self, tape: Tape) -> Fan:
+        """Who serves the users."""
+        return Fan(tape=tape, catalogue=CATALOGUE)
+
     def _open(self) -> None:
         self.now_ms = START_MS
         self.archive = Archive.open(self.path, self.max_entries, self.max_bytes, WallClock(), 1000)
         tape = self.archive.tape
         tape.forget(known_topics(CATALOGUE))
-        self.fan = Fan(tape=tape, catalogue=CATALOGUE)
+        self.fan = self.fan_of(tape)
         self.fan.sequencer.publish([StateChange(name, "live") for name in CATALOGUE.names])
         self.began: dict[Topic, Sides | None] = dict.fromkeys(BOOKS)
         """The books of this run, None while they are not right."""
