@@ -143,8 +143,9 @@ def _check(arguments: argparse.Namespace) -> int:
         import trio
 
         from daemon.commands.online import ask
+        from daemon.composition.ingesting import checks
 
-        wrong, unasked = trio.run(ask, app.checks(config))
+        wrong, unasked = trio.run(ask, checks(config))
         remarks += unasked
         for line in wrong:
             _say(line)

@@ -6,8 +6,9 @@
              (supervised)   (bounded: a busy hub            (front door lets them in,
                              slows the venues' links)        a session serves each)
 
-Only this file knows the concrete classes. The root nursery owns everything: a failure of the hub or the front door ends
-the process, which systemd restarts; a failure of a connector does not (see `daemon.ingest.supervisor`).
+Two halves, each in a file of `daemon.composition`: one takes data in and makes the tape, one serves clients from it.
+Only these files know the concrete classes. The root nursery owns everything: a failure of the hub or the front door
+ends the process, which systemd restarts; a failure of a connector does not (see `daemon.ingest.supervisor`).
 """
 
 from __future__ import annotations
@@ -26,50 +27,30 @@ from typing import Final
 import trio
 
 from connectors.base import Connector
-from connectors.poll.listing import InstrumentCheck
 from connectors.venues.registry import VENUES
+from daemon.composition.ingesting import Ingesting, connectors
+from daemon.composition.serving import Log, Remarks, Serving
 from daemon.config.changes import changed_venues, fixed_keys
 from daemon.config.load import Config, ConfigError
-from daemon.fanout.hub import Hub
-from daemon.front import access, certificate
-from daemon.front.admission import Admission
-from daemon.front.front_door import FrontDoor
+from daemon.front import certificate
 from daemon.front.guarded import Mark
 from daemon.front.limits import FILES_BESIDE_CLIENTS
 from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit
 from daemon.health.board import Board
-from daemon.health.pauses import Pauses
 from daemon.health.reloads import Reloads
 from daemon.health.status_line import publish_status
-from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
 from daemon.host.garbage import Garbage
 from daemon.host.systemd import Notifier
-from daemon.ingest.fleet import Fleet
-from daemon.ingest.inbox import Item, Turn
 from daemon.publish.bus import Bus
-from daemon.publish.sequencer import Sequencer, known_topics
-from daemon.routes.metrics import Metrics
-from daemon.routes.routes import PlainRoutes
+from daemon.publish.sequencer import known_topics
 from daemon.sessions.canary import Canary
-from daemon.sessions.event_stream import EventStreams
-from daemon.sessions.sessions import Sessions
-from daemon.sessions.websocket import WebSockets
 from daemon.tape.archive import Archive
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
 from protocol.messages import ServerInfo
 
-_RETRY_SPREAD_S: Final = 10.0
-"""The longest time over which clients are asked to spread their return after a planned stop."""
-
-USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
-"""The user agent that venues see."""
-
 STDIN: Final = 0
-
-_LAST_ANSWERS_S: Final = 1.0
-"""How long a stop waits, after the goodbyes, for the first requests of connections that came just before it."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -112,7 +93,7 @@ def tried(config: Config) -> list[str]:
         OSError: the certificate or key cannot be used, see `daemon.front.certificate`.
     """
     for venue in VENUES:
-        _connectors(venue, config)
+        connectors(venue, config)
     return certificate.warnings(certificate.tls_context(config.server), config.server)
 
 
@@ -156,7 +137,7 @@ async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> i
 
 
 class Daemon:
-    """All components, built but not yet running."""
+    """All components of a daemon that is one process, built but not yet running."""
 
     def __init__(
         self,
@@ -173,152 +154,74 @@ class Daemon:
         self._mark = Mark("") if mark is None else mark
         self.clock = WallClock()
         self.notifier = Notifier.from_environment(os.environ)
-        catalogue = config.catalogue()
-        self.board = Board(catalogue, self.clock.now_ms())
+        self.board = Board(config.catalogue(), self.clock.now_ms())
         if archive is None:
             self.tape, self.ledger = Tape(config.tape.entries, config.tape.bytes), Ledger()
             now_ms = self.clock.now_ms()
             self.ledger.record("restart", "", now_ms, now_ms, reason="the daemon started: its tape begins here")
         else:
             self.tape, self.ledger = archive.tape, archive.ledger
-        bus = Bus()
-        self.sequencer = Sequencer(self.tape, self.board, self.ledger, self.clock, bus, config.hub)
-        self.hub = Hub(self.tape, self.ledger, self.clock)
-        bus.add(self.hub)
-        self._inbox, self._outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
-        self.fleet = Fleet(self._inbox, self.clock)
-        self.watch = Watch(
-            board=self.board,
-            newest=self.tape.payload,
-            publish=self.sequencer.publish,
-            tolerances=config.crosscheck,
-            unreadable=self.fleet.unreadable,
-            note_unreadable=self._note_unreadable,
-        )
-        self.pauses = Pauses(
-            self.ledger,
-            self.clock,
-            anew=self.fleet.anew,
-            aged=self.watch.aged,
-            set_back=self._clock_was_set_back,
-            hurry=lambda: self._hurry(),
-        )
-        server = ServerInfo("tickerd", metadata.version("tickerd"))
-        metrics = Metrics(server.version)
+        log = Log(self.tape, self.board, self.ledger, self.clock, Bus())
+        self._hurry: Callable[[], None] = _nothing
         self.reloads_told = Reloads(self.clock.now_ms())
-        admission = Admission(config.policy(guarded=guarded))
-        self.sessions = Sessions(
-            tape=self.tape,
-            hub=self.hub,
-            board=self.board,
-            ledger=self.ledger,
-            clock=self.clock,
-            limits=config.limits,
-            server=server,
+        self.ingesting = Ingesting(config, log, hurry=lambda: self._hurry())
+        self.serving = Serving(
+            config,
+            log,
+            ServerInfo("tickerd", metadata.version("tickerd")),
+            broadcast=self.ingesting.sequencer.broadcast_test,
+            remarks=Remarks(
+                unstored=lambda: "" if archive is None else archive.trouble,
+                not_reloaded=lambda: self.reloads_told.trouble,
+            ),
+            guarded=guarded,
         )
-        routes = PlainRoutes(
-            server=server,
-            catalogue=lambda: self.board.catalogue,
-            tape=self.tape,
-            clients=lambda: self.hub.statistics().subscribers,
-            broadcast=self.sequencer.broadcast_test,
-            admit_test=admission.rates.test,
-            board=self.board,
-            ledger=self.ledger,
-            accepting=lambda: admission.accepting,
-            clock=self.clock,
-            needs_token=lambda: admission.policy.tokens is not None,
-            unstored=lambda: "" if archive is None else archive.trouble,
-            not_reloaded=lambda: self.reloads_told.trouble,
-            metrics=metrics.answer,
-        )
-        self.front_door = FrontDoor(
-            admission=admission,
-            tls=certificate.tls_context(config.server),
-            routes=routes,
-            upgrade=WebSockets(self.sessions).serve,
-            clock=self.clock,
-            events=EventStreams(self.sessions),
-        )
-        metrics.include(
+        self.serving.metrics.include(
             lambda samples: self.board.measure(samples, self.clock.now_ms()),
-            self.fleet.measure,
-            self.sequencer.measure,
-            self.hub.measure,
+            self.ingesting.measure,
             self.tape.measure,
-            self.sessions.counts.measure,
-            self.front_door.measure,
+            self.serving.measure,
             lambda samples: self.ledger.measure(samples, self.clock.now_ms()),
-            self.watch.measure,
             self.reloads_told.measure,
         )
         if archive is not None:
-            metrics.include(archive.measure)
-        self._crews = {venue: _connectors(venue, config) for venue in VENUES}
+            self.serving.metrics.include(archive.measure)
         self._reread = reread
-        self._hurry: Callable[[], None] = _nothing
         self._doorbell, self._rung = trio.open_memory_channel[None](1)
         self._reloading = trio.CancelScope()
-        self._hosts: list[str] = []
 
     async def start(self, root: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
         """Start everything in the root nursery; returns when clients are let in and the connectors run."""
         if self.archive is not None:
             await root.start(self.archive.run)
-        await root.start(self.sequencer.run, self._outbox)
-        await root.start(self.hub.run)
-        await root.start(self.sessions.run)
-        await root.start(self.watch.run)
-        await root.start(self.pauses.run)
-        await root.start(self.front_door.run, listeners)
-        await root.start(self.fleet.run)
-        for venue, connectors in self._crews.items():
-            self.fleet.start(venue, connectors, self.config.supervisor)
-        self._hosts = [listener.socket.getsockname()[0] for listener in listeners]
-        self._warn_if_exposed()
+        await self.ingesting.start(root)
+        await self.serving.start(root, listeners)
+        await self.ingesting.start_connectors(root)
         await self._remember()
         root.start_soon(self._reload_when_asked)
+        hub = self.serving.hub
         await root.start(
             publish_status,
             self.notifier,
-            lambda: self.hub.statistics().subscribers,
+            lambda: hub.statistics().subscribers,
             self.board.states,
             lambda: self.reloads_told.words,
         )
         if self.notifier.watchdog_s is not None:
-            canary = Canary(self.sequencer, self.hub, self._inbox, self.front_door, listeners)
+            ingesting = self.ingesting
+            canary = Canary(ingesting.sequencer, hub, ingesting.inbox, self.serving.front_door, listeners)
             self._hurry = canary.hurry
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
         await root.start(Garbage().run)
-
-    def _note_unreadable(self, connector: str, count: int) -> None:
-        reason = f"{connector} sent frames that are not what it documents; they were left out"
-        self.ledger.note("unreadable", "", self.clock.now_ms(), count=count, reason=reason)
-
-    def _clock_was_set_back(self, by_ms: int) -> None:
-        self.ledger.clock_was_set_back(by_ms)
-        self.board.clock_was_set_back(by_ms)
-        self.watch.distrust(self.tape.head)
 
     @property
     def reloads(self) -> bool:
         """Whether the configuration can be read again."""
         return self._reread is not None
 
-    def _warn_if_exposed(self) -> None:
-        config, tokens = self.config, self.front_door.admission.policy.tokens
-        encrypted = bool(config.server.certificate or config.server.trusted_proxies)
-        for warning in access.exposure(self._hosts, tokens=tokens is not None, encrypted=encrypted):
-            _log.warning("%s", warning)
-        if tokens is not None and not tokens:
-            _log.warning("%s", access.CLOSED)
-        for warning in certificate.warnings(self.front_door.tls, config.server):
-            _log.warning("%s", warning)
-
     async def _remember(self) -> None:
         """Remember, over a restart, whether a token is needed."""
-        guarded = self.front_door.admission.policy.tokens is not None
-        await trio.to_thread.run_sync(partial(self._mark.keep, guarded=guarded))
+        await trio.to_thread.run_sync(partial(self._mark.keep, guarded=self.serving.guarded))
 
     def ask_to_reload(self) -> None:
         """Read the configuration again soon. Several requests during a reload cause only one more."""
@@ -352,44 +255,22 @@ class Daemon:
             _log.warning("%s has changed: that takes a restart", key)
         for way in config.ways if config.ways != self.config.ways else ():
             _log.info("%s", way)
-        for venue in crews:
-            await self.fleet.end(venue)
-        done = trio.Event()
-
-        def bring_into_force() -> None:
-            self._bring_into_force(config, tls)
-            done.set()
-
-        # In order with the events: those of the connectors that have just ended are published first.
-        await self._inbox.send(Turn(bring_into_force))
-        await done.wait()
+        await self.ingesting.reload(config, crews, partial(self._bring_into_force, config, tls))
         await self._remember()
-        for venue, connectors in crews.items():
-            self.fleet.start(venue, connectors, config.supervisor, why="the configuration was changed")
         self.reloads_told.succeeded(self.clock.now_ms(), fixed)
         _log.info("reloaded; venues that began anew: %s", ", ".join(crews) or "none")
 
     def _prepare(self) -> tuple[Config, ssl.SSLContext | None, dict[str, list[Connector]]]:
         """The part of a reload that may fail and reads files. Raises: ConfigError, OSError."""
         config = self.config if self._reread is None else self._reread()
-        crews = {venue: _connectors(venue, config) for venue in changed_venues(self.config, config)}
+        crews = {venue: connectors(venue, config) for venue in changed_venues(self.config, config)}
         return config, certificate.tls_context(config.server), crews
 
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
-        if config.crosscheck != self.config.crosscheck:
-            self.watch.compare(config.crosscheck)
-        if config.channels != self.config.channels:
-            self.sequencer.adopt(config.catalogue())
         self.config = config
-        self.sequencer.passes = config.hub
-        guarded = self.front_door.admission.policy.tokens is not None
-        policy = self.front_door.admission.policy = config.policy(guarded=guarded)
-        self.front_door.tls = tls
-        self.sessions.change(config.limits)
-        self.sessions.revoke(partial(access.ending, policy.tokens))
-        raise_descriptor_limit(config.limits.clients + FILES_BESIDE_CLIENTS)
+        self.serving.adopt(config, tls)
         logging.getLogger().setLevel(config.log.level.upper())
-        self._warn_if_exposed()
+        self.serving.warn_if_exposed()
 
     async def stop(self, root: trio.CancelScope) -> None:
         """Stop in order, within the grace period, and then end everything.
@@ -399,12 +280,10 @@ class Daemon:
         self.notifier.stopping()
         grace_s = self.config.limits.grace_s
         with trio.move_on_after(grace_s):
-            self.front_door.stop_accepting()
+            self.serving.stop_accepting()
             self._reloading.cancel(reason="the daemon is stopping")
-            self.fleet.stop()
-            await self.sessions.say_goodbye("the daemon is stopping", grace_s * 0.9, _RETRY_SPREAD_S)
-            with trio.move_on_after(_LAST_ANSWERS_S):
-                await self.front_door.wait_answered()
+            self.ingesting.stop()
+            await self.serving.say_goodbye("the daemon is stopping", grace_s)
         root.cancel(reason="the daemon has stopped")
 
 
@@ -417,29 +296,3 @@ def _open_archive(config: Config) -> Archive:
     archive = Archive.open(Path(settings.path), settings.entries, settings.bytes, WallClock())
     archive.tape.forget(known_topics(config.catalogue()))
     return archive
-
-
-def _connectors(name: str, config: Config) -> list[Connector]:
-    """What serves a venue's configured channels, and what checks their instruments; none if it has no channel.
-
-    Raises:
-        ConfigError: the venue cannot use one of them.
-    """
-    venue, settings = VENUES[name], config.connectors.of(VENUES[name])
-    channels = [channel for channel in config.channels if channel.exchange == name]
-    check = venue.check(channels, settings, USER_AGENT) if config.check_instruments else None
-    try:
-        made = venue.build(channels, settings, USER_AGENT)
-    except ValueError as error:
-        raise ConfigError((f"connectors.{name}: {error}",)) from None
-    return [*made, *([] if check is None else [check])]
-
-
-def checks(config: Config) -> dict[str, InstrumentCheck | None]:
-    """By the title of each venue whose channels have instruments: what asks its list, if it has one to ask."""
-    found: dict[str, InstrumentCheck | None] = {}
-    for name, venue in VENUES.items():
-        channels = [channel for channel in config.channels if channel.exchange == name and channel.instruments]
-        if channels and not venue.is_derived:
-            found[venue.title] = venue.check(channels, config.connectors.of(venue), USER_AGENT)
-    return found

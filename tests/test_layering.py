@@ -44,8 +44,9 @@ FLOORS = {
     "daemon/config": 7,
     "daemon/sessions": 8,
     "daemon/commands": 8,
-    "daemon/app.py": 9,
-    "daemon/__main__.py": 10,
+    "daemon/composition": 9,
+    "daemon/app.py": 10,
+    "daemon/__main__.py": 11,
 }
 """On which floor a folder stands, with all that is in it; a file that is named by itself has its own."""
 
@@ -350,7 +351,7 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
         (
             "daemon/sessions/client.py",
             "import daemon.app",
-            "daemon/sessions/client.py:1: daemon/sessions (floor 8) imports daemon.app (floor 9)",
+            "daemon/sessions/client.py:1: daemon/sessions (floor 8) imports daemon.app (floor 10)",
         ),
         (
             "daemon/loose.py",

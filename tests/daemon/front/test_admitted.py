@@ -109,10 +109,10 @@ class Door:
 
     def reload(self, tokens: str) -> None:
         """Other tokens, in the order in which the daemon brings a configuration into force."""
-        admission = self.daemon.front_door.admission
+        admission = self.daemon.serving.front_door.admission
         guarded = admission.policy.tokens is not None
         policy = admission.policy = parse(tokens, {}, "a test").policy(guarded=guarded)
-        self.daemon.sessions.revoke(partial(access.ending, policy.tokens))
+        self.daemon.serving.sessions.revoke(partial(access.ending, policy.tokens))
 
 
 @asynccontextmanager
@@ -120,7 +120,7 @@ async def open_door(text: str = TOKENS) -> AsyncIterator[Door]:
     daemon = Daemon(parse(text, {}, "a test"))
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
-        await nursery.start(daemon.front_door.run, listeners)
+        await nursery.start(daemon.serving.front_door.run, listeners)
         yield Door(daemon, listeners[0].socket.getsockname()[1])
         nursery.cancel_scope.cancel()
 
@@ -297,7 +297,7 @@ async def test_who_was_let_in_before_and_comes_after_is_closed_too() -> None:
     """The handshake was judged under the old tokens; it is completed under the new ones."""
     async with open_door() as door:
         # As if the front door had judged it just before: it still knows the tokens, the sessions do not.
-        door.daemon.sessions.revoke(partial(access.ending, parse(ONLY_BOT, {}, "a test").policy().tokens))
+        door.daemon.serving.sessions.revoke(partial(access.ending, parse(ONLY_BOT, {}, "a test").policy().tokens))
         async with door.websocket(query=f"?token={PARTNER}") as client:
             assert (await client.message())["type"] == "welcome"
             assert (await client.closed()).reason == "token partner was revoked"

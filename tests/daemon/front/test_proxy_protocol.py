@@ -135,7 +135,7 @@ async def peer_of_a_websocket(door: Door, header: bytes) -> str:
             received = b""
             while b"welcome" not in received:
                 received += await stream.receive_some()
-        [session] = door.daemon.sessions
+        [session] = door.daemon.serving.sessions
         return session.peer
 
 
@@ -210,7 +210,7 @@ async def test_behind_it_tls_is_spoken(tmp_path: Path) -> None:
     context.load_cert_chain(pem, key)
     trusting = ssl.create_default_context(cafile=str(pem))
     async with open_door(TRUSTING) as door:
-        door.daemon.front_door.tls = context
+        door.daemon.serving.front_door.tls = context
         plain = await trio.open_tcp_stream("127.0.0.1", door.port)
         await plain.send_all(binary())
         async with trio.SSLStream(plain, trusting, server_hostname="localhost", https_compatible=True) as stream:

@@ -96,7 +96,7 @@ async def test_the_answer_of_a_full_daemon_has_them() -> None:
 
 async def test_one_connection_too_many_is_told_so_with_them() -> None:
     async with open_door() as door:
-        admission = door.daemon.front_door.admission
+        admission = door.daemon.serving.front_door.admission
         admission.policy = msgspec.structs.replace(admission.policy, connections=0)
         asked = Asked(await door.raw(b""))
         assert asked.status == 503

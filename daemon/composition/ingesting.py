@@ -1,0 +1,143 @@
+"""The half of the daemon that takes data in: connectors, the sequencer that makes the tape, the watch over health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Final
+
+import trio
+
+from connectors.base import Connector
+from connectors.metric import Samples
+from connectors.poll.listing import InstrumentCheck
+from connectors.venues.registry import VENUES
+from daemon.composition.serving import Log
+from daemon.config.load import Config, ConfigError
+from daemon.health.pauses import Pauses
+from daemon.health.watch import Watch
+from daemon.ingest.fleet import Fleet
+from daemon.ingest.inbox import Item, Turn
+from daemon.publish.sequencer import Sequencer
+
+USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
+"""The user agent that venues see."""
+
+
+class Ingesting:
+    """Connectors, sequencer and watch, built but not yet running.
+
+    Attributes:
+        inbox: leads to the sequencer, in order with what the connectors send.
+    """
+
+    def __init__(self, config: Config, log: Log, *, hurry: Callable[[], None]) -> None:
+        """Build it. `hurry` is called when the process has stood still, and systemd may have been waiting.
+
+        Raises:
+            ConfigError: a venue cannot use one of its channels.
+        """
+        self.config = config
+        self._log = log
+        self.sequencer = Sequencer(log.tape, log.board, log.ledger, log.clock, log.bus, config.hub)
+        self.inbox, self._outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
+        self.fleet = Fleet(self.inbox, log.clock)
+        self.watch = Watch(
+            board=log.board,
+            newest=log.tape.payload,
+            publish=self.sequencer.publish,
+            tolerances=config.crosscheck,
+            unreadable=self.fleet.unreadable,
+            note_unreadable=self._note_unreadable,
+        )
+        self.pauses = Pauses(
+            log.ledger,
+            log.clock,
+            anew=self.fleet.anew,
+            aged=self.watch.aged,
+            set_back=self._clock_was_set_back,
+            hurry=hurry,
+        )
+        self._crews = {venue: connectors(venue, config) for venue in VENUES}
+
+    async def start(self, root: trio.Nursery) -> None:
+        """Start the sequencer and the watch in the root nursery. Connectors start by `start_connectors`."""
+        await root.start(self.sequencer.run, self._outbox)
+        await root.start(self.watch.run)
+        await root.start(self.pauses.run)
+
+    async def start_connectors(self, root: trio.Nursery) -> None:
+        """Start the connectors, when what they send can be served."""
+        await root.start(self.fleet.run)
+        for venue, crew in self._crews.items():
+            self.fleet.start(venue, crew, self.config.supervisor)
+
+    async def reload(self, config: Config, crews: dict[str, list[Connector]], adopted: Callable[[], None]) -> None:
+        """Bring a new configuration into force: end the venues that change, and start them anew.
+
+        `adopted` is called in order with the messages, when the channels are the new ones.
+        """
+        for venue in crews:
+            await self.fleet.end(venue)
+        done = trio.Event()
+
+        def bring_into_force() -> None:
+            if config.crosscheck != self.config.crosscheck:
+                self.watch.compare(config.crosscheck)
+            if config.channels != self.config.channels:
+                self.sequencer.adopt(config.catalogue())
+            self.config = config
+            self.sequencer.passes = config.hub
+            adopted()
+            done.set()
+
+        # In order with the events: those of the connectors that have just ended are published first.
+        await self.inbox.send(Turn(bring_into_force))
+        await done.wait()
+        for venue, crew in crews.items():
+            self.fleet.start(venue, crew, config.supervisor, why="the configuration was changed")
+
+    def stop(self) -> None:
+        """Begin to end the connectors; nothing can be started afterwards."""
+        self.fleet.stop()
+
+    def measure(self, samples: Samples) -> None:
+        """Add the numbers of all of its components."""
+        self.fleet.measure(samples)
+        self.sequencer.measure(samples)
+        self.watch.measure(samples)
+
+    def _note_unreadable(self, connector: str, count: int) -> None:
+        reason = f"{connector} sent frames that are not what it documents; they were left out"
+        self._log.ledger.note("unreadable", "", self._log.clock.now_ms(), count=count, reason=reason)
+
+    def _clock_was_set_back(self, by_ms: int) -> None:
+        self._log.ledger.clock_was_set_back(by_ms)
+        self._log.board.clock_was_set_back(by_ms)
+        self.watch.distrust(self._log.tape.head)
+
+
+def connectors(name: str, config: Config) -> list[Connector]:
+    """What serves a venue's configured channels, and what checks their instruments; none if it has no channel.
+
+    Raises:
+        ConfigError: the venue cannot use one of them.
+    """
+    venue, settings = VENUES[name], config.connectors.of(VENUES[name])
+    channels = [channel for channel in config.channels if channel.exchange == name]
+    check = venue.check(channels, settings, USER_AGENT) if config.check_instruments else None
+    try:
+        made = venue.build(channels, settings, USER_AGENT)
+    except ValueError as error:
+        raise ConfigError((f"connectors.{name}: {error}",)) from None
+    return [*made, *([] if check is None else [check])]
+
+
+def checks(config: Config) -> dict[str, InstrumentCheck | None]:
+    """By the title of each venue whose channels have instruments: what asks its list, if it has one to ask."""
+    found: dict[str, InstrumentCheck | None] = {}
+    for name, venue in VENUES.items():
+        channels = [channel for channel in config.channels if channel.exchange == name and channel.instruments]
+        if channels and not venue.is_derived:
+            found[venue.title] = venue.check(channels, config.connectors.of(venue), USER_AGENT)
+    return found

@@ -1,0 +1,187 @@
+"""The half of the daemon that serves clients: from a tape to their sockets, and from their requests to answers.
+
+It stands on a tape, a board and a ledger, and does not know who makes them: the sequencer of this process, or a replica
+of another one's (`daemon.publish.replica`).
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+import trio
+
+from connectors.metric import Samples
+from daemon.config.load import Config
+from daemon.fanout.hub import Hub
+from daemon.front import access, certificate
+from daemon.front.admission import Admission
+from daemon.front.front_door import FrontDoor
+from daemon.front.limits import FILES_BESIDE_CLIENTS
+from daemon.front.listening import raise_descriptor_limit
+from daemon.health.board import Board
+from daemon.host.clock import WallClock
+from daemon.publish.bus import Bus
+from daemon.routes.metrics import Metrics
+from daemon.routes.routes import PlainRoutes
+from daemon.sessions.event_stream import EventStreams
+from daemon.sessions.sessions import Sessions
+from daemon.sessions.websocket import WebSockets
+from daemon.tape.ledger import Ledger
+from daemon.tape.tape import Tape
+from protocol.messages import ServerInfo
+
+_RETRY_SPREAD_S: Final = 10.0
+"""The longest time over which clients are asked to spread their return after a planned stop."""
+
+_LAST_ANSWERS_S: Final = 1.0
+"""How long a stop waits, after the goodbyes, for the first requests of connections that came just before it."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Log(msgspec.Struct, frozen=True):
+    """What clients are served from.
+
+    Attributes:
+        tape: the messages.
+        board: the states of the channels, and which channels there are.
+        ledger: what was late or is missing.
+        clock: the wall clock.
+        bus: hands over what is new on the tape.
+    """
+
+    tape: Tape
+    board: Board
+    ledger: Ledger
+    clock: WallClock
+    bus: Bus
+
+
+class Remarks(msgspec.Struct, frozen=True):
+    """What there is to say in `/readyz` of what clients do not notice; "" where there is nothing.
+
+    Attributes:
+        unstored: why what is sent is not stored.
+        not_reloaded: that the last reload failed.
+    """
+
+    unstored: Callable[[], str]
+    not_reloaded: Callable[[], str]
+
+
+class Serving:
+    """Fan-out, sessions, routes and front door, built but not yet running."""
+
+    def __init__(
+        self,
+        config: Config,
+        log: Log,
+        server: ServerInfo,
+        *,
+        broadcast: Callable[[str], None],
+        remarks: Remarks,
+        guarded: bool,
+    ) -> None:
+        """Build it.
+
+        Args:
+            config: the configuration.
+            log: what clients are served from.
+            server: who we are, as clients are told it.
+            broadcast: sends a `test` message to every client.
+            remarks: what there is to say in `/readyz`.
+            guarded: whether a token was needed before a restart.
+        """
+        self.config = config
+        self.hub = Hub(log.tape, log.ledger, log.clock)
+        log.bus.add(self.hub)
+        self.metrics = Metrics(server.version)
+        admission = Admission(config.policy(guarded=guarded))
+        self.sessions = Sessions(
+            tape=log.tape,
+            hub=self.hub,
+            board=log.board,
+            ledger=log.ledger,
+            clock=log.clock,
+            limits=config.limits,
+            server=server,
+        )
+        routes = PlainRoutes(
+            server=server,
+            catalogue=lambda: log.board.catalogue,
+            tape=log.tape,
+            clients=lambda: self.hub.statistics().subscribers,
+            broadcast=broadcast,
+            admit_test=admission.rates.test,
+            board=log.board,
+            ledger=log.ledger,
+            accepting=lambda: admission.accepting,
+            clock=log.clock,
+            needs_token=lambda: admission.policy.tokens is not None,
+            unstored=remarks.unstored,
+            not_reloaded=remarks.not_reloaded,
+            metrics=self.metrics.answer,
+        )
+        self.front_door = FrontDoor(
+            admission=admission,
+            tls=certificate.tls_context(config.server),
+            routes=routes,
+            upgrade=WebSockets(self.sessions).serve,
+            clock=log.clock,
+            events=EventStreams(self.sessions),
+        )
+        self._hosts: list[str] = []
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a token is needed."""
+        return self.front_door.admission.policy.tokens is not None
+
+    async def start(self, root: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
+        """Start everything in the root nursery; returns when clients are let in."""
+        await root.start(self.hub.run)
+        await root.start(self.sessions.run)
+        await root.start(self.front_door.run, listeners)
+        self._hosts = [listener.socket.getsockname()[0] for listener in listeners]
+        self.warn_if_exposed()
+
+    def measure(self, samples: Samples) -> None:
+        """Add the numbers of all of its components."""
+        self.hub.measure(samples)
+        self.sessions.counts.measure(samples)
+        self.front_door.measure(samples)
+
+    def warn_if_exposed(self) -> None:
+        """Log what an operator should know of who can come in."""
+        config, tokens = self.config, self.front_door.admission.policy.tokens
+        encrypted = bool(config.server.certificate or config.server.trusted_proxies)
+        for warning in access.exposure(self._hosts, tokens=tokens is not None, encrypted=encrypted):
+            _log.warning("%s", warning)
+        if tokens is not None and not tokens:
+            _log.warning("%s", access.CLOSED)
+        for warning in certificate.warnings(self.front_door.tls, config.server):
+            _log.warning("%s", warning)
+
+    def adopt(self, config: Config, tls: ssl.SSLContext | None) -> None:
+        """Bring a new configuration into force, when the board has its catalogue. Clients that may stay do."""
+        self.config = config
+        policy = self.front_door.admission.policy = config.policy(guarded=self.guarded)
+        self.front_door.tls = tls
+        self.sessions.change(config.limits)
+        self.sessions.revoke(partial(access.ending, policy.tokens))
+        raise_descriptor_limit(config.limits.clients + FILES_BESIDE_CLIENTS)
+
+    def stop_accepting(self) -> None:
+        """Let nobody in any more."""
+        self.front_door.stop_accepting()
+
+    async def say_goodbye(self, reason: str, grace_s: float) -> None:
+        """Send the rest of the tape, then `goodbye` and 1001; and answer the last requests. Takes `grace_s` about."""
+        await self.sessions.say_goodbye(reason, grace_s * 0.9, _RETRY_SPREAD_S)
+        with trio.move_on_after(_LAST_ANSWERS_S):
+            await self.front_door.wait_answered()
