@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from decimal import Context, Decimal
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
+
+import msgspec
 
 from protocol.messages import is_number
 
@@ -34,7 +36,7 @@ _MOST_WHOLE: Final = 30
 _EXACT: Final = Context(prec=200)
 
 
-class Changes(NamedTuple):
+class Changes(msgspec.Struct, gc=False):
     """The levels of each side that are not what they were; the quantity "0" says that one is gone."""
 
     bids: list[Level]
@@ -70,7 +72,7 @@ class Ladder:
             ValueError: a price or quantity is no number.
         """
         found: dict[int, Level] = {}
-        at_price, zeros = self._at_price, _zeros_among(levels)
+        at_price, zeros = self._at_price, zeros_among(levels)
         for level in levels:
             price, quantity = level[0], level[1]
             if quantity not in zeros:
@@ -85,26 +87,28 @@ class Ladder:
         Raises:
             ValueError: a price or quantity is no number. What stood before it is applied.
         """
+        return self.set_to(levels, zeros_among(levels))
+
+    def set_to(self, levels: Iterable[Sequence[str]], zeros: Container[str]) -> list[Level]:
+        """The same, where `zeros` are known to be those of the quantities that are none (`zeros_among`)."""
         changed: list[Level] = []
         known, keys, at_price, bound = self._levels, self._keys, self._at_price, self.bound
-        zeros = _zeros_among(levels)
         for level in levels:
             price, quantity = level[0], level[1]
             at = at_price[price]
             if bound is not None and at < bound:
                 continue
-            before = known.get(at)
-            if before is None:
-                if quantity in zeros:
+            if quantity in zeros:
+                before = known.pop(at, None)
+                if before is None:
                     continue
+                del keys[bisect_left(keys, at)]
+                level = (before[0], "0")
+            elif (before := known.get(at)) is None:
                 level = known[at] = (price, quantity)
                 insort(keys, at)
             elif before[1] == quantity:
                 continue
-            elif quantity in zeros:
-                del known[at]
-                del keys[bisect_left(keys, at)]
-                level = (before[0], "0")
             else:
                 level = known[at] = (before[0], quantity)
             changed.append(level)
@@ -151,9 +155,19 @@ class Book:
         self.bids.replace(bids, complete=complete)
         self.asks.replace(asks, complete=complete)
 
-    def apply(self, bids: Collection[Sequence[str]], asks: Collection[Sequence[str]]) -> Changes:
-        """Set these levels' quantities; see `Ladder.apply`. Raises: ValueError."""
-        return Changes(self.bids.apply(bids), self.asks.apply(asks))
+    def apply(
+        self, bids: Collection[Sequence[str]], asks: Collection[Sequence[str]], *, depth: int | None = None
+    ) -> Changes:
+        """Set these levels' quantities; see `Ladder.apply`. Then keep the best `depth` levels of each side.
+
+        Raises: ValueError.
+        """
+        zeros = zeros_among([*bids, *asks])
+        changes = Changes(self.bids.set_to(bids, zeros), self.asks.set_to(asks, zeros))
+        if depth is not None:
+            changes.bids += self.bids.truncate(depth)
+            changes.asks += self.asks.truncate(depth)
+        return changes
 
     def truncate(self, depth: int) -> Changes:
         """Keep the best levels of each side. Returns what is gone."""
@@ -166,8 +180,9 @@ class Book:
     @property
     def is_crossed(self) -> bool:
         """Whether somebody would buy for as much as somebody sells for, or more."""
-        bid, ask = self.bids.best_key, self.asks.best_key
-        return bid is not None and ask is not None and bid >= ask
+        bids, asks = self.bids._keys, self.asks._keys
+        # The key of an ask is minus its price.
+        return bool(bids) and bool(asks) and bids[-1] + asks[-1] >= 0
 
     def say_crossed(self) -> str:
         """What is wrong with a book that is crossed, for `TopicNote.reason`."""
@@ -240,15 +255,15 @@ _FEW: Final = 4
 class _Zeros:
     """Of any quantities those that are none, however they are spelled."""
 
-    def __contains__(self, quantity: str) -> bool:
+    def __contains__(self, quantity: object) -> bool:
         """Raises: ValueError: it is no quantity."""
-        return is_zero(quantity)
+        return isinstance(quantity, str) and is_zero(quantity)
 
 
 _ANY_ZEROS: Final = _Zeros()
 
 
-def _zeros_among(levels: Collection[Sequence[str]]) -> Container[str]:
+def zeros_among(levels: Collection[Sequence[str]]) -> Container[str]:
     """What has those of these levels' quantities that are none, and no others of them.
 
     Each may be judged only when it is asked about, which raises ValueError for what is no quantity.

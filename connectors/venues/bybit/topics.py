@@ -23,7 +23,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from connectors.base import Event, Rows, TopicNote
-from connectors.books.book import Changes, is_zero, key
+from connectors.books.book import is_zero, key
 from connectors.books.topic import BookTopic
 from connectors.limits.payload import brief, spliced
 from connectors.limits.rows import FIRST_MS, LAST_MS, Odd, check_price, check_time, notes, quoted, read_row, shown
@@ -301,14 +301,11 @@ class Book(Topic):
             return self._lost(f"the update {row.u} does not follow {before}")
         book = self.published.book
         try:
-            changes = book.apply(row.b, row.a)
+            changes = book.apply(row.b, row.a, depth=self._depth)
         except ValueError as error:
             return self._lost(f"an update cannot be read: {error}")
         if book.is_crossed:
             return self._lost(self.published.book.say_crossed())
-        gone = book.truncate(self._depth)
-        if gone:
-            changes = Changes(changes.bids + gone.bids, changes.asks + gone.asks)
         events = self.published.changed(changes, received_ms, at_ms, source)
         return events if step is Step.APPLY else self._unverified(events, received_ms, step)
 
