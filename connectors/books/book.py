@@ -28,8 +28,8 @@ PLACES: Final = 18
 """Digits behind the point that a price may have."""
 
 _ONE: Final = 10**PLACES
-_REMEMBERED_MOST: Final = 1 << 15
-"""Prices whose keys are remembered, before all are forgotten."""
+_REMEMBERED_MOST: Final = 1024
+"""Prices of a side whose keys are remembered, before all are forgotten: some times as many as change now and then."""
 
 _MOST_WHOLE: Final = 30
 """Digits before the point that a price may have, as `protocol.payloads.DIGITS`."""
@@ -54,7 +54,7 @@ class Ladder:
     def __init__(self, *, rising: bool) -> None:
         """`rising`: the best price is the highest, as of bids."""
         self._sign = 1 if rising else -1
-        self._at_price = _RISING if rising else _FALLING
+        self._at_price = _Keys(self._sign)
         self._keys: list[int] = []
         self._levels: dict[int, Level] = {}
         self.bound: int | None = None
@@ -191,7 +191,7 @@ class Book:
 
 
 class _Keys(dict[str, int]):
-    """The keys of one kind of side, by price. Prices come again and again, so those of late are remembered."""
+    """The keys of one side, by price. The prices of a book come again and again, so those of late are remembered."""
 
     __slots__ = ("_sign",)
 
@@ -206,10 +206,6 @@ class _Keys(dict[str, int]):
             self.clear()
         self[price] = at
         return at
-
-
-_RISING: Final = _Keys(1)
-_FALLING: Final = _Keys(-1)
 
 
 def key(price: str) -> int:
