@@ -43,7 +43,7 @@ from protocol.fields import DepthFields, SnapshotFields
 from protocol.kinds import KINDS
 from tests.bench.measures import Plan
 from tests.bench.processes import counted, daemon
-from tests.bench.report import AT_MOST, Row
+from tests.bench.report import AT_LEAST, AT_MOST, Row
 from tests.bench.window import cpu_ns
 
 BOOK_US: Final = 60.0
@@ -59,12 +59,16 @@ USUAL_BYTES: Final = 2_000
 STAMP: Final = "2025-12-08T16:30:45.123Z"
 INSTRUMENTS: Final = ("BTC/USDT", "ETH/USDT")
 
-BUSY: Final = tuple(
-    f"{base}/USDT" for base in ("BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "AVAX", "LINK", "DOT")
-)
 BUSY_STEPS_PER_S: Final = 60
 """Of the market: each book that its venue pushes without a pace of its own changes so often."""
-SETTINGS_OFF: Final = ("TICKERD_CONNECTORS__BINANCE__ENABLED",)
+BUSY_SETTINGS: Final = {
+    # The environment of the other measures switches off what is measured here.
+    "TICKERD_CONNECTORS__BINANCE__ENABLED": "true",
+    # Books of 50 levels come every 20 ms, those of 200 every 100 ms.
+    "TICKERD_CONNECTORS__BYBIT__DEPTH": "50",
+}
+BUSY_PER_S: Final = {"depth": 2_000.0, "trades": 1_000.0}
+"""So much is to come of books and trades for the day to be busy."""
 
 
 class Costs(msgspec.Struct):
@@ -101,19 +105,24 @@ def streams(plan: Plan) -> Iterator[Row]:
 
 
 def busy_day(plan: Plan) -> Iterator[Row]:
-    """Books and trades of many instruments of all venues that are simulated, without clients."""
+    """Books and trades of all that is listed at the venues that are simulated, without clients."""
+    listed = {venue: [one.instrument for one in LISTINGS[venue].values()] for venue in SOCKET_VENUES}
     sections = [
-        f'[channels.{venue}_{kind}]\nconnector = "{venue}"\nkind = "{kind}"\ninstruments = {list(BUSY)}\n'
-        for venue in SOCKET_VENUES
-        for kind in ("depth", "trades")
+        f'[channels.{venue}_{kind}]\nconnector = "{venue}"\nkind = "{kind}"\ninstruments = {instruments}\n'
+        for venue, instruments in listed.items()
+        for kind in BUSY_PER_S
     ]
     more = "\n".join(["[catalogue]", "presets = []", *sections]).replace("'", '"')
-    cpu = Row(f"CPU of books and trades of {len(BUSY)} instruments of {len(SOCKET_VENUES)} venues", "% of a core")
+    books = sum(map(len, listed.values()))
+    cpu = Row(f"CPU of books and trades: {books} instruments, on {len(listed)} venues together", "% of a core")
     cpu.bound, cpu.limit, cpu.of_value = AT_MOST, 100.0, True
-    rates = {kind: Row(f"the same, {what}", "1/s") for kind, what in (("depth", "book updates"), ("trades", "trades"))}
+    names = {"depth": "book updates", "trades": "trades"}
+    rates = {
+        kind: Row(f"the same, {names[kind]}", "1/s", AT_LEAST, least, of_value=True)
+        for kind, least in BUSY_PER_S.items()
+    }
     for _ in range(plan.repeats):
-        # The environment of the other measures switches off what is measured here.
-        with daemon(plan.cores, BUSY_STEPS_PER_S, dict.fromkeys(SETTINGS_OFF, "true"), more=more) as server:
+        with daemon(plan.cores, BUSY_STEPS_PER_S, BUSY_SETTINGS, more=more) as server:
             time.sleep(plan.settle_s + 2)
             before, began_s, began_ns = counted(server.port), time.monotonic(), cpu_ns(server.pid)
             time.sleep(max(plan.seconds, 5))
