@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from connectors.base import VenueUnavailable
-from connectors.push.dial import dial, parse_address
+from connectors.push.address import parse_address
+from connectors.push.dial import dial
 from daemon.commands.terminal.peer import CommandFailed, Peer, clean
 from daemon.commands.terminal.table import STYLES, seconds
 from protocol.answers import ChannelList, ChannelReport

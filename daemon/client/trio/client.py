@@ -4,48 +4,21 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import partial
 from itertools import count
-from typing import Final, NoReturn
-from urllib.parse import urlsplit, urlunsplit
+from typing import NoReturn
 
 import trio
 
-from connectors.backoff import Backoff
-from connectors.push.dial import parse_address
-from daemon.client.events import CommandRefused, RoundTrip, ServerUnavailable
-from daemon.client.link import Disconnected, Endpoint, Link
-from daemon.client.subscription import ALL, Options, Subscription
+from daemon.client.core.course import Course, Options
+from daemon.client.core.endpoint import Endpoint, endpoint
+from daemon.client.core.events import CommandRefused, RoundTrip, ServerUnavailable
+from daemon.client.core.verdicts import Disconnected
+from daemon.client.trio.link import Link
+from daemon.client.trio.subscription import Subscription
 from protocol.messages import Error, Ping, Pong, Position, Welcome
-
-PATH: Final = "/ws"
-
-_SCHEMES: Final = {"http": "ws", "https": "wss"}
-_STABLE_S: Final = 10.0
-"""A connection that held this long, beyond the time to open it, ends a row of failures."""
-
-_NEVER: Final = 2**31
-"""Failures in a row until the back-off's breaker opens. It never does: a client always tries its daemon again."""
-
-
-def websocket_url(url: str) -> str:
-    """The websocket's address: `http` becomes `ws`, a bare `host:port` is allowed.
-
-    The default path is `/ws`; behind one that ends in a slash, as `/feed/`, `ws` follows.
-    """
-    parts = urlsplit(url if "://" in url else f"ws://{url}")
-    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
-    path = parts.path or "/"
-    return urlunsplit((scheme, parts.netloc, f"{path[:-1]}{PATH}" if path.endswith("/") else path, parts.query, ""))
-
-
-def check_token(token: str) -> None:
-    """Raises: ValueError, if the token cannot be sent in a header."""
-    if not (token.isascii() and token.isprintable() and " " not in token):
-        raise ValueError("a token consists of printable ASCII characters, without blanks")
 
 
 @asynccontextmanager
@@ -73,20 +46,17 @@ async def connect(
         ServerUnavailable, ServerRefused, NotUnderstood: the first connection fails.
         BaseException: the exception of the body, unchanged and not in a group.
     """
-    address = parse_address(websocket_url(url))
-    check_token(token)
-    if address.tls:
-        ssl_context = ssl_context or ssl.create_default_context()
-    endpoint = Endpoint(
-        address=address, token=token, ssl_context=ssl_context if address.tls else None, timeout_s=timeout_s
+    found = endpoint(
+        url,
+        token=token,
+        ssl_context=ssl_context,
+        timeout_s=timeout_s,
+        retry_base_s=retry_base_s,
+        retry_cap_s=retry_cap_s,
     )
-    make_backoff = partial(
-        Backoff, retry_base_s, retry_cap_s, _STABLE_S + 2 * timeout_s, breaker_after=_NEVER, breaker_s=retry_cap_s
-    )
-    make_backoff()  # a wrong limit shows here, not at the first loss
     try:
         async with trio.open_nursery() as nursery:
-            client = Client(nursery, endpoint, make_backoff)
+            client = Client(nursery, found)
             await client.open()
             yield client
             client.close()
@@ -105,10 +75,9 @@ class Client:
 
     welcome: Welcome
 
-    def __init__(self, nursery: trio.Nursery, endpoint: Endpoint, make_backoff: Callable[[], Backoff]) -> None:
+    def __init__(self, nursery: trio.Nursery, endpoint: Endpoint) -> None:
         self._nursery = nursery
         self._endpoint = endpoint
-        self._make_backoff = make_backoff
         self._spare: Link | None = None
         self._links: set[Link] = set()
         self._pinging = trio.Lock()
@@ -144,15 +113,13 @@ class Client:
         Raises:
             ValueError: no channels.
         """
-        if not channels:
-            raise ValueError(f'name at least one channel, or "{ALL}" for all')
         options = Options(
             instruments=None if instruments is None else tuple(instruments),
             interval_ms=interval_ms,
             snapshot=snapshot,
             since=since,
         )
-        return Subscription(self._take_link, channels, options, self._make_backoff())
+        return Subscription(self._take_link, Course(channels, options, self._endpoint.backoff()))
 
     async def ping(self) -> RoundTrip:
         """Ask the daemon for an answer, over a connection that no subscription uses.
