@@ -27,6 +27,7 @@ import trio
 
 from connectors.base import Connector
 from connectors.poll.listing import InstrumentCheck
+from connectors.poll.past_candles import among
 from connectors.venues.registry import VENUES
 from daemon.config.changes import changed_venues, fixed_keys
 from daemon.config.load import Config, ConfigError
@@ -49,6 +50,7 @@ from daemon.ingest.fleet import Fleet
 from daemon.ingest.inbox import Item, Turn
 from daemon.publish.bus import Bus
 from daemon.publish.sequencer import Sequencer, known_topics
+from daemon.routes.history import Histories
 from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
 from daemon.sessions.canary import Canary
@@ -231,6 +233,7 @@ class Daemon:
             unstored=lambda: "" if archive is None else archive.trouble,
             not_reloaded=lambda: self.reloads_told.trouble,
             metrics=metrics.answer,
+            histories=Histories(self.tape, self.clock, lambda venue: among(self.fleet.of(venue))),
         )
         self.front_door = FrontDoor(
             admission=admission,
