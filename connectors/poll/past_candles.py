@@ -292,7 +292,9 @@ class PastCandles:
             if left_out == len(rows):
                 raise PayloadError(said)
             _log.warning("%s: %s", self.name, said)
-        known_until_ms = min(stretch.until_ms, self._over_ms(answer.server_ms, length))
+        # No candle begins before the one that came last has ended.
+        last_ms = end_ms(stretch.interval, max(found)) if found else 0
+        known_until_ms = min(stretch.until_ms, max(last_ms, self._over_ms(answer.server_ms, length)))
         self._keep(stretch, _Page(tuple(found[at] for at in sorted(found)), known_until_ms, asked_s, said))
 
     def _keep(self, stretch: Stretch, page: _Page) -> None:

@@ -109,11 +109,19 @@ async def _exchange(stream: trio.abc.Stream, endpoint: Endpoint, target: str) ->
     request = h11.Request(method="GET", target=target, headers=headers)
     await stream.send_all(connection.send(request) + connection.send(h11.EndOfMessage()))
     status, found, body = 0, dict[bytes, bytes](), bytearray()
+    ended = False
     while True:
-        event = connection.next_event()
+        try:
+            event = connection.next_event()
+        except h11.RemoteProtocolError:
+            if ended:
+                raise trio.BrokenResourceError from None  # it hung up before it was done
+            raise
         match event:
             case h11.NEED_DATA:
-                connection.receive_data(bytes(await stream.receive_some(_RECEIVE_BYTES)))
+                received = bytes(await stream.receive_some(_RECEIVE_BYTES))
+                ended = not received
+                connection.receive_data(received)
             case h11.Response():
                 status, found = event.status_code, dict(event.headers)
             case h11.Data():

@@ -14,7 +14,7 @@ through for candles is looked through in small steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import trio
@@ -176,7 +176,7 @@ class CandleAnswer:
         told = 0
         for topic in self._topics:
             await trio.lowlevel.checkpoint()
-            newest = next((candle for candle, _ in candles(self._tape, topic, self._before)), None)
+            newest = next(self._candles(topic), (None, None))[0]
             if newest is not None:
                 told = max(told, newest.start_ms + 1)
             elif (oldest := oldest_candle(self._tape, topic)) is not None:
@@ -190,7 +190,7 @@ class CandleAnswer:
         """The tape's candles of the span by when they began, the oldest first; and whether it has older ones."""
         found: dict[int, tuple[Candle, Entry]] = {}
         older = False
-        for looked, (candle, entry) in enumerate(candles(self._tape, topic, self._before), 1):
+        for looked, (candle, entry) in enumerate(self._candles(topic), 1):
             if looked % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
             if candle.start_ms < self._from_ms:
@@ -199,6 +199,9 @@ class CandleAnswer:
             if candle.start_ms < until_ms:
                 found.setdefault(candle.start_ms, (candle, entry))
         return dict(sorted(found.items())), older
+
+    def _candles(self, topic: Topic) -> Iterator[tuple[Candle, Entry]]:
+        return candles(self._tape, topic, self._before, self._channel.interval)
 
     def _spans(self, here: Mapping[int, tuple[Candle, Entry]], until_ms: int) -> list[tuple[int, int]]:
         """Where candles are missing: before those that the tape has, between them, and behind."""

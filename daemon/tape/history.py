@@ -58,21 +58,21 @@ def complete_from(tape: Tape, topics: Iterable[Topic]) -> int:
 
 def _backwards(tape: Tape, topics: Sequence[Topic], before: int, most: int) -> Iterator[Entry]:
     """The messages of all topics, the newest first; at least the first `most`."""
+    newest = [tape.newest(topic) for topic in topics if subject(topic) == topic and topic not in tape.deltas]
+    kept = {entry.seq: entry for entry in newest if entry is not None and entry.seq < before and not tape.stands(entry)}
     places = [reversed(tape.standing(topic, before, most)) for topic in topics]
     last = 0
-    for seq in merge(*places, reverse=True):
+    for seq in merge(*places, sorted(kept, reverse=True), reverse=True):
         # Damaged rows of the tape's file may name a position twice (`Positions.add`).
-        if seq != last and (entry := tape.at(seq)) is not None:
+        if seq != last and (entry := kept.get(seq) or tape.at(seq)) is not None:
             yield entry
         last = seq
-    kept = [tape.newest(topic) for topic in topics if subject(topic) == topic and topic not in tape.deltas]
-    left = [entry for entry in kept if entry is not None and not tape.stands(entry) and entry.seq < before]
-    yield from sorted(left, key=_seq, reverse=True)
 
 
 class Candle(msgspec.Struct, gc=False):
-    """What is looked into of a `candle_update`: when the candle began, ms since 1970, and whether it is closed."""
+    """What is looked into of a `candle_update`: when the candle began (ms since 1970), and whether it is closed."""
 
+    interval: str
     start_ms: int
     closed: bool
 
@@ -80,17 +80,20 @@ class Candle(msgspec.Struct, gc=False):
 _candle: Final = msgspec.json.Decoder(Candle)
 
 
-def candles(tape: Tape, topic: Topic, before: int) -> Iterator[tuple[Candle, Entry]]:
+def candles(tape: Tape, topic: Topic, before: int, interval: str) -> Iterator[tuple[Candle, Entry]]:
     """The candles that the tape has, the newest first, each by its newest message before that position.
 
+    Where older ones are of another interval, because the configuration was changed, it ends.
     A connector tells of candles in their order, so of each only its last message is looked at, and a few on the way.
     """
     places = tape.standing(topic, before, len(tape))
-    at = len(places) - 1
+    at, count = len(places) - 1, 1
     if at < 0:
         newest = tape.newest(topic)
         if newest is not None and newest.seq < before and not tape.stands(newest):
-            yield _candle.decode(newest.payload), newest
+            candle = _candle.decode(newest.payload)
+            if candle.interval == interval:
+                yield candle, newest
         return
     while at >= 0:
         entry = tape.at(places[at])
@@ -98,8 +101,11 @@ def candles(tape: Tape, topic: Topic, before: int) -> Iterator[tuple[Candle, Ent
             # It has left while somebody else had a turn, and so have all before it.
             return
         candle = _candle.decode(entry.payload)
+        if candle.interval != interval:
+            return
         yield candle, entry
-        at = _last_before(tape, places, at, candle.start_ms)
+        last = _last_before(tape, places, at, candle.start_ms, count)
+        at, count = last, at - last
 
 
 def oldest_candle(tape: Tape, topic: Topic) -> Candle | None:
@@ -108,18 +114,20 @@ def oldest_candle(tape: Tape, topic: Topic) -> Candle | None:
     return None if entry is None else _candle.decode(entry.payload)
 
 
-def _last_before(tape: Tape, places: Sequence[int], at: int, start_ms: int) -> int:
+def _last_before(tape: Tape, places: Sequence[int], at: int, start_ms: int, count: int) -> int:
     """The last place before `at` whose candle began earlier; -1 if there is none.
 
-    It is looked for in strides that double, and then between the last two.
+    As a rule a candle has about as many messages as the next one, which had `count`. So it is looked for from there on
+    in strides that double, and then between the last two.
     """
-    step = 1
-    low, high = at - 1, at
-    while low >= 0 and _start_ms(tape, places[low]) >= start_ms:
-        high = low
-        low -= step
-        step *= 2
-    low = max(low, -1)
+    low = high = max(-1, at - count)
+    stride = 1
+    if low >= 0 and _start_ms(tape, places[low]) >= start_ms:
+        while low >= 0 and _start_ms(tape, places[low]) >= start_ms:
+            high, low, stride = low, max(-1, low - stride), 2 * stride
+    else:
+        while high < at and (high < 0 or _start_ms(tape, places[high]) < start_ms):
+            low, high, stride = high, min(at, high + stride), 2 * stride
     while high - low > 1:
         middle = (low + high) // 2
         if _start_ms(tape, places[middle]) >= start_ms:
@@ -133,7 +141,3 @@ def _start_ms(tape: Tape, seq: int) -> int:
     """When the candle of that message began; 0 if the message has left."""
     entry = tape.at(seq)
     return 0 if entry is None else _candle.decode(entry.payload).start_ms
-
-
-def _seq(entry: Entry) -> int:
-    return entry.seq
