@@ -15,6 +15,8 @@ end it. If it is cancelled, whoever waits is told that the request was broken of
 from __future__ import annotations
 
 import logging
+import sys
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -140,6 +142,8 @@ class PastCandles:
     async def get(self, instrument: str, interval: str, spans: Sequence[tuple[int, int]]) -> Past:
         """The closed candles that began within these spans, each from its first ms until before its second.
 
+        The spans are in order, and do not overlap.
+
         It waits for the venue for `WAIT_S` at most. If cancelled, the requests go on, and what comes is kept.
 
         Raises:
@@ -155,10 +159,9 @@ class PastCandles:
                 if self._history.reach is not None:
                     reasons[f"{self._history.title} has no more than the last {self._history.reach} candles"] = None
                 from_ms = first_ms
-            if from_ms >= until_ms:
-                continue
-            for stretch in self._stretches(instrument, interval, from_ms, min(until_ms, over_ms)):
-                wanted[stretch] = max(wanted.get(stretch, 0), min(until_ms, over_ms, stretch.until_ms))
+            until_ms = min(until_ms, over_ms)
+            for stretch in self._stretches(instrument, interval, from_ms, until_ms) if from_ms < until_ms else ():
+                wanted[stretch] = max(wanted.get(stretch, 0), min(until_ms, stretch.until_ms))
         pending = [self._event(stretch, wanted[stretch]) for stretch in sorted(wanted, key=_newest)]
         with trio.move_on_after(WAIT_S):
             for event in pending:
@@ -176,13 +179,12 @@ class PastCandles:
                 candles += page.candles
                 if page.odd:
                     reasons[page.odd] = None
-        within = [each for each in candles if any(start <= each.start_ms < end for start, end in spans)]
-        begins = min((start for start, _ in spans), default=first_ms) < first_ms
+        begins = bool(spans) and spans[0][0] < first_ms
         if wanted and not begins:
             stretch = min(wanted, key=_oldest)
             page = self._pages.get(stretch)
             begins = page is not None and not page.candles and page.known_until_ms == stretch.until_ms
-        return Past(within, "; ".join(reasons), begins)
+        return Past([each for each in candles if _is_within(spans, each)], "; ".join(reasons), begins)
 
     def measure(self, samples: Samples) -> None:
         """Add how much was asked, and how much did not have to be."""
@@ -336,6 +338,12 @@ def past_candles(
 def among(connectors: Iterable[Connector]) -> PastCandles | None:
     """The one of a venue's connectors that asks for its past candles, if there is one."""
     return next((each for each in connectors if isinstance(each, PastCandles)), None)
+
+
+def _is_within(spans: Sequence[tuple[int, int]], candle: PastCandle) -> bool:
+    """Whether it began within one of the spans."""
+    place = bisect_right(spans, (candle.start_ms, sys.maxsize)) - 1
+    return place >= 0 and candle.start_ms < spans[place][1]
 
 
 def _held(page: _Page) -> int:
