@@ -79,9 +79,9 @@ class Histories:
             raise Refused(400, ErrorCode.INVALID_FIELD, f"{seen}{channel.kind.name}: send before, a seq")
         if channel.kind.state is TopicState.DELTA:
             topics += [keyframe_topic(topic) for topic in topics]
-        return TapeAnswer(
-            self._tape, self._clock, channel, instrument, Stretch(self._tape, topics, before, limit, MOST_BYTES)
-        )
+        # What is appended while it is made comes later than the position that the answer names.
+        found = Stretch(self._tape, topics, min(before, self._tape.head + 1), limit, MOST_BYTES)
+        return TapeAnswer(self._tape, self._clock, channel, instrument, found)
 
 
 class TapeAnswer:
@@ -141,7 +141,8 @@ class CandleAnswer:
         self._channel = channel
         self._topics = topics
         self._limit = limit
-        self._before = before
+        self._is_long_past = before <= tape.head
+        self._before = min(before, tape.head + 1)
         self._before_ms = before_ms
         self._length = length_ms(channel.interval)
         self._seq = tape.head
@@ -207,7 +208,7 @@ class CandleAnswer:
         now_ms = self._clock.now_ms()
         present = now_ms // self._length * self._length + self._length
         # The venue's clock may be ahead of ours.
-        return told if told and self._before <= self._tape.head else max(present, told)
+        return told if told and self._is_long_past else max(present, told)
 
     async def _on_tape(self, topic: Topic, until_ms: int) -> tuple[dict[int, tuple[Candle, Entry]], bool]:
         """The tape's candles of the span by when they began, the oldest first; and whether it has older ones."""

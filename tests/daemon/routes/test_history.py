@@ -6,26 +6,33 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 from trio.testing import MockClock
 
+from connectors.base import Event
 from connectors.poll.past_candles import PastCandles
+from daemon.client import Book
 from daemon.front.request import Headers, Refused, Request
 from daemon.host.clock import WallClock
+from daemon.publish.keyframes import UPDATES
 from daemon.routes import history as module
 from daemon.routes.history import DEFAULT_LIMIT, MOST, Histories
 from daemon.tape.entry import keyframe_topic
 from daemon.tape.tape import Tape
 from protocol.channels import Channel
 from protocol.codes import ErrorCode
+from protocol.fields import DepthFields, SnapshotFields
 from protocol.kinds import KINDS
-from protocol.messages import CandleUpdate, Format, decode_message
+from protocol.messages import CandleUpdate, DepthSnapshot, DepthUpdate, Format, decode_message
 from protocol.session import ALL
 from tests.connectors.poll.test_past_candles import MINUTE, Exchange, kline, now_ms, running
 from tests.connectors.poll.test_poller import START_MS
+from tests.daemon.serving import Gateway
 
 BTC, ETH = "BTC/USDT", "ETH/USDT"
 PRESENT = START_MS // MINUTE * MINUTE
@@ -196,6 +203,21 @@ async def test_a_wrong_number_is_refused_with_what_is_allowed(query: Headers, to
 async def test_of_candles_wrong_numbers_are_refused_too() -> None:
     assert "before_ms is 'now'; allowed" in await World().refusal(CANDLES, ("before_ms", "now"))
     assert "limit is '0'; allowed" in await World().refusal(CANDLES, ("limit", "0"))
+
+
+async def test_what_is_sent_meanwhile_is_beyond_the_position_that_is_named(autojump_clock: MockClock) -> None:
+    world = World()
+    world.send(TRADES, BTC)
+    world.candle(PRESENT)
+    for channel in (TRADES, CANDLES):
+        later = world.histories.answer(Request(method="GET", path="/", peer="::1"), channel, BTC)
+        head = world.tape.head
+        world.send(TRADES, BTC)
+        world.candle(PRESENT)
+        await later.wait()
+        found = json.loads(later.answer().body)
+        assert found["seq"] == head
+        assert max(seqs(found)) <= head
 
 
 # ---- candles -----------------------------------------------------------------------------------------------------
@@ -397,3 +419,31 @@ def test_whatever_the_tape_has_of_them_every_candle_is_there_once_and_as_it_clos
             assert seqs(found) == [sent.get(start_ms, 0) for start_ms in starts(found)]
 
     trio.run(check, clock=MockClock(autojump_threshold=0))
+
+
+async def test_a_book_can_be_rebuilt_from_the_first_snapshot_in_its_history_on() -> None:
+    gateway = Gateway(channels=[msgspec.structs.replace(DEPTH, name="depth")])
+    levels = {str(price): "1" for price in range(100, 90, -1)}
+
+    def publish(fields: SnapshotFields | DepthFields) -> None:
+        gateway.publish(Event("depth", BTC, b'{"symbol":"BTCUSDT"}', 1, "100", fields=fields))
+
+    def raw(bids: list[list[str]]) -> Raw:
+        return Raw(json.dumps(bids).encode())
+
+    publish(SnapshotFields(raw([[price, size] for price, size in levels.items()]), raw([["101", "1"]])))
+    for number in range(UPDATES + 100):
+        price = str(100 - number % 10)
+        levels[price] = str(number + 2)
+        publish(DepthFields(raw([[price, levels[price]]]), raw([])))
+    histories = Histories(gateway.tape, CLOCK, lambda _: None)
+    request = Request(method="GET", path="/", query=(("limit", "200"),), peer="::1")
+    later = histories.answer(request, gateway.board.catalogue["depth"], BTC)
+    await later.wait()
+    book = Book()
+    for message in json.loads(later.answer().body)["messages"]:
+        decoded = decode_message(json.dumps(message), Format.JSON)
+        assert isinstance(decoded, DepthSnapshot | DepthUpdate)
+        book.take(decoded)
+    bids, _ = book.top(10)
+    assert [[str(price), str(size)] for price, size in bids] == [list(level) for level in levels.items()]
