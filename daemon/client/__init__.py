@@ -34,6 +34,7 @@ from daemon.client.core.events import (
     ServerRefused,
     ServerUnavailable,
 )
+from daemon.client.core.history import History
 from daemon.client.core.records import Record, records
 from protocol.messages import (
     CandleUpdate,
@@ -70,6 +71,7 @@ __all__ = [
     "DepthSnapshot",
     "DepthUpdate",
     "Gap",
+    "History",
     "Lagged",
     "Lost",
     "MarketUpdate",

@@ -7,12 +7,10 @@ fills up, and the daemon sees a slow consumer.
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 import time
 from typing import Any, cast
 
-from connectors.base import tls_failed, what_failed
+from daemon.client.asyncio.reaching import unreachable
 from daemon.client.core import verdicts
 from daemon.client.core.endpoint import CLOSE_S, MESSAGE_BYTES, READ_AHEAD, Endpoint
 from daemon.client.core.events import ClientError, ServerRefused, ServerUnavailable
@@ -182,7 +180,6 @@ async def _dial(endpoint: Endpoint) -> _Connection:
         create_connection=_Connection,
         **tls,
     )
-    host = address.host
     try:
         return cast("_Connection", await attempt)
     except InvalidStatus as answer:
@@ -196,16 +193,8 @@ async def _dial(endpoint: Endpoint) -> _Connection:
         raise verdicts.no_websocket(endpoint) from None
     except InvalidHandshake:
         raise verdicts.no_websocket(endpoint) from None
-    except socket.gaierror as error:
-        why = f"{host} cannot be found: {error.strerror}"
-        raise ServerUnavailable(f"{endpoint.where}: {why}") from None
-    except ssl.SSLError as error:
-        raise ServerUnavailable(
-            f"{endpoint.where}: the TLS handshake with {host} failed: {tls_failed(error)}"
-        ) from None
     except OSError as error:
-        why = f"no connection to {host}: {what_failed(error)}"
-        raise ServerUnavailable(f"{endpoint.where}: {why}") from None
+        raise unreachable(endpoint, error) from None
 
 
 def _ended(closed: ConnectionClosed) -> Disconnected | ServerRefused:

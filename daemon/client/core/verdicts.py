@@ -89,9 +89,14 @@ def rejected(endpoint: Endpoint, status: int, retry_after: str, body: bytes, now
         error = decode_message(body, Format.JSON)
     if isinstance(error, Error):
         said = f"{said}: {error.message}"
-        if 400 <= status < 500 and status not in _LATER:
+        if not may_pass(status):
             return ServerRefused(said, status)
     return ServerUnavailable(said, retry_after_s(retry_after, now_ms))
+
+
+def may_pass(status: int) -> bool:
+    """Whether another try may succeed after the daemon itself has answered so; other answers always may pass."""
+    return not 400 <= status < 500 or status in _LATER
 
 
 def unanswered(endpoint: Endpoint) -> ServerUnavailable:

@@ -15,7 +15,9 @@ import trio
 from daemon.client.core.course import Course, Options
 from daemon.client.core.endpoint import Endpoint, endpoint
 from daemon.client.core.events import CommandRefused, RoundTrip, ServerUnavailable
+from daemon.client.core.history import History, Question
 from daemon.client.core.verdicts import Disconnected
+from daemon.client.trio.history import ask
 from daemon.client.trio.link import Link
 from daemon.client.trio.subscription import Subscription
 from protocol.messages import Error, Ping, Pong, Position, Welcome
@@ -120,6 +122,34 @@ class Client:
             since=since,
         )
         return Subscription(self._take_link, Course(channels, options, self._endpoint.backoff()))
+
+    async def history(
+        self,
+        channel: str,
+        *,
+        instrument: str | None = None,
+        limit: int | None = None,
+        before: int | None = None,
+        before_ms: int | None = None,
+    ) -> History:
+        """What there still is of a channel's messages, by a plain request on a connection of its own.
+
+        Args:
+            channel: its name.
+            instrument: only this one, such as `BTC/USDT`; of several candles the venue's own history needs it.
+            limit: so many messages at most; the daemon's default is 500.
+            before: only messages before this `seq`.
+            before_ms: of candles, only those that began before; ms since 1970.
+
+        Raises:
+            CommandRefused: there is no such channel or instrument, the token does not cover it, or a number is wrong.
+            ServerUnavailable: there is no answer in time, or one that says "later".
+            NotUnderstood: the answer is none of tickerd's.
+        """
+        question = Question(
+            self._endpoint, channel, instrument=instrument, limit=limit, before=before, before_ms=before_ms
+        )
+        return await ask(self._endpoint, question)
 
     async def ping(self) -> RoundTrip:
         """Ask the daemon for an answer, over a connection that no subscription uses.

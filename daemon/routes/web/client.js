@@ -183,6 +183,16 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     clearInterval(heartbeat);
   }
 
+  async function history(channel, query = {}) {
+    const asked = Object.entries(query).filter(([, value]) => value !== undefined);
+    const source = new URL(`history/${encodeURIComponent(channel)}?${new URLSearchParams(asked)}`, target);
+    source.protocol = source.protocol.replace('ws', 'http');
+    const answer = await fetch(source, token && {headers: {Authorization: `Bearer ${token}`}});
+    const body = await answer.json().catch(() => ({}));
+    if (body.type === 'history') return body;
+    throw Object.assign(new Error(body.message ?? `HTTP ${answer.status}`), {code: body.code});
+  }
+
   wish(channels, rest);
   for (const what of ['online', 'offline', 'visibilitychange', 'pageshow']) addEventListener(what, probe);
   open();
@@ -199,6 +209,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       return command('unsubscribe', names);
     },
     ping: () => ping(),
+    history,
     close() {
       retryTimer = clearTimeout(retryTimer);
       drop(1000);
