@@ -213,11 +213,10 @@ def test_its_own_processes_are_started_by_its_own_name(beside_python_daemon: Pat
 
 def test_a_traceback_names_the_lines_of_the_source(installed: Path, tmp_path: Path) -> None:
     """What is added to imports moves no line."""
-    with pytest.raises(subprocess.CalledProcessError) as failed:
-        program = "from tickerd.daemon.client.core.endpoint import check_token; check_token('two words')"
-        python = str(installed / "bin" / "python")
-        subprocess.run([python, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
-    [line] = re.findall(r"endpoint.py\", line (\d+), in check_token", failed.value.stderr)
+    program = "from tickerd.daemon.client.core.endpoint import check_token; check_token('two words')"
+    python = str(installed / "bin" / "python")
+    said = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    [line] = re.findall(r"endpoint.py\", line (\d+), in check_token", said.stderr)
     source = (ROOT / "daemon" / "client" / "core" / "endpoint.py").read_text().splitlines()
     assert 'raise ValueError("a token consists' in source[int(line) - 1]
 
@@ -238,6 +237,6 @@ def test_types_are_seen_by_who_installs_it(installed: Path, tmp_path: Path) -> N
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--python-executable"]
     command += [str(installed / "bin" / "python"), str(script)]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    types = re.findall(r'Revealed type is "(?:builtins|tickerd\.daemon)\.([\w.]+)"', said.stdout)
+    types = re.findall(r'Revealed type is "(?:tickerd\.daemon\.)?([\w.]+)"', said.stdout)
     assert types == ["client.trio.client.Client", "client.asyncio.client.Client", "int"], said.stdout
     assert said.returncode == 0

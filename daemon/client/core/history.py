@@ -1,4 +1,4 @@
-"""What there still is of a channel's messages: one plain request, on a connection of its own. Pure: bytes in, bytes out.
+"""What there still is of a channel's messages: one plain request on a connection of its own. Pure.
 
 found = await client.history("okx_candles", instrument="BTC/USDT", limit=500)
 older = await client.history("okx_candles", instrument="BTC/USDT", before_ms=found.before_ms)
