@@ -95,14 +95,14 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   function data(message, text) {
-    const {connector_id: channel, instrument, seq, prev_seq, type, bids} = message;
+    const {connector_id: channel, instrument, seq, prev_seq, bids, reset, through} = message;
     const at = wanted.get(channel);
     if (!at || at.deaf) return;
     begin(at, welcome);
     const had = at.last.get(instrument);
     if (had >= seq) return;
-    if (!had && at.since && type === 'depth_update' && at.how.snapshot !== false) {
-      at.deaf = at.owed = true; // the book first
+    if (!had && at.since && bids && !reset && !through && at.how.snapshot !== false) {
+      at.deaf = at.owed = true; // no book
       command('unsubscribe', [channel]);
       return command('subscribe', [channel], {...at.how, since: undefined});
     }
