@@ -142,7 +142,8 @@ class Client:
             instruments: only these, such as `BTC/USDT`.
             interval_ms: at most one message per topic in this time, the newest.
             snapshot: whether the newest message of each topic comes first.
-            since: resume from this position, taken from an earlier `Subscription.positions`.
+            since: resume from this position, taken from an earlier `Subscription.positions`. A book of which only
+                changes would follow comes whole all the same, unless `snapshot` is false.
 
         Raises:
             ValueError: no channels.
