@@ -28,7 +28,7 @@ PLACES: Final = 18
 """Digits behind the point that a price may have."""
 
 _ONE: Final = 10**PLACES
-_REMEMBERED_MOST: Final = 1024
+_REMEMBERED_MOST: Final = 512
 """Prices of a side whose keys are remembered, before all are forgotten: some times as many as change now and then."""
 
 _MOST_WHOLE: Final = 30

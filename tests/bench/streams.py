@@ -67,6 +67,8 @@ BUSY_SETTINGS: Final = {
     # Books of 50 levels come every 20 ms, those of 200 every 100 ms.
     "TICKERD_CONNECTORS__BYBIT__DEPTH": "50",
 }
+BUSY_TRADED: Final = 3
+"""Of so many instruments of each venue the trades are taken, too; a step of the market has up to four of each."""
 BUSY_PER_S: Final = {"depth": 2_000.0, "trades": 1_000.0}
 """So much is to come of books and trades for the day to be busy."""
 
@@ -105,16 +107,17 @@ def streams(plan: Plan) -> Iterator[Row]:
 
 
 def busy_day(plan: Plan) -> Iterator[Row]:
-    """Books and trades of all that is listed at the venues that are simulated, without clients."""
+    """Books of all that is listed at the venues that are simulated, and trades of some of it, without clients."""
     listed = {venue: [one.instrument for one in LISTINGS[venue].values()] for venue in SOCKET_VENUES}
+    shown = {"depth": listed, "trades": {venue: names[:BUSY_TRADED] for venue, names in listed.items()}}
     sections = [
         f'[channels.{venue}_{kind}]\nconnector = "{venue}"\nkind = "{kind}"\ninstruments = {instruments}\n'
-        for venue, instruments in listed.items()
-        for kind in BUSY_PER_S
+        for kind, by_venue in shown.items()
+        for venue, instruments in by_venue.items()
     ]
     more = "\n".join(["[catalogue]", "presets = []", *sections]).replace("'", '"')
     books = sum(map(len, listed.values()))
-    cpu = Row(f"CPU of books and trades: {books} instruments, on {len(listed)} venues together", "% of a core")
+    cpu = Row(f"CPU of the books of {books} instruments on {len(listed)} venues, and of trades", "% of a core")
     cpu.bound, cpu.limit, cpu.of_value = AT_MOST, 100.0, True
     names = {"depth": "book updates", "trades": "trades"}
     rates = {

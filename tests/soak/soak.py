@@ -32,7 +32,7 @@ from tests.soak.venue_faults import VenueFaults
 from tests.soak.way import Way
 from tests.soak.wire import Connection, EndedError
 
-OKX_RATE: Final = 4.0
+OKX_RATE: Final = 3.0
 """Tickers a second of each instrument, which is also how many steps the simulated market makes: books, trades."""
 
 SLACK_KIB: Final = 12 * 1024

@@ -15,8 +15,9 @@ const PROBE_MS = 4000;
 const MOST_CHANNELS = 64;
 
 /**
- * Connect to `url`, and stay connected. Commands return their `id`, and hold on later connections.
- * Options (others, as `instruments`, go into `subscribe`):
+ * Connect to `url` (`/ws`, `wss://host/ws`), and stay connected. Commands return the `id` of answers, and hold on later
+ * connections too. `history(channel, {instrument, limit, before, before_ms})` is a promise of what was (`messages`,
+ * `more`...). Options (others, as `instruments`, `interval_ms`, go into `subscribe`):
  *
  * channels  names, or `['*']` for all
  * token     if one is needed
@@ -95,14 +96,14 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   function data(message, text) {
-    const {connector_id: channel, instrument, seq, prev_seq, type, bids} = message;
+    const {connector_id: channel, instrument, seq, prev_seq, bids, reset, through} = message;
     const at = wanted.get(channel);
     if (!at || at.deaf) return;
     begin(at, welcome);
     const had = at.last.get(instrument);
     if (had >= seq) return;
-    if (!had && at.since && type === 'depth_update' && at.how.snapshot !== false) {
-      at.deaf = at.owed = true; // the book first
+    if (!had && at.since && bids && !reset && !through && at.how.snapshot !== false) {
+      at.deaf = at.owed = true; // no book
       command('unsubscribe', [channel]);
       return command('subscribe', [channel], {...at.how, since: undefined});
     }
