@@ -27,6 +27,7 @@ from typing import Final
 import trio
 
 from connectors.base import Connector
+from connectors.poll.past_candles import among
 from connectors.venues.registry import VENUES
 from daemon.composition.ingesting import Ingesting, connectors
 from daemon.composition.serving import Log, Remarks, Serving
@@ -174,6 +175,7 @@ class Daemon:
                 unstored=lambda: "" if archive is None else archive.trouble,
                 not_reloaded=lambda: self.reloads_told.trouble,
             ),
+            past=lambda venue: among(self.ingesting.fleet.of(venue)),
             guarded=guarded,
         )
         self.serving.metrics.include(

@@ -104,7 +104,11 @@ class HostFetcher:
         self._made_s: deque[float] = deque(maxlen=per_minute)
 
     async def get(self, path: str) -> bytes:
-        """The body of a good answer.
+        """The body of a good answer. Raises: as `answer`."""
+        return (await self.answer(path)).body
+
+    async def answer(self, path: str) -> Answer:
+        """A good answer.
 
         Raises:
             ConnectorError: the gate is closed, no answer came, or it is no success.
@@ -120,7 +124,7 @@ class HostFetcher:
             self._host.gate.close(passed_s(), pause.seconds, pause.reason)
         error = self._explain(answer)
         if error is None:
-            return answer.body
+            return answer
         if error.retry_after_s is not None and not isinstance(error, VenueRefused):
             self._host.gate.close(passed_s(), error.retry_after_s, str(error))
         raise error

@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from connectors.metric import Samples
+from connectors.poll.past_candles import PastCandles
 from daemon.config.load import Config
 from daemon.fanout.hub import Hub
 from daemon.front import access, certificate
@@ -26,6 +27,7 @@ from daemon.front.listening import raise_descriptor_limit
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Bus
+from daemon.routes.history import Histories
 from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
 from daemon.sessions.event_stream import EventStreams
@@ -85,6 +87,7 @@ class Serving:
         *,
         broadcast: Callable[[str], None],
         remarks: Remarks,
+        past: Callable[[str], PastCandles | None],
         guarded: bool,
     ) -> None:
         """Build it.
@@ -95,6 +98,7 @@ class Serving:
             server: who we are, as clients are told it.
             broadcast: sends a `test` message to every client.
             remarks: what there is to say in `/readyz`.
+            past: who asks a venue, by its name, for past candles; None if nobody does.
             guarded: whether a token was needed before a restart.
         """
         self.config = config
@@ -126,6 +130,7 @@ class Serving:
             unstored=remarks.unstored,
             not_reloaded=remarks.not_reloaded,
             metrics=self.metrics.answer,
+            histories=Histories(log.tape, log.clock, past),
         )
         self.front_door = FrontDoor(
             admission=admission,

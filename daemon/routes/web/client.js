@@ -16,7 +16,8 @@ const MOST_CHANNELS = 64; // in one command
 
 /**
  * Connect to `url` (`/ws`, `wss://host/ws`), and stay connected. Commands return the `id` of answers, and hold on later
- * connections too. Options (others, as `instruments`, `interval_ms`, go into `subscribe`):
+ * connections too. `history(channel, {instrument, limit, before, before_ms})` is a promise of what was (`messages`,
+ * `more`...). Options (others, as `instruments`, `interval_ms`, go into `subscribe`):
  *
  * channels   names, or `['*']` for all
  * token      where one is needed
@@ -181,6 +182,16 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     clearInterval(heartbeat);
   }
 
+  async function history(channel, query = {}) {
+    const asked = Object.entries(query).filter(([, value]) => value !== undefined);
+    const source = new URL(`history/${encodeURIComponent(channel)}?${new URLSearchParams(asked)}`, target);
+    source.protocol = source.protocol.replace('ws', 'http');
+    const answer = await fetch(source, token && {headers: {Authorization: `Bearer ${token}`}});
+    const body = await answer.json().catch(() => ({}));
+    if (body.type === 'history') return body;
+    throw Object.assign(new Error(body.message ?? `HTTP ${answer.status}`), {code: body.code});
+  }
+
   wish(channels, rest);
   for (const what of ['online', 'offline', 'visibilitychange', 'pageshow']) addEventListener(what, probe);
   open();
@@ -197,6 +208,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       return command('unsubscribe', names);
     },
     ping: () => ping(),
+    history,
     close() {
       retryTimer = clearTimeout(retryTimer);
       drop(1000);
