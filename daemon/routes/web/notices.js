@@ -22,7 +22,7 @@ export function greet({simulated, replay}) {
     const speed = replay.speed ? `, at ${replay.speed} times the speed` : '';
     words.push(`This is a replay of what was recorded from ${moment(replay.from)} to ${moment(replay.to)}${speed}. Nothing here is live.`);
   }
-  if (simulated) words.push('The venues are simulated: all prices here are made up.');
+  if (simulated) words.push('The venues are simulated: no price here is a real one.');
   say('unreal', words.join(' '));
 }
 
