@@ -1,4 +1,4 @@
-"""A headless Chromium, and a demo for the tests that only look at it."""
+"""A headless Chromium, and two demos for the tests that only look at them."""
 
 import os
 import shutil
@@ -39,3 +39,11 @@ def demo_url(browser: Browser) -> Iterator[str]:
     with tickerd("demo", "--port", "0", environ=EIGHT) as process:
         wait_ready(process.port)
         yield f"http://127.0.0.1:{process.port}"
+
+
+@pytest.fixture(scope="session")
+def market_url(browser: Browser) -> Iterator[str]:
+    """A demo of all channels, below a path prefix as behind a proxy."""
+    with tickerd("demo", "--port", "0", environ={"TICKERD_SERVER__PREFIX": "/feed"}) as process:
+        wait_ready(process.port, prefix="/feed")
+        yield f"http://127.0.0.1:{process.port}/feed/"

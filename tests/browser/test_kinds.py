@@ -1,25 +1,15 @@
 """The live page of a daemon with all presets: every channel is listed, and the best bid and ask over all venues."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.looking import Look, looking
-from tests.process.running import tickerd, wait_ready
-
-
-@pytest.fixture(scope="module")
-def url(browser: Browser) -> Iterator[str]:
-    with tickerd("demo", "--port", "0") as process:
-        wait_ready(process.port)
-        yield f"http://127.0.0.1:{process.port}"
 
 
 def channels(url: str) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = httpx.get(f"{url}/channels", trust_env=False).json()["channels"]
+    listed: list[dict[str, Any]] = httpx.get(f"{url}channels", trust_env=False).json()["channels"]
     return listed
 
 
@@ -28,10 +18,10 @@ def wait_listed(look: Look, count: int) -> None:
     look.wait("(count) => document.querySelectorAll('#channel-list [data-state=live]').length === count", count)
 
 
-def test_every_channel_is_listed_and_none_breaks_the_page(browser: Browser, url: str) -> None:
-    listed = channels(url)
+def test_every_channel_is_listed_and_none_breaks_the_page(browser: Browser, market_url: str) -> None:
+    listed = channels(market_url)
     assert {"okx_trades", "okx_depth", "okx_candles", "market_quotes"} <= {each["name"] for each in listed}
-    with looking(browser, url) as look:
+    with looking(browser, market_url) as look:
         wait_listed(look, len(listed))
         look.wait("document.querySelector('#bids tr')")
         # Of a venue that is not looked at only prices are sent; what is typed into the console is, and harms nothing.
@@ -46,8 +36,8 @@ def test_every_channel_is_listed_and_none_breaks_the_page(browser: Browser, url:
         assert look.problems == []
 
 
-def test_the_best_bid_and_ask_of_all_venues_are_shown_with_whose_they_are(browser: Browser, url: str) -> None:
-    with looking(browser, url) as look:
+def test_the_best_bid_and_ask_of_all_venues_are_shown_with_whose_they_are(browser: Browser, market_url: str) -> None:
+    with looking(browser, market_url) as look:
         look.wait("document.querySelectorAll('#best-rows tr').length >= 2")
         look.page.wait_for_timeout(300)
         rows: list[list[str]] = look.page.evaluate(
@@ -64,8 +54,8 @@ def test_the_best_bid_and_ask_of_all_venues_are_shown_with_whose_they_are(browse
         assert look.problems == []
 
 
-def test_the_order_book_is_one_venues_at_a_time(browser: Browser, url: str) -> None:
-    with looking(browser, url) as look:
+def test_the_order_book_is_one_venues_at_a_time(browser: Browser, market_url: str) -> None:
+    with looking(browser, market_url) as look:
         look.wait("document.querySelector('#bids tr')")
         of: set[str] = set()
         for _ in range(10):

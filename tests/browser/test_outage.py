@@ -39,6 +39,10 @@ def test_a_killed_venue_is_shown_within_seconds_and_heals(browser: Browser, tmp_
         venues.end()
         expect(chip.locator(".state")).not_to_have_text("live", timeout=5000)
         expect(chip.locator(".reason")).not_to_be_empty()
+        # It is not said in green that all is well, but what does not come, and why.
+        expect(look.page.locator("#link")).to_have_attribute("data-state", "partly")
+        look.wait_text("#link", "Connected, but")
+        look.wait_text("#link-more", "bitcoinprice is ")
         on_hover, as_text = chip.evaluate("(chip) => [chip.title, chip.querySelector('.reason').textContent]")
         assert on_hover == as_text
         expect(look.page.locator(f"{OKX_BTC} .wrong")).not_to_be_empty()
@@ -47,6 +51,7 @@ def test_a_killed_venue_is_shown_within_seconds_and_heals(browser: Browser, tmp_
         with tickerd("simulate", "--port", str(port)):
             expect(chip.locator(".state")).to_have_text("live", timeout=20_000)
             _wait_moving(look)
+            expect(look.page.locator("#link")).to_have_attribute("data-state", "open", timeout=20_000)
             expect(look.page.locator(f"{OKX_BTC} .wrong")).to_be_empty()
         assert look.problems == []
 
@@ -101,6 +106,70 @@ def test_a_lost_connection_is_resumed_without_a_hole(browser: Browser, tmp_path:
         assert not any(bucket["broken"] for bucket in look.market(SERIES))
         assert _holes(look.messages()) == []
         assert _unexpected(look) == []
+
+
+AWAY = """(() => {
+  // As in a tab that nobody looks at: nothing is drawn.
+  const real = window.requestAnimationFrame.bind(window);
+  const waiting = [];
+  let hidden = true;
+  Object.defineProperty(document, 'visibilityState', {get: () => (hidden ? 'hidden' : 'visible')});
+  Object.defineProperty(document, 'hidden', {get: () => hidden});
+  window.requestAnimationFrame = (draw) => (hidden ? waiting.push(draw) : real(draw));
+  window.comeBack = () => {
+    hidden = false;
+    waiting.splice(0).forEach((draw) => real(draw));
+    document.dispatchEvent(new Event('visibilitychange', {bubbles: true}));
+  };
+  document.dispatchEvent(new Event('visibilitychange', {bubbles: true}));
+})()"""
+
+
+def test_a_tab_in_the_background_goes_on_and_shows_everything_when_somebody_looks(
+    browser: Browser, demo_url: str
+) -> None:
+    with looking(browser, demo_url) as look:
+        look.wait_text("#link", "Connected")
+        _wait_moving(look)
+        look.page.evaluate(AWAY)
+        at = f"{OKX_BTC} .digits"
+        look.page.wait_for_timeout(200)  # what was to be drawn has been
+        title, shown = look.page.title(), look.text(at)
+        look.wait("(title) => document.title !== title && document.title.includes('BTC/USDT')", title)
+        count = look.market("market.channel('bitcoinprice').count")
+        look.wait("(n) => import('./market.js').then((market) => market.channel('bitcoinprice').count > n + 5)", count)
+        assert look.text(at) == shown
+        look.page.evaluate("comeBack()")
+        look.wait("([at, old]) => document.querySelector(at).textContent !== old", [at, shown], within_ms=2000)
+        assert look.problems == []
+
+
+def test_after_a_sleep_a_dead_connection_is_found_within_seconds(browser: Browser, tmp_path: Path) -> None:
+    with (
+        behind_venues(tmp_path) as (_, daemon),
+        line_to(daemon.port) as line,
+        looking(browser, f"http://127.0.0.1:{line.port}") as look,
+    ):
+        # The daemon asks for a ping every 20 s: without a look at the clock it would take 40 s and more to find out.
+        config = tmp_path / "venues.toml"
+        assert "ping_every_s" not in config.read_text()
+        look.wait_text("#link", "Connected")
+        _wait_moving(look)
+        line.frozen.set()
+        # A machine that has slept: its clock has gone on, and no timer has run.
+        woken = "(() => { const real = Date.now; const by = 3600e3; Date.now = () => real() + by; return performance.now(); })()"
+        began: float = look.page.evaluate(woken)
+        look.wait("document.querySelector('#link').dataset.state !== 'open'", within_ms=15_000)
+        look.wait_text("#link", "Connection lost", within_ms=15_000)
+        took_ms = look.page.evaluate("performance.now()") - began
+        line.closed.set()
+        line.cut()
+        line.frozen.clear()
+        line.closed.clear()
+        look.page.evaluate(ONLINE)
+        look.wait_text("#link", "Connected again")
+        _wait_moving(look)
+        assert took_ms < 8000, took_ms  # 4.5 s, and what a busy machine adds
 
 
 def _holes(messages: list[Any]) -> list[Any]:

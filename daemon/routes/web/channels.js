@@ -45,7 +45,7 @@ view('channels', () => {
   const away = offline();
   if (names.length && !opened) {
     opened = true;
-    byId('channels').open = names.length <= FEW;
+    byId('channels').open ||= names.length <= FEW;
   }
   const wrong = names.filter((name) => channels.get(name).state !== 'live');
   const all = names.length ? `${names.length} channels, ` : '';

@@ -24,8 +24,8 @@ function writeAddress() {
   const query = new URLSearchParams(location.search);
   const said = {instrument: asked.instrument, venue: asked.venue, range: asked.range, style: asked.style};
   for (const [name, value] of Object.entries(said)) {
+    query.delete(name); // they stand in this order, whichever came first
     if (value && value !== LIVE && value !== STYLES[0]) query.set(name, value);
-    else query.delete(name);
   }
   const text = `${query}`.replaceAll('%2F', '/');
   const address = `${location.pathname}${text && `?${text}`}${location.hash}`;
@@ -34,7 +34,7 @@ function writeAddress() {
 
 // Look at something else: any of `instrument`, `venue`, `range`, `style`.
 export function choose(what) {
-  if (what.instrument && what.instrument !== asked.instrument && !what.venue) what = {venue: '', ...what};
+  if (what.instrument && what.instrument !== instrument()) what = {venue: '', ...what};
   Object.assign(asked, what);
   writeAddress();
   tell();

@@ -1,7 +1,7 @@
 // What has to be said above everything else: that the data is simulated or a replay, that the page stands still, that a part
 // of it cannot be drawn. And the buttons that go with it.
 
-import {choose, title} from './choice.js';
+import {choose, instrument, title, venue} from './choice.js';
 import {byId, mark, put} from './dom.js';
 import {isPaused, pause, whenFailed} from './paint.js';
 
@@ -44,7 +44,7 @@ whenFailed((failures) => {
 const copy = byId('copy');
 copy.hidden = !navigator.clipboard;
 copy.onclick = async () => {
-  choose({}); // what is looked at stands in the address
+  choose({instrument: instrument(), venue: venue()}); // then it stands in the address, also if nobody chose it
   try {
     await navigator.clipboard.writeText(location.href.split('#')[0]);
     put(copy, 'Copied');
