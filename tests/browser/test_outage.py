@@ -157,8 +157,9 @@ def test_after_a_sleep_a_dead_connection_is_found_within_seconds(browser: Browse
         _wait_moving(look)
         line.frozen.set()
         # A machine that has slept: its clock has gone on, and no timer has run.
-        woken = "(() => { const real = Date.now; const by = 3600e3; Date.now = () => real() + by; return performance.now(); })()"
-        began: float = look.page.evaluate(woken)
+        began: float = look.page.evaluate(
+            "(() => { const real = Date.now; Date.now = () => real() + 3600e3; return performance.now(); })()"
+        )
         look.wait("document.querySelector('#link').dataset.state !== 'open'", within_ms=15_000)
         look.wait_text("#link", "Connection lost", within_ms=15_000)
         took_ms = look.page.evaluate("performance.now()") - began
