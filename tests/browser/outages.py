@@ -16,7 +16,7 @@ QUICK = {
     "TICKERD_SUPERVISOR__BREAKER_AFTER": "1000",
     "TICKERD_LIMITS__PING_EVERY_S": "1",
 }
-"""The daemon with short waits, so that a test need not wait long; and it never gives a venue up, however slow the test is."""
+"""The daemon with short waits, so that a test need not wait long. It gives no venue up, however slow that is."""
 
 
 @contextmanager

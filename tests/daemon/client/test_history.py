@@ -28,7 +28,7 @@ BTC = "BTC/USDT"
 def fill(door: Door, count: int = 5) -> None:
     for number in range(1, count + 1):
         event = Event("binance_prices", BTC, b'{"symbol":"BTCUSDT"}', 1, price=f"{number}.50")
-        door.daemon.sequencer.publish([(event,)])
+        door.daemon.ingesting.sequencer.publish([(event,)])
 
 
 def prices(found: History) -> list[str]:
