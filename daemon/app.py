@@ -27,7 +27,6 @@ from typing import Final
 import trio
 
 from connectors.base import Connector
-from connectors.poll.past_candles import among
 from connectors.venues.registry import VENUES
 from daemon.composition.ingesting import Ingesting, connectors
 from daemon.composition.serving import Log, Remarks, Serving
@@ -171,11 +170,11 @@ class Daemon:
             log,
             ServerInfo("tickerd", metadata.version("tickerd")),
             broadcast=self.ingesting.sequencer.broadcast_test,
+            past=self.ingesting.past,
             remarks=Remarks(
                 unstored=lambda: "" if archive is None else archive.trouble,
                 not_reloaded=lambda: self.reloads_told.trouble,
             ),
-            past=lambda venue: among(self.ingesting.fleet.of(venue)),
             guarded=guarded,
         )
         self.serving.metrics.include(

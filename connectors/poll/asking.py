@@ -125,9 +125,13 @@ class HostFetcher:
         error = self._explain(answer)
         if error is None:
             return answer
+        self.rest(error)
+        raise error
+
+    def rest(self, error: ConnectorError) -> None:
+        """Leave the host alone for as long as it asked for by this error, if it did; some say so in a good answer."""
         if error.retry_after_s is not None and not isinstance(error, VenueRefused):
             self._host.gate.close(passed_s(), error.retry_after_s, str(error))
-        raise error
 
 
 def _too_slow(host: Host) -> VenueUnavailable:

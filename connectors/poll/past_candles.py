@@ -15,6 +15,8 @@ end it. If it is cancelled, whoever waits is told that the request was broken of
 from __future__ import annotations
 
 import logging
+import sys
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -22,7 +24,7 @@ from typing import Final
 import msgspec
 import trio
 
-from connectors.base import Connector, ConnectorError, Context, PayloadError
+from connectors.base import Connector, ConnectorError, Context, PayloadError, VenueThrottled
 from connectors.limits.rows import FIRST_MS, Odd
 from connectors.metric import Samples
 from connectors.poll.asking import HostFetcher
@@ -46,8 +48,8 @@ LEAST_REST_S: Final = 5.0
 MOST_REST_S: Final = 300.0
 """How long an instrument is left alone after a failure: twice as long each time, from the one to the other."""
 
-MOST_KEPT: Final = 20_000
-"""Candles that are kept of one venue, some 700 bytes each."""
+MOST_KEPT: Final = 10_000
+"""Candles that are kept of one venue, some 900 bytes each."""
 
 MOST_WAITING: Final = 64
 """Requests to one venue that may wait for their turn."""
@@ -110,6 +112,7 @@ class PastCandles:
         self.channels: tuple[str, ...] = ()
         self.unreadable = self.asked = self.kept = self.refused = self.failed = 0
         self._history = history
+        self._gate = host.gate
         self._now_ms = WallClock().now_ms if now_ms is None else now_ms
         self._fetcher = HostFetcher(
             host,
@@ -128,15 +131,18 @@ class PastCandles:
 
     async def run(self, context: Context) -> None:
         """Carry out the requests until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
                 await trio.sleep_forever()
-        finally:
-            self._nursery = None
+            finally:
+                # Before whoever waits for a request wakes up, and asks why there is nothing.
+                self._nursery = None
 
     async def get(self, instrument: str, interval: str, spans: Sequence[tuple[int, int]]) -> Past:
         """The closed candles that began within these spans, each from its first ms until before its second.
+
+        The spans are in order, and do not overlap.
 
         It waits for the venue for `WAIT_S` at most. If cancelled, the requests go on, and what comes is kept.
 
@@ -153,10 +159,9 @@ class PastCandles:
                 if self._history.reach is not None:
                     reasons[f"{self._history.title} has no more than the last {self._history.reach} candles"] = None
                 from_ms = first_ms
-            if from_ms >= until_ms:
-                continue
-            for stretch in self._stretches(instrument, interval, from_ms, min(until_ms, over_ms)):
-                wanted[stretch] = max(wanted.get(stretch, 0), min(until_ms, over_ms, stretch.until_ms))
+            until_ms = min(until_ms, over_ms)
+            for stretch in self._stretches(instrument, interval, from_ms, until_ms) if from_ms < until_ms else ():
+                wanted[stretch] = max(wanted.get(stretch, 0), min(until_ms, stretch.until_ms))
         pending = [self._event(stretch, wanted[stretch]) for stretch in sorted(wanted, key=_newest)]
         with trio.move_on_after(WAIT_S):
             for event in pending:
@@ -165,20 +170,21 @@ class PastCandles:
         candles: list[PastCandle] = []
         for stretch in sorted(wanted, key=_oldest):
             page = self._pages.get(stretch)
-            is_known = page is not None and page.known_until_ms >= wanted[stretch]
-            if not is_known and (why := self._missing(stretch)):
+            why = "" if page is not None and page.known_until_ms >= wanted[stretch] else self._missing(stretch)
+            if page is None:
+                why = why or f"the request to {self._history.title} was broken off"
+            if why:
                 reasons[why] = None
             if page is not None:
                 candles += page.candles
                 if page.odd:
                     reasons[page.odd] = None
-        within = [each for each in candles if any(start <= each.start_ms < end for start, end in spans)]
-        begins = min((start for start, _ in spans), default=first_ms) < first_ms
+        begins = bool(spans) and spans[0][0] < first_ms
         if wanted and not begins:
             stretch = min(wanted, key=_oldest)
             page = self._pages.get(stretch)
             begins = page is not None and not page.candles and page.known_until_ms == stretch.until_ms
-        return Past(within, "; ".join(reasons), begins)
+        return Past([each for each in candles if _is_within(spans, each)], "; ".join(reasons), begins)
 
     def measure(self, samples: Samples) -> None:
         """Add how much was asked, and how much did not have to be."""
@@ -224,11 +230,22 @@ class PastCandles:
         self._nursery.start_soon(self._fetch, stretch)
         return event
 
-    def _missing(self, stretch: Stretch) -> str:
-        """Why a stretch is not known, if there is a reason beside that nobody has asked."""
-        title, rest = self._history.title, self._rests.get((stretch.instrument, stretch.interval))
+    def _resting(self, stretch: Stretch) -> str:
+        """Why the venue is not to be asked about that instrument just now; "" if it may be."""
+        rest = self._rests.get((stretch.instrument, stretch.interval))
         if rest is not None and passed_s() < rest.until_s:
             return rest.reason
+        try:
+            self._gate.check(passed_s())
+        except VenueThrottled as closed:
+            return str(closed)
+        return ""
+
+    def _missing(self, stretch: Stretch) -> str:
+        """Why a stretch is not known, if there is a reason beside that nobody has asked."""
+        title = self._history.title
+        if reason := self._resting(stretch):
+            return reason
         if stretch in self._pending:
             return f"{title} has not answered within {WAIT_S:g} s"
         if self._nursery is None:
@@ -242,17 +259,18 @@ class PastCandles:
         series = (stretch.instrument, stretch.interval)
         try:
             async with self._turn:
-                rest = self._rests.get(series)
-                if rest is not None and passed_s() < rest.until_s:
+                if self._resting(stretch):
                     # It has failed while this one waited for its turn.
                     self.refused += 1
                     return
+                rest = self._rests.get(series)
                 self.asked += 1
                 try:
                     await self._read(stretch)
                     self._rests.pop(series, None)
                 except ConnectorError as error:
                     self.failed += 1
+                    self._fetcher.rest(error)
                     _log.warning("%s: no candles of %s: %s", self.name, stretch.instrument, error)
                     rest_s = LEAST_REST_S if rest is None else min(2 * rest.rest_s, MOST_REST_S)
                     until_s = passed_s() + max(rest_s, min(error.retry_after_s or 0.0, MOST_REST_S))
@@ -320,6 +338,12 @@ def past_candles(
 def among(connectors: Iterable[Connector]) -> PastCandles | None:
     """The one of a venue's connectors that asks for its past candles, if there is one."""
     return next((each for each in connectors if isinstance(each, PastCandles)), None)
+
+
+def _is_within(spans: Sequence[tuple[int, int]], candle: PastCandle) -> bool:
+    """Whether it began within one of the spans."""
+    place = bisect_right(spans, (candle.start_ms, sys.maxsize)) - 1
+    return place >= 0 and candle.start_ms < spans[place][1]
 
 
 def _held(page: _Page) -> int:

@@ -86,8 +86,8 @@ class Serving:
         server: ServerInfo,
         *,
         broadcast: Callable[[str], None],
-        remarks: Remarks,
         past: Callable[[str], PastCandles | None],
+        remarks: Remarks,
         guarded: bool,
     ) -> None:
         """Build it.
@@ -97,8 +97,8 @@ class Serving:
             log: what clients are served from.
             server: who we are, as clients are told it.
             broadcast: sends a `test` message to every client.
-            remarks: what there is to say in `/readyz`.
             past: who asks a venue, by its name, for past candles; None if nobody does.
+            remarks: what there is to say in `/readyz`.
             guarded: whether a token was needed before a restart.
         """
         self.config = config

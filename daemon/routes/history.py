@@ -8,8 +8,7 @@ Of candles it is one message each: the newest that the tape has. Closed ones tha
 they were before they closed, come from the venue's own history (`connectors.poll.past_candles`), which may have to be
 waited for: a few seconds at most. Without it the answer is what the tape has, and says why.
 
-An answer is bounded in messages and in bytes, so that making it takes a few milliseconds at most; what has to be looked
-through for candles is looked through in small steps.
+An answer is bounded in messages and in bytes, and made in small steps.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from daemon.front.http import Later, Refused, Request, Response
 from daemon.host.clock import WallClock
 from daemon.routes.query import LAST, LONGEST_SHOWN, fields, number
 from daemon.tape.entry import keyframe_topic
-from daemon.tape.history import Candle, candles, complete_from, oldest_candle, stretch
+from daemon.tape.history import Candle, Stretch, candles, complete_from, oldest_candle
 from daemon.tape.tape import Entry, Tape, Topic
 from protocol.answers import History
 from protocol.channels import WHOLE_MARKET, Channel
@@ -43,7 +42,8 @@ MOST_BYTES: Final = 1024 * 1024
 """So large may the messages of an answer be together; one comes even if it is larger."""
 
 _AT_ONCE: Final = 32
-"""After so many candles others have their turn."""
+_MESSAGES_AT_ONCE: Final = 256
+"""After so many candles, or other messages, others have their turn."""
 
 
 _Found: TypeAlias = dict[tuple[int, str], Entry | PastCandle]
@@ -59,8 +59,8 @@ class Histories:
         self._clock = clock
         self._past = past
 
-    def answer(self, request: Request, channel: Channel, instrument: str) -> Response | Later:
-        """The answer, or what has to be waited for first. `instrument` may be `ALL`. No checkpoint.
+    def answer(self, request: Request, channel: Channel, instrument: str) -> Later:
+        """What there is to be waited for. `instrument` may be `ALL`. No checkpoint.
 
         Raises:
             Refused: 400, a number is not what is allowed.
@@ -79,20 +79,43 @@ class Histories:
             raise Refused(400, ErrorCode.INVALID_FIELD, f"{seen}{channel.kind.name}: send before, a seq")
         if channel.kind.state is TopicState.DELTA:
             topics += [keyframe_topic(topic) for topic in topics]
-        found = stretch(self._tape, topics, before, limit, MOST_BYTES)
+        # What is appended while it is made comes later than the position that the answer names.
+        found = Stretch(self._tape, topics, min(before, self._tape.head + 1), limit, MOST_BYTES)
+        return TapeAnswer(self._tape, self._clock, channel, instrument, found)
+
+
+class TapeAnswer:
+    """The history of messages that the tape has."""
+
+    def __init__(self, tape: Tape, clock: WallClock, channel: Channel, instrument: str, stretch: Stretch) -> None:
+        self._tape = tape
+        self._clock = clock
+        self._channel = channel
+        self._instrument = instrument
+        self._stretch = stretch
+        self._seq = tape.head
+
+    async def wait(self) -> None:
+        """Take the messages in small steps."""
+        while self._stretch.step(_MESSAGES_AT_ONCE):
+            await trio.lowlevel.checkpoint()
+
+    def answer(self) -> Response:
+        """The response."""
+        entries, more = self._stretch.entries, self._stretch.more
         return Response(
             200,
             encode(
                 History(
                     timestamp=self._clock.timestamp(),
-                    channel=channel.name,
-                    instrument=UNSET if instrument == ALL else instrument,
+                    channel=self._channel.name,
+                    instrument=UNSET if self._instrument == ALL else self._instrument,
                     epoch=self._tape.epoch,
-                    seq=self._tape.head,
-                    complete_from=found.complete_from,
-                    more=found.more,
-                    before=found.entries[0].seq if found.more else UNSET,
-                    messages=[Raw(entry.payload) for entry in found.entries],
+                    seq=self._seq,
+                    complete_from=self._stretch.complete_from,
+                    more=more,
+                    before=entries[0].seq if more else UNSET,
+                    messages=[Raw(entry.payload) for entry in entries],
                 )
             ),
         )
@@ -118,7 +141,8 @@ class CandleAnswer:
         self._channel = channel
         self._topics = topics
         self._limit = limit
-        self._before = before
+        self._is_long_past = before <= tape.head
+        self._before = min(before, tape.head + 1)
         self._before_ms = before_ms
         self._length = length_ms(channel.interval)
         self._seq = tape.head
@@ -184,7 +208,7 @@ class CandleAnswer:
         now_ms = self._clock.now_ms()
         present = now_ms // self._length * self._length + self._length
         # The venue's clock may be ahead of ours.
-        return told if told and self._before <= self._tape.head else max(present, told)
+        return told if told and self._is_long_past else max(present, told)
 
     async def _on_tape(self, topic: Topic, until_ms: int) -> tuple[dict[int, tuple[Candle, Entry]], bool]:
         """The tape's candles of the span by when they began, the oldest first; and whether it has older ones."""

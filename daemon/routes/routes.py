@@ -2,7 +2,7 @@
 
 Each route is one function from a request to a response, over read-only views of the daemon (the Protocols below). None
 of them waits for anything, so a response describes one moment: a snapshot names exactly the position on the tape at
-which it was taken. Only the history of candles may have to be waited for (`Later`).
+which it was taken. Only a history is made step by step, and may have to be waited for (`Later`).
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ class PlainRoutes:
             )
         )
 
-    def _history(self, request: Request) -> Response | Later:
+    def _history(self, request: Request) -> Later:
         channel = self._named(request, request.path.removeprefix(_HISTORY))
         histories = self._histories
         if histories is None:

@@ -20,35 +20,44 @@ from daemon.tape.entry import Entry, Topic, subject
 from daemon.tape.tape import Tape
 
 
-class Stretch(msgspec.Struct, frozen=True):
-    """Messages of some topics, in order.
+class Stretch:
+    """The newest messages of some topics before a position, taken step by step: to take hundreds is long for one step.
 
     Attributes:
-        entries: the messages.
-        more: whether the tape has others before these.
-        complete_from: from this position on, no message of these topics is missing on the tape.
+        more: whether the tape has others before those that were taken.
     """
 
-    entries: list[Entry]
-    more: bool
-    complete_from: int
+    def __init__(self, tape: Tape, topics: Sequence[Topic], before: int, limit: int, most_bytes: int) -> None:
+        """At most `limit` messages, and at most so many bytes; one comes even if it is larger."""
+        self.more = False
+        self._tape = tape
+        self._topics = topics
+        self._limit = limit
+        self._most_bytes = most_bytes
+        self._walk = _backwards(tape, topics, before, limit + 1)
+        self._taken: list[Entry] = []
+        self._size_bytes = 0
 
+    def step(self, count: int) -> bool:
+        """Take so many messages more. Returns whether that was not all of it."""
+        for entry in islice(self._walk, count):
+            self._size_bytes += len(entry.text)
+            if len(self._taken) == self._limit or (self._taken and self._size_bytes > self._most_bytes):
+                self.more = True
+                return False
+            self._taken.append(entry)
+            count -= 1
+        return count == 0
 
-def stretch(tape: Tape, topics: Sequence[Topic], before: int, limit: int, most_bytes: int) -> Stretch:
-    """The newest messages of these topics before a position: at most `limit`, and at most so many bytes.
+    @property
+    def entries(self) -> list[Entry]:
+        """The messages, in order."""
+        return self._taken[::-1]
 
-    One message comes even if it is larger.
-    """
-    found: list[Entry] = []
-    size, more = 0, False
-    for entry in islice(_backwards(tape, topics, before, limit + 1), limit + 1):
-        size += len(entry.text)
-        if len(found) == limit or (found and size > most_bytes):
-            more = True
-            break
-        found.append(entry)
-    found.reverse()
-    return Stretch(found, more, complete_from(tape, topics))
+    @property
+    def complete_from(self) -> int:
+        """From this position on, no message of these topics is missing on the tape."""
+        return complete_from(self._tape, self._topics)
 
 
 def complete_from(tape: Tape, topics: Iterable[Topic]) -> int:

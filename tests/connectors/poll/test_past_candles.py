@@ -83,6 +83,19 @@ async def test_closed_candles_come_in_order_and_the_present_one_does_not(autojum
         assert candle.received_ms == now_ms()
 
 
+async def test_several_spans_are_looked_up_at_once_and_nothing_between_them_comes(autojump_clock: MockClock) -> None:
+    venue = Exchange()
+    async with running(venue) as past:
+        spans = [(FIRST - at * MINUTE, FIRST - (at - 2) * MINUTE) for at in range(400, 3, -4)]
+        found = await past.get("BTC/USDT", "1m", spans)
+        assert starts(found) == [start + more for start, _ in spans for more in (0, MINUTE)]
+        assert len(venue.asked) == 2
+        assert (await past.get("BTC/USDT", "1m", [])).candles == []
+        await trio.sleep(AGAIN_S + 1)
+        assert (await get(past, now_ms() - 1, now_ms() + 1)).candles == []
+        assert len(venue.asked) == 2, "what has not closed is not asked for"
+
+
 async def test_what_was_asked_once_is_here(autojump_clock: MockClock) -> None:
     venue = Exchange()
     async with running(venue) as past:

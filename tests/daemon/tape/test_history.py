@@ -1,11 +1,13 @@
 """What the tape still has of some topics: the newest messages before a position, within bounds, none that has left."""
 
+from collections.abc import Sequence
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.tape.entry import Entry, Topic, keyframe_topic
-from daemon.tape.history import candles, complete_from, oldest_candle, stretch
+from daemon.tape.history import Stretch, candles, complete_from, oldest_candle
 from daemon.tape.tape import Tape
 
 A, B, OTHER = ("c", "BTC/USDT"), ("c", "ETH/USDT"), ("d", "BTC/USDT")
@@ -14,6 +16,13 @@ LOTS = 1_000_000
 
 def seqs(entries: list[Entry]) -> list[int]:
     return [entry.seq for entry in entries]
+
+
+def stretch(tape: Tape, topics: Sequence[Topic], before: int, limit: int, most_bytes: int, step: int = 1000) -> Stretch:
+    found = Stretch(tape, topics, before, limit, most_bytes)
+    while found.step(step):
+        pass
+    return found
 
 
 def filled(*topics: Topic, entries: int = 1000, size: int = LOTS) -> Tape:
@@ -86,20 +95,31 @@ def test_keyframes_are_there_if_they_are_asked_for() -> None:
     st.sets(st.sampled_from([A, B, OTHER]), min_size=1),
     st.integers(1, 70),
     st.integers(1, 12),
+    st.integers(1, 9),
 )
 def test_a_stretch_is_what_a_walk_over_the_tape_finds(
-    sent: list[Topic], room: int, asked: set[Topic], before: int, limit: int
+    sent: list[Topic], room: int, asked: set[Topic], before: int, limit: int, step: int
 ) -> None:
     tape = filled(*sent, entries=room)
     stands = [entry for entry in tape.between(0, tape.head) if entry.topic in asked]
     kept = [entry for topic in asked if (entry := tape.newest(topic)) is not None and entry not in stands]
     all_of_it = sorted(seqs([*kept, *stands]))
-    found = stretch(tape, sorted(asked), before, limit, LOTS)
+    found = stretch(tape, sorted(asked), before, limit, LOTS, step)
     expected = [seq for seq in all_of_it if seq < before]
     assert seqs(found.entries) == expected[-limit:]
     assert found.more == (len(expected) > limit)
     gone = [seq for seq, topic in enumerate(sent, 1) if topic in asked and seq not in seqs(stands)]
     assert found.complete_from == max(gone, default=0) + 1
+
+
+def test_what_leaves_between_two_steps_is_not_there() -> None:
+    tape = filled(*[A] * 10, entries=10)
+    found = Stretch(tape, [A], LOTS, 100, LOTS)
+    assert found.step(3)
+    for _ in range(5):
+        tape.append(A, b"{}")
+    assert not found.step(100)
+    assert (seqs(found.entries), found.more, found.complete_from) == ([6, 7, 8, 9, 10], False, 6)
 
 
 def candle(tape: Tape, start_ms: int, interval: str = "1m", *, closed: bool = False) -> None:
