@@ -103,7 +103,7 @@ def test_every_channel_has_a_word_of_help(browser: Browser, market_url: str) -> 
         look.page.evaluate("document.querySelector('#channels').open = true")
         look.wait("document.querySelectorAll('#channel-list li').length > 30")
         chip = look.page.locator("#channel-list li:has(.name:text-is('okx_trades')) .help")
-        expect(chip).to_have_text("each trade, once of BTC/USDT, ETH/USDT from okx at each change")
+        expect(chip).to_have_text("each trade, once: BTC/USDT, ETH/USDT; from okx, as it comes")
         unknown = "a kind that this page does not know"
         words = look.page.locator("#channel-list .help").all_text_contents()
         assert not [each for each in words if not each or unknown in each]

@@ -25,9 +25,8 @@ const HELP = {
 
 function help({view, instruments = [], cadence_s, source}) {
   const names = instruments.length > 3 ? `${instruments.length} instruments` : instruments.join(', ');
-  const often = cadence_s ? `every ${cadence_s} s` : view && 'at each change';
-  return [HELP[view] ?? 'a kind that this page does not know', names && `of ${names}`, source && `from ${source}`, often]
-    .filter(Boolean).join(' ');
+  const often = cadence_s ? `every ${cadence_s} s` : 'as it comes';
+  return `${HELP[view] ?? 'a kind that this page does not know'}${names && `: ${names}`}; from ${source}, ${often}`;
 }
 
 const show = rows(byId('channel-list'), (name) => {

@@ -41,7 +41,10 @@ function content() {
   const bars = since(end - span, step).map(({start, end, ...one}) => ({start: local(start), end: local(end), ...one}));
   if (style() === 'candles') return {start: end - span, end, lines: [], candles: bars, bars};
   if (range() !== LIVE) {
-    const series = bars.map(({end: at, close}) => ({from: at, at: Math.min(at, end), low: close, high: close, last: close}));
+    const series = bars.map(({end: until, close}) => {
+      const at = Math.min(until, end); // the newest is not yet over
+      return {from: at, at, low: close, high: close, last: close};
+    });
     return {start: end - span, end, lines: series.length ? [{exchange: venue(), series}] : [], candles: [], bars};
   }
   const lines = priceLines(end);

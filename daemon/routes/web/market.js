@@ -169,7 +169,7 @@ function price(message, data, told) {
   Object.assign(row, told, {digits, value: amount, change: change(data)});
   measure(row, digits);
   if (!cached) extend(row, digits, told.at);
-  touch('prices');
+  ['prices', 'venues', 'chart'].forEach(touch);
 }
 
 // The decimals of an instrument are the most that its prices had lately.
