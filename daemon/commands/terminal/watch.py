@@ -30,6 +30,8 @@ _STDOUT: Final = 1
 _PIPE_BYTES: Final = 4096
 """A pipe that is writable takes as much at once (POSIX: PIPE_BUF, at least 512; Linux: 4096)."""
 
+SIMULATED: Final = "simulated venues: no price here is a real one"
+
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
@@ -54,6 +56,8 @@ async def watch(peer: Peer, channels: Sequence[str], *, json: bool) -> None:
 async def _changes(client: Client, channels: Sequence[str]) -> None:
     """A line for each price that is new, and for whatever else happens."""
     seen: dict[tuple[str, object], str] = {}
+    if client.welcome.simulated:
+        await _write(f"{SIMULATED}\n".encode())
     async with client.subscribe(*channels) as subscription:
         async for received in subscription:
             line = change(received, seen)
@@ -63,7 +67,8 @@ async def _changes(client: Client, channels: Sequence[str]) -> None:
 
 async def _table(client: Client, peer: Peer, channels: Sequence[str]) -> None:
     clock = await client.ping()
-    sheet = Sheet(f"tickerd {client.welcome.server.version} at {peer.url}", clock.clock_offset_s)
+    unreal = f"; {SIMULATED}" if client.welcome.simulated else ""
+    sheet = Sheet(f"tickerd {client.welcome.server.version} at {peer.url}{unreal}", clock.clock_offset_s)
     console = Console(highlight=False)
     first = trio.Event()
     async with trio.open_nursery() as nursery, client.subscribe(*channels) as subscription:
@@ -93,6 +98,8 @@ async def _draw(console: Console, sheet: Sheet, first: trio.Event) -> None:
 
 async def _lines(client: Client, peer: Peer, channels: Sequence[str]) -> None:
     """One message per line, as the daemon sent it; events of the connection go to standard error."""
+    if client.welcome.simulated:
+        sys.stderr.write(f"tickerd: {SIMULATED}\n")
     kind = os.fstat(_STDOUT).st_mode
     async with trio.open_nursery() as nursery, client.subscribe(*channels) as subscription:
         if stat.S_ISFIFO(kind):
