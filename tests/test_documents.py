@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "protocol/PROTOCOL.md")
 
-OURS = ("connectors/", "daemon/", "protocol/", "systemd/", "tests/", ".ci/")
+OURS = ("connectors/", "daemon/", "protocol/", "systemd/", "tests/", ".ci/", ".packaging/")
 """What a path of the project begins with."""
 
 FILE = re.compile(r"[\w./-]*\.(?:py|js|toml|service|socket|yml|json|html)")
