@@ -188,10 +188,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from daemon import app
     from daemon.config.load import load
 
-    reread = partial(load, arguments.config, os.environ)
+    given = {"server.host": arguments.host, "server.port": arguments.port}
+    options = {key: value for key, value in given.items() if value is not None}
+    reread = partial(load, arguments.config, os.environ, options)
     config = _configured(reread)
     start = partial(app.serve, config, announce=_announce, reread=reread)
-    return _until_stopped(start, config.log, "choose another with [server] port or TICKERD_SERVER__PORT")
+    return _until_stopped(start, config.log, "choose another with --port, [server] port or TICKERD_SERVER__PORT")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -308,10 +310,11 @@ def _talk(arguments: argparse.Namespace) -> int:
 
             run(partial(channels, peer, _say, json=arguments.json))
         else:
+            from daemon.commands.terminal.choice import Wish
             from daemon.commands.terminal.watch import watch
 
-            json = arguments.json or not sys.stdout.isatty()
-            run(partial(watch, peer, arguments.channels or ["*"], json=json))
+            wish = Wish(tuple(arguments.channels), tuple(arguments.instrument), arguments.kind, arguments.interval)
+            run(partial(watch, peer, wish, json=arguments.json or not sys.stdout.isatty()))
     except CommandFailed as failure:
         raise _Failure(str(failure), failure.status) from None
     return CLEAN

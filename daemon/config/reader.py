@@ -247,6 +247,16 @@ def overlay(
             table[path[-1]] = _from_text(environ[variable], type_)
 
 
+def overlay_options(tree: dict[str, Any], options: Mapping[str, object], problems: Problems) -> None:
+    """Write what the command line gives over the tree: values by key, as `server.port` for `--port`."""
+    for key, value in options.items():
+        section, _, name = key.rpartition(".")
+        table = tree.setdefault(section, {})
+        if isinstance(table, dict):
+            problems.came_from(key, f"--{name}")
+            table[name] = value
+
+
 def _unknown_variable(variable: str, path: Sequence[str], known: Iterable[str], problems: Problems) -> None:
     # A part that may have any name keeps the name that was written.
     name = path[1] if len(path) > 1 else "NAME"
