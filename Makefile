@@ -7,7 +7,7 @@ PACKAGES := daemon connectors protocol
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test others check audit bench soak rehearse dist format lock clean
+.PHONY: help install demo test others check audit bench soak rehearse dist format lock man clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ lock: ## pin the newest versions anew in requirements.lock
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
 		--output-file requirements.lock pyproject.toml
 	rm -rf $(VENV)/lock
+
+man: install ## make the man page anew from the help
+	$(BIN)/python -m daemon.commands.manual >systemd/tickerd.1
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

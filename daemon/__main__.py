@@ -1,4 +1,4 @@
-"""The command line: `tickerd run`, `demo`, `simulate`, `rehearse`, `check`, `token`, `watch`, `channels`, `ping`.
+"""The command line: `tickerd run` and the other commands of `daemon.commands.arguments`.
 
 Exit codes: 0 for a clean stop, 2 for a wrong command line, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, 1
 for everything else. A user's mistake gives one line on standard error and no traceback; a traceback is a bug. Each
@@ -320,6 +320,14 @@ def _talk(arguments: argparse.Namespace) -> int:
     return CLEAN
 
 
+def _completion(arguments: argparse.Namespace) -> int:
+    from daemon.commands.completion import script
+    from daemon.commands.outline import outline
+
+    _say(script(arguments.shell, outline(parser(version()))))
+    return CLEAN
+
+
 def _write(path: Path, text: str) -> None:
     """Replace a file in one step, so that a process that waits for it never reads half of it."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -387,6 +395,7 @@ _COMMANDS: Final = {
     "watch": _talk,
     "channels": _talk,
     "ping": _talk,
+    "completion": _completion,
 }
 
 

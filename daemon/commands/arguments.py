@@ -53,6 +53,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_watch(add)
     _add_channels(add)
     _add_ping(add)
+    _add_completion(add)
     return whole
 
 
@@ -266,6 +267,22 @@ def _add_ping(add: _Add) -> None:
     )
     parser.add_argument("--count", type=_count, default=4, metavar="N", help="pings, one a second (4)")
     _add_peer(parser)
+
+
+def _add_completion(add: _Add) -> None:
+    from daemon.commands.completion import SHELLS
+
+    parser = add(
+        "Print a script that completes this command line in a shell. Its first lines say where it belongs.",
+        """
+  source <(tickerd completion bash)         in this shell, until it ends
+  tickerd completion bash > ~/.local/share/bash-completion/completions/tickerd
+  tickerd completion zsh > ~/.zfunc/_tickerd
+  tickerd completion fish > ~/.config/fish/completions/tickerd.fish""",
+        name="completion",
+        help="complete the command line in a shell",
+    )
+    parser.add_argument("shell", choices=SHELLS, help="which shell it is for")
 
 
 def _add_peer(parser: argparse.ArgumentParser) -> None:
