@@ -80,7 +80,8 @@ class Tunnel:
         try:
             stream: trio.abc.Stream = await trio.open_tcp_stream(proxy.host, proxy.port)
         except OSError as error:
-            raise ProxyUnavailable(f"the proxy {proxy} cannot be reached: {what_failed(error)}") from None
+            away = f"the proxy {proxy} cannot be reached"
+            raise ProxyUnavailable(f"{away}: {what_failed(error)}", unreached=away) from None
         ready = False
         try:
             if self._tls is not None:
