@@ -69,7 +69,8 @@ class Outage:
         self._began_s = now_s if self._began_s is None else self._began_s
         if not self._is_told and self._is_everywhere(now_s - self._began_s):
             self._is_told = True
-            _log.warning("%s; each connector tries again by itself, and says no more of this", self.words)
+            words = f"{self.words}; each connector tries again by itself, and says no more of this"
+            _log.warning("%s (%s: %s)", words, connector, line)
             self._held.clear()
         if self._is_told:
             _tell(connector, line, logging.DEBUG)

@@ -74,7 +74,9 @@ def test_the_wheel_has_every_source_and_the_operators_files_and_nothing_else(bui
     shared = {name.partition("/share/tickerd/")[2] for name in data}
     there = {path.relative_to(ROOT / "systemd").as_posix() for path in (ROOT / "systemd").rglob("*") if path.is_file()}
     assert shared == there | {""}
-    assert {name for name in data if name.startswith("share/man/")} == {"share/man/man1/tickerd.1"}
+    assert {mark + man for name in data for _, mark, man in [name.partition("share/man/")] if mark} == {
+        "share/man/man1/tickerd.1"
+    }
     assert {"tickerd.service", "tickerd.toml"} <= shared
     packed = {name for name in names if ".data/" not in name}
     assert packed == sources()
