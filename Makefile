@@ -9,7 +9,7 @@ PACKAGES := daemon connectors protocol
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-service demo test others check audit bench soak rehearse dist format lock man clean
+.PHONY: help install install-service demo test others check audit bench soak rehearse dist format lock pages clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,8 +106,9 @@ lock: ## pin the newest versions anew in requirements.lock
 	$(MAKE) --no-print-directory install
 	$(BIN)/python -m tests.service_lock
 
-man: install ## make the man page anew from the help
+pages: install ## make the man page and the configuration reference anew
 	$(BIN)/python -m daemon.commands.manual >systemd/tickerd.1
+	$(BIN)/python -m daemon.commands.reference >systemd/CONFIGURATION.md
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -63,7 +63,14 @@ class VenueSettings(msgspec.Struct, frozen=True):
     """`[connectors.VENUE]`: what every venue can be told. A venue adds its own keys, each with a default.
 
     The types say what a value may be; a secret has `extra={"secret": True}` in its `Meta`, and appears in no `repr`.
-    `proxy` is the way to the venue, for whatever the venue is asked by.
+
+    Attributes:
+        enabled: whether the venue is called; without it, it has no channels.
+        proxy: the way to the venue, for whatever the venue is asked by.
+        timeout_s: how long an answer, or a connection and its opening handshake, may take.
+        silence_s: without any data for this long, a connection is given up.
+        url: the address of its websocket.
+        base_url: the address of its HTTP interface.
     """
 
     enabled: bool = True

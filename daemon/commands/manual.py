@@ -1,4 +1,4 @@
-"""The man page, made from the help: `make man` writes systemd/tickerd.1, which the wheel installs."""
+"""The man page, made from the help: `make pages` writes systemd/tickerd.1, which the wheel installs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def page(commands: Sequence[Command]) -> str:
 
 def _lines(commands: Sequence[Command]) -> Iterator[str]:
     program, *others = commands
-    yield '.\\" Made from the help of the command line by `make man`; change that instead.'
+    yield '.\\" Made from the help of the command line by `make pages`; change that instead.'
     yield '.TH TICKERD 1 "" "tickerd" "User Commands"'
     yield from (
         ".SH NAME",

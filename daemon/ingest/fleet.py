@@ -23,7 +23,17 @@ from daemon.ingest.supervisor import Intensity, Link, Rouser, supervise
 
 
 class RestartSettings(msgspec.Struct, frozen=True):
-    """`[supervisor]`: how a failed connector is restarted."""
+    """`[supervisor]`: how a failed connector is restarted.
+
+    Attributes:
+        backoff_base_s: the most that the first wait after a failure takes.
+        backoff_cap_s: the most that any wait takes, until there are too many failures.
+        stable_after_s: a connector that has run for so long begins again with the first wait.
+        breaker_after: failures in a row until it is left alone.
+        breaker_s: for how long it is left alone then, at least.
+        restarts: how many failures are too many, whether in a row or not.
+        restarts_per_s: in what time.
+    """
 
     backoff_base_s: Seconds = 1.0
     backoff_cap_s: Seconds = 60.0

@@ -14,7 +14,7 @@ PAGE = Path(__file__).resolve().parents[3] / "systemd" / "tickerd.1"
 
 
 def test_the_page_in_the_project_is_the_one_of_the_help() -> None:
-    assert PAGE.read_text() == page(outline(parser("1"))), "make man writes it anew"
+    assert PAGE.read_text() == page(outline(parser("1"))), "`make pages` writes it anew"
 
 
 def test_a_formatter_has_no_complaint_and_shows_every_option() -> None:
