@@ -11,6 +11,7 @@ import trio
 from connectors.base import Connector
 from connectors.metric import Samples
 from connectors.poll.listing import InstrumentCheck
+from connectors.poll.past_candles import PastCandles, among
 from connectors.venues.registry import VENUES
 from daemon.composition.serving import Log
 from daemon.config.load import Config, ConfigError
@@ -96,6 +97,10 @@ class Ingesting:
         await done.wait()
         for venue, crew in crews.items():
             self.fleet.start(venue, crew, config.supervisor, why="the configuration was changed")
+
+    def past(self, venue: str) -> PastCandles | None:
+        """Who asks that venue for past candles; None if nobody does."""
+        return among(self.fleet.of(venue))
 
     def stop(self) -> None:
         """Begin to end the connectors; nothing can be started afterwards."""

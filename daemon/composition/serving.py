@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from connectors.metric import Samples
+from connectors.poll.past_candles import PastCandles
 from daemon.config.load import Config
 from daemon.fanout.hub import Hub
 from daemon.front import access, certificate
@@ -26,6 +27,7 @@ from daemon.front.listening import raise_descriptor_limit
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Bus
+from daemon.routes.history import Histories
 from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
 from daemon.sessions.event_stream import EventStreams
@@ -86,6 +88,7 @@ class Serving:
         server: ServerInfo,
         *,
         broadcast: Callable[[str], None],
+        past: Callable[[str], PastCandles | None],
         remarks: Remarks,
         guarded: bool,
     ) -> None:
@@ -96,6 +99,7 @@ class Serving:
             log: what clients are served from.
             server: who we are, as clients are told it.
             broadcast: sends a `test` message to every client.
+            past: who asks a venue, by its name, for past candles; None if nobody does.
             remarks: what there is to say in `/readyz`.
             guarded: whether a token was needed before a restart.
         """
@@ -129,6 +133,7 @@ class Serving:
             not_reloaded=remarks.not_reloaded,
             unreached=remarks.unreached,
             metrics=self.metrics.answer,
+            histories=Histories(log.tape, log.clock, past),
         )
         self.front_door = FrontDoor(
             admission=admission,
