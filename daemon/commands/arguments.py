@@ -11,6 +11,9 @@ from typing import Final, NoReturn, TypeAlias
 
 WRONG_USAGE: Final = 2
 
+SHELLS: Final = ("bash", "zsh", "fish")
+"""Whose completion there is."""
+
 _Add: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 
@@ -270,8 +273,6 @@ def _add_ping(add: _Add) -> None:
 
 
 def _add_completion(add: _Add) -> None:
-    from daemon.commands.completion import SHELLS
-
     parser = add(
         "Print a script that completes this command line in a shell. Its first lines say where it belongs.",
         """

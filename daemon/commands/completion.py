@@ -139,10 +139,7 @@ def _single(text: str) -> str:
 
 _SHELLS: Final[dict[str, Callable[[Sequence[Command]], Iterator[str]]]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}
 
-SHELLS: Final = tuple(_SHELLS)
-"""The shells that there is a script for."""
-
 
 def script(shell: str, commands: Sequence[Command]) -> str:
-    """The script for one of `SHELLS`."""
+    """The script for one of `daemon.commands.arguments.SHELLS`."""
     return "\n".join(_SHELLS[shell](commands))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.commands.arguments import parser
-from daemon.commands.completion import SHELLS, script
+from daemon.commands.arguments import SHELLS, parser
+from daemon.commands.completion import script
 from daemon.commands.outline import outline
 
 COMMANDS = outline(parser("1"))
