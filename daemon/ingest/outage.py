@@ -93,9 +93,9 @@ class Outage:
             self._end()
 
     def _is_everywhere(self, lasted_s: float) -> bool:
-        """Whether nobody hears of any venue. Before the first data of all, one failure of two venues is enough."""
-        venues = {venue for venue, _ in self._why.values()}
-        return len(venues) >= min(2, self._venues()) and (not self._mark or lasted_s >= _PATIENCE_S)
+        """Whether nobody hears of any venue: each has failed so, or two have and all are silent for long."""
+        failed = len({venue for venue, _ in self._why.values()})
+        return failed >= self._venues() or (failed > 1 and lasted_s >= _PATIENCE_S)
 
     def _end(self) -> None:
         if self._is_told:

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from daemon.client import ALL
-from daemon.commands.terminal.peer import WRONG_USAGE, CommandFailed, clean
+from daemon.commands.terminal.peer import FAILED, WRONG_USAGE, CommandFailed, clean
 from protocol.answers import ChannelReport
 from protocol.channels import nearest
 from protocol.kinds import KINDS, View
@@ -19,6 +19,7 @@ _VIEWS: Final[dict[WatchKind, tuple[View, ...]]] = {"trades": (View.TRADE,), "bo
 """What messages a kind is made of; what is better comes first."""
 
 _MOST_NAMED: Final = 20
+_MOST_CHARS: Final = 1000
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ def chosen(wish: Wish, reports: Sequence[ChannelReport]) -> Choice:
         return Choice(wish.channels or (ALL,))
     there = {report.name: report for report in reports}
     if unknown := [name for name in wish.channels if name not in there]:
-        raise CommandFailed(f"unknown channel: {_said(unknown[0], there)}")
+        raise _refused(f"unknown channel: {_said(unknown[0], there)}")
     wanted = [there[name] for name in wish.channels] or list(reports)
     wanted = _of_kind(wish, wanted)
     instruments = _instruments(wish, wanted)
@@ -68,7 +69,7 @@ def chosen(wish: Wish, reports: Sequence[ChannelReport]) -> Choice:
         lacking = [each.name for each in wanted if not set(instruments) & set(each.instruments)]
         if wish.channels and lacking:
             has = ", ".join(there[lacking[0]].instruments) or "no instruments: it is about a whole market"
-            raise CommandFailed(f"--instrument: {lacking[0]} has none of {', '.join(instruments)}; it has {has}")
+            raise _refused(f"--instrument: {lacking[0]} has none of {', '.join(instruments)}; it has {has}")
         wanted = [each for each in wanted if each.name not in lacking]
     if wish.kind == "book":
         wanted, instruments = _one_book(wanted, instruments)
@@ -77,7 +78,7 @@ def chosen(wish: Wish, reports: Sequence[ChannelReport]) -> Choice:
         left_out = [each.name for each in wanted if each.kind in KINDS and not KINDS[each.kind].thinnable]
         wanted = [each for each in wanted if each.name not in left_out]
         if not wanted:
-            raise CommandFailed(
+            raise _refused(
                 f"--interval: nothing of {', '.join(left_out[:_MOST_NAMED])} may be left out; allowed: without it"
             )
     return Choice(tuple(each.name for each in wanted), tuple(instruments) or None, tuple(left_out))
@@ -93,7 +94,7 @@ def _of_kind(wish: Wish, wanted: Sequence[ChannelReport]) -> list[ChannelReport]
         return found
     where = ", ".join(wish.channels) if wish.channels else "the daemon"
     kinds = ", ".join(kind.name for kind in KINDS.values() if kind.view in views)
-    raise CommandFailed(
+    raise _refused(
         f"--kind {wish.kind}: {where} has none; allowed: channels of kind {kinds}, "
         "as [catalogue] presets of the daemon's configuration has them"
     )
@@ -104,7 +105,7 @@ def _instruments(wish: Wish, wanted: Sequence[ChannelReport]) -> list[str]:
     there = {name.casefold(): name for each in wanted for name in each.instruments}
     for name in wish.instruments:
         if name.casefold() not in there:
-            raise CommandFailed(f"--instrument: {_said(name, there.values())}")
+            raise _refused(f"--instrument: {_said(name, there.values())}")
     return list(dict.fromkeys(there[name.casefold()] for name in wish.instruments))
 
 
@@ -113,22 +114,27 @@ def _one_book(wanted: Sequence[ChannelReport], instruments: Sequence[str]) -> tu
     offered = dict.fromkeys(name for each in wanted for name in each.instruments)
     named = list(instruments or offered)
     if len(named) != 1:
-        raise CommandFailed(
+        raise _refused(
             f"--kind book: got {len(instruments)} instruments; allowed: one --instrument of {_listed(offered)}",
             WRONG_USAGE,
         )
     return [next(each for each in wanted if named[0] in each.instruments)], named
 
 
+def _refused(text: str, status: int = FAILED) -> CommandFailed:
+    """What to tell the user; a daemon's names may be in it."""
+    return CommandFailed(clean(text, _MOST_CHARS), status)
+
+
 def _said(name: str, valid: Iterable[str]) -> str:
     """A name that there is not, and what it may stand for."""
     valid = tuple(dict.fromkeys(valid))
     near = nearest(name, valid)
-    return f"{clean(name)!r}; allowed: {_listed(near or valid)}{' (the nearest)' if near else ''}"
+    return f"{name!r}; allowed: {_listed(near or valid)}{' (the nearest)' if near else ''}"
 
 
 def _listed(names: Iterable[str]) -> str:
     """The names, as far as a line goes."""
     names = tuple(names)
     more = f" and {len(names) - _MOST_NAMED} more (tickerd channels)" if len(names) > _MOST_NAMED else ""
-    return (clean(", ".join(names[:_MOST_NAMED]), 600) or "none") + more
+    return (", ".join(names[:_MOST_NAMED]) or "none") + more

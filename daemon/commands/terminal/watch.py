@@ -14,7 +14,7 @@ from daemon.commands.terminal.catalogue import fetch_reports
 from daemon.commands.terminal.choice import Choice, Wish, chosen
 from daemon.commands.terminal.ladder import Ladder
 from daemon.commands.terminal.lines import json_lines, plain_lines
-from daemon.commands.terminal.peer import Peer
+from daemon.commands.terminal.peer import Peer, clean
 from daemon.commands.terminal.picture import View
 from daemon.commands.terminal.screen import show
 from daemon.commands.terminal.table import Sheet
@@ -38,7 +38,7 @@ async def watch(peer: Peer, wish: Wish, *, json: bool) -> None:
         covered = set(client.welcome.channels)
         choice = chosen(wish, [report for report in reports if report.name in covered])
         if choice.left_out:
-            named = ", ".join(choice.left_out)
+            named = clean(", ".join(choice.left_out))
             sys.stderr.write(f"tickerd: left out, as no message of them may be skipped (--interval): {named}\n")
         subscription = client.subscribe(*choice.channels, instruments=choice.instruments, interval_ms=wish.interval_ms)
         if json:

@@ -27,11 +27,12 @@ def _told(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[s
     return said
 
 
-async def test_at_the_start_the_second_venue_is_enough(
+async def test_once_all_venues_have_failed_one_line_says_so(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     outage = Outage(lambda: 3)
-    outage.failed("binance", "binance", DNS, "binance 1", 0.5)
+    for name in ("binance", "binance-instruments", "coingecko"):
+        outage.failed(name.partition("-")[0], name, DNS, f"{name} 1", 0.5)
     assert (_told(caplog), outage.words) == ([], "")
     outage.failed("okx", "okx", DNS, "okx 1", 0.5)
     assert _told(caplog) == [EVERYWHERE]
@@ -65,6 +66,18 @@ async def test_it_is_over_with_the_next_data_and_may_come_again(
     said = _told(caplog)
     assert len(said) == 1, "now nobody has heard of any venue for a while"
     assert said[0].startswith("no exchange can be reached: ")
+
+
+async def test_a_venue_that_is_not_heard_of_for_long_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage = Outage(lambda: 3)
+    for second in range(16):
+        outage.failed("okx", "okx", DNS, f"okx {second}", 1.0)
+        outage.failed("binance", "binance", DNS, f"binance {second}", 1.0)
+        await trio.sleep(1)
+    [line] = _told(caplog)
+    assert line.startswith("no exchange can be reached: ")
 
 
 async def test_where_others_are_well_each_line_is_told_at_once(

@@ -66,7 +66,7 @@ def test_what_is_meant(wish: Wish, choice: Choice) -> None:
     ("wish", "said"),
     [
         (Wish(instruments=("BTC/USTD",)), "--instrument: 'BTC/USTD'; allowed: BTC/USDT, ETH/USDT (the nearest)"),
-        (Wish(instruments=("\x1b[2J",)), r"--instrument: '\\x1b[2J'; allowed: BTC/USDT, ETH/USDT, 币安人生/USDT"),
+        (Wish(instruments=("\x1b[2J",)), r"--instrument: '\x1b[2J'; allowed: BTC/USDT, ETH/USDT, 币安人生/USDT"),
         (
             Wish(channels=("okx_trads",), kind="trades"),
             "unknown channel: 'okx_trads'; allowed: okx_trades, okx_depth (the nearest)",
