@@ -1,7 +1,8 @@
 """Rows of text in columns, in a window of any width: what is worth least is left out, and no number is ever cut.
 
 One column, the one that is worth most, holds the number that a row is about. Where it leaves no room for what says
-whose number it is, it gets a line of its own. Widths are counted in the terminal's cells: a Chinese character takes two.
+whose number it is, it gets a line of its own. Widths are counted in the terminal's cells, of which a Chinese character
+takes two.
 """
 
 from __future__ import annotations
