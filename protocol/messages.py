@@ -221,13 +221,17 @@ class ServerInfo(msgspec.Struct, frozen=True):
 
 
 class Welcome(Control, frozen=True, kw_only=True, tag="welcome"):
-    """The first message of a session: the tape's identity and head, the channels, the keepalive's period."""
+    """The first message of a session: the tape's identity and head, the channels, the keepalive's period.
+
+    `simulated`: whether the venues are simulated, so that no price is a real one.
+    """
 
     server: ServerInfo
     epoch: str
     seq: int
     channels: tuple[str, ...]
     heartbeat_s: float
+    simulated: bool = False
 
 
 class Subscribed(Control, frozen=True, kw_only=True, tag="subscribed"):

@@ -101,6 +101,7 @@ def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) 
         config,
         server=config.server if port is None else replace(config.server, port=port),
         connectors=replace(config.connectors, **told),
+        simulated=True,
         channels=tuple(
             channel if channel.cadence_s is None else replace(channel, cadence_s=CADENCE_S)
             for channel in config.channels

@@ -116,6 +116,7 @@ class Serving:
             clock=log.clock,
             limits=config.limits,
             server=server,
+            simulated=config.simulated,
         )
         routes = PlainRoutes(
             server=server,
@@ -181,6 +182,7 @@ class Serving:
         policy = self.front_door.admission.policy = config.policy(guarded=self.guarded)
         self.front_door.tls = tls
         self.sessions.change(config.limits)
+        self.sessions.simulated = config.simulated
         self.sessions.revoke(partial(access.ending, policy.tokens))
         raise_descriptor_limit(config.limits.clients + FILES_BESIDE_CLIENTS)
 

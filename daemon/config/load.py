@@ -75,6 +75,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     connectors: Connectors
     channels: tuple[Channel, ...]
     check_instruments: bool
+    simulated: bool
     tokens: dict[str, TokenSection]
     has_tokens_table: bool
     crosscheck: Tolerances
@@ -167,6 +168,7 @@ def parse(
     warnings = tuple(filter(None, [passed_over(strange), *unused, *unfounded(served)]))
     made = {"channels": served, "connectors": connectors, "has_tokens_table": "tokens" in tree}
     made["check_instruments"] = file.catalogue.check_instruments
+    made["simulated"] = file.catalogue.simulated
     return Config(**sections | made | {"warnings": warnings, "ways": tuple(ways)})
 
 

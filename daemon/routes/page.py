@@ -20,14 +20,41 @@ _FOLDER: Final = Path(__file__).parent / "web"
 _HTML: Final = "text/html; charset=utf-8"
 _JAVASCRIPT: Final = "text/javascript; charset=utf-8"
 
+_SCRIPTS: Final = (
+    "book",
+    "candles",
+    "canvas",
+    "channels",
+    "chart",
+    "choice",
+    "client",
+    "colours",
+    "console",
+    "crosshair",
+    "dom",
+    "link",
+    "lists",
+    "market",
+    "notices",
+    "numbers",
+    "page",
+    "paint",
+    "prices",
+    "sparks",
+    "storage",
+    "tape",
+    "theme",
+    "trace",
+    "trades",
+    "venues",
+    "wake",
+)
+
 FILES: Final = {
     "/": ("index.html", _HTML),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
-    **{
-        f"/{name}.js": (f"{name}.js", _JAVASCRIPT)
-        for name in ("client", "page", "market", "numbers", "dom", "live", "chart", "lists", "console", "link")
-    },
+    **{f"/{name}.js": (f"{name}.js", _JAVASCRIPT) for name in _SCRIPTS},
 }
 """By path: the file, and its content type."""
 

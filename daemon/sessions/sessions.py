@@ -62,12 +62,14 @@ class Sessions:
         clock: WallClock,
         limits: Limits,
         server: ServerInfo,
+        simulated: bool = False,
     ) -> None:
         self.tape = tape
         self.hub = hub
         self.clock = clock
         self.joining = Joining(tape, hub, board, ledger, clock)
         self.limits = limits
+        self.simulated = simulated
         self.counts = ClientCounts()
         self.turns = Turns(_SHARE_S)
         self._board = board
@@ -160,6 +162,7 @@ class Sessions:
             seq=tape.head,
             channels=self.catalogue.granted(grant).names,
             heartbeat_s=self.limits.ping_every_s,
+            simulated=self.simulated,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -76,7 +76,7 @@ class Look:
 
     def market(self, expression: str) -> Any:
         """A JavaScript expression over `market`, the module that holds the page's state."""
-        return self.page.evaluate(f"import('/market.js').then((market) => {expression})")
+        return self.page.evaluate(f"import('./market.js').then((market) => {expression})")
 
 
 @contextmanager

@@ -26,13 +26,15 @@ _PIPE_BYTES: Final = 4096
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
-async def plain_lines(subscription: Subscription) -> None:
-    """A line for each price that is new, and for whatever else happens.
+async def plain_lines(subscription: Subscription, first: str = "") -> None:
+    """A line for each price that is new, and for whatever else happens; before them `first`, if there is such a line.
 
     Raises:
         ClientError: see `Subscription`.
     """
     changes = Changes()
+    if first and not await _write(f"{first}\n".encode()):
+        return
     async with subscription:
         async for received in subscription:
             line = changes.line(received)

@@ -20,6 +20,8 @@ from daemon.commands.terminal.screen import show
 from daemon.commands.terminal.table import Sheet
 from daemon.commands.terminal.trades import TradeTape
 
+SIMULATED: Final = "simulated venues: no price here is a real one"
+
 _DUMB: Final = ("", "dumb", "unknown")
 """Values of `TERM` of a terminal that cannot move its cursor."""
 
@@ -42,15 +44,18 @@ async def watch(peer: Peer, wish: Wish, *, json: bool) -> None:
             sys.stderr.write(f"tickerd: left out, as no message of them may be skipped (--interval): {named}\n")
         subscription = client.subscribe(*choice.channels, instruments=choice.instruments, interval_ms=wish.interval_ms)
         if json:
+            if client.welcome.simulated:
+                sys.stderr.write(f"tickerd: {SIMULATED}\n")
             await json_lines(subscription)
         elif os.environ.get("TERM", "").lower() in _DUMB:
-            await plain_lines(subscription)
+            await plain_lines(subscription, SIMULATED if client.welcome.simulated else "")
         else:
             await _picture(client, subscription, await _view(client, peer, wish, choice))
 
 
 async def _view(client: Client, peer: Peer, wish: Wish, choice: Choice) -> View:
-    title = f"tickerd {client.welcome.server.version} at {peer.url}"
+    unreal = "simulated venues; " if client.welcome.simulated else ""
+    title = f"{unreal}tickerd {client.welcome.server.version} at {peer.url}"
     match wish.kind:
         case "trades":
             return TradeTape(title)

@@ -313,6 +313,7 @@ def test_the_demo_asks_simulated_venues_and_ticks_fast() -> None:
     assert {channel.cadence_s for channel in config.channels} == {2.0, None}
     assert {channel.name for channel in config.channels} == preset_channels(demo.presets()).keys()
     assert "seed" in demo.presets()
+    assert config.simulated
     assert (config.limits.grace_s, config.server.port) == (1.0, 9000)
     assert demo.demo_config(1234, environ, 0).server.port == 0
     assert demo.demo_config(1234, {}, None).server.port == 8000
@@ -516,7 +517,7 @@ def test_the_demo_runs_and_its_line_to_try_shows_prices() -> None:
         line = next(line for line in process.stdout if line.startswith("try "))
         shell: dict[str, Any] = {"shell": True, "cwd": ROOT, "capture_output": True, "text": True}
         tried = subprocess.run(line.removeprefix("try").strip(), **shell, timeout=DEADLINE_S, check=False)
-        assert (tried.returncode, tried.stderr) == (0, "")
+        assert (tried.returncode, tried.stderr) == (0, "tickerd: simulated venues: no price here is a real one\n")
         assert len(tried.stdout.splitlines()) == 5
         assert '"type":"price_update","connector_id":"bitcoinprice"' in tried.stdout
         status, errors = end(process, signal.SIGINT)
