@@ -13,10 +13,15 @@ from typing import Final
 
 import trio
 
+from connectors.base import FailureCause
+
 _log: Final = logging.getLogger(__name__)
 
 _PATIENCE_S: Final = 15.0
 """For so long nobody must hear of a venue, before connectors that have not failed yet are not believed to be well."""
+
+_SILENT: Final = frozenset({"timeout", "closed"})
+"""How connections end that were open when the network went away: that is no sign of it."""
 
 _ADVICE: Final = "check DNS, firewall, proxy"
 
@@ -46,7 +51,9 @@ class Outage:
         why = ", ".join(dict.fromkeys(why for _, why in self._why.values()))
         return f"no exchange can be reached: {why}; {_ADVICE}"
 
-    def failed(self, venue: str, connector: str, why: str, line: str, delay_s: float) -> None:
+    def failed(
+        self, venue: str, connector: str, why: str, line: str, delay_s: float, cause: FailureCause = "unavailable"
+    ) -> None:
         """A connector has failed: log its line, or let one line stand for all.
 
         Args:
@@ -55,10 +62,11 @@ class Outage:
             why: why nothing was heard of the venue at all; "" if something was.
             line: what the log says of the failure.
             delay_s: how long until it tries again: what is held back is not held for longer.
+            cause: the failure in one word.
         """
         before, self._mark = self._mark, self.heard
         others_are_well = self._mark != before
-        if others_are_well or not why:
+        if others_are_well or not (why or cause in _SILENT):
             self._end()
         if why:
             self._why[connector] = venue, why

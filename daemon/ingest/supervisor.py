@@ -123,12 +123,11 @@ class _Failure(msgspec.Struct, frozen=True):
     unreached: str = ""
 
 
-Tell: TypeAlias = Callable[[str, str, str, float], None]
-"""Logs a failure: the connector's name, why nothing was heard of its venue ("" if something was), the line, and how
-long until the next attempt."""
+Tell: TypeAlias = Callable[[str, str, str, float, FailureCause], None]
+"""Logs a failure; see `Outage.failed`, without the venue."""
 
 
-def _tell(name: str, unreached: str, line: str, delay_s: float) -> None:
+def _tell(name: str, unreached: str, line: str, delay_s: float, cause: FailureCause) -> None:
     _log.warning("%s: %s", name, line, extra={"connector": name})
 
 
@@ -171,7 +170,8 @@ async def supervise(
         restarts.append(now_s)
         hopeless = len(restarts) > intensity.restarts and now_s - restarts[0] <= intensity.within_s
         delay_s = backoff.next_delay_s(now_s, failure.retry_after_s, refused=hopeless or failure.refused)
-        tell(name, failure.unreached, f"{failure.reason}; next attempt in {delay_s:.1f} s", delay_s)
+        line = f"{failure.reason}; next attempt in {delay_s:.1f} s"
+        tell(name, failure.unreached, line, delay_s, failure.cause)
         state: State = "down" if backoff.open else "reconnecting"
         asleep_s = passed_s()
         await _report(channels, link, state, failure.reason, delay_s)

@@ -310,8 +310,7 @@ def test_a_closed_pipe_ends_it_cleanly(demo_port: int, tmp_path: Path) -> None:
     pipe = f"{{ {watch} 2>{errors}; echo $? >{code}; }} | head -3"
     printed = subprocess.run(["sh", "-c", pipe], capture_output=True, text=True, check=True, timeout=SOON_S)
     assert [json.loads(line)["type"] for line in printed.stdout.splitlines()] == ["status"] * 3
-    assert (code.read_text(), printed.stderr) == ("0\n", "")
-    assert errors.read_text() == "tickerd: simulated venues: no price here is a real one\n"
+    assert (code.read_text(), errors.read_text(), printed.stderr) == ("0\n", "", "")
     assert time.monotonic() - began_s < 5
 
 
@@ -465,6 +464,6 @@ def test_a_small_window_shows_whole_prices_also_after_it_was_made_smaller(demo_p
         terminal.read(lambda output: "bitcoinprice" in output)
         fcntl.ioctl(terminal._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 5, 20, 0, 0))
         before = len(terminal.output)
-        terminal.read(lambda output: re.search(r"BTC/USDT \d{4,}\.\d", _plain(output[before:])) is not None)
+        terminal.read(lambda output: re.search(r"BTC/USDT +\d{4,}", _plain(output[before:])) is not None)
         terminal.type("\x03")
         assert terminal.wait() == 0

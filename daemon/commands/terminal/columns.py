@@ -1,12 +1,14 @@
 """Rows of text in columns, in a window of any width: what is worth least is left out, and no number is ever cut.
 
-Widths are counted in the terminal's cells: a Chinese character takes two.
+One column, the one that is worth most, holds the number that a row is about. Where it leaves no room for what says
+whose number it is, it gets a line of its own. Widths are counted in the terminal's cells, of which a Chinese character
+takes two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 from rich.cells import cell_len
@@ -18,6 +20,14 @@ NARROW_GAP: Final = 1
 NOT_WHOLE: Final = "…"
 """Stands for a number that no line of the window can hold: some of its digits would be another number."""
 
+_USUAL: Final = 12
+"""Cells that most prices fit into."""
+
+_INDENT: Final = "  "
+
+Widest: TypeAlias = dict[tuple[int, str], int]
+"""How wide the texts of a column have been so far in a window of that width, by the column's name."""
+
 
 class Column(msgspec.Struct, frozen=True):
     """One column.
@@ -27,23 +37,21 @@ class Column(msgspec.Struct, frozen=True):
         worth: in a narrow window the column that is worth least is left out first.
         right: whether it is aligned to the right.
         least: to how many cells its texts may be cut, at the end; 0: never, as they are numbers.
+        key: how many cells of it the number of a row must leave, if that is possible: it says whose number it is.
     """
 
     name: str
     worth: int
     right: bool = False
     least: int = 0
+    key: int = 0
 
 
 class Layout:
     """How wide each column is. The one that is worth most is always there."""
 
     def __init__(
-        self,
-        columns: Sequence[Column],
-        rows: Sequence[Sequence[Text]],
-        width: int,
-        widest: dict[str, int] | None = None,
+        self, columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int, widest: Widest | None = None
     ) -> None:
         """Fit rows into a window; columns without any text take no room.
 
@@ -51,30 +59,46 @@ class Layout:
             columns: what there is.
             rows: one cell for each column.
             width: cells of the window.
-            widest: how wide each column's texts have been so far, by name; it is kept up. So columns do not come and go
-                with a digit.
+            widest: is kept up. So columns do not come and go with a digit.
         """
         widest = {} if widest is None else widest
         self._columns = columns
         self._width = max(1, width)
-        for at, column in enumerate(columns):
-            widest[column.name] = max([widest.get(column.name, 0), *(cell_len(row[at].plain) for row in rows)])
-        self._widths = [widest[column.name] for column in columns]
-        bare, headed = (
+        *others, self._most = sorted(range(len(columns)), key=lambda at: columns[at].worth)
+        self._widths = [0] * len(columns)
+        for at in (*others, self._most):
+            cells = [cell_len(row[at].plain) for row in rows]
+            if at == self._most:
+                self._room = self._room_beside(others)
+                cells = [each for each in cells if each <= self._room]
+            name = self._width, columns[at].name
+            self._widths[at] = widest[name] = max([widest.get(name, 0), *cells])
+        bare, self._widths = (
             self._widths,
             [
                 max(cells, cell_len(column.name)) if cells else 0
                 for column, cells in zip(columns, self._widths, strict=True)
             ],
         )
-        self._widths = headed
         if self._taken(NARROW_GAP) > self._width:
             self._widths = bare  # what is told comes before what it is called
         self._gap = WIDE_GAP if self._taken(WIDE_GAP) <= self._width else NARROW_GAP
-        *others, most = sorted(range(len(columns)), key=lambda at: columns[at].worth)
         for at in others:
             self._squeeze(at)
-        self._widths[most] = min(self._widths[most], self._width)
+        for at, column in enumerate(columns):
+            lacking = cell_len(column.name) - self._widths[at]
+            if self._widths[at] and 0 < lacking <= self._width - self._taken(self._gap):
+                self._widths[at] += lacking
+
+    def _room_beside(self, others: Sequence[int]) -> int:
+        """How wide a number may be beside what says whose it is."""
+        keys = [min(self._columns[at].key, self._widths[at]) for at in others]
+        room = self._width - sum(key + NARROW_GAP for key in keys if key)
+        if room >= _USUAL or not others:
+            return room
+        next_most = others[-1]
+        least = min(self._columns[next_most].least, self._widths[next_most])
+        return self._width - (least + NARROW_GAP if least else 0)
 
     def _taken(self, gap: int) -> int:
         shown = [width for width in self._widths if width]
@@ -100,12 +124,16 @@ class Layout:
         return self._joined(cells)
 
     def lines(self, row: Sequence[Text]) -> list[Text]:
-        """The row: one line, or several where its number has to be parted at its blanks."""
-        if len([width for width in self._widths if width]) == 1:
-            at = next(at for at, width in enumerate(self._widths) if width)
-            if not self._columns[at].least and cell_len(row[at].plain) > self._width:
-                return [self._word(word) for word in row[at].split(" ") if word.plain]
-        return [self._joined(row)]
+        """The row: one line, or several where its number has lines of its own."""
+        number = row[self._most]
+        if cell_len(number.plain) <= self._room:
+            return [self._joined(row)]
+        beside = self._joined([Text() if at == self._most else cell for at, cell in enumerate(row)])
+        whole = Text(_INDENT) + number
+        parts = [whole] if cell_len(whole.plain) <= self._width else [self._word(word) for word in number.split(" ")]
+        for part in parts:
+            part.no_wrap = True
+        return [*([beside] if beside.plain else []), *parts]
 
     def _word(self, word: Text) -> Text:
         return word if cell_len(word.plain) <= self._width else Text(NOT_WHOLE, word.style)
@@ -131,9 +159,9 @@ class Layout:
 
 
 def laid_out(
-    columns: Sequence[Column], rows: Sequence[Mapping[str, Text]], width: int, widest: dict[str, int]
-) -> tuple[Text, list[Text]]:
-    """The heading and the lines of these rows, whose cells are given by the names of the columns; see `Layout`."""
+    columns: Sequence[Column], rows: Sequence[Mapping[str, Text]], width: int, widest: Widest
+) -> tuple[Layout, list[Text]]:
+    """The layout and the lines of these rows, whose cells are given by the names of the columns."""
     cells = [[row[column.name] for column in columns] for row in rows]
     layout = Layout(columns, cells, width, widest)
-    return layout.head, [line for row in cells for line in layout.lines(row)]
+    return layout, [line for row in cells for line in layout.lines(row)]

@@ -12,7 +12,7 @@ from typing import Final
 from rich.text import Text
 
 from daemon.client import Book, Data, Received, Status
-from daemon.commands.terminal.columns import Column, laid_out
+from daemon.commands.terminal.columns import Column, Widest, laid_out
 from daemon.commands.terminal.contents import digits, levels, take_levels, view
 from daemon.commands.terminal.headline import Headline
 from daemon.commands.terminal.peer import clean
@@ -30,6 +30,8 @@ _COLUMNS: Final = (
     Column("ask size", 80, right=True),
 )
 
+_STACKED: Final = (Column("", 90), Column("price", 100, right=True), Column("size", 80, right=True))
+
 
 class Ladder:
     """What is seen."""
@@ -40,7 +42,7 @@ class Ladder:
         self._book = Book()
         self._sides: tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]] | None = None
         self._states: dict[str, Status] = {}
-        self._widest: dict[str, int] = {}
+        self._widest: Widest = {}
 
     def take(self, received: Received, now_s: float, wall_s: float | None = None) -> None:
         """Take what a subscription has yielded; see `View`."""
@@ -74,10 +76,19 @@ class Ladder:
             }
             for bid, ask in zip_longest(bids, asks, fillvalue=())
         ]
-        head, body = laid_out(_COLUMNS, rows, width, self._widest)
+        layout, body = laid_out(_COLUMNS, rows, width, self._widest)
+        if not all(layout.shows(side) for side in ("bid", "ask") if any(row[side] for row in rows)):
+            # One below the other, where there is no room for both prices.
+            rows = [
+                {"": Text(side), "price": row[side], "size": row[f"{side} size"]}
+                for row in rows
+                for side in ("bid", "ask")
+                if row[side]
+            ]
+            layout, body = laid_out(_STACKED, rows, width, self._widest)
         if not body:
             body = [Text("no whole book yet" if self._sides is None else "an empty book", "dim", overflow="ellipsis")]
-        return Picture(self._headline.line(now_s, width), head, [*troubles(self._states), *body])
+        return Picture(self._headline.line(now_s, width), layout.head, [*troubles(self._states), *body])
 
 
 def _at(level: Sequence[str], place: int) -> str:

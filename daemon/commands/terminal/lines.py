@@ -26,16 +26,17 @@ _PIPE_BYTES: Final = 4096
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
-async def plain_lines(subscription: Subscription, remark: str = "") -> None:
-    """A line for each price that is new, and for whatever else happens; `remark` goes to standard error first.
+async def plain_lines(subscription: Subscription, first: str = "") -> None:
+    """A line for each price that is new, and for whatever else happens; before them `first`, if there is such a line.
 
     Raises:
         ClientError: see `Subscription`.
     """
     changes = Changes()
+    if first and not await _write(f"{first}\n".encode()):
+        return
     async with subscription:
         async for received in subscription:
-            remark = _said(remark)
             line = changes.line(received)
             if line and not await _write(f"{line}\n".encode()):
                 return
@@ -66,8 +67,8 @@ class Changes:
         return clean(line)
 
 
-async def json_lines(subscription: Subscription, remark: str = "") -> None:
-    """One message per line, as the daemon sent it; events of the connection, and `remark`, go to standard error.
+async def json_lines(subscription: Subscription) -> None:
+    """One message per line, as the daemon sent it; events of the connection go to standard error.
 
     Raises:
         ClientError: see `Subscription`; inside a group.
@@ -78,19 +79,11 @@ async def json_lines(subscription: Subscription, remark: str = "") -> None:
             nursery.start_soon(_wait_unread, nursery.cancel_scope)
         escaped = os.isatty(_STDOUT)
         async for received in subscription:
-            remark = _said(remark)
             if isinstance(received, Reconnecting | Resumed | Lost | Gap):
                 sys.stderr.write(f"tickerd: {words(received)}\n")
             elif not await _write(_line(subscription.raw, escaped=escaped)):
                 break
         nursery.cancel_scope.cancel(reason="nobody reads")
-
-
-def _said(remark: str) -> str:
-    """Say it, if there is something to say, once: with the first message, so that it stands before no refusal."""
-    if remark:
-        sys.stderr.write(f"tickerd: {remark}\n")
-    return ""
 
 
 def _line(raw: str, *, escaped: bool) -> bytes:

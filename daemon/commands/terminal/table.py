@@ -14,7 +14,7 @@ import msgspec
 from rich.text import Text
 
 from daemon.client import Data, Received, Status
-from daemon.commands.terminal.columns import Column, laid_out
+from daemon.commands.terminal.columns import Column, Widest, laid_out
 from daemon.commands.terminal.contents import Best, instrument
 from daemon.commands.terminal.headline import Headline
 from daemon.commands.terminal.peer import clean
@@ -34,10 +34,10 @@ _SICK: Final = "!"
 """Beside what is not current: in a narrow window there is no more room for the state."""
 
 _COLUMNS: Final = (
-    Column("channel", 70, least=8),
-    Column("instrument", 90, least=4),
+    Column("channel", 70, least=8, key=8),
+    Column("instrument", 90, least=4, key=8),
     Column("price", 100, right=True),
-    Column("", 80),
+    Column("", 80, key=1),
     Column("age", 40, right=True),
     Column("state", 60),
     Column("why", 20, least=8),
@@ -72,7 +72,7 @@ class Sheet:
         self._rows: dict[tuple[str, str], _Row] = {}
         self._best = Best()
         self._states: dict[str, Status] = {}
-        self._widest: dict[str, int] = {}
+        self._widest: Widest = {}
 
     def take(self, received: Received, now_s: float, wall_s: float | None = None) -> None:
         """Take what a subscription has yielded.
@@ -112,12 +112,12 @@ class Sheet:
             key=lambda topic: (places.get(topic[0], len(places)), topic[1]),
         )
         rows = [self._cells(topic, now_s, wall_s) for topic in topics]
-        head, body = laid_out(_COLUMNS, rows, width, self._widest)
-        if "channel" not in head.plain and any(not row["instrument"] for row in rows):
+        layout, body = laid_out(_COLUMNS, rows, width, self._widest)
+        if not layout.shows("channel") and any(not row["instrument"] for row in rows):
             # What is about a whole market is known by its channel.
             rows = [row if row["instrument"] else {**row, "instrument": row["channel"]} for row in rows]
-            head, body = laid_out(_COLUMNS, rows, width, self._widest)
-        return Picture(self._headline.line(now_s, width), head, body)
+            layout, body = laid_out(_COLUMNS, rows, width, self._widest)
+        return Picture(self._headline.line(now_s, width), layout.head, body)
 
     def _cells(self, topic: tuple[str, str], now_s: float, wall_s: float) -> dict[str, Text]:
         row, status = self._rows.get(topic, _Row("", 0, now_s)), self._states.get(topic[0])

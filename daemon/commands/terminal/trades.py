@@ -9,7 +9,7 @@ from msgspec import UnsetType
 from rich.text import Text
 
 from daemon.client import Data, Received, Status, Trade
-from daemon.commands.terminal.columns import Column, laid_out
+from daemon.commands.terminal.columns import Column, Widest, laid_out
 from daemon.commands.terminal.contents import instrument, said
 from daemon.commands.terminal.headline import Headline
 from daemon.commands.terminal.peer import clean
@@ -40,7 +40,7 @@ class TradeTape:
         self._rows: deque[dict[str, Text]] = deque(maxlen=_MOST)
         self._states: dict[str, Status] = {}
         self._grown = 0
-        self._widest: dict[str, int] = {}
+        self._widest: Widest = {}
 
     def take(self, received: Received, now_s: float, wall_s: float | None = None) -> None:
         """Take what a subscription has yielded; see `View`."""
@@ -57,9 +57,9 @@ class TradeTape:
 
     def draw(self, now_s: float, wall_s: float, width: int) -> Picture:
         """The tape in so many cells, under the channels that are not live."""
-        head, body = laid_out(_COLUMNS, self._rows, width, self._widest)
+        layout, body = laid_out(_COLUMNS, self._rows, width, self._widest)
         grown, self._grown = self._grown, 0
-        return Picture(self._headline.line(now_s, width), head, [*troubles(self._states), *body], grown)
+        return Picture(self._headline.line(now_s, width), layout.head, [*troubles(self._states), *body], grown)
 
 
 def troubles(states: dict[str, Status]) -> list[Text]:

@@ -43,18 +43,19 @@ async def watch(peer: Peer, wish: Wish, *, json: bool) -> None:
             named = clean(", ".join(choice.left_out))
             sys.stderr.write(f"tickerd: left out, as no message of them may be skipped (--interval): {named}\n")
         subscription = client.subscribe(*choice.channels, instruments=choice.instruments, interval_ms=wish.interval_ms)
-        remark = SIMULATED if client.welcome.simulated else ""
         if json:
-            await json_lines(subscription, remark)
+            if client.welcome.simulated:
+                sys.stderr.write(f"tickerd: {SIMULATED}\n")
+            await json_lines(subscription)
         elif os.environ.get("TERM", "").lower() in _DUMB:
-            await plain_lines(subscription, remark)
+            await plain_lines(subscription, SIMULATED if client.welcome.simulated else "")
         else:
             await _picture(client, subscription, await _view(client, peer, wish, choice))
 
 
 async def _view(client: Client, peer: Peer, wish: Wish, choice: Choice) -> View:
-    unreal = f"; {SIMULATED}" if client.welcome.simulated else ""
-    title = f"tickerd {client.welcome.server.version} at {peer.url}{unreal}"
+    unreal = "simulated venues; " if client.welcome.simulated else ""
+    title = f"{unreal}tickerd {client.welcome.server.version} at {peer.url}"
     match wish.kind:
         case "trades":
             return TradeTape(title)

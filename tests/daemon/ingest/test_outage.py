@@ -125,6 +125,16 @@ async def test_a_different_failure_ends_it(caplog: pytest.LogCaptureFixture) -> 
     assert outage.words == ""
 
 
+async def test_a_connection_that_was_open_and_dies_is_no_sign_of_a_network(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(lambda: 2)
+    for name in ("binance", "okx"):
+        outage.failed(name, name, DNS, f"{name} 1", 0.5)
+    _told(caplog)
+    outage.failed("okx", "okx-2", "", "okx sent nothing", 0.5, "timeout")
+    assert _told(caplog) == ["okx-2: okx sent nothing"]
+    assert outage.words != ""
+
+
 async def test_the_only_venue_is_all_venues(caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage()
     outage.failed("okx", "okx", DNS, "okx 1", 0.5)

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from daemon.commands.terminal.columns import NOT_WHOLE, Column, Layout
 
-COLUMNS = (Column("name", 50, least=4), Column("price", 100, right=True), Column("size", 30, right=True))
+COLUMNS = (Column("name", 50, least=4, key=4), Column("price", 100, right=True), Column("size", 30, right=True))
 
 names = st.text(st.sampled_from("ABC/币安人生USDTé"), max_size=14)
 numbers = st.from_regex(r"[0-9]{1,18}\.[0-9]{1,8}", fullmatch=True)
@@ -29,8 +29,10 @@ def test_a_line_is_never_wider_than_its_window_and_a_number_never_cut(row: tuple
     whole = {name, *price.split(), *size.split(), NOT_WHOLE}
     for word in (word for line in printed for word in line.split()):
         assert word in whole or (word.endswith("…") and name.startswith(word[:-1]))
-    fitting = [word for word in price.split() if len(word) <= width]
-    assert [word for line in printed for word in line.split() if word in fitting][: len(fitting)] == fitting or name
+    shown = [word for line in printed for word in line.split()]
+    assert all(word in shown for word in price.split() if len(word) <= width), (
+        "the price is there, however narrow it is"
+    )
 
 
 def test_what_is_worth_least_goes_first() -> None:
@@ -39,12 +41,17 @@ def test_what_is_worth_least_goes_first() -> None:
     assert lines(row, 23) == ["BTC/USDT 42150.50 0.010"]
     assert lines(row, 22) == ["BTC/USDT 42150.50"]
     assert lines(row, 14) == ["BTC/… 42150.50"]
-    assert lines(row, 12) == ["42150.50"]
-    assert lines(row, 7) == [NOT_WHOLE]
+    assert lines(row, 12) == ["BTC/USDT", "  42150.50"]
+    assert lines(row, 7) == ["BTC/US…", NOT_WHOLE]
 
 
-def test_a_quote_that_fits_into_no_line_is_parted_at_its_blanks() -> None:
-    assert lines(["", "42150.50 / 42150.60", ""], 12) == ["42150.50", "/", "42150.60"]
+def test_a_wide_number_leaves_room_for_whose_it_is_or_has_lines_of_its_own() -> None:
+    quote = ["BTC/USDT", "42150.50 / 42150.60", "0.010"]
+    assert lines(quote, 24) == ["BTC… 42150.50 / 42150.60"]
+    assert lines(quote, 22) == ["BTC/USDT  0.010", "  42150.50 / 42150.60"]
+    assert lines(quote, 14) == ["BTC/USDT 0.010", "42150.50", "/", "42150.60"]
+    rows = [[Text(each) for each in row] for row in (quote, ["ETH/USDT", "3400.5", "1"])]
+    assert [line.plain for line in Layout(COLUMNS, rows, 22).lines(rows[1])] == ["ETH/USDT 3400.5     1"]
 
 
 def test_wide_characters_take_two_cells() -> None:
