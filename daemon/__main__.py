@@ -1,4 +1,4 @@
-"""The command line: `tickerd run`, `demo`, `simulate`, `rehearse`, `check`, `token`, `watch`, `channels`, `ping`.
+"""The command line: `tickerd run` and the other commands of `daemon.commands.arguments`.
 
 Exit codes: 0 for a clean stop, 2 for a wrong command line, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, 1
 for everything else. A user's mistake gives one line on standard error and no traceback; a traceback is a bug. Each
@@ -188,10 +188,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from daemon import app
     from daemon.config.load import load
 
-    reread = partial(load, arguments.config, os.environ)
+    given = {"server.host": arguments.host, "server.port": arguments.port}
+    options = {key: value for key, value in given.items() if value is not None}
+    reread = partial(load, arguments.config, os.environ, options)
     config = _configured(reread)
     start = partial(app.serve, config, announce=_announce, reread=reread)
-    return _until_stopped(start, config.log, "choose another with [server] port or TICKERD_SERVER__PORT")
+    return _until_stopped(start, config.log, "choose another with --port, [server] port or TICKERD_SERVER__PORT")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -308,12 +310,21 @@ def _talk(arguments: argparse.Namespace) -> int:
 
             run(partial(channels, peer, _say, json=arguments.json))
         else:
+            from daemon.commands.terminal.choice import Wish
             from daemon.commands.terminal.watch import watch
 
-            json = arguments.json or not sys.stdout.isatty()
-            run(partial(watch, peer, arguments.channels or ["*"], json=json))
+            wish = Wish(tuple(arguments.channels), tuple(arguments.instrument), arguments.kind, arguments.interval)
+            run(partial(watch, peer, wish, json=arguments.json or not sys.stdout.isatty()))
     except CommandFailed as failure:
         raise _Failure(str(failure), failure.status) from None
+    return CLEAN
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    from daemon.commands.completion import script
+    from daemon.commands.outline import outline
+
+    _say(script(arguments.shell, outline(parser(version()))))
     return CLEAN
 
 
@@ -384,6 +395,7 @@ _COMMANDS: Final = {
     "watch": _talk,
     "channels": _talk,
     "ping": _talk,
+    "completion": _completion,
 }
 
 

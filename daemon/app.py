@@ -174,6 +174,7 @@ class Daemon:
             remarks=Remarks(
                 unstored=lambda: "" if archive is None else archive.trouble,
                 not_reloaded=lambda: self.reloads_told.trouble,
+                unreached=lambda: self.ingesting.fleet.outage.words,
             ),
             guarded=guarded,
         )

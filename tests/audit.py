@@ -115,8 +115,18 @@ def admitted(requirements: Iterable[str], advisories: Sequence[Advisory]) -> Ite
 
 def stale(pins: Mapping[str, str], roots: Iterable[str], wants: Wants) -> Iterator[str]:
     """A line for each pin that no root wants, by whatever way; and for each that is wanted and not installed."""
+    wanted, missing = closure(roots, wants)
+    yield from (f"{name} is wanted and not installed; `make install` does that" for name in sorted(missing))
+    yield from (f"nothing declared wants {name}; `make lock` drops it" for name in sorted(pins.keys() - wanted))
+
+
+def closure(
+    roots: Iterable[str], wants: Wants, hooks: Mapping[str, Sequence[str]] = BUILD_HOOKS
+) -> tuple[set[str], set[str]]:
+    """All that these requirements want, by whatever way: the names; and those of them that are not installed."""
     waiting = [Requirement(root) for root in roots]
     seen: set[tuple[str, str]] = set()
+    missing: set[str] = set()
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
@@ -125,13 +135,12 @@ def stale(pins: Mapping[str, str], roots: Iterable[str], wants: Wants) -> Iterat
                 continue
             seen.add((name, extra))
             try:
-                declared = [Requirement(line) for line in (*wants(name), *BUILD_HOOKS.get(name, ()))]
+                declared = [Requirement(line) for line in (*wants(name), *hooks.get(name, ()))]
             except LookupError:
-                yield f"{name} is wanted and not installed; `make install` does that"
+                missing.add(name)
                 break
             waiting += [r for r in declared if r.marker is None or r.marker.evaluate({"extra": extra})]
-    wanted = {name for name, _ in seen}
-    yield from (f"nothing declared wants {name}; `make lock` drops it" for name in sorted(pins.keys() - wanted))
+    return {name for name, _ in seen}, missing
 
 
 def installed(name: str) -> Sequence[str]:

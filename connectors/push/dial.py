@@ -7,7 +7,7 @@ import ssl
 
 import trio
 
-from connectors.base import VenueTimeout, VenueUnavailable, tls_failed, what_failed
+from connectors.base import UNANSWERED, VenueTimeout, VenueUnavailable, tls_failed, unreached, what_failed
 from connectors.push.address import Address
 
 
@@ -21,13 +21,16 @@ async def dial(address: Address, *, ssl_context: ssl.SSLContext | None, timeout_
         VenueUnavailable: no such host, no answer, a refused connection or a failed TLS handshake.
     """
     host = address.host
+    stream: trio.SocketStream | None = None
     with trio.move_on_after(timeout_s):
         try:
             stream = await trio.open_tcp_stream(host, address.port)
         except socket.gaierror as error:
-            raise VenueUnavailable(f"{host} cannot be found: {error.strerror}") from None
+            why = f"{host} cannot be found: {error.strerror}"
+            raise VenueUnavailable(why, unreached=unreached(error)) from None
         except OSError as error:
-            raise VenueUnavailable(f"no connection to {host}: {what_failed(error)}") from None
+            why = f"no connection to {host}: {what_failed(error)}"
+            raise VenueUnavailable(why, unreached=unreached(error)) from None
         if ssl_context is None:
             return stream
         # `https_compatible`: venues drop the connection without TLS's own goodbye.
@@ -43,4 +46,5 @@ async def dial(address: Address, *, ssl_context: ssl.SSLContext | None, timeout_
             if not ready:
                 await trio.aclose_forcefully(stream)
         return secured
-    raise VenueTimeout(f"no connection to {host} within {timeout_s:g} s")
+    nobody = UNANSWERED if stream is None else ""
+    raise VenueTimeout(f"no connection to {host} within {timeout_s:g} s", unreached=nobody)

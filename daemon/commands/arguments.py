@@ -11,6 +11,9 @@ from typing import Final, NoReturn, TypeAlias
 
 WRONG_USAGE: Final = 2
 
+SHELLS: Final = ("bash", "zsh", "fish")
+"""Whose completion there is."""
+
 _Add: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 
@@ -53,6 +56,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_watch(add)
     _add_channels(add)
     _add_ping(add)
+    _add_completion(add)
     return whole
 
 
@@ -73,12 +77,15 @@ def _add_run(add: _Add) -> None:
         "Serve the real venues until SIGTERM or Ctrl-C. Without a file the defaults apply: localhost, port 8000.",
         """
   tickerd run
+  tickerd run --host 0.0.0.0 --port 9000    whatever file and environment say
   tickerd run --config /etc/tickerd/tickerd.toml
   TICKERD_LOG__LEVEL=debug tickerd run""",
         name="run",
         help="serve the real venues",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, TOML")
+    parser.add_argument("--host", metavar="ADDRESS", help="where to listen: localhost, or an IP address (localhost)")
+    parser.add_argument("--port", type=_port, metavar="N", help="where to listen; 0 for any free port (8000)")
 
 
 def _add_demo(add: _Add) -> None:
@@ -206,16 +213,35 @@ def _token_name(text: str) -> str:
 def _add_watch(add: _Add) -> None:
     parser = add(
         "Show what a daemon sends: a live table, or JSON lines with --json or if standard output is not a terminal. "
-        "A lost connection is reopened, and missed messages are fetched. Ctrl-C ends it.",
+        "A lost connection is reopened, and missed messages are fetched. Arrows, PgUp and PgDn, Home and End scroll; "
+        "q or Ctrl-C ends it.",
         """
   tickerd watch                             every channel
   tickerd watch bitcoinprice ethprice
+  tickerd watch --instrument BTC/USDT --instrument ETH/USDT
+  tickerd watch --kind trades               every trade, the newest at the top
+  tickerd watch --kind book --instrument BTC/USDT
+  tickerd watch --interval 1000             the newest of each once a second
   tickerd watch --json bitcoinprice | head -3
   tickerd watch --url wss://prices.example.com --token-file token""",
         name="watch",
         help="show live prices",
     )
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="by name (all)")
+    parser.add_argument(
+        "--instrument",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one, as BTC/USDT; may be given again",
+    )
+    parser.add_argument("--kind", choices=("trades", "book"), help="a tape of trades, or one instrument's order book")
+    parser.add_argument(
+        "--interval",
+        type=_interval,
+        metavar="MS",
+        help="at most one message of each in so many milliseconds (every one)",
+    )
     parser.add_argument("--json", action="store_true", help="the daemon's messages, one per line")
     _add_peer(parser)
 
@@ -246,6 +272,20 @@ def _add_ping(add: _Add) -> None:
     _add_peer(parser)
 
 
+def _add_completion(add: _Add) -> None:
+    parser = add(
+        "Print a script that completes this command line in a shell. Its first lines say where it belongs.",
+        """
+  source <(tickerd completion bash)         in this shell, until it ends
+  tickerd completion bash > ~/.local/share/bash-completion/completions/tickerd
+  tickerd completion zsh > ~/.zfunc/_tickerd
+  tickerd completion fish > ~/.config/fish/completions/tickerd.fish""",
+        name="completion",
+        help="complete the command line in a shell",
+    )
+    parser.add_argument("shell", choices=SHELLS, help="which shell it is for")
+
+
 def _add_peer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
@@ -261,6 +301,15 @@ def _add_peer(parser: argparse.ArgumentParser) -> None:
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a whole number from 0 to 65535")
+    return int(text)
+
+
+def _interval(text: str) -> int:
+    from protocol.commands import LEAST_INTERVAL_MS, MOST_INTERVAL_MS
+
+    if not (text.isascii() and text.isdecimal() and LEAST_INTERVAL_MS <= int(text) <= MOST_INTERVAL_MS):
+        allowed = f"a whole number from {LEAST_INTERVAL_MS} to {MOST_INTERVAL_MS}, in milliseconds"
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: {allowed}")
     return int(text)
 
 

@@ -70,10 +70,12 @@ class Remarks(msgspec.Struct, frozen=True):
     Attributes:
         unstored: why what is sent is not stored.
         not_reloaded: that the last reload failed.
+        unreached: that no exchange can be reached, and why.
     """
 
     unstored: Callable[[], str]
     not_reloaded: Callable[[], str]
+    unreached: Callable[[], str] = lambda: ""
 
 
 class Serving:
@@ -130,6 +132,7 @@ class Serving:
             needs_token=lambda: admission.policy.tokens is not None,
             unstored=remarks.unstored,
             not_reloaded=remarks.not_reloaded,
+            unreached=remarks.unreached,
             metrics=self.metrics.answer,
             histories=Histories(log.tape, log.clock, past),
         )

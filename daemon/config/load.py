@@ -21,7 +21,7 @@ from daemon.config import credentials, tokens, venues
 from daemon.config.channels import channels, settled, unfounded
 from daemon.config.neighbours import neighbours, passed_over
 from daemon.config.presets import preset_channels
-from daemon.config.reader import Problems, overlay, parse_toml, read, shown
+from daemon.config.reader import Problems, overlay, overlay_options, parse_toml, read, shown
 from daemon.config.settings import File
 from daemon.config.tokens import TokenSection
 from daemon.config.venues import Connectors
@@ -106,8 +106,10 @@ class ConfigError(Exception):
         self.errors = errors
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """Read the file, if one is given, then systemd's credentials and the environment, which override it.
+def load(path: Path | None, environ: Mapping[str, str], options: Mapping[str, object] | None = None) -> Config:
+    """Read the file, if one is given, then systemd's credentials, the environment and options, which override it.
+
+    `options`: values of keys, as `server.port`, that the command line gives by the key's last part, as `--port`.
 
     Raises:
         ConfigError: The file or a credential cannot be read, is not TOML, or has a value that is not allowed.
@@ -115,18 +117,24 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     folder = environ.get(credentials.DIRECTORY, "")
     secrets = Path(folder) if folder else None
     if path is None:
-        return parse("", environ, "the environment", secrets)
+        return parse("", environ, "the environment", secrets, options)
     try:
         text = decoded(path.read_bytes())
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror or error}",)) from None
     except ValueError as error:
         raise ConfigError((f"{path}: cannot be read: {error}",)) from None
-    return parse(text, environ, str(path), secrets)
+    return parse(text, environ, str(path), secrets, options)
 
 
-def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | None = None) -> Config:
-    """Make a configuration of TOML text, the folder of credentials if there is one, and the environment.
+def parse(
+    text: str,
+    environ: Mapping[str, str],
+    origin: str,
+    secrets: Path | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Config:
+    """Make a configuration of TOML text, the folder of credentials if there is one, the environment and options.
 
     `origin` names the text in errors.
 
@@ -142,6 +150,7 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
         credentials.overlay(tree, secrets, problems)
     strange = neighbours(environ, File)
     overlay(File, tree, environ, problems, IGNORED_VARIABLES | {name.upper() for name in strange})
+    overlay_options(tree, options or {}, problems)
     file = read(File, tree, problems)
     for key, seen, allowed in _refused(file):
         problems.value(key, seen, allowed)

@@ -43,6 +43,9 @@ _log: Final = logging.getLogger(__name__)
 
 _NOT_YET: Final = "its connector has not been started yet"
 
+_UNHEARD: Final = frozenset({"connecting", "reconnecting", "down"})
+"""States in which there is no data, and was none."""
+
 _OPEN: Final = frozenset({"live", "connecting"})
 """The connector's states in which verdicts count."""
 
@@ -235,7 +238,9 @@ class Board:
         new = self._states[name] = ChannelState(told.state, since_ms, told.reason, told.retry_in_s, topics=topics)
         if old.state != new.state:
             said = {"event": "state", "channel": name, "before": old.state, "state": new.state, "reason": new.reason}
-            _log.info("channel %s is %s, was %s", name, new.state, old.state, extra=said)
+            # How a connector tries again and again is told by its supervisor.
+            level = logging.DEBUG if {old.state, new.state} <= _UNHEARD else logging.INFO
+            _log.log(level, "channel %s is %s, was %s", name, new.state, old.state, extra=said)
         return new
 
     def _dated(self, name: str, conditions: Mapping[str, Condition], now_ms: int) -> dict[str, TopicState]:

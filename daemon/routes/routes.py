@@ -127,6 +127,7 @@ class PlainRoutes:
         needs_token: Callable[[], bool] = lambda: False,
         unstored: Callable[[], str] = lambda: "",
         not_reloaded: Callable[[], str] = lambda: "",
+        unreached: Callable[[], str] = lambda: "",
         metrics: Callable[[Request], Response] | None = None,
         histories: Histories | None = None,
     ) -> None:
@@ -138,8 +139,9 @@ class PlainRoutes:
 
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
         why the tape is not being stored although it should be, else ""; clients get everything all the same.
-        `not_reloaded`: what there is to say of a reload that failed, else "". `metrics` answers `GET /metrics`, and
-        `histories` what is below `/history/`; without one of them there is no such route.
+        `not_reloaded`: what there is to say of a reload that failed, else "". `unreached`: that no exchange can be
+        reached, and why, else "". `metrics` answers `GET /metrics`, and `histories` what is below `/history/`; without
+        one of them there is no such route.
         """
         self._server = server
         self._catalogue = catalogue
@@ -153,7 +155,7 @@ class PlainRoutes:
         self._clock = clock
         self._description = Description(server)
         self._needs_token = needs_token
-        self._unstored, self._not_reloaded = unstored, not_reloaded
+        self._unstored, self._not_reloaded, self._unreached = unstored, not_reloaded, unreached
         self._histories = histories
         page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
@@ -215,12 +217,13 @@ class PlainRoutes:
         if not self._accepting():
             reason = "stopping: no client is let in"
         elif not delivered:
-            reason = "no connector has delivered yet"
+            unreached = self._unreached()
+            reason = "no connector has delivered yet" + (unreached and f": {unreached}")
         ready = not reason
         if ready and (trouble := self._unstored()):
             reason = f"clients are served, and what is sent is not stored: the tape's file {trouble}"
         elif ready:
-            reason = self._not_reloaded()
+            reason = self._unreached() or self._not_reloaded()
         reports = self._reports()
         stale = {report.name: report.reason for report in reports if report.state == "stale"}
         body = Readiness(

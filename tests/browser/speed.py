@@ -54,26 +54,31 @@ class Speed(msgspec.Struct, frozen=True):
 def measure(look: Look, seconds: float) -> Speed:
     """Watch the page for so long."""
     tools = look.page.context.new_cdp_session(look.page)
-    # Counted from here on, and in the thread's own time: it is the same on a machine that others use.
+    # In the thread's own time: it is the same on a machine that others use.
     tools.send("Performance.enable", {"timeDomain": "threadTicks"})
-    count, before_s = look.market("market.counts.messages"), _thread_s(tools)
+    before, count, at_ms = _metrics(tools), *_received(look)
     seen: dict[str, Any] = look.page.evaluate(_WATCH, [TABLES, seconds * 1000])
-    busy_s, count = _thread_s(tools) - before_s, look.market("market.counts.messages") - count
+    after, count_after, after_ms = _metrics(tools), *_received(look)
     tools.detach()
     gaps = sorted(seen["gaps"])
     return Speed(
-        messages_per_s=count / seen["s"],
-        busy=busy_s / seen["s"],
+        messages_per_s=(count_after - count) / (after_ms - at_ms) * 1000,
+        busy=(after["TaskDuration"] - before["TaskDuration"]) / (after["Timestamp"] - before["Timestamp"]),
         changes_per_s={table: changes / seen["s"] for table, changes in seen["changed"].items()},
         frame_ms=gaps[len(gaps) // 2],
         longest_ms=gaps[-1],
     )
 
 
-def _thread_s(tools: CDPSession) -> float:
-    """How long the main thread has run."""
-    metrics = {each["name"]: each["value"] for each in tools.send("Performance.getMetrics")["metrics"]}
-    return float(metrics["TaskDuration"])
+def _metrics(tools: CDPSession) -> dict[str, float]:
+    """How long the main thread has run (`TaskDuration`), and when that was read (`Timestamp`), both in seconds."""
+    return {each["name"]: float(each["value"]) for each in tools.send("Performance.getMetrics")["metrics"]}
+
+
+def _received(look: Look) -> tuple[int, float]:
+    """How many messages have come, and when that was counted, in ms."""
+    count, at_ms = look.market("[market.counts.messages, performance.now()]")
+    return count, at_ms
 
 
 @contextmanager

@@ -57,6 +57,30 @@ def test_choosing_an_instrument_changes_everything_about_it_and_a_link_brings_it
         expect(look.page.locator("#venue")).to_have_value("kraken")
 
 
+def test_a_closed_candle_stays_whatever_else_is_said_of_it(browser: Browser, market_url: str) -> None:
+    said = """import('./candles.js').then((candles) => {
+      candles.look('c', 'A/B');
+      const of = {connector_id: 'c', instrument: 'A/B', interval: '1m', open: 1, high: 9, low: 1, volume: 1};
+      const take = (start_ms, close, closed, seq) => candles.take({...of, start_ms, close, closed, seq});
+      take(0, 2, false, 7);  // as it came
+      take(0, 3, true, 0);   // the venue's own history, which is of no place on the tape
+      take(0, 4, false, 8);  // late
+      take(60000, 5, false, 9);
+      take(60000, 6, false, 8);  // older than what is known
+      return candles.since(0, 0).map(({close}) => close);
+    })"""
+    with looking(browser, market_url) as look:
+        look.page.get_by_role("button", name="Pause").click()
+        assert look.page.evaluate(said) == [3, 5]
+
+
+def test_a_venue_that_has_nothing_but_a_price_is_shown_with_it(browser: Browser, demo_url: str) -> None:
+    with looking(browser, demo_url) as look:
+        look.page.locator(row("BTC/USDT", "okx")).locator(".choose").click()
+        look.wait("/^BTC.USDT, last 5 min.okx: /.test(document.querySelector('#chart-text').textContent)")
+        look.wait_text("#book-spread", "binance, Spread")
+
+
 def test_what_there_is_not_is_said(browser: Browser, market_url: str) -> None:
     with looking(browser, f"{market_url}?instrument=NOT/HERE&range=1d&style=none") as look:
         look.wait_text("#chart-note", "This daemon has no NOT/HERE.")

@@ -87,14 +87,17 @@ def test_the_wheel_has_every_source_and_the_operators_files_and_nothing_else(bui
     data = {f"{folder}/{name}" for name in names for folder, mark, name in [name.partition(".data/data/")] if mark}
     shared = {name.partition("/share/tickerd/")[2] for name in data}
     there = {path.relative_to(ROOT / "systemd").as_posix() for path in (ROOT / "systemd").rglob("*") if path.is_file()}
-    assert shared == there
+    assert shared == there | {""}
+    assert {mark + man for name in data for _, mark, man in [name.partition("share/man/")] if mark} == {
+        "share/man/man1/tickerd.1"
+    }
     assert {"tickerd.service", "tickerd.toml"} <= shared
     packed = {name for name in names if ".data/" not in name}
     assert packed == sources()
     assert {"daemon/routes/web/index.html", "daemon/routes/web/client.js", "py.typed"} <= {
         name.removeprefix("tickerd/") for name in packed
     }
-    assert len(names) == len(packed) + len(shared)
+    assert len(names) == len(packed) + len(data)
 
 
 def test_the_metadata_describe_it(built: Path) -> None:

@@ -1,6 +1,6 @@
 // The candles of what is looked at: what was, from the daemon's history, and what comes. Bounded by the longest range.
 
-import {isNumber} from './numbers.js';
+import {isNumber, value} from './numbers.js';
 import {touch} from './paint.js';
 
 const MOST = 3000;
@@ -23,9 +23,10 @@ export function take({connector_id, instrument, interval, start_ms, open, high, 
   if (topic !== nameOf(connector_id, instrument)) return;
   if (![start_ms, open, high, low, close].every(isNumber)) return;
   const before = known.get(start_ms);
-  if (before && (before.seq > seq || (before.closed && !closed))) return;
+  if (before && (before.closed === closed ? before.seq > seq : before.closed)) return; // a closed one stays
   step = length_ms(interval);
-  known.set(start_ms, {start: start_ms, open, high, low, close, volume: isNumber(volume) ? volume : 0, closed, seq});
+  [open, high, low, close, volume] = [open, high, low, close, volume].map(value);
+  known.set(start_ms, {start: start_ms, open, high, low, close, volume: volume || 0, closed, seq});
   if (known.size > MOST) for (const start of [...known.keys()].sort((a, b) => a - b).slice(0, MOST / 2)) known.delete(start);
   touch('chart');
 }

@@ -3,7 +3,7 @@
 import {colour} from './colours.js';
 import {touchNow} from './paint.js';
 
-export const FONT = `12px ${getComputedStyle(document.body).fontFamily}`;
+const FONT = `12px ${getComputedStyle(document.body).fontFamily}`;
 
 // A clean sheet over this canvas each time it is asked for; null while it has no size. The size is told by the browser:
 // to ask for it in each frame would have the page laid out again.

@@ -51,7 +51,7 @@ export function instrument() {
 }
 
 // By venue, the channel of each view that has this instrument. One that pushes goes before one that is polled.
-export function offers(instrument) {
+function offers(instrument) {
   const found = new Map();
   for (const [name, {listed, view, source, instruments, cadence_s}] of channels) {
     if (!listed || !VIEWS.includes(view) || !instruments.includes(instrument)) continue;
@@ -77,10 +77,10 @@ export const chosen = (view) => offers(instrument()).get(venue())?.[view];
 export const range = () => (chosen('candle') ? asked.range : LIVE);
 export const style = () => (chosen('candle') ? asked.style : STYLES[0]);
 
-// The price of what is looked at, of the chosen venue if it has one.
+// The price of what is looked at: of the venue that was asked for, also if it has nothing else; or of one that has a price.
 export function shownPrice() {
-  const rows = ranked().filter((row) => row.instrument === instrument());
-  return prices.get(`${instrument()} ${venue()}`) ?? rows[0];
+  const of = (venue) => prices.get(`${instrument()} ${venue}`);
+  return of(asked.venue) ?? of(venue()) ?? ranked().find((row) => row.instrument === instrument());
 }
 
 let titleAt = 0;

@@ -7,7 +7,7 @@ const PERCENT = '\u2009%';
 const MOST_CHARS = 66; // as many as a price may have
 const MOST_TICKS = 40;
 const [DIGIT_WIDE, POINT_WIDE] = ['\u2007', '\u2008']; // spaces as wide as a digit and a point
-export const MOST_DECIMALS = 30;
+const MOST_DECIMALS = 30;
 
 // Text, or a number as text; '' for anything else that may stand in JSON.
 export const word = (said) => (['string', 'number'].includes(typeof said) ? String(said) : '');

@@ -134,8 +134,7 @@ const candleCount = () => RANGES_MS[range()] / 60_000 + 30;
 const filled = new Map(); // what: for which channel and instrument
 function fillPast() {
   const isNew = (what, key) => filled.get(what) !== key && filled.set(what, key);
-  for (const name of priced) {
-    const {view, instruments} = market.channel(name);
+  for (const [name, {view, instruments}] of market.channels) {
     if (view !== 'price' || !instruments.includes(instrument()) || !allowed.includes(name)) continue;
     const key = `${name} ${instrument()}`;
     if (isNew(key, key)) past(name, {limit: POINTS}, market.fill);

@@ -1,4 +1,4 @@
-"""What users import: `tickerd`, as the README shows it."""
+"""What users import: `tickerd`, as the documents show it."""
 
 import ast
 import re
@@ -13,7 +13,11 @@ import tickerd.asyncio
 from daemon import client
 
 ROOT = Path(__file__).resolve().parents[3]
-SHOWN = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+SHOWN = [
+    code
+    for document in ("README.md", "protocol/CLIENTS.md")
+    for code in re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
+]
 
 
 def test_it_is_the_client_on_trio_and_its_names() -> None:
@@ -31,7 +35,7 @@ def test_importing_it_does_not_load_trio() -> None:
 
 
 @pytest.mark.parametrize("code", SHOWN)
-def test_what_the_readme_imports_is_there(code: str) -> None:
+def test_what_the_documents_import_is_there(code: str) -> None:
     imported = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
     assert imported
     for node in imported:

@@ -185,6 +185,19 @@ def test_no_file_is_the_environment_alone() -> None:
     assert load(None, {"TICKERD_SERVER__PORT": "1"}) == config("server.port = 1")
 
 
+def test_an_option_wins_over_the_environment_and_is_checked_like_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "tickerd.toml"
+    file.write_text("[server]\nhost = '127.0.0.1'\nport = 9000\n")
+    made = load(file, {"TICKERD_SERVER__PORT": "9001"}, {"server.port": 9002})
+    assert (made.server.hosts, made.server.port) == (("127.0.0.1",), 9002)
+    assert load(None, {}, {"server.host": "::1"}).server.hosts == ("::1",)
+    with pytest.raises(ConfigError) as refused:
+        load(file, {"TICKERD_SERVER__HOST": "::1"}, {"server.host": "nowhere", "server.port": 70000})
+    host, port = sorted(refused.value.errors)
+    assert host.startswith('server.host (from --host): got "nowhere"; allowed: "localhost", an IP address')
+    assert port == "server.port (from --port): got 70000; allowed: a whole number from 0 to 65535"
+
+
 def test_the_environment_wins_over_the_file_in_any_case_of_letters() -> None:
     assert config("server.port = 1", tickerd_Server__PORT="2").server.port == 2
 
