@@ -9,7 +9,7 @@ PACKAGES := daemon connectors protocol
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-service demo test others check audit bench soak rehearse dist format lock pages clean
+.PHONY: help install install-service demo test others check audit bench soak rehearse dist npm format lock pages clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,7 +62,7 @@ $(OTHERS): python%: install
 check: install ## check format, lint, types and dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(PACKAGES) tests
+	$(BIN)/mypy $(PACKAGES) tests .packaging/wheel.py .packaging/npm.py
 	$(BIN)/python -m tests.audit
 
 # The audit of `check` knows tests/advisories.toml and asks nobody; this one asks, and fails where it gets no answer.
@@ -89,6 +89,10 @@ rehearse: install ## play every fault of the simulated venues to a daemon
 dist: export SOURCE_DATE_EPOCH = $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
 dist: install ## build the wheel and the source archive in dist/
 	$(BIN)/python -m hatchling build --clean
+
+# `npm pack dist/npm` makes an archive of it, `npm publish dist/npm` puts it on npm.
+npm: install ## assemble the JavaScript client's package in dist/npm/
+	$(BIN)/python .packaging/npm.py dist/npm
 
 format: install ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .

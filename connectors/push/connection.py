@@ -31,7 +31,8 @@ from trio_websocket import (
 from connectors.backoff import retry_after_s
 from connectors.base import ConnectorError, VenueClosed, VenueRefused, VenueTimeout, VenueUnavailable, leaves
 from connectors.network.tunnel import Tunnel
-from connectors.push.dial import Address, dial
+from connectors.push.address import Address
+from connectors.push.dial import dial
 from connectors.push.inlet import Inlet
 from connectors.push.session import FeedSession
 from connectors.push.venue import FeedVenue

@@ -25,8 +25,8 @@ from connectors.base import Context, TopicNote
 from connectors.metric import Samples
 from connectors.network.trust import client_context
 from connectors.network.tunnel import tunnel_through
+from connectors.push.address import parse_address
 from connectors.push.connection import Spacing, Target, VenueConnection
-from connectors.push.dial import parse_address
 from connectors.push.handover import Handover
 from connectors.push.intake import FeedStatistics
 from connectors.push.merge import Merge, Side

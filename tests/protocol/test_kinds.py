@@ -27,7 +27,7 @@ AT_HOME = (
 
 LISTED = (
     *("protocol/channels.py", "daemon/config/presets.py", "daemon/client/__init__.py"),
-    *("daemon/client/book.py", "daemon/client/track.py"),
+    *("daemon/client/core/book.py", "daemon/client/core/track.py", "daemon/client/core/records.py"),
 )
 """Here names are only listed: what venues offer, the default channels, and what users of the client may import; and the
 client keeps books by the two messages that they are made of."""

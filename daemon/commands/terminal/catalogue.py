@@ -10,7 +10,8 @@ import msgspec
 import trio
 
 from connectors.base import VenueUnavailable
-from connectors.push.dial import dial, parse_address
+from connectors.push.address import parse_address
+from connectors.push.dial import dial
 from daemon.commands.terminal.peer import CommandFailed, Peer, clean
 from protocol.answers import ChannelList, ChannelReport
 from protocol.messages import Error, Format, MessageError, decode_message

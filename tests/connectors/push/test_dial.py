@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from connectors.base import VenueTimeout, VenueUnavailable
-from connectors.push.dial import Address, dial, parse_address
+from connectors.push.address import Address, parse_address
+from connectors.push.dial import dial
 from tests.daemon.serving import certificate
 
 

@@ -7,15 +7,10 @@ daemon sees a slow consumer.
 
 from __future__ import annotations
 
-import math
-import re
-import ssl
 import time
-from email.utils import parsedate_to_datetime
-from typing import Final, NoReturn, cast, get_args
+from typing import Final, NoReturn, cast
 
 import h11
-import msgspec
 import trio
 import wsproto.utilities
 from trio_websocket import (
@@ -27,75 +22,29 @@ from trio_websocket import (
 )
 
 from connectors.base import VenueUnavailable, leaves
-from connectors.push.dial import Address, dial
-from daemon.client.events import ClientError, NotUnderstood, ServerRefused, ServerUnavailable
-from protocol.codes import CloseCode
-from protocol.messages import Command, Error, Format, Message, MessageError, Welcome, decode_message, encode
-
-ABNORMAL: Final = 1006
-"""The code of a connection that ended without a close frame (RFC 6455 section 7.1.5)."""
-
-_READ_AHEAD: Final = 64
-"""How many messages are read ahead. Without any, trio-websocket would not answer a ping while a message waits."""
-
-_MESSAGE_BYTES: Final = 16 * 1024 * 1024
-_CLOSE_S: Final = 0.5
-"""How long the daemon may take over the closing handshake."""
-
-_MISSED: Final = 2.5
-"""In heartbeats: the daemon pings at each, so after two of them something must have been received."""
-
-_LATE_S: Final = 1.0
-"""A deadline that is noticed so late was slept through."""
-
-_FINAL: Final = frozenset(code for code in CloseCode if not code.may_reconnect) - {CloseCode.NORMAL}
-_LATER: Final = frozenset({408, 425, 429})
-"""HTTP statuses of 400 to 499 whose cause is not this client, so that another try may succeed."""
-
-_LONGEST_WAIT_S: Final = 3600.0
-"""The most that a `Retry-After` is followed for."""
+from connectors.push.dial import dial
+from daemon.client.core import verdicts
+from daemon.client.core.endpoint import CLOSE_S, MESSAGE_BYTES, READ_AHEAD, Endpoint
+from daemon.client.core.events import ClientError, ServerRefused, ServerUnavailable
+from daemon.client.core.liveness import Liveness
+from daemon.client.core.verdicts import Disconnected
+from protocol.messages import Command, Format, Message, Welcome, encode
 
 _BROKEN: Final = (wsproto.utilities.ProtocolError, h11.ProtocolError)
 """Exceptions that escape trio-websocket's reader if the protocol is violated at certain moments."""
 
-_TAGS: Final = frozenset(each.__struct_config__.tag for each in get_args(Message))
-
-
-class Disconnected(Exception):
-    """The connection has ended, and a new one may be opened. `code` is the close code."""
-
-    def __init__(self, reason: str, code: int = ABNORMAL) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the daemon is, and how to connect to it.
-
-    Attributes:
-        address: host, port and path.
-        token: for `Authorization: Bearer`; "" for none.
-        ssl_context: for TLS; None without.
-        timeout_s: limit for connecting, for the handshake with the welcome, and for sending a command.
-    """
-
-    address: Address
-    token: str
-    ssl_context: ssl.SSLContext | None
-    timeout_s: float
-
 
 class _Watched(trio.abc.Stream):
-    """The socket, with the time at which bytes were last received.
+    """The socket, which tells when bytes come.
 
     Attributes:
-        heard_s: that time, on trio's clock.
+        liveness: is told, once there is one.
         ended: set when nothing more will come.
         rejected: whether this side closed it before it ended, because it did not understand the bytes.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self.heard_s = trio.current_time()
+        self.liveness: Liveness | None = None
         self.rejected = False
         self.ended = trio.Event()
         self._stream = stream
@@ -106,7 +55,8 @@ class _Watched(trio.abc.Stream):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.ended.set()
             raise
-        self.heard_s = trio.current_time()
+        if self.liveness is not None:
+            self.liveness.heard_s = trio.current_time()
         if not data:
             self.ended.set()
         return data
@@ -135,6 +85,7 @@ class Link:
         self._endpoint = endpoint
         self._over = trio.Event()
         self._stream: _Watched
+        self._liveness: Liveness
         self._websocket: WebSocketConnection
 
     @classmethod
@@ -144,7 +95,7 @@ class Link:
         If cancelled, nothing is left behind.
 
         Raises:
-            ServerUnavailable, ServerRefused, NotUnderstood: see `daemon.client.events`.
+            ServerUnavailable, ServerRefused, NotUnderstood: see `daemon.client.core.events`.
         """
         link = cls(endpoint)
         await nursery.start(link._run)
@@ -158,12 +109,8 @@ class Link:
     @property
     def is_alive(self) -> bool:
         """Whether it can be used: it is not closed, and something was received recently."""
-        silent_s = trio.current_time() - self._stream.heard_s
-        return not self.is_over and self._websocket.closed is None and silent_s < self._patience_s
-
-    @property
-    def _patience_s(self) -> float:
-        return _MISSED * self.welcome.heartbeat_s if self.welcome.heartbeat_s > 0 else math.inf
+        is_open = not self.is_over and self._websocket.closed is None
+        return is_open and self._liveness.is_alive(trio.current_time())
 
     def close(self) -> None:
         """Close it, with a close frame, which the daemon has a moment to answer. May be called repeatedly."""
@@ -186,7 +133,7 @@ class Link:
             if not sent:
                 self.close()
         if not sent:
-            raise Disconnected(f"nothing could be sent for {self._endpoint.timeout_s:g} s")
+            raise verdicts.unsent(self._endpoint)
 
     async def receive(self) -> tuple[Message, str]:
         """The next message, and its text as received. Message types of later versions are skipped.
@@ -198,32 +145,23 @@ class Link:
             ServerRefused: it was closed with a code that says not to come back.
             NotUnderstood: the data received is not a message.
         """
-        began_s = trio.current_time()
+        until_s = self._liveness.begin(trio.current_time())
         while True:
-            end_s = max(began_s, self._stream.heard_s) + self._patience_s
             raw: str | bytes | None = None
-            with trio.move_on_at(end_s):
+            with trio.move_on_at(until_s):
                 try:
                     raw = await self._websocket.get_message()
                 except ConnectionClosed:
                     raise self._ended() from None
-            if raw is not None:
-                message = _decode(raw)
-                if message is not None:
-                    return message, cast("str", raw)
-            elif trio.current_time() - end_s > _LATE_S:
-                # This process itself was stopped, or its machine: what came meanwhile has not been read yet.
-                began_s = trio.current_time()
-            elif end_s >= max(began_s, self._stream.heard_s) + self._patience_s:
-                raise Disconnected(f"nothing was heard for {self._patience_s:g} s, not even a ping")
+            if raw is None:
+                until_s = self._liveness.again_until_s(trio.current_time())
+            elif (message := verdicts.decode(raw)) is not None:
+                return message, cast("str", raw)
 
     def _ended(self) -> Disconnected | ServerRefused:
         """Why the connection is closed."""
         why = self._websocket.closed
-        if why is None or why.code == ABNORMAL:
-            return Disconnected("the connection was lost")
-        said = f"closed with {why.code} {why.reason or ''}".rstrip()
-        return ServerRefused(said, why.code) if why.code in _FINAL else Disconnected(said, why.code)
+        return verdicts.ended(None, None) if why is None else verdicts.ended(why.code, why.reason)
 
     # ---- the task -----------------------------------------------------------------------------------------------
 
@@ -244,7 +182,7 @@ class Link:
                         await self._over.wait()
                     finally:
                         # trio-websocket waits without a limit for the answer.
-                        with trio.move_on_after(_CLOSE_S, shield=True):
+                        with trio.move_on_after(CLOSE_S, shield=True):
                             await self._websocket.aclose()
                     reader.cancel_scope.cancel(reason="the link is closed")
             finally:
@@ -271,94 +209,37 @@ class Link:
                     endpoint.address.resource,
                     subprotocols=[Format.JSON.value],
                     extra_headers=[(b"Authorization", f"Bearer {endpoint.token}".encode())] if endpoint.token else [],
-                    message_queue_size=_READ_AHEAD,
-                    max_message_size=_MESSAGE_BYTES,
+                    message_queue_size=READ_AHEAD,
+                    max_message_size=MESSAGE_BYTES,
                     receive_buffer_size=None,
                 )
                 race.cancel_scope.cancel(reason="the handshake is done")
             try:
-                first = _decode(await self._websocket.get_message())
+                self.welcome = verdicts.greeted(endpoint, await self._websocket.get_message())
             except ConnectionClosed:
                 raise self._ended() from None
-            if not isinstance(first, Welcome):
-                raise NotUnderstood(f"{self._where} sent no welcome; it is not tickerd, or another version")
-            self.welcome = first
+            self._liveness = self._stream.liveness = Liveness(self.welcome.heartbeat_s, trio.current_time())
             return
-        raise ServerUnavailable(f"{self._where} did not answer the opening handshake in {endpoint.timeout_s:g} s")
+        raise verdicts.unanswered(endpoint)
 
     async def _hung_up(self) -> NoReturn:
         await self._stream.ended.wait()
-        if self._stream.rejected:
-            raise NotUnderstood(f"{self._where} does not speak the websocket protocol")
-        raise ServerUnavailable(f"{self._where} hung up during the opening handshake")
-
-    @property
-    def _where(self) -> str:
-        return self._endpoint.address.host_header
+        raise verdicts.no_websocket(self._endpoint) if self._stream.rejected else verdicts.hung_up(self._endpoint)
 
     def _explained(self, causes: list[BaseException]) -> ClientError:
         """The one error to raise: an explicit answer rather than its consequences."""
         cause = min(causes, key=_weight)
         match cause:
             case ConnectionRejected():
-                return self._rejected(cause)
+                wait = next((value for name, value in cause.headers if name.lower() == b"retry-after"), b"")
+                said = (cause.status_code, wait.decode("latin-1"), cause.body or b"", int(time.time() * 1000))
+                return verdicts.rejected(self._endpoint, *said)
             case ClientError():
                 return cause
             case VenueUnavailable() | Disconnected():
-                return ServerUnavailable(f"{self._where}: {cause}")
+                return ServerUnavailable(f"{self._endpoint.where}: {cause}")
             case _:
-                return NotUnderstood(f"{self._where} does not speak the websocket protocol")
-
-    def _rejected(self, answer: ConnectionRejected) -> ClientError:
-        """An HTTP answer instead of an upgrade.
-
-        Only the daemon's own word is final: it refuses by an error object and a status of 400 to 499. Whatever else
-        comes is from something in between (404 or 52x while the daemon is restarted, a page that asks for patience or
-        for a login, a redirect to one) and may pass.
-        """
-        status = answer.status_code
-        said = f"{self._where}{self._endpoint.address.resource.partition('?')[0]} answered with HTTP {status}"
-        try:
-            body = decode_message(answer.body or b"", Format.JSON)
-        except MessageError:
-            body = None
-        if isinstance(body, Error):
-            said = f"{said}: {body.message}"
-        if isinstance(body, Error) and 400 <= status < 500 and status not in _LATER:
-            return ServerRefused(said, status)
-        wait = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"")
-        return ServerUnavailable(said, wait_s(wait.decode("latin-1").strip()))
-
-
-def wait_s(retry_after: str) -> float | None:
-    """What a `Retry-After` asks for: seconds, or a date (RFC 9110 section 10.2.3); None where it is neither."""
-    if re.fullmatch(r"[0-9]{1,6}", retry_after):
-        return min(float(retry_after), _LONGEST_WAIT_S)
-    try:
-        until = parsedate_to_datetime(retry_after)
-        return min(max(0.0, until.timestamp() - time.time()), _LONGEST_WAIT_S)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _decode(raw: str | bytes) -> Message | None:
-    """A message, or None for one of an unknown type. Raises: NotUnderstood."""
-    if isinstance(raw, bytes):
-        raise NotUnderstood("a binary frame came on the JSON protocol")
-    try:
-        return decode_message(raw, Format.JSON)
-    except MessageError as error:
-        try:
-            tag = msgspec.json.decode(raw, type=_Tagged).type
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            tag = None
-        if tag is not None and tag not in _TAGS:
-            return None
-        raise NotUnderstood(f"the data received is not a message: {error}") from None
-
-
-class _Tagged(msgspec.Struct):
-    type: str
+                return verdicts.no_websocket(self._endpoint)
 
 
 def _weight(cause: BaseException) -> int:

@@ -1,55 +1,24 @@
-"""The client itself: `connect`, and the methods of a connected client."""
+"""The client itself: `connect`, and the methods of a connected client. On asyncio."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import partial
 from itertools import count
-from typing import Final, NoReturn
-from urllib.parse import urlsplit, urlunsplit
 
-import trio
-
-from connectors.backoff import Backoff
-from connectors.push.dial import parse_address
-from daemon.client.events import CommandRefused, RoundTrip, ServerUnavailable
-from daemon.client.history import History, fetch
-from daemon.client.link import Disconnected, Endpoint, Link
-from daemon.client.subscription import ALL, Options, Subscription
+from daemon.client.asyncio.history import ask
+from daemon.client.asyncio.link import Link
+from daemon.client.asyncio.subscription import Subscription
+from daemon.client.core.course import Course, Options
+from daemon.client.core.endpoint import Endpoint, endpoint
+from daemon.client.core.events import CommandRefused, RoundTrip, ServerUnavailable
+from daemon.client.core.history import History, Question
+from daemon.client.core.verdicts import Disconnected
 from protocol.messages import Error, Ping, Pong, Position, Welcome
-
-PATH: Final = "/ws"
-
-_SCHEMES: Final = {"http": "ws", "https": "wss"}
-_HISTORY_S: Final = 10.0
-"""So much longer than for other answers is waited for a history: the daemon may have to ask a venue."""
-
-_STABLE_S: Final = 10.0
-"""A connection that held this long, beyond the time to open it, ends a row of failures."""
-
-_NEVER: Final = 2**31
-"""Failures in a row until the back-off's breaker opens. It never does: a client always tries its daemon again."""
-
-
-def websocket_url(url: str) -> str:
-    """The websocket's address: `http` becomes `ws`, a bare `host:port` is allowed.
-
-    The default path is `/ws`; behind one that ends in a slash, as `/feed/`, `ws` follows.
-    """
-    parts = urlsplit(url if "://" in url else f"ws://{url}")
-    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
-    path = parts.path or "/"
-    return urlunsplit((scheme, parts.netloc, f"{path[:-1]}{PATH}" if path.endswith("/") else path, parts.query, ""))
-
-
-def check_token(token: str) -> None:
-    """Raises: ValueError, if the token cannot be sent in a header."""
-    if not (token.isascii() and token.isprintable() and " " not in token):
-        raise ValueError("a token consists of printable ASCII characters, without blanks")
 
 
 @asynccontextmanager
@@ -68,36 +37,28 @@ async def connect(
         url: the address of the daemon, in a form that `websocket_url` accepts.
         token: sent as `Authorization: Bearer`.
         ssl_context: for `wss`, instead of the system's trusted certificates.
-        timeout_s: limit for connecting, for the handshake with the welcome, and for sending a command.
+        timeout_s: limit for connecting with the opening handshake, for the welcome, and for sending a command.
         retry_base_s: the first wait after a loss is drawn between 0 and this; the limit doubles with each failure.
         retry_cap_s: the highest such limit.
 
     Raises:
         ValueError: the URL or the token is invalid, or a limit is not above 0.
         ServerUnavailable, ServerRefused, NotUnderstood: the first connection fails.
-        BaseException: the exception of the body, unchanged and not in a group.
     """
-    address = parse_address(websocket_url(url))
-    check_token(token)
-    if address.tls:
-        ssl_context = ssl_context or ssl.create_default_context()
-    endpoint = Endpoint(
-        address=address, token=token, ssl_context=ssl_context if address.tls else None, timeout_s=timeout_s
+    found = endpoint(
+        url,
+        token=token,
+        ssl_context=ssl_context,
+        timeout_s=timeout_s,
+        retry_base_s=retry_base_s,
+        retry_cap_s=retry_cap_s,
     )
-    make_backoff = partial(
-        Backoff, retry_base_s, retry_cap_s, _STABLE_S + 2 * timeout_s, breaker_after=_NEVER, breaker_s=retry_cap_s
-    )
-    make_backoff()  # a wrong limit shows here, not at the first loss
+    client = Client(found)
     try:
-        async with trio.open_nursery() as nursery:
-            client = Client(nursery, endpoint, make_backoff)
-            await client.open()
-            yield client
-            client.close()
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            _raise_alone(group.exceptions[0])
-        raise
+        await client.open()
+        yield client
+    finally:
+        await client.close()
 
 
 class Client:
@@ -109,23 +70,21 @@ class Client:
 
     welcome: Welcome
 
-    def __init__(self, nursery: trio.Nursery, endpoint: Endpoint, make_backoff: Callable[[], Backoff]) -> None:
-        self._nursery = nursery
+    def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._make_backoff = make_backoff
         self._spare: Link | None = None
         self._links: set[Link] = set()
-        self._pinging = trio.Lock()
+        self._pinging = asyncio.Lock()
         self._numbers = count(1)
 
     async def open(self) -> None:
         """Make the first connection, which the first subscription takes. Raises: ClientError."""
         self._spare = await self._open_link()
 
-    def close(self) -> None:
-        """Begin to close all connections."""
-        for link in self._links:
-            link.close()
+    async def close(self) -> None:
+        """Close all connections. If cancelled, at once."""
+        links, self._links = self._links, set()
+        await asyncio.gather(*(link.wait_closed() for link in links))
 
     def subscribe(
         self,
@@ -148,15 +107,13 @@ class Client:
         Raises:
             ValueError: no channels.
         """
-        if not channels:
-            raise ValueError(f'name at least one channel, or "{ALL}" for all')
         options = Options(
             instruments=None if instruments is None else tuple(instruments),
             interval_ms=interval_ms,
             snapshot=snapshot,
             since=since,
         )
-        return Subscription(self._take_link, channels, options, self._make_backoff())
+        return Subscription(self._take_link, Course(channels, options, self._endpoint.backoff()))
 
     async def history(
         self,
@@ -181,15 +138,10 @@ class Client:
             ServerUnavailable: there is no answer in time, or one that says "later".
             NotUnderstood: the answer is none of tickerd's.
         """
-        return await fetch(
-            self._endpoint,
-            channel,
-            instrument=instrument,
-            limit=limit,
-            before=before,
-            before_ms=before_ms,
-            wait_at_most_s=self._endpoint.timeout_s + _HISTORY_S,
+        question = Question(
+            self._endpoint, channel, instrument=instrument, limit=limit, before=before, before_ms=before_ms
         )
+        return await ask(self._endpoint, question)
 
     async def ping(self) -> RoundTrip:
         """Ask the daemon for an answer, over a connection that no subscription uses.
@@ -202,9 +154,12 @@ class Client:
             link = await self._take_link()
             is_well = False
             try:
-                with trio.move_on_after(self._endpoint.timeout_s):
+                async with asyncio.timeout(self._endpoint.timeout_s):
                     found = await self._ping(link)
-                    is_well = True
+                is_well = True
+                return found
+            except TimeoutError:
+                raise ServerUnavailable(f"a ping was not answered in {self._endpoint.timeout_s:g} s") from None
             except Disconnected as end:
                 raise ServerUnavailable(str(end)) from None
             finally:
@@ -212,20 +167,18 @@ class Client:
                     self._spare = link
                 else:
                     link.close()
-            if is_well:
-                return found
-            raise ServerUnavailable(f"a ping was not answered in {self._endpoint.timeout_s:g} s")
 
     async def _ping(self, link: Link) -> RoundTrip:
         number = next(self._numbers)
-        began_s = trio.current_time()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         await link.send(Ping(number))
         while True:
             message, _ = await link.receive()
             if isinstance(message, Error) and message.code.is_known:
                 raise CommandRefused(message.code, message.message, message.channels)
             if isinstance(message, Pong) and message.id == number:
-                round_trip_s = trio.current_time() - began_s
+                round_trip_s = loop.time() - began_s
                 there_s = datetime.fromisoformat(message.timestamp).timestamp()
                 return RoundTrip(round_trip_s, there_s - (time.time() - round_trip_s / 2))
 
@@ -239,16 +192,7 @@ class Client:
         return await self._open_link()
 
     async def _open_link(self) -> Link:
-        link = await Link.open(self._nursery, self._endpoint)
+        link = await Link.open(self._endpoint)
         self._links = {each for each in self._links if not each.is_over} | {link}
         self.welcome = link.welcome
         return link
-
-
-def _raise_alone(error: BaseException) -> NoReturn:
-    """Raise a member of a group with the context that it had before it was in the group."""
-    context = error.__context__
-    try:
-        raise error
-    finally:
-        error.__context__ = context

@@ -8,7 +8,7 @@ import trio.lowlevel
 
 from connectors.base import StateChange
 from daemon.client import Book, DepthSnapshot, DepthUpdate, Gap, Lagged, Lost, Status, Subscription, connect
-from daemon.client.events import Received
+from daemon.client.core.events import Received
 from protocol.messages import Format as Form
 from protocol.messages import Position, decode_message
 from tests.daemon.fanout.test_books import CATALOGUE, begins, changes

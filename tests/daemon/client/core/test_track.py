@@ -1,11 +1,11 @@
-"""`daemon.client.track`: against a made-up tape, cut anywhere, each message once and nothing missing unsaid."""
+"""`daemon.client.core.track`: against a made-up tape, cut anywhere, each message once and nothing missing unsaid."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from daemon.client.events import Gap, Lost
-from daemon.client.track import Track
+from daemon.client.core.events import Gap, Lost
+from daemon.client.core.track import Track
 from protocol.messages import DepthSnapshot, DepthUpdate, Lagged, Position, PriceUpdate, Subscribed
 
 STAMP = "2025-12-08T16:30:45.123Z"

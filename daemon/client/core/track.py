@@ -15,7 +15,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UnsetType
 
-from daemon.client.events import Gap, Lost
+from daemon.client.core.events import Gap, Lost
 from protocol.channels import WHOLE_MARKET
 from protocol.messages import DataMessage, DepthSnapshot, DepthUpdate, Lagged, Position, Subscribed
 
