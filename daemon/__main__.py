@@ -1,4 +1,4 @@
-"""The command line: `tickerd run`, `demo`, `simulate`, `rehearse`, `check`, `token`, `watch`, `channels`, `ping`.
+"""The command line: `tickerd run`, `demo`, `simulate`, `check`, `recordings`, `watch` and others: see `_COMMANDS`.
 
 Exit codes: 0 for a clean stop, 2 for a wrong command line, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, 1
 for everything else. A user's mistake gives one line on standard error and no traceback; a traceback is a bug. Each
@@ -316,6 +316,17 @@ def _talk(arguments: argparse.Namespace) -> int:
     return CLEAN
 
 
+def _recordings(arguments: argparse.Namespace) -> int:
+    from connectors.capture.reading import RecordingError
+    from daemon.commands.recordings import show
+
+    try:
+        show(arguments.path, _say, json=arguments.json)
+    except RecordingError as error:
+        raise _Failure(str(error)) from None
+    return CLEAN
+
+
 def _write(path: Path, text: str) -> None:
     """Replace a file in one step, so that a process that waits for it never reads half of it."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -380,6 +391,7 @@ _COMMANDS: Final = {
     "rehearse": _rehearse,
     "check": _check,
     "token": _token,
+    "recordings": _recordings,
     "watch": _talk,
     "channels": _talk,
     "ping": _talk,

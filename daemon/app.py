@@ -48,6 +48,7 @@ from daemon.host.systemd import Notifier
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.inbox import Item, Turn
 from daemon.publish.bus import Bus
+from daemon.publish.recording import Recording
 from daemon.publish.sequencer import Sequencer, known_topics
 from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
@@ -97,9 +98,12 @@ async def serve(
     archive = await trio.to_thread.run_sync(_open_archive, config) if config.tape.path else None
     mark = Mark(config.tape.path)
     guarded = await trio.to_thread.run_sync(mark.is_set)
+    daemon = Daemon(config, archive, reread, mark, guarded=guarded)
     try:
-        return await _serve(Daemon(config, archive, reread, mark, guarded=guarded), announce)
+        return await _serve(daemon, announce)
     finally:
+        if daemon.recording is not None:
+            await daemon.recording.recorder.close()
         if archive is not None:
             await archive.close()
 
@@ -204,6 +208,7 @@ class Daemon:
             hurry=lambda: self._hurry(),
         )
         server = ServerInfo("tickerd", metadata.version("tickerd"))
+        self.recording = self._recording(server.version) if config.record.path else None
         metrics = Metrics(server.version)
         self.reloads_told = Reloads(self.clock.now_ms())
         admission = Admission(config.policy(guarded=guarded))
@@ -229,6 +234,7 @@ class Daemon:
             clock=self.clock,
             needs_token=lambda: admission.policy.tokens is not None,
             unstored=lambda: "" if archive is None else archive.trouble,
+            unrecorded=lambda: "" if self.recording is None else self.recording.trouble,
             not_reloaded=lambda: self.reloads_told.trouble,
             metrics=metrics.answer,
         )
@@ -254,6 +260,8 @@ class Daemon:
         )
         if archive is not None:
             metrics.include(archive.measure)
+        if self.recording is not None:
+            metrics.include(self.recording.recorder.measure)
         self._crews = {venue: _connectors(venue, config) for venue in VENUES}
         self._reread = reread
         self._hurry: Callable[[], None] = _nothing
@@ -272,7 +280,10 @@ class Daemon:
         await root.start(self.pauses.run)
         await root.start(self.front_door.run, listeners)
         await root.start(self.fleet.run)
+        if self.recording is not None:
+            await root.start(self.recording.run)
         for venue, connectors in self._crews.items():
+            self._record(venue, connectors, self.config)
             self.fleet.start(venue, connectors, self.config.supervisor)
         self._hosts = [listener.socket.getsockname()[0] for listener in listeners]
         self._warn_if_exposed()
@@ -290,6 +301,22 @@ class Daemon:
             self._hurry = canary.hurry
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
         await root.start(Garbage().run)
+
+    def _recording(self, version: str) -> Recording:
+        return Recording(
+            self.config.record,
+            board=self.board,
+            ledger=self.ledger,
+            clock=self.clock,
+            publish=self.sequencer.publish,
+            daemon=version,
+        )
+
+    def _record(self, venue: str, connectors: Sequence[Connector], config: Config) -> None:
+        """Have what these connectors of a venue receive recorded, where that is wanted."""
+        if self.recording is not None:
+            channels = [channel for channel in config.channels if channel.exchange == venue]
+            self.recording.record(venue, connectors, channels, config.connectors.of(VENUES[venue]))
 
     def _note_unreadable(self, connector: str, count: int) -> None:
         reason = f"{connector} sent frames that are not what it documents; they were left out"
@@ -365,6 +392,7 @@ class Daemon:
         await done.wait()
         await self._remember()
         for venue, connectors in crews.items():
+            self._record(venue, connectors, config)
             self.fleet.start(venue, connectors, config.supervisor, why="the configuration was changed")
         self.reloads_told.succeeded(self.clock.now_ms(), fixed)
         _log.info("reloaded; venues that began anew: %s", ", ".join(crews) or "none")

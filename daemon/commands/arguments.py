@@ -50,6 +50,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_rehearse(add)
     _add_check(add)
     _add_token(add)
+    _add_recordings(add)
     _add_watch(add)
     _add_channels(add)
     _add_ping(add)
@@ -193,6 +194,20 @@ def _add_token(add: _Add) -> None:
     parser.add_argument(
         "name", nargs="?", type=_token_name, default="client", metavar="NAME", help="what the log calls it (client)"
     )
+
+
+def _add_recordings(add: _Add) -> None:
+    parser = add(
+        "List what `tickerd run` has recorded ([record] path): each connection with its channels, from when to when, "
+        "how many frames, what is missing, and how much it takes.",
+        """
+  tickerd recordings /var/lib/tickerd/record
+  tickerd recordings --json record | jq .gaps""",
+        name="recordings",
+        help="list what was recorded",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of the recording")
+    parser.add_argument("--json", action="store_true", help="one object per line")
 
 
 def _token_name(text: str) -> str:

@@ -124,6 +124,7 @@ class PlainRoutes:
         clock: WallClock,
         needs_token: Callable[[], bool] = lambda: False,
         unstored: Callable[[], str] = lambda: "",
+        unrecorded: Callable[[], str] = lambda: "",
         not_reloaded: Callable[[], str] = lambda: "",
         metrics: Callable[[Request], Response] | None = None,
     ) -> None:
@@ -135,6 +136,7 @@ class PlainRoutes:
 
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
         why the tape is not being stored although it should be, else ""; clients get everything all the same.
+        `unrecorded`: the same of the recording of what venues send.
         `not_reloaded`: what there is to say of a reload that failed, else "". `metrics` answers `GET /metrics`; without
         it there is no such route.
         """
@@ -150,7 +152,7 @@ class PlainRoutes:
         self._clock = clock
         self._description = Description(server)
         self._needs_token = needs_token
-        self._unstored, self._not_reloaded = unstored, not_reloaded
+        self._unstored, self._unrecorded, self._not_reloaded = unstored, unrecorded, not_reloaded
         page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
             **{path: {"GET": page.answer} for path in FILES},
@@ -213,6 +215,8 @@ class PlainRoutes:
         ready = not reason
         if ready and (trouble := self._unstored()):
             reason = f"clients are served, and what is sent is not stored: the tape's file {trouble}"
+        elif ready and (trouble := self._unrecorded()):
+            reason = f"clients are served, and what the venues send is not recorded: the folder {trouble}"
         elif ready:
             reason = self._not_reloaded()
         reports = self._reports()
