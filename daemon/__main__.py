@@ -18,13 +18,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
 from daemon.commands.arguments import WRONG_USAGE, parser
 
 if TYPE_CHECKING:
-    from daemon.config.load import Config
     from daemon.host.logs import LogSettings
+
+_T = TypeVar("_T")
 
 CLEAN: Final = 0
 FAILED: Final = 1
@@ -172,7 +173,7 @@ def _token(arguments: argparse.Namespace) -> int:
     return CLEAN
 
 
-def _configured(make: Callable[[], Config]) -> Config:
+def _configured(make: Callable[[], _T]) -> _T:
     from daemon.config.load import ConfigError
 
     try:
@@ -327,6 +328,21 @@ def _recordings(arguments: argparse.Namespace) -> int:
     return CLEAN
 
 
+def _replay(arguments: argparse.Namespace) -> int:
+    from connectors.capture.reading import RecordingError
+    from daemon import app
+    from daemon.commands.replay import replay
+
+    try:
+        made = partial(replay, arguments.path, os.environ, port=arguments.port, speed=arguments.speed)
+        config, player = _configured(partial(made, from_ms=arguments.from_ms, to_ms=arguments.to_ms))
+    except RecordingError as error:
+        raise _Failure(str(error)) from None
+    _say(f"playing {arguments.path} from {player.info.from_} to {player.info.to}, speed {player.info.speed}")
+    start = partial(app.serve, config, announce=_announce, player=player)
+    return _until_stopped(start, config.log, "choose another with --port")
+
+
 def _write(path: Path, text: str) -> None:
     """Replace a file in one step, so that a process that waits for it never reads half of it."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -392,6 +408,7 @@ _COMMANDS: Final = {
     "check": _check,
     "token": _token,
     "recordings": _recordings,
+    "replay": _replay,
     "watch": _talk,
     "channels": _talk,
     "ping": _talk,

@@ -50,6 +50,7 @@ from daemon.ingest.inbox import Item, Turn
 from daemon.publish.bus import Bus
 from daemon.publish.recording import Recording
 from daemon.publish.sequencer import Sequencer, known_topics
+from daemon.replay.player import Player
 from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
 from daemon.sessions.canary import Canary
@@ -76,7 +77,11 @@ _log: Final = logging.getLogger(__name__)
 
 
 async def serve(
-    config: Config, *, announce: Callable[[Sequence[str]], None], reread: Callable[[], Config] | None = None
+    config: Config,
+    *,
+    announce: Callable[[Sequence[str]], None],
+    reread: Callable[[], Config] | None = None,
+    player: Player | None = None,
 ) -> int:
     """Run the daemon until SIGTERM or SIGINT; a second one ends it at once.
 
@@ -85,6 +90,7 @@ async def serve(
         announce: called once with the base URLs, when clients are let in.
         reread: reads the configuration again, in a thread, at SIGHUP; it may raise ConfigError. Without it, or if the
             signal means that the terminal of the process is gone, SIGHUP stops the daemon as SIGTERM does.
+        player: plays a recording, instead of the venues.
 
     Returns:
         The exit code: 0 after an orderly stop, 1 after a second signal or a failure of the core (which is logged).
@@ -98,7 +104,7 @@ async def serve(
     archive = await trio.to_thread.run_sync(_open_archive, config) if config.tape.path else None
     mark = Mark(config.tape.path)
     guarded = await trio.to_thread.run_sync(mark.is_set)
-    daemon = Daemon(config, archive, reread, mark, guarded=guarded)
+    daemon = Daemon(config, archive, reread, mark, guarded=guarded, player=player)
     try:
         return await _serve(daemon, announce)
     finally:
@@ -170,12 +176,17 @@ class Daemon:
         mark: Mark | None = None,
         *,
         guarded: bool = False,
+        player: Player | None = None,
     ) -> None:
-        """Build it. `mark` remembers over a restart whether a token is needed; `guarded`: whether one was."""
+        """Build it. `mark` remembers over a restart whether a token is needed; `guarded`: whether one was.
+
+        With a `player` no venue is called: its recording is played, and all goes by its clock.
+        """
         self.config = self._started_with = config
         self.archive = archive
         self._mark = Mark("") if mark is None else mark
-        self.clock = WallClock()
+        self.clock = WallClock() if player is None else player.clock
+        self._player = player
         self.notifier = Notifier.from_environment(os.environ)
         catalogue = config.catalogue()
         self.board = Board(catalogue, self.clock.now_ms())
@@ -220,6 +231,7 @@ class Daemon:
             clock=self.clock,
             limits=config.limits,
             server=server,
+            replay=None if player is None else player.info,
         )
         routes = PlainRoutes(
             server=server,
@@ -262,7 +274,7 @@ class Daemon:
             metrics.include(archive.measure)
         if self.recording is not None:
             metrics.include(self.recording.recorder.measure)
-        self._crews = {venue: _connectors(venue, config) for venue in VENUES}
+        self._crews = {venue: _connectors(venue, config) for venue in VENUES if player is None}
         self._reread = reread
         self._hurry: Callable[[], None] = _nothing
         self._doorbell, self._rung = trio.open_memory_channel[None](1)
@@ -276,10 +288,13 @@ class Daemon:
         await root.start(self.sequencer.run, self._outbox)
         await root.start(self.hub.run)
         await root.start(self.sessions.run)
-        await root.start(self.watch.run)
-        await root.start(self.pauses.run)
+        if self._player is None:
+            await root.start(self.watch.run)
+            await root.start(self.pauses.run)
         await root.start(self.front_door.run, listeners)
         await root.start(self.fleet.run)
+        if self._player is not None:
+            await root.start(self._player.run, self.sequencer, self.watch, self.board, self.ledger)
         if self.recording is not None:
             await root.start(self.recording.run)
         for venue, connectors in self._crews.items():
@@ -315,7 +330,8 @@ class Daemon:
     def _record(self, venue: str, connectors: Sequence[Connector], config: Config) -> None:
         """Have what these connectors of a venue receive recorded, where that is wanted."""
         if self.recording is not None:
-            channels = [channel for channel in config.channels if channel.exchange == venue]
+            # What the daemon itself makes of them belongs to them all.
+            channels = [channel for channel in config.channels if channel.exchange == venue or channel.kind.made_of]
             self.recording.record(venue, connectors, channels, config.connectors.of(VENUES[venue]))
 
     def _note_unreadable(self, connector: str, count: int) -> None:

@@ -220,14 +220,29 @@ class ServerInfo(msgspec.Struct, frozen=True):
     version: str
 
 
+class ReplayInfo(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """A recording that is played instead of live data: from when to when, and how fast.
+
+    `speed` is how many times as fast as it was recorded, or `max`: as fast as can be.
+    """
+
+    from_: Timestamp
+    to: Timestamp
+    speed: float | Literal["max"]
+
+
 class Welcome(Control, frozen=True, kw_only=True, tag="welcome"):
-    """The first message of a session: the tape's identity and head, the channels, the keepalive's period."""
+    """The first message of a session: the tape's identity and head, the channels, the keepalive's period.
+
+    `replay` says that the daemon plays a recording.
+    """
 
     server: ServerInfo
     epoch: str
     seq: int
     channels: tuple[str, ...]
     heartbeat_s: float
+    replay: ReplayInfo | UnsetType = UNSET
 
 
 class Subscribed(Control, frozen=True, kw_only=True, tag="subscribed"):

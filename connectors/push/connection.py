@@ -45,7 +45,8 @@ handshake, or with a ping while we are closing."""
 _CLOSE_S: Final = 0.2
 """How long a venue may take over the closing handshake: we are leaving anyway."""
 
-_CLOSED_HERE: Final = "closed by the daemon"
+CLOSED_HERE: Final = "closed by the daemon"
+"""What a recording says of the end of a connection that neither failed nor was closed by the venue."""
 
 
 class Spacing:
@@ -104,7 +105,7 @@ class VenueConnection:
 
     async def run(self) -> ConnectorError:
         """Connect, and work until it breaks. Returns why."""
-        reason = _CLOSED_HERE
+        reason = CLOSED_HERE
         try:
             error = await self._run()
             reason = str(error)

@@ -51,6 +51,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_check(add)
     _add_token(add)
     _add_recordings(add)
+    _add_replay(add)
     _add_watch(add)
     _add_channels(add)
     _add_ping(add)
@@ -208,6 +209,51 @@ def _add_recordings(add: _Add) -> None:
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="the folder of the recording")
     parser.add_argument("--json", action="store_true", help="one object per line")
+
+
+def _add_replay(add: _Add) -> None:
+    parser = add(
+        "Serve a recording as if it were live: the same channels, clients and page. `timestamp` is the time of "
+        "sending, all other times are the recording's. When it has ended, the daemon stays until Ctrl-C. "
+        "No venue is called.",
+        """
+  tickerd replay /var/lib/tickerd/record
+  tickerd replay record --speed 10          ten times as fast
+  tickerd replay record --speed max         as fast as can be
+  tickerd replay record --from 2025-12-08T16:30:00Z --to 2025-12-08T17:00:00Z""",
+        name="replay",
+        help="serve a recording",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of the recording")
+    parser.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="times as fast as recorded, or max (1)")
+    _add_span(parser)
+    parser.add_argument("--port", type=_port, metavar="N", help="where to listen; 0 for any free port (8000)")
+
+
+def _add_span(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from", type=_moment, dest="from_ms", metavar="T", help="ISO-8601, or ms since 1970 (the beginning)"
+    )
+    parser.add_argument("--to", type=_moment, dest="to_ms", metavar="T", help="the same (the end)")
+
+
+def _moment(text: str) -> int:
+    from daemon.commands.moments import moment
+
+    try:
+        return moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = math.inf if text == "max" else float(text)
+    except ValueError:
+        speed = math.nan
+    if not 0.001 <= speed <= 1_000_000 and text != "max":
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a number from 0.001 to 1000000, or max")
+    return speed
 
 
 def _token_name(text: str) -> str:
