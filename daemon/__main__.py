@@ -343,6 +343,32 @@ def _replay(arguments: argparse.Namespace) -> int:
     return _until_stopped(start, config.log, "choose another with --port")
 
 
+def _export(arguments: argparse.Namespace) -> int:
+    from connectors.capture.reading import RecordingError
+    from daemon.commands.export.export import export
+    from daemon.commands.export.progress import shown
+    from daemon.commands.export.sinks import ExportError
+
+    try:
+        with shown(arguments.out.name, sys.stderr) as progress:
+            exported = export(
+                arguments.path,
+                arguments.out,
+                kind=arguments.kind,
+                from_ms=arguments.from_ms,
+                to_ms=arguments.to_ms,
+                instruments=arguments.instrument,
+                force=arguments.force,
+                progress=progress,
+            )
+    except (RecordingError, ExportError) as error:
+        raise _Failure(str(error)) from None
+    for remark in exported.remarks:
+        _complain(remark)
+    _say(f"{arguments.out}: {exported.rows} rows of {exported.topics} topics")
+    return CLEAN
+
+
 def _write(path: Path, text: str) -> None:
     """Replace a file in one step, so that a process that waits for it never reads half of it."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -409,6 +435,7 @@ _COMMANDS: Final = {
     "token": _token,
     "recordings": _recordings,
     "replay": _replay,
+    "export": _export,
     "watch": _talk,
     "channels": _talk,
     "ping": _talk,

@@ -10,7 +10,7 @@ connection was opened, which is played without a word up to that moment.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import ceil, inf
 from pathlib import Path
@@ -149,19 +149,26 @@ class _Reader:
 class Playback:
     """One playing of a recording: iterate over it once."""
 
-    def __init__(self, source: Source, from_ms: int | None = None, to_ms: int | None = None) -> None:
-        """Up to `to_ms`, which belongs to it; None: from the beginning, or to the end."""
+    def __init__(
+        self,
+        source: Source,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        series: Sequence[Series] | None = None,
+    ) -> None:
+        """Up to `to_ms`, which belongs to it; None: from the beginning, or to the end. `series`: only these."""
         whole = source.whole
         self.span = Span(
             whole.from_ms if from_ms is None else from_ms,
             whole.to_ms if to_ms is None else min(to_ms, whole.to_ms),
         )
+        self._has_begun = from_ms is None
         self._builder = Builder()
         self._readers: list[_Reader] = []
-        for series in source.series:
-            begun = _begin(series, from_ms)
+        for one in source.series if series is None else series:
+            begun = _begin(one, from_ms)
             if begun is not None:
-                self._readers.append(_Reader(source, series, *begun))
+                self._readers.append(_Reader(source, one, *begun))
         self._dues: list[float] = [inf] * len(self._readers)
         self._due_ms = inf
 
@@ -171,16 +178,11 @@ class Playback:
         Raises:
             RecordingError: a file cannot be read, or not be played.
         """
-        from_ms, to_ms = self.span.from_ms, self.span.to_ms
-        begun = False
+        to_ms = self.span.to_ms
         for at_ms, items in self._moments():
             if at_ms > to_ms:
                 return
-            if not begun and at_ms >= from_ms:
-                begun = True
-                for item in self._restated(from_ms):
-                    yield from_ms, item
-            if begun:
+            if self._has_begun:
                 for item in items:
                     yield at_ms, item
 
@@ -188,7 +190,7 @@ class Playback:
         return [item for reader in self._readers for item in reader.stage.restated(at_ms)]
 
     def _moments(self) -> Iterator[tuple[int, list[Item]]]:
-        """What comes of each line, and of what is due between lines; the state is that before the items."""
+        """What comes of each line, and of what is due between lines; before the first how all was until then."""
         heap = [(line.recv_ts, number) for number, reader in enumerate(self._readers) if (line := reader.peek())]
         heapq.heapify(heap)
         now_ms = 0
@@ -205,6 +207,10 @@ class Playback:
                 # A clock that was set back does not turn the time.
                 if at_ms > now_ms:
                     now_ms = at_ms
+                if not self._has_begun and now_ms >= self.span.from_ms:
+                    yield from self._ticks(self.span.from_ms)
+                    self._has_begun = True
+                    yield self.span.from_ms, self._restated(self.span.from_ms)
                 if self._due_ms <= now_ms:
                     yield from self._ticks(now_ms)
                 frame = line.frame

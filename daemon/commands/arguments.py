@@ -52,6 +52,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_token(add)
     _add_recordings(add)
     _add_replay(add)
+    _add_export(add)
     _add_watch(add)
     _add_channels(add)
     _add_ping(add)
@@ -228,6 +229,29 @@ def _add_replay(add: _Add) -> None:
     parser.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="times as fast as recorded, or max (1)")
     _add_span(parser)
     parser.add_argument("--port", type=_port, metavar="N", help="where to listen; 0 for any free port (8000)")
+
+
+def _add_export(add: _Add) -> None:
+    parser = add(
+        "Write trades, quotes, candles or books of a recording into a table: Parquet, CSV or JSON lines, as the file's "
+        "name says. Prices and sizes are exact. Parquet needs `pip install 'tickerd[parquet]'`. No venue is called.",
+        """
+  tickerd export record trades.parquet --kind trades
+  tickerd export record btc.csv --kind quotes --instrument BTC/USDT
+  tickerd export record hour.jsonl --kind depth --from 2025-12-08T16:00:00Z --to 2025-12-08T17:00:00Z""",
+        name="export",
+        help="write a recording into a table",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of the recording")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the file: *.parquet, *.csv or *.jsonl")
+    parser.add_argument(
+        "--kind", required=True, choices=("trades", "quotes", "candles", "depth"), help="the kind of channel"
+    )
+    _add_span(parser)
+    parser.add_argument(
+        "--instrument", action="append", default=[], metavar="NAME", help="only this; may be given again (all)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
 
 def _add_span(parser: argparse.ArgumentParser) -> None:

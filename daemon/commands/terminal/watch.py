@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.live import Live
 
 from daemon.client import Client, Data, Gap, Lost, Reconnecting, Resumed, connect
-from daemon.commands.terminal.peer import Peer
+from daemon.commands.terminal.peer import Peer, clean
 from daemon.commands.terminal.table import Sheet, change, words
+from protocol.messages import ReplayInfo
 
 _FRAMES_PER_S: Final = 8
 _HEAD_LINES: Final = 3
@@ -54,6 +55,9 @@ async def watch(peer: Peer, channels: Sequence[str], *, json: bool) -> None:
 async def _changes(client: Client, channels: Sequence[str]) -> None:
     """A line for each price that is new, and for whatever else happens."""
     seen: dict[tuple[str, object], str] = {}
+    replay = client.welcome.replay
+    if replay and not await _write(f"{played(replay)}\n".encode()):
+        return
     async with client.subscribe(*channels) as subscription:
         async for received in subscription:
             line = change(received, seen)
@@ -61,9 +65,17 @@ async def _changes(client: Client, channels: Sequence[str]) -> None:
                 return
 
 
+def played(replay: ReplayInfo) -> str:
+    """What is played, in one line that is safe to print."""
+    return clean(f"a recording from {replay.from_} to {replay.to}, played at speed {replay.speed}")
+
+
 async def _table(client: Client, peer: Peer, channels: Sequence[str]) -> None:
     clock = await client.ping()
-    sheet = Sheet(f"tickerd {client.welcome.server.version} at {peer.url}", clock.clock_offset_s)
+    replay, title = client.welcome.replay, f"tickerd {client.welcome.server.version} at {peer.url}"
+    if replay:
+        title += f"  {played(replay)}"
+    sheet = Sheet(title, clock.clock_offset_s, replayed=bool(replay))
     console = Console(highlight=False)
     first = trio.Event()
     async with trio.open_nursery() as nursery, client.subscribe(*channels) as subscription:

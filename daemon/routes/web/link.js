@@ -49,7 +49,13 @@ view('link', () => {
   const more = {open: offline, waiting: `${offline || reason}; again in ${wait_s}\u2009s`, closed: reason};
   put(byId('link-more'), more[name] ?? '');
   byId('again').hidden = name !== 'closed';
-  if (welcome) put(byId('server'), `${welcome.server.version} at ${location.host}`);
+  if (!welcome) return;
+  put(byId('server'), `${welcome.server.version} at ${location.host}`);
+  const {replay} = welcome;
+  byId('replay').hidden = !replay;
+  if (!replay) return;
+  const speed = replay.speed === 'max' ? 'as fast as can be' : `at ${replay.speed} times the speed`;
+  put(byId('replay'), `This is a recording, from ${replay.from} to ${replay.to}, played ${speed}. Nothing here is of now.`);
 });
 
 view('link', () => {
