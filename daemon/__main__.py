@@ -365,7 +365,8 @@ def _export(arguments: argparse.Namespace) -> int:
         raise _Failure(str(error)) from None
     for remark in exported.remarks:
         _complain(remark)
-    _say(f"{arguments.out}: {exported.rows} rows of {exported.topics} topics")
+    topics = f"{exported.topics} topic{'s' if exported.topics != 1 else ''}"
+    _say(f"{arguments.out}: {exported.rows} rows of {topics}")
     return CLEAN
 
 

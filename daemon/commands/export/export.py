@@ -15,6 +15,7 @@ from daemon.commands.export.sinks import ExportError, check, opened
 from daemon.commands.replay import within
 from daemon.host.clock import WallClock
 from protocol.channels import Channel
+from protocol.kinds import KINDS
 
 _AT_ONCE: Final = 4096
 """Rows that are written at once."""
@@ -47,7 +48,7 @@ def export(
     Args:
         folder: the recording.
         out: the file; its name says the format.
-        kind: of `COLUMNS`.
+        kind: a kind of channel, by name, for whose messages there are `COLUMNS`.
         from_ms: where to begin; None: at the beginning.
         to_ms: where to end; None: at the end.
         instruments: only these; none: all.
@@ -75,7 +76,7 @@ def export(
     gaps: list[str] = []
     span, count = playback.span, 0
     length_ms = max(1, span.to_ms - span.from_ms)
-    with opened(out, COLUMNS[kind], remarks) as sink:
+    with opened(out, COLUMNS[KINDS[kind].view], remarks) as sink:
         waiting: list[Row] = []
         for number, (at_ms, item) in enumerate(playback):
             if isinstance(item, Missing):
@@ -101,7 +102,7 @@ def _wanted(channels: Sequence[Channel], kind: str, instruments: Collection[str]
     """The channels of that kind. Raises: ExportError, where there are none, or an instrument is not theirs."""
     found = [channel for channel in channels if channel.kind.name == kind]
     if not found:
-        had = sorted({channel.kind.name for channel in channels} & COLUMNS.keys())
+        had = sorted({channel.kind.name for channel in channels if channel.kind.view in COLUMNS})
         raise ExportError(
             f"{folder} has no channel of kind {kind}; it has: {', '.join(had) or 'none that can be a table'}"
         )

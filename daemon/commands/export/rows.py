@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from connectors.base import Event
 from protocol.fields import CandleFields, DepthFields, QuoteFields, SnapshotFields, TradeFields
+from protocol.kinds import View
 
 Type: TypeAlias = Literal["text", "digits", "moment", "number", "flag"]
 """What a column holds: `digits` is a decimal number as text, `moment` ms since 1970."""
@@ -28,19 +29,19 @@ _COMMON: Final[dict[str, Type]] = {
     "received_ms": "moment",
 }
 
-COLUMNS: Final[dict[str, dict[str, Type]]] = {
-    "trades": {**_COMMON, "price": "digits", "size": "digits", "side": "text", "trade_id": "text"},
-    "quotes": {**_COMMON, "bid": "digits", "bid_size": "digits", "ask": "digits", "ask_size": "digits"},
-    "candles": {
+COLUMNS: Final[dict[View, dict[str, Type]]] = {
+    View.TRADE: {**_COMMON, "price": "digits", "size": "digits", "side": "text", "trade_id": "text"},
+    View.QUOTE: {**_COMMON, "bid": "digits", "bid_size": "digits", "ask": "digits", "ask_size": "digits"},
+    View.CANDLE: {
         **_COMMON,
         "interval": "text",
         "start_ms": "moment",
         **dict.fromkeys(("open", "high", "low", "close", "volume"), "digits"),
         "closed": "flag",
     },
-    "depth": {**_COMMON, "update": "number", "reset": "flag", "side": "text", "price": "digits", "size": "digits"},
+    View.DEPTH: {**_COMMON, "update": "number", "reset": "flag", "side": "text", "price": "digits", "size": "digits"},
 }
-"""The columns of each kind, in order."""
+"""The columns of a table, in order, by what a reader finds in the messages of its kind of channel."""
 
 _levels: Final = msgspec.json.Decoder(list[tuple[str, str]])
 

@@ -196,7 +196,7 @@ def test_the_command_says_what_it_did(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     with tickerd("export", str(folder), str(out), "--kind", "trades", "--instrument", "BTC/USDT") as process:
         assert process.wait() == 0
-    assert process.lines[-1] == f"{out}: 4 rows of 1 topics"
+    assert process.lines[-1] == f"{out}: 4 rows of 1 topic"
     with tickerd("export", str(folder), str(out), "--kind", "trades") as process:
         assert process.wait() == 1
     assert process.lines == [f"tickerd: {out}: is there already; --force replaces it"]
