@@ -219,8 +219,9 @@ def _announce(urls: Sequence[str]) -> None:
 def _simulate(arguments: argparse.Namespace) -> int:
     from connectors.simulator.faults.orders import Scenario, ScenarioError, load_scenario
     from connectors.simulator.simulator import Simulator
+    from connectors.simulator.venues import recorded_folder
     from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S
-    from connectors.simulator.venues.recording import Recording, RecordingError
+    from connectors.simulator.venues.recording import RecordingError
     from daemon.commands import demo
     from daemon.host.logs import LogSettings
 
@@ -232,7 +233,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
         _say(f"listening on {url}")
 
     try:
-        recording = None if arguments.recorded is None else Recording.load(arguments.recorded)
+        recording = None if arguments.recorded is None else recorded_folder.load(arguments.recorded)
         scenario = Scenario() if arguments.scenario is None else load_scenario(arguments.scenario)
         for name in () if recording is None else recording.left_out:
             _complain(f"{arguments.recorded / name}: left out: Coinbase's Exchange feed, which tickerd does not speak")

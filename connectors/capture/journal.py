@@ -28,7 +28,8 @@ PIECE_BYTES: Final = 1024 * 1024
 PIECE_MS: Final = 60_000
 """A piece of more lines, or over a longer time, is ended: who looks for a moment unpacks one at least."""
 
-_LEVEL: Final = 3
+_LEVEL: Final = 1
+"""Higher ones cost more time than they save room: frames repeat what is in the last ones anyway."""
 _MODE: Final = 0o640
 
 

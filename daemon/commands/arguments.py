@@ -127,7 +127,9 @@ def _add_simulate(add: _Add) -> None:
         "--config-out", type=Path, metavar="FILE", help="write the configuration for `tickerd run` there"
     )
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="faults at set times: TOML, [[step]] tables")
-    parser.add_argument("--recorded", type=Path, metavar="DIR", help="serve a folder of recorded payloads instead")
+    parser.add_argument(
+        "--recorded", type=Path, metavar="DIR", help="serve a folder of recorded payloads, or of `tickerd run`"
+    )
     parser.add_argument("--stamp", action="store_true", help="put a monotonic stamp (ns) into each ticker frame")
     parser.add_argument(
         "--cache-s", type=_count, metavar="N", help="how long CoinGecko's answers stay the same (as the real ones)"

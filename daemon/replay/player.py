@@ -75,6 +75,8 @@ class Player:
         self._look_ms = span.from_ms
         self._last_ms = span.from_ms
         self._moments: list[tuple[int, Item]] = []
+        self._broken = ""
+        """Why it cannot be played to its end."""
 
     async def run(
         self,
@@ -88,23 +90,33 @@ class Player:
         """Play to the end, and then wait for ever. If cancelled, what is being read is left to its thread."""
         self._sequencer, self._watch, self._board, self._ledger = sequencer, watch, board, ledger
         task_status.started()
-        why = ENDED
-        try:
-            async with trio.open_nursery() as nursery:
-                into, chunks = trio.open_memory_channel[Sequence[Played]](_CHUNKS)
-                nursery.start_soon(self._read, into)
-                await self._play(chunks)
-        except* RecordingError as errors:
-            why = f"{ENDED}: {'; '.join(str(error) for error in errors.exceptions)}"
-            _log.error("%s", why)
-        self._end(why)
+        async with trio.open_nursery() as nursery:
+            into, chunks = trio.open_memory_channel[Sequence[Played]](_CHUNKS)
+            nursery.start_soon(self._read, into)
+            await self._play(chunks)
+        if self._broken:
+            _log.error("the recording cannot be played to its end: %s", self._broken)
+        self._end(f"{ENDED}: {self._broken}" if self._broken else ENDED)
         await trio.sleep_forever()
 
     async def _read(self, into: trio.MemorySendChannel[Sequence[Played]]) -> None:
         played = iter(self._playback)
         with into:
-            while chunk := await trio.to_thread.run_sync(_next, played, abandon_on_cancel=True):
+            while chunk := await trio.to_thread.run_sync(self._next, played, abandon_on_cancel=True):
                 await into.send(chunk)
+
+    def _next(self, played: Iterator[Played]) -> list[Played]:
+        """The next items: so many, or of so much of the recording's time. In the thread."""
+        found: list[Played] = []
+        try:
+            for item in played:
+                found.append(item)
+                if len(found) >= _AHEAD or item[0] - found[0][0] >= _AHEAD_MS:
+                    break
+        except RecordingError as error:
+            # What came before is played all the same; a generator that has raised is at its end.
+            self._broken = str(error)
+        return found
 
     async def _play(self, chunks: trio.MemoryReceiveChannel[Sequence[Played]]) -> None:
         """Publish everything when it is due."""
@@ -199,13 +211,3 @@ class Player:
         self._sequencer.play([(end_ms, StateChange(channel.name, "down", why)) for channel in channels])
         _log.info("%s; the daemon goes on with what it has sent, until it is stopped", why)
         self.has_ended.set()
-
-
-def _next(played: Iterator[Played]) -> list[Played]:
-    """The next items, for the thread: so many, or of so much of the recording's time."""
-    found: list[Played] = []
-    for item in played:
-        found.append(item)
-        if len(found) >= _AHEAD or item[0] - found[0][0] >= _AHEAD_MS:
-            break
-    return found

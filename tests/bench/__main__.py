@@ -22,10 +22,12 @@ from tests.bench.appends import appends
 from tests.bench.crowds import CROWDS
 from tests.bench.measures import Plan
 from tests.bench.processes import Cores
+from tests.bench.recording import played, record
 from tests.bench.report import Row, machine, plain, table
 from tests.bench.streams import busy_day, streams
 
-MEASURES = measures.MEASURES | {"append": appends, "streams": streams, "busy_day": busy_day} | CROWDS
+MEASURES = measures.MEASURES | {"append": appends, "streams": streams, "busy_day": busy_day}
+MEASURES |= {"record": record, "replay": played} | CROWDS
 
 WITHIN_S = 1800
 """However it goes, it is over then."""

@@ -9,6 +9,7 @@ import pytest
 
 from tests.process.listening import Listener, Message, Topic
 from tests.process.running import Process, tickerd, wait_ready
+from tests.process.test_terminal import open_terminal
 
 PRESETS = '["seed", "binance", "okx", "coinbase", "kraken", "bybit", "market"]'
 FAULTS: tuple[dict[str, object], ...] = (
@@ -139,6 +140,15 @@ def test_the_replay_says_what_it_is_everywhere(recorded: Recorded) -> None:
         assert all(told["from"] <= gap["start"] <= told["to"] for gap in gaps)
         assert process.process.poll() is None, "it stays up until Ctrl-C"
         assert process.stop() == 0
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+def test_watch_says_that_it_is_a_recording(recorded: Recorded, term: str) -> None:
+    with tickerd("replay", str(recorded.folder), "--port", "0") as process:
+        arguments = ("watch", "--url", f"127.0.0.1:{process.port}", "bitcoinprice")
+        with open_terminal(*arguments, term=term, columns=160) as screen:
+            screen.read(lambda printed: "a recording from 20" in printed and "played at speed 1.0" in printed)
+            screen.read(lambda printed: "bitcoinprice" in printed.partition("played at")[2])
 
 
 def test_a_span_that_is_asked_for_is_what_is_played(recorded: Recorded) -> None:

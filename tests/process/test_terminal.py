@@ -103,7 +103,7 @@ class Terminal:
 
 
 @contextmanager
-def _terminal(
+def open_terminal(
     *arguments: str, columns: int = 120, lines: int = 50, term: str | None = "xterm-256color"
 ) -> Iterator[Terminal]:
     terminal = Terminal(*arguments, columns=columns, lines=lines, term=term)
@@ -168,7 +168,7 @@ def test_the_table_shows_prices_that_move_and_ctrl_c_gives_the_terminal_back(dem
     def prices(output: str) -> set[str]:
         return set(re.findall(r"bitcoinprice +BTC/USDT +([0-9.]+) +[▲▼]? +[0-9.]+ s +live", _plain(output)))
 
-    with _terminal("watch", "bitcoinprice", "coingecko_global", "--url", _url(demo_port)) as terminal:
+    with open_terminal("watch", "bitcoinprice", "coingecko_global", "--url", _url(demo_port)) as terminal:
         terminal.read(lambda output: len(prices(output)) >= 3)
         assert "\x1b[?25l" in terminal.output
         assert re.search("coingecko_global +[0-9.]+ s +live", _plain(terminal.output))
@@ -181,7 +181,7 @@ def test_the_table_shows_prices_that_move_and_ctrl_c_gives_the_terminal_back(dem
 
 
 def test_a_window_that_is_too_low_says_so(demo_port: int) -> None:
-    with _terminal("watch", "--url", _url(demo_port), lines=12, columns=60) as terminal:
+    with open_terminal("watch", "--url", _url(demo_port), lines=12, columns=60) as terminal:
         terminal.read(lambda output: "more rows do not fit" in _plain(output))
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.wait() == 0
@@ -238,14 +238,14 @@ def test_json_lines_are_the_daemons_own_bytes(demo_port: int, tmp_path: Path) ->
 def test_nothing_from_the_network_steers_the_terminal() -> None:
     evil = "\x1b]0;owned\x07 [red]not markup[/red] \u202e"
     with _scripted(_status("down", evil)) as port:
-        with _terminal("watch", "x", "--url", _url(port)) as terminal:
+        with open_terminal("watch", "x", "--url", _url(port)) as terminal:
             terminal.read(lambda output: "not markup" in output)
             assert r"\x1b]0;owned\x07 [red]not markup[/red] \u202e" in _plain(terminal.output)
             assert "\x1b]0;" not in terminal.output
             assert r"9\x1b[31m" in terminal.output
             terminal.type("\x03")
             assert terminal.wait() == 0
-        with _terminal("watch", "--json", "--url", _url(port)) as terminal:
+        with open_terminal("watch", "--json", "--url", _url(port)) as terminal:
             terminal.read(lambda output: "not markup" in output)
             assert json.loads(terminal.output)["reason"] == evil
             assert "\x1b" not in terminal.output
@@ -254,7 +254,7 @@ def test_nothing_from_the_network_steers_the_terminal() -> None:
 
 def test_a_lost_connection_is_shown_and_told() -> None:
     with _scripted(_status(), lasts_s=0.3) as port:
-        with _terminal("watch", "x", "--url", _url(port)) as terminal:
+        with open_terminal("watch", "x", "--url", _url(port)) as terminal:
             terminal.read(lambda output: "reconnecting in" in _plain(output))
             terminal.read(lambda output: "resumed after" in _plain(output))
             terminal.type("\x03")
@@ -305,7 +305,7 @@ def test_other_mistakes_are_one_line_too(demo_port: int, tmp_path: Path) -> None
         assert ended.stderr.startswith("tickerd: ")
         assert said in ended.stderr
         assert ended.stderr.count("\n") == 1
-    with _terminal("watch", "bitcoinpric", *url) as terminal:
+    with open_terminal("watch", "bitcoinpric", *url) as terminal:
         assert terminal.wait() == 1
         assert "nearest: bitcoinprice" in _plain(terminal.output)
         assert "\x1b[?25l" not in terminal.output
@@ -333,7 +333,7 @@ def test_the_daemon_does_not_take_the_token_for_a_setting(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", "", None])
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(demo_port: int, term: str | None) -> None:
-    with _terminal("watch", "bitcoinprice", "--url", _url(demo_port), term=term) as terminal:
+    with open_terminal("watch", "bitcoinprice", "--url", _url(demo_port), term=term) as terminal:
         terminal.read(lambda output: output.count("bitcoinprice BTC/USDT ") >= 3 and "bitcoinprice is live" in output)
         terminal.type("\x03")
         assert terminal.wait() == 0
@@ -341,7 +341,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(demo_port: int, term:
 
 
 def test_a_small_window_shows_whole_prices_also_after_it_was_made_smaller(demo_port: int) -> None:
-    with _terminal("watch", "bitcoinprice", "--url", _url(demo_port), columns=100, lines=20) as terminal:
+    with open_terminal("watch", "bitcoinprice", "--url", _url(demo_port), columns=100, lines=20) as terminal:
         terminal.read(lambda output: "bitcoinprice" in output)
         fcntl.ioctl(terminal._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 5, 20, 0, 0))
         before = len(terminal.output)
