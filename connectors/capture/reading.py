@@ -95,6 +95,13 @@ class RecordedFile:
         if self.damage:
             yield [_lost(self.end_ms, f"{self.path.name}: {self.damage}")]
 
+    def piece(self, number: int) -> Iterator[list[Line]]:
+        """The lines of one piece alone. Raises: RecordingError."""
+        try:
+            yield from self._plain() if self.path.suffix == PLAIN else self._unpacked(self.pieces[number])
+        except OSError as error:
+            raise RecordingError(f"{self.path}: cannot be read: {error.strerror}") from None
+
     def _unpacked(self, piece: Piece) -> Iterator[list[Line]]:
         at_ms = self.begin_ms if piece.index is None else piece.index.from_ms
         try:

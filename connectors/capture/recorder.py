@@ -26,8 +26,9 @@ import trio
 from msgspec import Meta
 
 from connectors.base import Bytes
-from connectors.capture.journal import HOUR_MS, Chunk, Journal
-from connectors.capture.lines import FORMAT, Header, Line, Lost, seconds, written, written_frames
+from connectors.capture.buffer import FULL, Buffer, BufferedTap, Entry, lines_of
+from connectors.capture.journal import Journal
+from connectors.capture.lines import FORMAT, Header
 from connectors.capture.retention import clear
 from connectors.capture.tap import Tap
 from connectors.metric import Samples
@@ -48,13 +49,6 @@ _LOOK_S: Final = 1.0
 _CLEAR_S: Final = 60.0
 """How often old files are looked for."""
 
-_ENTRY_BYTES: Final = 100
-"""What an entry of the buffer takes beside what came, about."""
-
-_SPARE_BYTES: Final = 256 * 1024
-"""What is no frame may fill the buffer by so much more: without it the frames around it cannot be read."""
-
-_FULL: Final = "the buffer was full: the disk was too slow"
 _LATE: Final = f"takes longer than {LATE_S:g} s"
 
 _log: Final = logging.getLogger(__name__)
@@ -102,57 +96,15 @@ class RecordStatistics(msgspec.Struct, frozen=True):
     failures: int
 
 
-class _Frames(msgspec.Struct, frozen=True, gc=False):
-    """Frames that came together on a connection."""
-
-    payloads: Sequence[bytes]
-    received_ms: int
-    connection: int
-
-
-class _Loss(msgspec.Struct):
-    """What of a connector was dropped and is not told in its file yet."""
-
-    from_ms: int
-    to_ms: int
-    frames: int = 0
-    bytes: int = 0
-
-
-class _RecordingTap(Tap):
-    """What one connector says goes into the recorder's buffer."""
-
-    def __init__(self, recorder: Recorder, journal: Journal) -> None:
-        super().__init__()
-        self.journal = journal
-        self.loss: _Loss | None = None
-        self.unwritten: list[Chunk] = []
-        """Lines that could not be written: the next try writes these first."""
-        self.ending = ""
-        """Why nothing more will come; "" while it may."""
-        self.is_over = False
-        self._recorder = recorder
-
-    def frames(self, connection: int, payloads: Sequence[bytes], received_ms: int) -> None:
-        size = sum(map(len, payloads))
-        self._recorder.take(self, _Frames(payloads, received_ms, connection), size, len(payloads))
-
-    def end(self, reason: str) -> None:
-        self.ending = reason
-
-    def put(self, line: Line, size: int = 0) -> None:
-        self._recorder.take(self, line, size, 0)
-
-
 class _Batch(msgspec.Struct):
     """What is written in one go: the buffer's content, and how many bytes of the buffer it takes."""
 
-    entries: list[tuple[_RecordingTap, _Frames | Line]]
+    entries: list[Entry]
     size: int
 
 
 class Recorder:
-    """Records what connectors receive. Owned by one task (`run`); `take` is called by any, and never waits.
+    """Records what connectors receive. Owned by one task (`run`); its taps are called by any, and never wait.
 
     Attributes:
         trouble: why nothing is recorded just now; "" while all is well.
@@ -183,11 +135,8 @@ class Recorder:
         self._daemon = daemon
         self._run = now_ms()
         self._noted, self._over = noted, over
-        self._taps: list[_RecordingTap] = []
-        self._entries: list[tuple[_RecordingTap, _Frames | Line]] = []
-        self._held = 0
-        """Bytes in the buffer, and on their way to the disk."""
-        self._entries_bytes = 0
+        self._taps: list[BufferedTap] = []
+        self._buffer = Buffer(settings.buffer_bytes, lambda: self.trouble)
         self._batch: _Batch | None = None
         """On its way to the disk."""
         self._writing = threading.Lock()
@@ -195,7 +144,7 @@ class Recorder:
         self._late = False
         self._began_s: float | None = None
         self._cleared_s = -float("inf")
-        self._frames = self._lines = self._dropped = self._raw = self._kept = self._removed = self._failures = 0
+        self._frames = self._lines = self._raw = self._kept = self._removed = self._failures = 0
         self._written_before = 0
         self._told_dropped = 0
 
@@ -221,43 +170,9 @@ class Recorder:
             settings=settings,
             daemon=self._daemon,
         )
-        tap = _RecordingTap(self, Journal(self._folder, header))
+        tap = BufferedTap(self._buffer, Journal(self._folder, header))
         self._taps.append(tap)
         return tap
-
-    # ---- the hot path ---------------------------------------------------------------------------------------------
-
-    def take(self, tap: _RecordingTap, entry: _Frames | Line, size: int, frames: int) -> None:
-        """Put something into the buffer, or drop it where that is full. `frames` is how many frames it is."""
-        size += _ENTRY_BYTES
-        most = self._settings.buffer_bytes + (0 if frames else _SPARE_BYTES)
-        if self._held + size > most:
-            self._drop(tap, entry, size, frames)
-            return
-        if tap.loss is not None:
-            self._tell_loss(tap)
-        self._entries.append((tap, entry))
-        self._held += size
-        self._entries_bytes += size
-
-    def _drop(self, tap: _RecordingTap, entry: _Frames | Line, size: int, frames: int) -> None:
-        at_ms = entry.received_ms if isinstance(entry, _Frames) else entry.at_ms
-        loss = tap.loss
-        if loss is None:
-            loss = tap.loss = _Loss(at_ms, at_ms)
-        loss.to_ms = at_ms
-        # A line that is no frame is something that was received all the same.
-        loss.frames += frames or 1
-        loss.bytes += size - _ENTRY_BYTES
-        self._dropped += frames or 1
-
-    def _tell_loss(self, tap: _RecordingTap) -> None:
-        loss, tap.loss = tap.loss, None
-        if loss is not None:
-            lost = Lost(loss.frames, loss.bytes, loss.from_ms, loss.to_ms, self.trouble or _FULL)
-            self._entries.append((tap, Line(seconds(loss.to_ms), lost=lost)))
-            self._held += _ENTRY_BYTES
-            self._entries_bytes += _ENTRY_BYTES
 
     # ---- the task -------------------------------------------------------------------------------------------------
 
@@ -281,16 +196,12 @@ class Recorder:
     def _next(self) -> _Batch:
         """What is to be written: what could not be written before, else the buffer's content."""
         if self._batch is None:
-            for tap in self._taps:
-                if tap.loss is not None and self._held <= self._settings.buffer_bytes:
-                    self._tell_loss(tap)
-            self._batch = _Batch(self._entries, self._entries_bytes)
-            self._entries, self._entries_bytes = [], 0
+            self._batch = _Batch(*self._buffer.take(self._taps))
         return self._batch
 
     def _wrote(self) -> None:
         if self._batch is not None:
-            self._held -= self._batch.size
+            self._buffer.release(self._batch.size)
             self._batch = None
         for tap in [tap for tap in self._taps if tap.is_over]:
             self._written_before += tap.journal.written_bytes
@@ -311,7 +222,7 @@ class Recorder:
             text = "what the venues send is not recorded: %s %s; tried again every %g s"
             _log.error(text, self._folder, self.trouble, RETRY_S)
         elif before and not self.trouble:
-            _log.info("%s is written again; %d frames in all were not recorded", self._folder, self._dropped)
+            _log.info("%s is written again; %d frames in all were not recorded", self._folder, self._buffer.dropped)
             self._tell_dropped()
             self._over()
 
@@ -323,13 +234,14 @@ class Recorder:
             if late is not self._late:
                 self._late = late
                 self._judge()
-            if self.trouble or self._dropped != self._told_dropped:
+            if self.trouble or self._buffer.dropped != self._told_dropped:
                 self._tell_dropped()
 
     def _tell_dropped(self) -> None:
-        new, self._told_dropped = self._dropped - self._told_dropped, self._dropped
+        dropped = self._buffer.dropped
+        new, self._told_dropped = dropped - self._told_dropped, dropped
         if self.trouble or new:
-            self._noted(self.trouble or _FULL, new)
+            self._noted(self.trouble or FULL, new)
 
     async def close(self) -> None:
         """Write the rest, and say in each file that it is complete. Call this when the connectors have ended.
@@ -374,7 +286,7 @@ class Recorder:
         failed: OSError | None = None
         with self._writing:
             entries, batch.entries = batch.entries, []
-            for tap, chunks in _chunks(entries).items():
+            for tap, chunks in lines_of(entries).items():
                 tap.unwritten += chunks
             for tap in self._taps:
                 try:
@@ -388,7 +300,7 @@ class Recorder:
         if failed is not None:
             raise failed
 
-    def _write(self, tap: _RecordingTap) -> None:
+    def _write(self, tap: BufferedTap) -> None:
         while tap.unwritten:
             chunk = tap.unwritten[0]
             tap.journal.write(chunk)
@@ -398,7 +310,7 @@ class Recorder:
             self._raw += len(chunk.text)
         if not tap.ending:
             tap.journal.settle(self._now_ms())
-        elif tap not in (waiting for waiting, _ in self._entries):
+        elif not self._buffer.has(tap):
             tap.journal.close(tap.ending, self._now_ms())
             tap.is_over = True
 
@@ -423,10 +335,10 @@ class Recorder:
         return RecordStatistics(
             frames=self._frames,
             lines=self._lines,
-            dropped=self._dropped,
+            dropped=self._buffer.dropped,
             raw_bytes=self._raw,
             written_bytes=self._written_before + sum(tap.journal.written_bytes for tap in self._taps),
-            waiting_bytes=self._held,
+            waiting_bytes=self._buffer.held_bytes,
             kept_bytes=self._kept,
             removed=self._removed,
             failures=self._failures,
@@ -446,30 +358,6 @@ class Recorder:
         samples.value("tickerd_record_kept_bytes", "What all files of the recording take.", counts.kept_bytes)
         recording = "1 while what the venues send is being recorded, else 0."
         samples.value("tickerd_record_recording", recording, int(not self.trouble))
-
-
-def _chunks(entries: Sequence[tuple[_RecordingTap, _Frames | Line]]) -> dict[_RecordingTap, list[Chunk]]:
-    """The lines of these, by connector, and of each hour by themselves."""
-    found: dict[_RecordingTap, list[tuple[int, list[Chunk]]]] = {}
-    for tap, entry in entries:
-        chunk = _chunk(entry)
-        hour = chunk.from_ms // HOUR_MS
-        groups = found.setdefault(tap, [])
-        if groups and groups[-1][0] == hour:
-            groups[-1][1].append(chunk)
-        else:
-            groups.append((hour, [chunk]))
-    return {tap: [group[0].join(group[1:]) for _, group in groups] for tap, groups in found.items()}
-
-
-def _chunk(entry: _Frames | Line) -> Chunk:
-    if isinstance(entry, _Frames):
-        text = written_frames(entry.payloads, entry.received_ms, entry.connection)
-        return Chunk(text, entry.received_ms, entry.received_ms, frames=len(entry.payloads))
-    lost = 0 if entry.lost is None else entry.lost.frames
-    at_ms = entry.at_ms
-    opened, closed = int(entry.opened is not None), int(entry.closed is not None)
-    return Chunk(written(entry), at_ms, at_ms, opened=opened, closed=closed, lost=lost)
 
 
 def _said(error: OSError) -> str:

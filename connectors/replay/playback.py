@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from math import ceil, inf
 from pathlib import Path
 from typing import Final
@@ -130,13 +129,12 @@ class _Reader:
         return payloads
 
     def _all(self, source: Source, series: Series, number: int, piece: int) -> Iterator[list[Line]]:
-        files = series.files[number:]
-        for file, after in pairwise([*files, None]):
-            assert file is not None  # noqa: S101 - only the last one is none
-            self.file = file
+        files = series.files
+        for at in range(number, len(files)):
+            file = self.file = files[at]
+            after = files[at + 1] if at + 1 < len(files) else None
             if piece:
-                at_ms = file.pieces[piece].index.from_ms if piece < len(file.pieces) else file.end_ms  # type: ignore[union-attr] # each has one
-                yield [Line(seconds(at_ms), record=file.header)]
+                yield [Line(seconds(_from_ms(files, at, piece)), record=file.header)]
             ended = False
             for lines in file.lines(piece):
                 ended = any(line.end is not None for line in lines[-1:])
@@ -286,16 +284,34 @@ def _is_book(values: dict[str, object]) -> bool:
 
 
 def _opened(files: list[RecordedFile], last: int, from_ms: int) -> tuple[int, int] | None:
-    """Where the connection that was there then was opened; None where that was not recorded in this run."""
-    run = files[last].header.run
+    """Where all connections that were there then had been opened; None where that was not recorded in this run.
+
+    Which ones these are is told by the last frames before that; then only pieces in which any was opened are read.
+    """
+    missing: set[int] | None = None
     for number in range(last, -1, -1):
         file = files[number]
-        if file.header.run != run:
+        if file.header.run != files[last].header.run:
             return None
         for at in range(len(file.pieces) - 1, -1, -1):
             index = file.pieces[at].index
-            if index is not None and index.opened and index.from_ms <= from_ms:
-                return number, at
+            if index is None or index.from_ms > from_ms or not (missing is None or index.opened):
+                continue
+            opened: set[int] = set()
+            spoke: dict[int, None] = {}
+            for line in (line for part in file.piece(at) for line in part if line.at_ms <= from_ms):
+                if line.opened is not None:
+                    opened.add(line.conn)
+                elif line.closed is not None:
+                    spoke.pop(line.conn, None)
+                elif line.frame is not None or line.binary is not None:
+                    spoke[line.conn] = None
+            if missing is None and spoke:
+                missing = set(spoke)
+            if missing is not None:
+                missing -= opened
+                if not missing:
+                    return number, at
     return None
 
 

@@ -163,6 +163,20 @@ def test_who_begins_in_the_middle_has_the_whole_book_and_nothing_of_before(tmp_p
     assert ("okx_depth live") in [what for _, what in told(items)[:4]]
 
 
+def test_a_seek_heeds_which_connection_had_the_book(tmp_path: Path) -> None:
+    lines = [line(0, opened="a"), line(1, frame=book("snapshot", 1, -1, "100", 1))]
+    for number in range(1, 12):
+        at = number * 600_000
+        lines.append(line(at, frame=book("update", number + 1, number, f"100.{number:02}", at)))
+        if number == 5:
+            # One that was to take over, and did not.
+            lines += [line(at + 10, conn=2, opened="b"), line(at + 500, conn=2, closed="OKX dropped the connection")]
+    record(tmp_path, header("okx", BOOKS), lines)
+    first = events(played(tmp_path, BEGAN_MS + 10 * 600_000 + 5), "okx_depth")[0]
+    assert isinstance(first.fields, SnapshotFields)
+    assert bytes(first.fields.bids).count(b'"100') == 11
+
+
 def test_a_seek_does_not_read_what_it_does_not_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ats = [(minute * 60_000, f"{minute + 1}") for minute in range(240)]
     record(tmp_path, header("okx", [TICKERS]), [line(0, opened="a"), *tickers(*ats)])  # type: ignore[list-item]
