@@ -30,8 +30,8 @@ LISTED = (
     *("daemon/client/core/book.py", "daemon/client/core/track.py", "daemon/client/core/records.py"),
     *(f"daemon/commands/terminal/{name}.py" for name in ("choice", "trades", "watch")),
 )
-"""Here names are only listed: what venues offer, the default channels, what users of the client may import, and what they
-may ask `tickerd watch --kind` for; and the client keeps books by the two messages that they are made of."""
+"""Here names are only listed: what venues offer, the default channels, what users of the client may import, and what
+they may ask `tickerd watch --kind` for; and the client keeps books by the two messages that they are made of."""
 
 
 def named(path: str, source: str) -> Iterator[str]:
