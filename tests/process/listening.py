@@ -25,7 +25,9 @@ class Listener:
         welcome: the first message.
     """
 
-    def __init__(self, port: int, stop: Callable[["Listener"], bool] = lambda _: False) -> None:
+    def __init__(self, port: int, stop: Callable[["Listener"], bool] = lambda _: False, *, whole: bool = False) -> None:
+        """`whole`: what was published before it came is asked for, too."""
+        self._whole = whole
         self.topics: dict[Topic, list[Message]] = {}
         self.statuses: list[Message] = []
         self.others: list[Message] = []
@@ -41,8 +43,9 @@ class Listener:
         with suppress(ConnectionClosed), connect(self._url, max_size=None) as socket:
             self.welcome = json.loads(socket.recv())
             names = self.welcome["channels"]
+            since = {"since": {"epoch": self.welcome["epoch"], "seq": 0}} if self._whole else {}
             for at in range(0, len(names), 50):
-                socket.send(json.dumps({"type": "subscribe", "channels": names[at : at + 50]}))
+                socket.send(json.dumps({"type": "subscribe", "channels": names[at : at + 50], **since}))
             self._welcomed.set()
             for text in socket:
                 message = json.loads(text, parse_float=str)
