@@ -43,12 +43,11 @@ async def watch(peer: Peer, wish: Wish, *, json: bool) -> None:
             named = clean(", ".join(choice.left_out))
             sys.stderr.write(f"tickerd: left out, as no message of them may be skipped (--interval): {named}\n")
         subscription = client.subscribe(*choice.channels, instruments=choice.instruments, interval_ms=wish.interval_ms)
+        remark = SIMULATED if client.welcome.simulated else ""
         if json:
-            if client.welcome.simulated:
-                sys.stderr.write(f"tickerd: {SIMULATED}\n")
-            await json_lines(subscription)
+            await json_lines(subscription, remark)
         elif os.environ.get("TERM", "").lower() in _DUMB:
-            await plain_lines(subscription, SIMULATED if client.welcome.simulated else "")
+            await plain_lines(subscription, remark)
         else:
             await _picture(client, subscription, await _view(client, peer, wish, choice))
 
