@@ -46,9 +46,7 @@ async def watch(peer: Peer, wish: Wish, *, json: bool) -> None:
         subscription = client.subscribe(*choice.channels, instruments=choice.instruments, interval_ms=wish.interval_ms)
         remark = _unreal(client.welcome)
         if json:
-            if remark:
-                sys.stderr.write(f"tickerd: {remark}\n")
-            await json_lines(subscription)
+            await json_lines(subscription, remark)
         elif os.environ.get("TERM", "").lower() in _DUMB:
             await plain_lines(subscription, remark)
         else:
@@ -58,7 +56,8 @@ async def watch(peer: Peer, wish: Wish, *, json: bool) -> None:
 def _unreal(welcome: Welcome) -> str:
     """Why what comes is not of now, in one line that is safe to print; "" if it is."""
     if welcome.replay:
-        return clean(f"a recording from {welcome.replay.from_} to {welcome.replay.to}, at speed {welcome.replay.speed}")
+        replay = welcome.replay
+        return clean(f"a recording from {replay.from_} to {replay.to}, played at speed {replay.speed}")
     return SIMULATED if welcome.simulated else ""
 
 
