@@ -6,7 +6,7 @@ from typing import Any
 
 from connectors.base import Event, StateChange
 from connectors.capture.described import described
-from connectors.capture.journal import HOUR_MS, Chunk, Journal
+from connectors.capture.journal import Chunk, Journal
 from connectors.capture.lines import FORMAT, Header, Line, seconds, written
 from connectors.replay.items import Item, Missing, Notes, Played
 from connectors.replay.playback import Playback, Source
@@ -91,6 +91,3 @@ def ticker(last: str, after_ms: int) -> str:
         '{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instType":"SPOT","instId":"BTC-USDT",'
         f'"last":"{last}","ts":"{BEGAN_MS + after_ms}"}}]}}'
     )
-
-
-__all__ = ["BEGAN_MS", "HOUR_MS"]

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from connectors.base import StateChange
+from connectors.capture.journal import HOUR_MS
 from connectors.capture.lines import Exchange, Lost
 from connectors.capture.reading import RecordedFile, RecordingError
 from connectors.replay.playback import BREAKS_OFF, Source
 from protocol.fields import SnapshotFields
 from tests.connectors.replay.made import (
     BEGAN_MS,
-    HOUR_MS,
     channel,
     events,
     header,

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import trio
 
+from connectors.capture.journal import HOUR_MS
 from connectors.capture.lines import Line, Lost
 from connectors.replay.playback import Playback, Source
 from daemon.app import Daemon
@@ -17,7 +18,7 @@ from daemon.commands.moments import moment
 from daemon.commands.replay import replay
 from daemon.replay.clock import ReplayClock
 from daemon.replay.player import HOLE_MS, Player
-from tests.connectors.replay.made import BEGAN_MS, HOUR_MS, channel, header, line, record, ticker
+from tests.connectors.replay.made import BEGAN_MS, channel, header, line, record, ticker
 
 TICKERS = channel("bitcoinprice", "okx", "ticker")
 OF_THE_RUN = ("timestamp", "seq", "prev_seq")
