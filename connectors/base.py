@@ -86,6 +86,11 @@ class VenueSettings(msgspec.Struct, frozen=True):
         """What the types cannot say: each key whose value is not allowed, and what is."""
         yield from ()
 
+    def public(self) -> dict[str, object]:
+        """All keys but those that hold secrets."""
+        secrets = {key for key, extra in _extras(type(self)).items() if "secret" in extra}
+        return {key: msgspec.to_builtins(getattr(self, key)) for key in self.__struct_fields__ if key not in secrets}
+
     def __repr__(self) -> str:
         secrets = {key for key, extra in _extras(type(self)).items() if "secret" in extra}
         public = ("", FROM_ENVIRONMENT)

@@ -53,6 +53,9 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_rehearse(add)
     _add_check(add)
     _add_token(add)
+    _add_recordings(add)
+    _add_replay(add)
+    _add_export(add)
     _add_watch(add)
     _add_channels(add)
     _add_ping(add)
@@ -131,7 +134,9 @@ def _add_simulate(add: _Add) -> None:
         "--config-out", type=Path, metavar="FILE", help="write the configuration for `tickerd run` there"
     )
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="faults at set times: TOML, [[step]] tables")
-    parser.add_argument("--recorded", type=Path, metavar="DIR", help="serve a folder of recorded payloads instead")
+    parser.add_argument(
+        "--recorded", type=Path, metavar="DIR", help="serve a folder of recorded payloads, or of `tickerd run`"
+    )
     parser.add_argument("--stamp", action="store_true", help="put a monotonic stamp (ns) into each ticker frame")
     parser.add_argument(
         "--cache-s", type=_count, metavar="N", help="how long CoinGecko's answers stay the same (as the real ones)"
@@ -200,6 +205,88 @@ def _add_token(add: _Add) -> None:
     parser.add_argument(
         "name", nargs="?", type=_token_name, default="client", metavar="NAME", help="what the log calls it (client)"
     )
+
+
+def _add_recordings(add: _Add) -> None:
+    parser = add(
+        "List what `tickerd run` has recorded ([record] path): each connection with its channels, from when to when, "
+        "how many frames, what is missing, and how much it takes.",
+        """
+  tickerd recordings /var/lib/tickerd/record
+  tickerd recordings --json record | jq .gaps""",
+        name="recordings",
+        help="list what was recorded",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of the recording")
+    parser.add_argument("--json", action="store_true", help="one object per line")
+
+
+def _add_replay(add: _Add) -> None:
+    parser = add(
+        "Serve a recording as if it were live: the same channels, clients and page. `timestamp` is the time of "
+        "sending, all other times are the recording's. When it has ended, the daemon stays until Ctrl-C. "
+        "No venue is called.",
+        """
+  tickerd replay /var/lib/tickerd/record
+  tickerd replay record --speed 10          ten times as fast
+  tickerd replay record --speed max         as fast as can be
+  tickerd replay record --from 2025-12-08T16:30:00Z --to 2025-12-08T17:00:00Z""",
+        name="replay",
+        help="serve a recording",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of the recording")
+    parser.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="times as fast as recorded, or max (1)")
+    _add_span(parser)
+    parser.add_argument("--port", type=_port, metavar="N", help="where to listen; 0 for any free port (8000)")
+
+
+def _add_export(add: _Add) -> None:
+    parser = add(
+        "Write trades, quotes, candles or books of a recording into a table: Parquet, CSV or JSON lines, as the file's "
+        "name says. Prices and sizes are exact. Parquet needs `pip install 'tickerd[parquet]'`. No venue is called.",
+        """
+  tickerd export record trades.parquet --kind trades
+  tickerd export record btc.csv --kind quotes --instrument BTC/USDT
+  tickerd export record hour.jsonl --kind depth --from 2025-12-08T16:00:00Z --to 2025-12-08T17:00:00Z""",
+        name="export",
+        help="write a recording into a table",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of the recording")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the file: *.parquet, *.csv or *.jsonl")
+    parser.add_argument(
+        "--kind", required=True, choices=("trades", "quotes", "candles", "depth"), help="the kind of channel"
+    )
+    _add_span(parser)
+    parser.add_argument(
+        "--instrument", action="append", default=[], metavar="NAME", help="only this; may be given again (all)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+
+
+def _add_span(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from", type=_moment, dest="from_ms", metavar="T", help="ISO-8601, or ms since 1970 (the beginning)"
+    )
+    parser.add_argument("--to", type=_moment, dest="to_ms", metavar="T", help="the same (the end)")
+
+
+def _moment(text: str) -> int:
+    from daemon.commands.moments import moment
+
+    try:
+        return moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = math.inf if text == "max" else float(text)
+    except ValueError:
+        speed = math.nan
+    if not 0.001 <= speed <= 1_000_000 and text != "max":
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a number from 0.001 to 1000000, or max")
+    return speed
 
 
 def _token_name(text: str) -> str:

@@ -35,7 +35,7 @@ from daemon.sessions.sessions import Sessions
 from daemon.sessions.websocket import WebSockets
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
-from protocol.messages import ServerInfo
+from protocol.messages import ReplayInfo, ServerInfo
 
 _RETRY_SPREAD_S: Final = 10.0
 """The longest time over which clients are asked to spread their return after a planned stop."""
@@ -69,11 +69,13 @@ class Remarks(msgspec.Struct, frozen=True):
 
     Attributes:
         unstored: why what is sent is not stored.
+        unrecorded: why what the venues send is not recorded.
         not_reloaded: that the last reload failed.
         unreached: that no exchange can be reached, and why.
     """
 
     unstored: Callable[[], str]
+    unrecorded: Callable[[], str]
     not_reloaded: Callable[[], str]
     unreached: Callable[[], str] = lambda: ""
 
@@ -91,6 +93,7 @@ class Serving:
         past: Callable[[str], PastCandles | None],
         remarks: Remarks,
         guarded: bool,
+        replay: ReplayInfo | None = None,
     ) -> None:
         """Build it.
 
@@ -102,6 +105,7 @@ class Serving:
             past: who asks a venue, by its name, for past candles; None if nobody does.
             remarks: what there is to say in `/readyz`.
             guarded: whether a token was needed before a restart.
+            replay: what is played, if a recording is.
         """
         self.config = config
         self.hub = Hub(log.tape, log.ledger, log.clock)
@@ -117,6 +121,7 @@ class Serving:
             limits=config.limits,
             server=server,
             simulated=config.simulated,
+            replay=replay,
         )
         routes = PlainRoutes(
             server=server,
@@ -131,6 +136,7 @@ class Serving:
             clock=log.clock,
             needs_token=lambda: admission.policy.tokens is not None,
             unstored=remarks.unstored,
+            unrecorded=remarks.unrecorded,
             not_reloaded=remarks.not_reloaded,
             unreached=remarks.unreached,
             metrics=self.metrics.answer,

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from connectors.capture.recorder import RecordSettings
 from connectors.venues.registry import VENUES
 from daemon.config import credentials, tokens, venues
 from daemon.config.channels import channels, settled, unfounded
@@ -44,6 +45,7 @@ IGNORED_VARIABLES: Final = frozenset(
         "TICKERD_REQUIRE_SEED",
         "TICKERD_REQUIRE_MOUNT",
         "TICKERD_REQUIRE_NODE",
+        "TICKERD_REQUIRE_TSC",
         "TICKERD_REQUIRE_BROWSER",
         "TICKERD_REQUIRE_SYSTEMD",
         "TICKERD_REQUIRE_PROXIES",
@@ -70,6 +72,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings
     limits: Limits
     tape: TapeSettings
+    record: RecordSettings
     hub: Passes
     supervisor: RestartSettings
     connectors: Connectors
@@ -190,6 +193,9 @@ def _refused(file: File) -> Iterator[_Refusal]:
         yield "supervisor.backoff_cap_s", shown(supervisor.backoff_cap_s), least
     if file.tape.path and ("\0" in file.tape.path or not os.path.isdir(os.path.dirname(file.tape.path) or ".")):
         yield "tape.path", shown(file.tape.path), "the path of a file in a folder that exists"
+    record = file.record.path
+    if record and ("\0" in record or not os.path.isdir(record) or not os.access(record, os.W_OK | os.X_OK)):
+        yield "record.path", shown(record), "the path of a folder that exists and can be written"
     yield from venues.refused(file.connectors)
 
 

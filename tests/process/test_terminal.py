@@ -121,7 +121,7 @@ class Terminal:
 
 
 @contextmanager
-def _terminal(*arguments: str, **options: Any) -> Iterator[Terminal]:
+def open_terminal(*arguments: str, **options: Any) -> Iterator[Terminal]:
     terminal = Terminal(*arguments, **options)
     try:
         yield terminal
@@ -184,7 +184,7 @@ def test_the_table_shows_prices_that_move_and_ctrl_c_gives_the_terminal_back(dem
     def prices(output: str) -> set[str]:
         return set(re.findall(r"bitcoinprice +BTC/USDT +([0-9.]+) +[▲▼]? +[0-9.]+ s +live", _plain(output)))
 
-    with _terminal("watch", "bitcoinprice", "coingecko_global", "--url", _url(demo_port)) as terminal:
+    with open_terminal("watch", "bitcoinprice", "coingecko_global", "--url", _url(demo_port)) as terminal:
         terminal.read(lambda output: len(prices(output)) >= 3)
         assert "\x1b[?25l" in terminal.output
         assert re.search("coingecko_global +[0-9.]+ s +live", _plain(terminal.output))
@@ -197,7 +197,7 @@ def test_the_table_shows_prices_that_move_and_ctrl_c_gives_the_terminal_back(dem
 
 
 def test_what_does_not_fit_is_scrolled_to_and_q_ends_it(demo_port: int) -> None:
-    with _terminal("watch", "--url", _url(demo_port), lines=12, columns=60) as terminal:
+    with open_terminal("watch", "--url", _url(demo_port), lines=12, columns=60) as terminal:
         terminal.read(lambda output: re.search(r"1-9 of \d+", _plain(output)) is not None)
         for keys, first in (("\x1b[B", 2), ("\x1b[6~", 10), ("\x1b[5~\x1bOA", 1), ("\x1b[F\x1b[H", 1)):
             before = len(terminal.output)
@@ -212,7 +212,7 @@ def test_what_does_not_fit_is_scrolled_to_and_q_ends_it(demo_port: int) -> None:
 
 
 def test_a_terminate_signal_gives_the_terminal_back(demo_port: int) -> None:
-    with _terminal("watch", "--url", _url(demo_port)) as terminal:
+    with open_terminal("watch", "--url", _url(demo_port)) as terminal:
         terminal.read(lambda output: "live" in output)
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.wait() == 0
@@ -221,7 +221,7 @@ def test_a_terminate_signal_gives_the_terminal_back(demo_port: int) -> None:
 
 @pytest.mark.parametrize(("columns", "lines"), [(1, 1), (20, 5), (80, 24), (300, 100)])
 def test_any_window_is_filled_and_none_is_overflown(demo_port: int, columns: int, lines: int) -> None:
-    with _terminal("watch", "--url", _url(demo_port), columns=columns, lines=lines) as terminal:
+    with open_terminal("watch", "--url", _url(demo_port), columns=columns, lines=lines) as terminal:
         terminal.read(lambda output: output.count("\x1b[H") > 3)
         terminal.type("q")
         assert terminal.wait() == 0
@@ -242,7 +242,7 @@ def test_any_window_is_filled_and_none_is_overflown(demo_port: int, columns: int
     ],
 )
 def test_a_tape_of_trades_a_book_and_one_instrument(demo_port: int, arguments: tuple[str, ...], pattern: str) -> None:
-    with _terminal("watch", *arguments, "--url", _url(demo_port)) as terminal:
+    with open_terminal("watch", *arguments, "--url", _url(demo_port)) as terminal:
         terminal.read(lambda output: re.search(pattern, _plain(output)) is not None)
         terminal.type("q")
         assert terminal.wait() == 0
@@ -253,7 +253,7 @@ def test_a_tape_of_trades_a_book_and_one_instrument(demo_port: int, arguments: t
 
 
 def test_without_colours_nothing_is_coloured(demo_port: int) -> None:
-    with _terminal("watch", "--url", _url(demo_port), environ={"NO_COLOR": "1"}) as terminal:
+    with open_terminal("watch", "--url", _url(demo_port), environ={"NO_COLOR": "1"}) as terminal:
         terminal.read(lambda output: output.count("\x1b[H") > 3 and "live" in output)
         terminal.type("q")
         assert terminal.wait() == 0
@@ -264,7 +264,7 @@ def test_without_colours_nothing_is_coloured(demo_port: int) -> None:
 def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(demo_port: int) -> None:
     """In a shell, as a process that no shell could wake is not stopped at all."""
     watch = shlex.join([*TICKERD, "watch", "bitcoinprice", "--url", _url(demo_port)])
-    with _terminal(command=["bash", "--norc", "-i"], environ={"PS1": "prompt ", "HISTFILE": ""}) as terminal:
+    with open_terminal(command=["bash", "--norc", "-i"], environ={"PS1": "prompt ", "HISTFILE": ""}) as terminal:
         terminal.read(lambda output: "prompt " in output)
         terminal.type(f"{watch}\n")
         terminal.read(lambda output: "\x1b[?1049h" in output and "live" in _plain(output))
@@ -286,7 +286,7 @@ def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(demo_port: int) -> None
 
 
 def test_where_nobody_could_wake_it_ctrl_z_does_nothing(demo_port: int) -> None:
-    with _terminal("watch", "bitcoinprice", "--url", _url(demo_port)) as terminal:
+    with open_terminal("watch", "bitcoinprice", "--url", _url(demo_port)) as terminal:
         terminal.read(lambda output: "live" in _plain(output))
         terminal.type("\x1a")
         terminal.read(lambda output: output.count("\x1b[?1049h") > 1)
@@ -296,7 +296,7 @@ def test_where_nobody_could_wake_it_ctrl_z_does_nothing(demo_port: int) -> None:
 
 
 def test_without_a_keyboard_it_is_drawn_all_the_same(demo_port: int) -> None:
-    with _terminal("watch", "bitcoinprice", "--url", _url(demo_port), keyboard=False) as terminal:
+    with open_terminal("watch", "bitcoinprice", "--url", _url(demo_port), keyboard=False) as terminal:
         terminal.read(lambda output: "live" in _plain(output))
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.wait() == 0
@@ -310,7 +310,8 @@ def test_a_closed_pipe_ends_it_cleanly(demo_port: int, tmp_path: Path) -> None:
     pipe = f"{{ {watch} 2>{errors}; echo $? >{code}; }} | head -3"
     printed = subprocess.run(["sh", "-c", pipe], capture_output=True, text=True, check=True, timeout=SOON_S)
     assert [json.loads(line)["type"] for line in printed.stdout.splitlines()] == ["status"] * 3
-    assert (code.read_text(), errors.read_text(), printed.stderr) == ("0\n", "", "")
+    remark = "tickerd: simulated venues: no price here is a real one\n"
+    assert (code.read_text(), errors.read_text(), printed.stderr) == ("0\n", remark, "")
     assert time.monotonic() - began_s < 5
 
 
@@ -353,14 +354,14 @@ def test_json_lines_are_the_daemons_own_bytes(demo_port: int, tmp_path: Path) ->
 def test_nothing_from_the_network_steers_the_terminal() -> None:
     evil = "\x1b]0;owned\x07 [red]not markup[/red] \u202e"
     with _scripted(_status("down", evil)) as port:
-        with _terminal("watch", "x", "--url", _url(port)) as terminal:
+        with open_terminal("watch", "x", "--url", _url(port)) as terminal:
             terminal.read(lambda output: "not markup" in output)
             assert r"\x1b]0;owned\x07 [red]not markup[/red] \u202e" in _plain(terminal.output)
             assert "\x1b]0;" not in terminal.output
             assert r"9\x1b[31m" in terminal.output
             terminal.type("\x03")
             assert terminal.wait() == 0
-        with _terminal("watch", "--json", "--url", _url(port)) as terminal:
+        with open_terminal("watch", "--json", "--url", _url(port)) as terminal:
             terminal.read(lambda output: "not markup" in output)
             assert json.loads(terminal.output)["reason"] == evil
             assert "\x1b" not in terminal.output
@@ -369,7 +370,7 @@ def test_nothing_from_the_network_steers_the_terminal() -> None:
 
 def test_a_lost_connection_is_shown_and_told() -> None:
     with _scripted(_status(), lasts_s=0.3) as port:
-        with _terminal("watch", "x", "--url", _url(port)) as terminal:
+        with open_terminal("watch", "x", "--url", _url(port)) as terminal:
             terminal.read(lambda output: "reconnecting in" in _plain(output))
             terminal.read(lambda output: "resumed after" in _plain(output))
             terminal.type("\x03")
@@ -424,7 +425,7 @@ def test_other_mistakes_are_one_line_too(demo_port: int, tmp_path: Path) -> None
         assert ended.stderr.startswith("tickerd: ")
         assert said in ended.stderr
         assert ended.stderr.count("\n") == 1
-    with _terminal("watch", "bitcoinpric", *url) as terminal:
+    with open_terminal("watch", "bitcoinpric", *url) as terminal:
         assert terminal.wait() == 1
         assert "nearest: bitcoinprice" in _plain(terminal.output)
         assert "\x1b[?25l" not in terminal.output
@@ -452,7 +453,7 @@ def test_the_daemon_does_not_take_the_token_for_a_setting(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", "", None])
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(demo_port: int, term: str | None) -> None:
-    with _terminal("watch", "bitcoinprice", "--url", _url(demo_port), term=term) as terminal:
+    with open_terminal("watch", "bitcoinprice", "--url", _url(demo_port), term=term) as terminal:
         terminal.read(lambda output: output.count("bitcoinprice BTC/USDT ") >= 3 and "bitcoinprice is live" in output)
         terminal.type("\x03")
         assert terminal.wait() == 0
@@ -460,7 +461,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(demo_port: int, term:
 
 
 def test_a_small_window_shows_whole_prices_also_after_it_was_made_smaller(demo_port: int) -> None:
-    with _terminal("watch", "bitcoinprice", "--url", _url(demo_port), columns=100, lines=20) as terminal:
+    with open_terminal("watch", "bitcoinprice", "--url", _url(demo_port), columns=100, lines=20) as terminal:
         terminal.read(lambda output: "bitcoinprice" in output)
         fcntl.ioctl(terminal._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 5, 20, 0, 0))
         before = len(terminal.output)

@@ -26,17 +26,19 @@ _PIPE_BYTES: Final = 4096
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
-async def plain_lines(subscription: Subscription, first: str = "") -> None:
-    """A line for each price that is new, and for whatever else happens; before them `first`, if there is such a line.
+async def plain_lines(subscription: Subscription, remark: str = "") -> None:
+    """A line for each price that is new, and for whatever else happens; before the first one `remark`, if there is one.
 
     Raises:
         ClientError: see `Subscription`.
     """
     changes = Changes()
-    if first and not await _write(f"{first}\n".encode()):
-        return
     async with subscription:
         async for received in subscription:
+            # Not before: where the subscription is refused, that is the only line.
+            if remark and not await _write(f"{remark}\n".encode()):
+                return
+            remark = ""
             line = changes.line(received)
             if line and not await _write(f"{line}\n".encode()):
                 return
@@ -67,8 +69,8 @@ class Changes:
         return clean(line)
 
 
-async def json_lines(subscription: Subscription) -> None:
-    """One message per line, as the daemon sent it; events of the connection go to standard error.
+async def json_lines(subscription: Subscription, remark: str = "") -> None:
+    """One message per line, as the daemon sent it; events of the connection, and a remark, go to standard error.
 
     Raises:
         ClientError: see `Subscription`; inside a group.
@@ -79,6 +81,9 @@ async def json_lines(subscription: Subscription) -> None:
             nursery.start_soon(_wait_unread, nursery.cancel_scope)
         escaped = os.isatty(_STDOUT)
         async for received in subscription:
+            if remark:
+                sys.stderr.write(f"tickerd: {remark}\n")
+                remark = ""
             if isinstance(received, Reconnecting | Resumed | Lost | Gap):
                 sys.stderr.write(f"tickerd: {words(received)}\n")
             elif not await _write(_line(subscription.raw, escaped=escaped)):

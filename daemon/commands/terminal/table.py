@@ -64,10 +64,12 @@ class Sheet:
         title: who is watched.
         ahead_s: how far the daemon's clock is ahead of this machine's: ages are by the daemon's. Either may be set
             meanwhile, so each new message says it anew, and no age is less than the time that a message has been here.
+        replayed: whether a recording is played: then what is new is as old as nothing, whenever it was recorded.
     """
 
-    def __init__(self, title: str, ahead_s: float) -> None:
+    def __init__(self, title: str, ahead_s: float, *, replayed: bool = False) -> None:
         self._headline = Headline(title)
+        self._replayed = replayed
         self._ahead_s = ahead_s
         self._rows: dict[tuple[str, str], _Row] = {}
         self._best = Best()
@@ -84,7 +86,9 @@ class Sheet:
         """
         match received:
             case Data():
-                if wall_s is not None:
+                if wall_s is not None and self._replayed:
+                    self._ahead_s = received.received_ms / 1000 - wall_s
+                elif wall_s is not None:
                     self._ahead_s = datetime.fromisoformat(received.timestamp).timestamp() - wall_s
                 self._data(received, now_s)
             case Status():

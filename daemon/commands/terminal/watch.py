@@ -19,6 +19,7 @@ from daemon.commands.terminal.picture import View
 from daemon.commands.terminal.screen import show
 from daemon.commands.terminal.table import Sheet
 from daemon.commands.terminal.trades import TradeTape
+from protocol.messages import Welcome
 
 SIMULATED: Final = "simulated venues: no price here is a real one"
 
@@ -43,18 +44,26 @@ async def watch(peer: Peer, wish: Wish, *, json: bool) -> None:
             named = clean(", ".join(choice.left_out))
             sys.stderr.write(f"tickerd: left out, as no message of them may be skipped (--interval): {named}\n")
         subscription = client.subscribe(*choice.channels, instruments=choice.instruments, interval_ms=wish.interval_ms)
+        remark = _unreal(client.welcome)
         if json:
-            if client.welcome.simulated:
-                sys.stderr.write(f"tickerd: {SIMULATED}\n")
-            await json_lines(subscription)
+            await json_lines(subscription, remark)
         elif os.environ.get("TERM", "").lower() in _DUMB:
-            await plain_lines(subscription, SIMULATED if client.welcome.simulated else "")
+            await plain_lines(subscription, remark)
         else:
             await _picture(client, subscription, await _view(client, peer, wish, choice))
 
 
+def _unreal(welcome: Welcome) -> str:
+    """Why what comes is not of now, in one line that is safe to print; "" if it is."""
+    if welcome.replay:
+        replay = welcome.replay
+        return clean(f"a recording from {replay.from_} to {replay.to}, played at speed {replay.speed}")
+    return SIMULATED if welcome.simulated else ""
+
+
 async def _view(client: Client, peer: Peer, wish: Wish, choice: Choice) -> View:
     unreal = "simulated venues; " if client.welcome.simulated else ""
+    unreal = f"{_unreal(client.welcome)}; " if client.welcome.replay else unreal
     title = f"{unreal}tickerd {client.welcome.server.version} at {peer.url}"
     match wish.kind:
         case "trades":
@@ -62,7 +71,8 @@ async def _view(client: Client, peer: Peer, wish: Wish, choice: Choice) -> View:
         case "book":
             return Ladder(f"{choice.channels[0]} {' '.join(choice.instruments or ())}  {title}")
         case None:
-            return Sheet(title, (await client.ping()).clock_offset_s)
+            replayed = bool(client.welcome.replay)
+            return Sheet(title, (await client.ping()).clock_offset_s, replayed=replayed)
 
 
 async def _picture(client: Client, subscription: Subscription, view: View) -> None:

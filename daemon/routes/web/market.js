@@ -13,7 +13,7 @@ const LATELY = 200; // so many prices say how many decimals an instrument has
 let skew = Date.now() - performance.now();
 let origin = skew; // of this page's clock
 let ahead = 0; // how far the daemon's clock is ahead of it
-let [epoch, head] = ['', 0];
+let [epoch, head, replayed] = ['', 0, false];
 const seqs = new Map(); // what is shown: the `seq` it is of
 
 // Milliseconds, by a clock that never goes back, and goes on in a sleep.
@@ -41,13 +41,14 @@ export function meet(welcome) {
   if (!epoch) origin += Date.parse(welcome.timestamp) - now();
   if (welcome.epoch !== epoch || welcome.seq < head) seqs.clear();
   epoch = welcome.epoch;
+  replayed = Boolean(welcome.replay);
   hear(welcome);
 }
 
-// Its clock may be set at any time.
-function hear({seq, timestamp}) {
+// Its clock may be set at any time. A recording's data is as old as it was when it was recorded.
+function hear({seq, timestamp, received_ms}) {
   head = seq;
-  ahead = Date.parse(timestamp) - now();
+  ahead = ((replayed && received_ms) || Date.parse(timestamp)) - now();
 }
 
 const isNewer = (where, seq) => seq >= (seqs.get(where) ?? 0) && seqs.set(where, seq);

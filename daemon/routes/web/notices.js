@@ -19,7 +19,7 @@ const moment = (said) => {
 export function greet({simulated, replay}) {
   const words = [];
   if (replay) {
-    const speed = replay.speed ? `, at ${replay.speed} times the speed` : '';
+    const speed = replay.speed === 'max' ? ', as fast as it goes' : `, at ${replay.speed} times the speed`;
     words.push(`This is a replay of what was recorded from ${moment(replay.from)} to ${moment(replay.to)}${speed}. Nothing here is live.`);
   }
   if (simulated) words.push('The venues are simulated: no price here is a real one.');

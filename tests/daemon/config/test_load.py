@@ -11,7 +11,7 @@ import pytest
 
 from connectors.venues.registry import VENUES
 from daemon.config import reader
-from daemon.config.load import Config, ConfigError, load, parse
+from daemon.config.load import IGNORED_VARIABLES, Config, ConfigError, load, parse
 from daemon.config.presets import DEFAULT_CHANNELS
 from daemon.config.settings import File
 from protocol.channels import Channel
@@ -410,8 +410,8 @@ def test_a_certificate_has_to_exist(tmp_path: Path) -> None:
         ("log.zzz = 1", "log.zzz: unknown key; allowed: log.level, log.format"),
         (
             "'a b' = 1",
-            '"a b": unknown key; allowed: server, limits, tape, hub, supervisor, connectors, catalogue, channels, '
-            "tokens, crosscheck, log",
+            '"a b": unknown key; allowed: server, limits, tape, record, hub, supervisor, connectors, catalogue, '
+            "channels, tokens, crosscheck, log",
         ),
         (
             "[channels.ethprice]\ninstrumnt = 'A/B'",
@@ -479,3 +479,8 @@ def test_a_paid_plan_is_served_by_its_own_root() -> None:
     assert config(paid).connectors.of(VENUES["coingecko"]).root == "https://pro-api.coingecko.com/api/v3"
     elsewhere = "base_url = 'http://127.0.0.1:9/api/v3'"
     assert config(paid + elsewhere).connectors.of(VENUES["coingecko"]).root == "http://127.0.0.1:9/api/v3"
+
+
+def test_what_the_checks_set_for_the_tests_is_no_setting_of_the_daemon() -> None:
+    said = (Path(__file__).resolve().parents[3] / ".ci" / "run").read_text()
+    assert {*re.findall(r"TICKERD_[A-Z_]+", said)} <= IGNORED_VARIABLES
