@@ -213,6 +213,8 @@ class FeedSession:
                         await self._publish(said)
                     elif isinstance(said, Rows):
                         await self._note(said)
+                        for control in said.controls if isinstance(said, Said) else ():
+                            await self._heed(control)
                     else:
                         await self._heed(said)
             wait_ms = self._talk.waits_ms(batch.received_ms)
