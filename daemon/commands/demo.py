@@ -118,16 +118,17 @@ def presets() -> tuple[str, ...]:
 
 
 def simulator_config(host: str, port: int, *, recorded: bool = False, presets: Sequence[str] = ()) -> str:
-    """The configuration (TOML) that points the daemon at that simulator, and at no real venue.
+    """The configuration (TOML) that points the daemon at that simulator, and at no real venue, and says so to its clients.
 
     `recorded`: it serves what was recorded, whose times are old. So no pair is taken for halted because of that.
     `presets`: which there are, if they are not to be the default ones.
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    catalogue = [f"presets = {shown(presets)}"] if presets else []
+    catalogue = ["simulated = true"]
+    catalogue += [f"presets = {shown(presets)}"] if presets else []
     # What was recorded of a venue's list need not have what was recorded of its prices.
     catalogue += ["check_instruments = false"] if recorded else []
-    tables = ["\n".join(["[catalogue]", *catalogue, ""])] if catalogue else []
+    tables = ["\n".join(["[catalogue]", *catalogue, ""])]
     for name, venue in VENUES.items():
         if venue.is_derived:
             continue

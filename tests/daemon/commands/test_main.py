@@ -440,6 +440,7 @@ def test_simulate_writes_the_configuration_before_it_says_that_it_listens(tmp_pa
     with tickerd("simulate", "--config-out", str(file), "--seed", "7", "--okx-rate", "50", "--stamp") as process:
         url, printed = listening(process)
         assert load(file, {}).connectors.of(BINANCE).base_url == url
+        assert load(file, {}).simulated, "the clients of a daemon for these venues are told"
         assert printed == ""
         assert list(tmp_path.iterdir()) == [file]
         assert end(process, signal.SIGTERM) == (0, "")
