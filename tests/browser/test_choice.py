@@ -221,8 +221,8 @@ def test_the_depth_chart_says_how_much_there_is_where_somebody_points(browser: B
 
 
 def test_a_link_brings_others_to_what_is_looked_at_and_has_no_token(browser: Browser, market_url: str) -> None:
-    allowed = {"permissions": ["clipboard-read", "clipboard-write"]}
-    with looking(browser, f"{market_url}#token=tkd_secret", **allowed) as look:
+    allowed = ["clipboard-read", "clipboard-write"]
+    with looking(browser, f"{market_url}#token=tkd_secret", permissions=allowed) as look:
         wait_shown(look, "BTC/USDT", "binance")
         look.page.get_by_role("radio", name="1 h").check()
         look.page.get_by_role("button", name="Copy link").click()
@@ -232,9 +232,8 @@ def test_a_link_brings_others_to_what_is_looked_at_and_has_no_token(browser: Bro
         expect(look.page.locator("#copy")).to_have_text("Copy link")
     with looking(browser, market_url) as look:
         wait_shown(look, "BTC/USDT", "binance")
-        look.page.evaluate(
-            "navigator.clipboard.writeText = () => Promise.reject(new DOMException('no', 'NotAllowedError'))"
-        )
+        refused = "Promise.reject(new DOMException('', 'NotAllowedError'))"
+        look.page.evaluate(f"(() => {{ navigator.clipboard.writeText = () => {refused}; }})()")
         look.page.get_by_role("button", name="Copy link").click()
         expect(look.page.locator("#copy")).to_have_text("Not allowed here")
         assert look.page.url.endswith("?instrument=BTC/USDT&venue=binance"), "it can be copied from there"

@@ -315,6 +315,8 @@ def test_the_demo_asks_simulated_venues_and_ticks_fast() -> None:
     assert "seed" in demo.presets()
     assert config.simulated
     assert (config.limits.grace_s, config.server.port) == (1.0, 9000)
+    assert config.log.level == "warning", "its own words stay on the screen"
+    assert demo.demo_config(1234, {"TICKERD_LOG__LEVEL": "info"}, None).log.level == "info"
     assert demo.demo_config(1234, environ, 0).server.port == 0
     assert demo.demo_config(1234, {}, None).server.port == 8000
 
