@@ -55,6 +55,8 @@ class Outlet:
         self._catalogue = board.catalogue
         self._states = dict(board.states())
         self._revision = ledger.revision
+        self._head = tape.head
+        """After the newest part."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tell followers regularly what changed beside the tape, until cancelled."""
@@ -73,10 +75,14 @@ class Outlet:
     def tell(self) -> None:
         """Make a part of what changed beside the tape, if anything did."""
         states = changed(self._states, self._board.states())
-        if states or self._revision != self._ledger.revision or self._catalogue is not self._board.catalogue:
+        beside = self._revision != self._ledger.revision or self._catalogue is not self._board.catalogue
+        if states or beside or self._head != self._tape.head:
             self._add(Part(self._tape.head, [], states))
 
     def _add(self, part: Part) -> None:
+        if part.before != self._head:
+            part.before, part.skip = self._head, part.before
+        self._head = part.end
         if self._catalogue is not self._board.catalogue:
             self._catalogue = self._board.catalogue
             part.channels = listed(self._catalogue)
@@ -99,6 +105,8 @@ class Outlet:
 
         The parts are made as they are taken; they do not change any more, however long that takes.
         """
+        if self._head != self._tape.head:
+            self.tell()  # a skip belongs to the beginning, not to what comes after
         beginning = Beginning(
             origin(self._tape), listed(self._board.catalogue), dict(self._board.states()), self._ledger.dump()
         )
