@@ -6,9 +6,10 @@
              (supervised)   (bounded: a busy hub            (front door lets them in,
                              slows the venues' links)        a session serves each)
 
-Two halves, each in a file of `daemon.composition`: one takes data in and makes the tape, one serves clients from it.
-Only these files know the concrete classes. The root nursery owns everything: a failure of the hub or the front door
-ends the process, which systemd restarts; a failure of a connector does not (see `daemon.ingest.supervisor`).
+Two halves, each in a file of `daemon.composition`: one takes data in and makes the tape, one serves clients from it, in
+this process, or in several others (`daemon.workers`). Only these files know the concrete classes. The root nursery owns
+everything: a failure of the hub or the front door ends the process, which systemd restarts; a failure of a connector
+does not (see `daemon.ingest.supervisor`), nor does one of a worker.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,7 +28,7 @@ from typing import Final
 
 import trio
 
-from connectors.base import Connector
+from connectors.base import Connector, leaves
 from connectors.venues.registry import VENUES
 from daemon.composition.ingesting import Ingesting, connectors
 from daemon.composition.serving import Log, Remarks, Serving
@@ -35,7 +37,8 @@ from daemon.config.load import Config, ConfigError
 from daemon.front import certificate
 from daemon.front.guarded import Mark
 from daemon.front.limits import FILES_BESIDE_CLIENTS
-from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit
+from daemon.front.listening import base_urls, open_groups, passed_listeners, raise_descriptor_limit
+from daemon.front.request import Response
 from daemon.health.board import Board
 from daemon.health.reloads import Reloads
 from daemon.health.status_line import publish_status
@@ -44,11 +47,15 @@ from daemon.host.garbage import Garbage
 from daemon.host.systemd import Notifier
 from daemon.publish.bus import Bus
 from daemon.publish.sequencer import known_topics
+from daemon.routes.metrics import Metrics
 from daemon.sessions.canary import Canary
 from daemon.tape.archive import Archive
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
-from protocol.messages import ServerInfo
+from daemon.workers.worker import WorkerError
+from daemon.workers.workers import Workers
+from protocol.answers import ClusterReport, NodeReport
+from protocol.messages import ServerInfo, encode
 
 STDIN: Final = 0
 
@@ -107,13 +114,14 @@ async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> i
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         clients, backlog = config.limits.clients, config.server.backlog
         files = raise_descriptor_limit(clients + FILES_BESIDE_CLIENTS)
-        listeners = passed_listeners(os.environ) or await open_listeners(config.server)
+        passed = passed_listeners(os.environ)
+        groups = [passed] if passed else await open_groups(config.server, config.server.worker_count)
         _log.info("room for %d clients: %d open files are allowed, %d connections may wait", clients, files, backlog)
         failed = stopping = False
         try:
             async with trio.open_nursery() as root:
-                await daemon.start(root, listeners)
-                announce(base_urls(listeners, secure=bool(config.server.certificate)))
+                await daemon.start(root, *groups)
+                announce(base_urls(groups[0], secure=bool(config.server.certificate)))
                 daemon.notifier.ready()
                 async for number in signals:
                     hung_up = number == signal.SIGHUP
@@ -128,6 +136,10 @@ async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> i
                         _log.warning("a second signal: ending at once")
                         failed = True
                         root.cancel_scope.cancel(reason="a second signal")
+        except* WorkerError as error:
+            for leaf in leaves(error):
+                _log.error("the daemon cannot start: %s", leaf)
+            failed = True
         except* Exception:  # the hub or the front door: without them there is no daemon
             _log.exception("the daemon failed")
             failed = True
@@ -137,7 +149,7 @@ async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> i
 
 
 class Daemon:
-    """All components of a daemon that is one process, built but not yet running."""
+    """All components of a daemon, built but not yet running."""
 
     def __init__(
         self,
@@ -153,6 +165,7 @@ class Daemon:
         self.archive = archive
         self._mark = Mark("") if mark is None else mark
         self.clock = WallClock()
+        self._started_ms = self.clock.now_ms()
         self.notifier = Notifier.from_environment(os.environ)
         self.board = Board(config.catalogue(), self.clock.now_ms())
         if archive is None:
@@ -165,19 +178,38 @@ class Daemon:
         self._hurry: Callable[[], None] = _nothing
         self.reloads_told = Reloads(self.clock.now_ms())
         self.ingesting = Ingesting(config, log, hurry=lambda: self._hurry())
-        self.serving = Serving(
-            config,
-            log,
-            ServerInfo("tickerd", metadata.version("tickerd")),
-            broadcast=self.ingesting.sequencer.broadcast_test,
-            past=self.ingesting.past,
-            remarks=Remarks(
-                unstored=lambda: "" if archive is None else archive.trouble,
-                not_reloaded=lambda: self.reloads_told.trouble,
-            ),
-            guarded=guarded,
+        self.node = socket.gethostname()
+        version = metadata.version("tickerd")
+        self.metrics = Metrics(version)
+        remarks = Remarks(
+            unstored=lambda: "" if archive is None else archive.trouble,
+            not_reloaded=lambda: self.reloads_told.trouble,
         )
-        self.serving.metrics.include(
+        self.serving: Serving | Workers
+        if config.server.worker_count > 1:
+            self.serving = Workers(
+                config,
+                log,
+                self.node,
+                self.ingesting,
+                remarks=remarks,
+                metrics=self.metrics,
+                cluster=self._cluster,
+                guarded=guarded,
+            )
+        else:
+            self.serving = Serving(
+                config,
+                log,
+                ServerInfo("tickerd", version, self.node),
+                broadcast=self.ingesting.sequencer.broadcast_test,
+                past=self.ingesting.past,
+                remarks=remarks,
+                metrics=self.metrics.answer,
+                cluster=self._cluster,
+                guarded=guarded,
+            )
+        self.metrics.include(
             lambda samples: self.board.measure(samples, self.clock.now_ms()),
             self.ingesting.measure,
             self.tape.measure,
@@ -186,31 +218,44 @@ class Daemon:
             self.reloads_told.measure,
         )
         if archive is not None:
-            self.serving.metrics.include(archive.measure)
+            self.metrics.include(archive.measure)
         self._reread = reread
         self._doorbell, self._rung = trio.open_memory_channel[None](1)
         self._reloading = trio.CancelScope()
 
-    async def start(self, root: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
-        """Start everything in the root nursery; returns when clients are let in and the connectors run."""
+    async def start(
+        self, root: trio.Nursery, listeners: list[trio.SocketListener], *others: list[trio.SocketListener]
+    ) -> None:
+        """Start everything in the root nursery; returns when clients are let in and the connectors run.
+
+        `listeners` are those of the process that serves clients, or of all workers; with `others`, of the first worker,
+        and `others` of each further one.
+        """
         if self.archive is not None:
             await root.start(self.archive.run)
         await self.ingesting.start(root)
-        await self.serving.start(root, listeners)
+        serving = self.serving
+        if isinstance(serving, Workers):
+            await serving.start(root, [listeners, *others])
+        else:
+            await serving.start(root, listeners)
+        serving.warn_if_exposed()
         await self.ingesting.start_connectors(root)
         await self._remember()
         root.start_soon(self._reload_when_asked)
-        hub = self.serving.hub
         await root.start(
             publish_status,
             self.notifier,
-            lambda: hub.statistics().subscribers,
+            lambda: serving.clients,
             self.board.states,
             lambda: self.reloads_told.words,
         )
-        if self.notifier.watchdog_s is not None:
+        if isinstance(serving, Workers):
+            self._hurry = serving.hurry
+            await root.start(serving.watch, self.notifier)
+        elif self.notifier.watchdog_s is not None:
             ingesting = self.ingesting
-            canary = Canary(ingesting.sequencer, hub, ingesting.inbox, self.serving.front_door, listeners)
+            canary = Canary(ingesting.sequencer, serving.hub, ingesting.inbox, serving.front_door, listeners)
             self._hurry = canary.hurry
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
         await root.start(Garbage().run)
@@ -219,6 +264,30 @@ class Daemon:
     def reloads(self) -> bool:
         """Whether the configuration can be read again."""
         return self._reread is not None
+
+    def _cluster(self) -> Response:
+        """The answer to `GET /cluster`: one node, and its workers if it has some."""
+        epoch, seq, clients = self.tape.epoch, self.tape.head, self.serving.clients
+        node = NodeReport(
+            node=self.node,
+            role="both",
+            leads=True,
+            seq=seq,
+            lag=0,
+            clients=clients,
+            since=self.clock.iso(self._started_ms),
+            workers=self.serving.reports() if isinstance(self.serving, Workers) else (),
+        )
+        report = ClusterReport(
+            timestamp=self.clock.timestamp(),
+            node=self.node,
+            leader=self.node,
+            epoch=epoch,
+            seq=seq,
+            clients=clients,
+            nodes=(node,),
+        )
+        return Response(200, encode(report))
 
     async def _remember(self) -> None:
         """Remember, over a restart, whether a token is needed."""

@@ -159,6 +159,72 @@ class GapList(Control, frozen=True, kw_only=True, tag="gaps"):
     forgotten: int
 
 
+class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the processes of a node that serve its clients.
+
+    Attributes:
+        worker: its number, from 1.
+        pid: its process id; null while it is away.
+        ready: whether it lets clients in.
+        clients: how many it has.
+        lag: how many messages of the tape it has yet to take.
+        lag_bytes: what waits for it on the way.
+        since: when it was started last.
+        restarts: how often it had to be started again.
+    """
+
+    worker: int
+    pid: int | None
+    ready: bool
+    clients: int
+    lag: int
+    lag_bytes: int
+    since: Timestamp
+    restarts: int
+
+
+class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One node: a daemon, with its workers.
+
+    Attributes:
+        role: `both` takes data in and serves clients; `ingest` and `serve` do one of these.
+        leads: whether the tape is made there.
+        seq: the newest position that it has.
+        lag: how many positions it is behind the newest one.
+        clients: how many it has.
+        since: when it was started.
+        workers: the processes that serve its clients; none where it is one process.
+    """
+
+    node: str
+    role: Literal["both", "ingest", "serve"]
+    leads: bool
+    seq: int
+    lag: int
+    clients: int
+    since: Timestamp
+    workers: tuple[WorkerReport, ...] = ()
+
+
+class ClusterReport(Control, frozen=True, kw_only=True, tag="cluster"):
+    """`GET /cluster`: which nodes and processes there are, and how each does.
+
+    Attributes:
+        node: who answers.
+        leader: the node where the tape is made; "" where nobody knows of one.
+        epoch: the tape's.
+        seq: its newest position.
+        clients: how many there are in all.
+    """
+
+    node: str
+    leader: str
+    epoch: str
+    seq: int
+    clients: int
+    nodes: tuple[NodeReport, ...]
+
+
 class TestRequest(msgspec.Struct):
     """`POST /ws/test`: `{"message": "Hello, WebSocket!"}`."""
 

@@ -45,8 +45,9 @@ FLOORS = {
     "daemon/sessions": 8,
     "daemon/commands": 8,
     "daemon/composition": 9,
-    "daemon/app.py": 10,
-    "daemon/__main__.py": 11,
+    "daemon/workers": 10,
+    "daemon/app.py": 11,
+    "daemon/__main__.py": 12,
 }
 """On which floor a folder stands, with all that is in it; a file that is named by itself has its own."""
 
@@ -351,7 +352,7 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
         (
             "daemon/sessions/client.py",
             "import daemon.app",
-            "daemon/sessions/client.py:1: daemon/sessions (floor 8) imports daemon.app (floor 10)",
+            "daemon/sessions/client.py:1: daemon/sessions (floor 8) imports daemon.app (floor 11)",
         ),
         (
             "daemon/loose.py",

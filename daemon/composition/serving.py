@@ -16,19 +16,19 @@ import msgspec
 import trio
 
 from connectors.metric import Samples
-from connectors.poll.past_candles import PastCandles
-from daemon.config.load import Config
+from daemon.config.load import ServingConfig
 from daemon.fanout.hub import Hub
 from daemon.front import access, certificate
+from daemon.front.address_counts import AddressCounts
 from daemon.front.admission import Admission
 from daemon.front.front_door import FrontDoor
 from daemon.front.limits import FILES_BESIDE_CLIENTS
 from daemon.front.listening import raise_descriptor_limit
+from daemon.front.request import Later, Request, Response
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Bus
-from daemon.routes.history import Histories
-from daemon.routes.metrics import Metrics
+from daemon.routes.history import Histories, PastView
 from daemon.routes.routes import PlainRoutes
 from daemon.sessions.event_stream import EventStreams
 from daemon.sessions.sessions import Sessions
@@ -81,14 +81,18 @@ class Serving:
 
     def __init__(
         self,
-        config: Config,
+        config: ServingConfig,
         log: Log,
         server: ServerInfo,
         *,
         broadcast: Callable[[str], None],
-        past: Callable[[str], PastCandles | None],
+        past: Callable[[str], PastView | None],
         remarks: Remarks,
+        metrics: Callable[[Request], Response | Later],
+        cluster: Callable[[], Response | Later],
         guarded: bool,
+        connections: AddressCounts | None = None,
+        clients: AddressCounts | None = None,
     ) -> None:
         """Build it.
 
@@ -99,13 +103,16 @@ class Serving:
             broadcast: sends a `test` message to every client.
             past: who asks a venue, by its name, for past candles; None if nobody does.
             remarks: what there is to say in `/readyz`.
+            metrics: answers `GET /metrics`.
+            cluster: answers `GET /cluster`.
             guarded: whether a token was needed before a restart.
+            connections: where connections are counted together with those of other processes, if there are some.
+            clients: the same for clients.
         """
         self.config = config
         self.hub = Hub(log.tape, log.ledger, log.clock)
         log.bus.add(self.hub)
-        self.metrics = Metrics(server.version)
-        admission = Admission(config.policy(guarded=guarded))
+        admission = Admission(config.policy(guarded=guarded), connections, clients)
         self.sessions = Sessions(
             tape=log.tape,
             hub=self.hub,
@@ -119,7 +126,7 @@ class Serving:
             server=server,
             catalogue=lambda: log.board.catalogue,
             tape=log.tape,
-            clients=lambda: self.hub.statistics().subscribers,
+            clients=(lambda: self.clients) if clients is None else (lambda: clients.total),
             broadcast=broadcast,
             admit_test=admission.rates.test,
             board=log.board,
@@ -129,7 +136,8 @@ class Serving:
             needs_token=lambda: admission.policy.tokens is not None,
             unstored=remarks.unstored,
             not_reloaded=remarks.not_reloaded,
-            metrics=self.metrics.answer,
+            metrics=metrics,
+            cluster=cluster,
             histories=Histories(log.tape, log.clock, past),
         )
         self.front_door = FrontDoor(
@@ -143,6 +151,11 @@ class Serving:
         self._hosts: list[str] = []
 
     @property
+    def clients(self) -> int:
+        """How many clients this process has."""
+        return self.hub.statistics().subscribers
+
+    @property
     def guarded(self) -> bool:
         """Whether a token is needed."""
         return self.front_door.admission.policy.tokens is not None
@@ -152,8 +165,7 @@ class Serving:
         await root.start(self.hub.run)
         await root.start(self.sessions.run)
         await root.start(self.front_door.run, listeners)
-        self._hosts = [listener.socket.getsockname()[0] for listener in listeners]
-        self.warn_if_exposed()
+        self._hosts = hosts(listeners)
 
     def measure(self, samples: Samples) -> None:
         """Add the numbers of all of its components."""
@@ -163,16 +175,9 @@ class Serving:
 
     def warn_if_exposed(self) -> None:
         """Log what an operator should know of who can come in."""
-        config, tokens = self.config, self.front_door.admission.policy.tokens
-        encrypted = bool(config.server.certificate or config.server.trusted_proxies)
-        for warning in access.exposure(self._hosts, tokens=tokens is not None, encrypted=encrypted):
-            _log.warning("%s", warning)
-        if tokens is not None and not tokens:
-            _log.warning("%s", access.CLOSED)
-        for warning in certificate.warnings(self.front_door.tls, config.server):
-            _log.warning("%s", warning)
+        warn_if_exposed(self._hosts, self.config, self.front_door.admission.policy.tokens, self.front_door.tls)
 
-    def adopt(self, config: Config, tls: ssl.SSLContext | None) -> None:
+    def adopt(self, config: ServingConfig, tls: ssl.SSLContext | None) -> None:
         """Bring a new configuration into force, when the board has its catalogue. Clients that may stay do."""
         self.config = config
         policy = self.front_door.admission.policy = config.policy(guarded=self.guarded)
@@ -185,8 +190,27 @@ class Serving:
         """Let nobody in any more."""
         self.front_door.stop_accepting()
 
-    async def say_goodbye(self, reason: str, grace_s: float) -> None:
-        """Send the rest of the tape, then `goodbye` and 1001; and answer the last requests. Takes `grace_s` about."""
-        await self.sessions.say_goodbye(reason, grace_s * 0.9, _RETRY_SPREAD_S)
+    async def say_goodbye(self, reason: str, grace_s: float, clients: int | None = None) -> None:
+        """Send the rest of the tape, then `goodbye` and 1001; and answer the last requests. Takes `grace_s` about.
+
+        `clients`: how many will come back, where there are others beside those of this process.
+        """
+        await self.sessions.say_goodbye(reason, grace_s * 0.9, _RETRY_SPREAD_S, clients)
         with trio.move_on_after(_LAST_ANSWERS_S):
             await self.front_door.wait_answered()
+
+
+def hosts(listeners: list[trio.SocketListener]) -> list[str]:
+    """The addresses that these listen on."""
+    return [listener.socket.getsockname()[0] for listener in listeners]
+
+
+def warn_if_exposed(hosts: list[str], config: ServingConfig, tokens: access.Tokens, tls: ssl.SSLContext | None) -> None:
+    """Log what an operator should know of who can come in where the daemon listens on these addresses."""
+    encrypted = bool(config.server.certificate or config.server.trusted_proxies)
+    for warning in access.exposure(hosts, tokens=tokens is not None, encrypted=encrypted):
+        _log.warning("%s", warning)
+    if tokens is not None and not tokens:
+        _log.warning("%s", access.CLOSED)
+    for warning in certificate.warnings(tls, config.server):
+        _log.warning("%s", warning)

@@ -133,6 +133,19 @@ class Outlet:
             most_bytes -= len(data)
         return found
 
+    def bytes_from(self, number: int) -> int:
+        """How many bytes of parts are kept from that number on."""
+        at = max(0, number - (self.next - len(self._kept)))
+        return sum(len(data) for data in itertools.islice(self._kept, at, None))
+
+    def nudge(self) -> None:
+        """Wake whoever waits for `more`, for another reason than a new part."""
+        self._more.unpark_all()
+
+    async def more(self) -> None:
+        """Wait for the next part, or for `nudge`."""
+        await self._more.park()
+
     async def wait(self, number: int) -> None:
         """Wait until there is a part of that number."""
         while self.next <= number:

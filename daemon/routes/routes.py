@@ -127,7 +127,8 @@ class PlainRoutes:
         needs_token: Callable[[], bool] = lambda: False,
         unstored: Callable[[], str] = lambda: "",
         not_reloaded: Callable[[], str] = lambda: "",
-        metrics: Callable[[Request], Response] | None = None,
+        metrics: Callable[[Request], Response | Later] | None = None,
+        cluster: Callable[[], Response | Later] | None = None,
         histories: Histories | None = None,
     ) -> None:
         """Set up.
@@ -138,8 +139,9 @@ class PlainRoutes:
 
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
         why the tape is not being stored although it should be, else ""; clients get everything all the same.
-        `not_reloaded`: what there is to say of a reload that failed, else "". `metrics` answers `GET /metrics`, and
-        `histories` what is below `/history/`; without one of them there is no such route.
+        `not_reloaded`: what there is to say of a reload that failed, else "". `metrics` answers `GET /metrics`,
+        `cluster` answers `GET /cluster`, and `histories` what is below `/history/`; without one of them there is no
+        such route.
         """
         self._server = server
         self._catalogue = catalogue
@@ -155,6 +157,7 @@ class PlainRoutes:
         self._needs_token = needs_token
         self._unstored, self._not_reloaded = unstored, not_reloaded
         self._histories = histories
+        self._cluster_report = cluster
         page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
             **{path: {"GET": page.answer} for path in FILES},
@@ -165,6 +168,7 @@ class PlainRoutes:
             "/asyncapi.json": {"GET": self._asyncapi},
             "/ws/test": {"POST": self._test},
             **({} if metrics is None else {"/metrics": {"GET": metrics}}),
+            **({} if cluster is None else {"/cluster": {"GET": self._cluster}}),
         }
 
     @property
@@ -273,14 +277,14 @@ class PlainRoutes:
             raise Refused(404, ErrorCode.UNKNOWN_CHANNEL, seen)
         return channel
 
+    def _cluster(self, request: Request) -> Response | Later:
+        _check_insider(request, "GET /cluster")
+        if self._cluster_report is None:
+            raise AssertionError("without a report there is no such route")
+        return self._cluster_report()
+
     def _test(self, request: Request) -> Response:
-        # Behind a proxy on this machine every peer is loopback: a forwarded request came from elsewhere, unless a
-        # trusted proxy says otherwise.
-        forwarded = not request.vouched and any(request.values(name) for name in FORWARDED)
-        local = not forwarded and ipaddress.ip_address(request.peer).is_loopback
-        if request.grant == ANYONE and not local:
-            remote = "POST /ws/test is for clients on the daemon's own machine, and for those with a token"
-            raise Refused(403, ErrorCode.FORBIDDEN, remote)
+        _check_insider(request, "POST /ws/test")
         if request.grant != ANYONE and not request.grant.test:
             without = f"token {request.grant.name} may not send test messages; `test = true` in its table lets it"
             raise Refused(403, ErrorCode.FORBIDDEN, without)
@@ -333,6 +337,17 @@ class PlainRoutes:
             age_s=age_s,
             topics=topic_statuses(state.topics, self._clock),
         )
+
+
+def _check_insider(request: Request, what: str) -> None:
+    """Raises: Refused, 403, where it comes from another machine and brings no token."""
+    # Behind a proxy on this machine every peer is loopback: a forwarded request came from elsewhere, unless a trusted
+    # proxy says otherwise.
+    forwarded = not request.vouched and any(request.values(name) for name in FORWARDED)
+    local = not forwarded and ipaddress.ip_address(request.peer).is_loopback
+    if request.grant == ANYONE and not local:
+        remote = f"{what} is for clients on the daemon's own machine, and for those with a token"
+        raise Refused(403, ErrorCode.FORBIDDEN, remote)
 
 
 def _ok(body: Control) -> Response:
