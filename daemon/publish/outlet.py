@@ -7,7 +7,6 @@ is handed to a new one from the tape itself.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
@@ -41,10 +40,11 @@ class Outlet:
 
     Attributes:
         next: the number of the next part; they are numbered from 0.
+        made_bytes: how long all parts were that were made so far.
     """
 
     def __init__(self, tape: Tape, board: Board, ledger: Ledger, kept_bytes: int = KEPT_BYTES) -> None:
-        self.next = 0
+        self.next = self.made_bytes = 0
         self._tape = tape
         self._board = board
         self._ledger = ledger
@@ -95,6 +95,7 @@ class Outlet:
         data = encode(part)
         self._kept.append(data)
         self._bytes += len(data)
+        self.made_bytes += len(data)
         self.next += 1
         while self._bytes > self._kept_bytes and len(self._kept) > 1:
             self._bytes -= len(self._kept.popleft())
@@ -126,25 +127,14 @@ class Outlet:
         if at < 0:
             raise OvertakenError(f"part {number} is not kept any longer; the first that is, is {number - at}")
         found: list[bytes] = []
-        for data in itertools.islice(self._kept, at, None):
+        # By index: a deque finds what is near one of its ends at once, and a walk would begin at the oldest.
+        for index in range(at, len(self._kept)):
+            data = self._kept[index]
             if found and most_bytes < len(data):
                 break
             found.append(data)
             most_bytes -= len(data)
         return found
-
-    def bytes_from(self, number: int) -> int:
-        """How many bytes of parts are kept from that number on."""
-        at = max(0, number - (self.next - len(self._kept)))
-        return sum(len(data) for data in itertools.islice(self._kept, at, None))
-
-    def nudge(self) -> None:
-        """Wake whoever waits for `more`, for another reason than a new part."""
-        self._more.unpark_all()
-
-    async def more(self) -> None:
-        """Wait for the next part, or for `nudge`."""
-        await self._more.park()
 
     async def wait(self, number: int) -> None:
         """Wait until there is a part of that number."""

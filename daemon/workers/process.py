@@ -81,7 +81,9 @@ _READ_BYTES: Final = 262_144
 """So much is read at once, and makes a pass: some four hundred messages."""
 
 _REST_RATIO: Final = 0.5
+_REST_LEAST_S: Final = 0.002
 _REST_MOST_S: Final = 0.1
+"""The least is what a busy feed rests, too: a turn of the event loop costs more than a message or two."""
 
 _PROGRESS_S: Final = 1.0
 
@@ -244,7 +246,7 @@ class _Worker:
             if parts:
                 self._replica.take(parts)
             took_s = time.perf_counter() - began_s
-            rested_s = trio.current_time() + min(took_s * _REST_RATIO, _REST_MOST_S)
+            rested_s = trio.current_time() + min(max(took_s * _REST_RATIO, _REST_LEAST_S), _REST_MOST_S)
 
     def _obey(self, told: Down) -> None:
         if self._nursery is None:

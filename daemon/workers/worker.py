@@ -1,8 +1,9 @@
 """One worker, as its parent sees it: its process, through all of its lives, and the link to it.
 
-Nobody waits for a worker. What it is to be sent stands in the outlet, within a bound; one that is further behind than
-that, that takes nothing for some seconds, or that does not answer, is killed and started anew. So is one that ends by
-itself: at once, and if that goes on, at growing intervals.
+Nobody waits for a worker. It is handed what is new by a write to its socket, as the fan-out does with clients; what the
+socket does not take stands in the outlet, within a bound. A worker that is further behind than that, that takes nothing
+for some seconds, or that does not answer, is killed and started anew. So is one that ends by itself: at once, and if
+that goes on, at growing intervals.
 """
 
 from __future__ import annotations
@@ -110,12 +111,17 @@ class Worker:
         self._outlet = outlet
         self._clock = clock
         self._listener = listener
-        self._next = 0
-        """The number of the next part that it is to be sent."""
+        self._next = self._sent_bytes = 0
+        """The number of the next part that it is to be sent, and how long all those before it were."""
+        self._rest = memoryview(b"")
+        """What its socket did not take of the last write."""
+        self._blocked = trio.Event()
+        self._plain: socket.socket | None = None
+        """Its link, when it has the tape as it was at the beginning."""
         self._waiting: deque[tuple[int, bytes]] = deque()
         """Messages, each with the number of the part that it comes before."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._link: trio.socket.SocketType | None = None
+        self._link: socket.socket | None = None
         self._why = ""
         self._came = False
         self._owes_s: float | None = None
@@ -124,13 +130,33 @@ class Worker:
     @property
     def lag_bytes(self) -> int:
         """How much of the tape waits to be sent to it."""
-        return self._outlet.bytes_from(self._next) if self.pid is not None else 0
+        return self._outlet.made_bytes - self._sent_bytes if self.is_ready else 0
 
     def say(self, message: Down) -> None:
         """Send it this, in order with the tape, as soon as it takes it. Nothing where there is no process."""
         if self.pid is not None:
             self._waiting.append((self._outlet.next, framed(message)))
-            self._outlet.nudge()
+            self.push()
+
+    def push(self) -> None:
+        """Write what is new, as far as its socket takes it; the rest is for `_flush`. Sync, and raises nothing."""
+        if self._plain is None or self._rest:
+            return
+        try:
+            while not self._rest and (data := self._due()):
+                self._rest = memoryview(data)
+                self._write(self._plain)
+        except OvertakenError:
+            self.kill("was killed: it was too slow, and is further behind than is kept for it")
+        except OSError:
+            return  # it has ended, as others find out
+        if self._rest:
+            self._blocked.set()
+
+    def _write(self, link: socket.socket) -> None:
+        """Write what is left of the last frames once. Raises: OSError, where that is over."""
+        with suppress(BlockingIOError):
+            self._rest = self._rest[link.send(self._rest) :]
 
     def look(self, number: int) -> None:
         """It is to say when it has seen that canary, which is on the tape."""
@@ -210,7 +236,7 @@ class Worker:
                     await _wait_ended(process)
                     nursery.cancel_scope.cancel(reason="the worker has ended")
             finally:
-                self._process = self._link = self.pid = self._owes_s = None
+                self._process = self._link = self._plain = self.pid = self._owes_s = None
                 self.is_ready = False
                 self.lag = 0
         code = process.returncode
@@ -218,14 +244,15 @@ class Worker:
         return self._why or ended
 
     @contextmanager
-    def _process_of(self, inherited: Sequence[int]) -> Iterator[tuple[subprocess.Popen[bytes], trio.socket.SocketType]]:
+    def _process_of(self, inherited: Sequence[int]) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
         """A process, and the link to it; on leaving it is gone."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             process = spawn(theirs.fileno(), inherited)
             theirs.close()
             try:
-                yield process, trio.socket.from_stdlib_socket(ours)
+                ours.setblocking(False)
+                yield process, ours
             finally:
                 process.kill()
                 try:
@@ -233,27 +260,36 @@ class Worker:
                 except subprocess.TimeoutExpired:  # the kernel holds it, on a disk that does not answer for one
                     _log.error("worker %d (pid %d) cannot be ended", self.number, process.pid)
 
-    async def _send(self, setup: Setup, link: trio.socket.SocketType) -> None:
-        """Send the beginning, and then all that is new, in order."""
+    async def _send(self, setup: Setup, link: socket.socket) -> None:
+        """Send the beginning; then see to what `push` could not write."""
         try:
             beginning, standing = self._outlet.begin()
-            self._next = self._outlet.next
+            self._next, self._sent_bytes = self._outlet.next, self._outlet.made_bytes
             await self._send_all(link, framed(setup) + framed(Begin(beginning)))
             for part in standing:
                 await self._send_all(link, framed_part(parts.encode(part)))
             await self._send_all(link, framed(Filled()))
+            self._plain = link
             while True:
-                data = self._due()
-                if data:
-                    await self._send_all(link, data)
-                else:
-                    await self._outlet.more()
-        except OvertakenError:
-            self.kill("was killed: it was too slow, and is further behind than is kept for it")
+                self._blocked = trio.Event()
+                self.push()
+                await self._blocked.wait()
+                await self._flush(link)
         except trio.TooSlowError:
             self.kill(f"was killed: it took nothing for {STALLED_S:g} s")
-        except (OSError, trio.BrokenResourceError):
+        except OSError:
             return  # it has ended, as others find out
+
+    async def _flush(self, link: socket.socket) -> None:
+        """Write all of the rest. Raises: trio.TooSlowError, where the worker takes nothing; OSError."""
+        while self._rest:
+            with trio.fail_after(STALLED_S):
+                await trio.lowlevel.wait_writable(link)
+            self._write(link)
+
+    async def _send_all(self, link: socket.socket, data: bytes) -> None:
+        self._rest = memoryview(data)
+        await self._flush(link)
 
     def _due(self) -> bytes:
         """What comes next: parts, and messages behind them. Raises: OvertakenError."""
@@ -264,23 +300,19 @@ class Worker:
                 frames.append(framed_part(data))
                 size += len(data)
                 self._next += 1
+            self._sent_bytes += size
         while self._waiting and self._waiting[0][0] <= self._next and size < _SEND_BYTES:
             frames.append(self._waiting.popleft()[1])
             size += len(frames[-1])
         return b"".join(frames)
 
-    async def _send_all(self, link: trio.socket.SocketType, data: bytes) -> None:
-        """Raises: trio.TooSlowError, where the worker takes nothing; OSError."""
-        rest = memoryview(data)
-        while rest:
-            with trio.fail_after(STALLED_S):
-                sent = await link.send(rest)
-            rest = rest[sent:]
-
-    async def _receive(self, link: trio.socket.SocketType, task_status: trio.TaskStatus[None] | None) -> None:
+    async def _receive(self, link: socket.socket, task_status: trio.TaskStatus[None] | None) -> None:
         frames = Frames()
         try:
-            while data := await link.recv(_READ_BYTES):
+            while True:
+                await trio.lowlevel.wait_readable(link)
+                if not (data := link.recv(_READ_BYTES)):
+                    break
                 for kind, body in frames.feed(data):
                     if kind != MESSAGE:
                         raise LinkError("a worker sends no parts")

@@ -27,6 +27,7 @@ from daemon.front.request import Refused, Response
 from daemon.front.shared_counts import CountsMemory, SharedCounts
 from daemon.host.systemd import Notifier
 from daemon.ingest.inbox import Item, Turn
+from daemon.publish.bus import Appended
 from daemon.publish.outlet import Outlet
 from daemon.publish.sequencer import Sequencer
 from daemon.routes.metrics import FRESH_S, Metrics
@@ -69,6 +70,10 @@ _TELL_S: Final = 1.0
 
 _MEASURE_S: Final = 0.5
 """How long a worker may take to send its figures; then its last ones have to do."""
+
+_HELD_BYTES: Final = 4 * 1024 * 1024
+_HELD_S: Final = 0.05
+"""While all workers are so far behind, the sequencer rests so long between two passes."""
 
 _ABOUT_MS: Final = 2000
 """Clocks of two processes notice the same pause so far apart at the most."""
@@ -135,6 +140,8 @@ class Workers:
         self._tls = certificate.tls_context(config.server)
         self._outlet = Outlet(log.tape, log.board, log.ledger)
         log.bus.add(self._outlet)
+        log.bus.add(self)
+        ingest.sequencer.held_s = self._held_s
         count = config.server.worker_count
         policy = config.policy(guarded=guarded)
         self._memory = CountsMemory.create(count, policy.connections, tables=2)
@@ -181,7 +188,6 @@ class Workers:
         """
         self._nursery, self._groups = root, groups
         self._hosts = serving.hosts(groups[0])
-        await root.start(self._outlet.run)
         async with trio.open_nursery() as starting:
             for worker in self._workers:
                 starting.start_soon(root.start, partial(worker.run, partial(self._setup, worker)))
@@ -228,6 +234,23 @@ class Workers:
         self._outlet.tell()  # the catalogue comes before what is said with it
         for worker in self._workers:
             worker.say(Reload(config.serving()))
+
+    def follow(self, appended: Appended) -> None:
+        """Hand all workers what the outlet has made of it."""
+        self._push()
+
+    def _push(self) -> None:
+        for worker in self._workers:
+            worker.push()
+
+    def _held_s(self) -> float:
+        """How long the sequencer has to rest: where all workers are behind, nobody is served sooner by more messages.
+
+        Then the connectors wait, and their venues' sockets fill, as in a daemon of one process. One worker that is
+        behind while others are not holds up nobody.
+        """
+        least = min((worker.lag_bytes for worker in self._workers if worker.is_ready), default=0)
+        return _HELD_S if least > _HELD_BYTES else 0.0
 
     def stop_accepting(self) -> None:
         """Let nobody in any more, at any worker."""
@@ -314,6 +337,8 @@ class Workers:
                 self._told = told
                 for worker in self._workers:
                     worker.say(told)
+            self._outlet.tell()
+            self._push()
             await trio.sleep(_TELL_S)
 
     def _to_be_told(self) -> Told:

@@ -216,6 +216,28 @@ def _alone(plan: Plan, rate: float, clients: int, environ: Mapping[str, str], *h
         return _window(plan, server, clients, plan.seconds, *how)
 
 
+def workers(plan: Plan) -> Iterator[Row]:
+    """Two workers beside one process, all on one core: what it costs to have the tape in several processes."""
+    two = {"TICKERD_SERVER__WORKERS": "2"}
+    for rate, clients in ((100, 500), (1000, 100)):
+        what = f"CPU per delivery with 2 workers, all processes, {rate} messages/s to {clients} clients"
+        cost = Row(what, "µs", AT_MOST, 1.15)
+        delay = Row("median delay of these", "ms")
+        cost.note = delay.note = "compared with one process"
+        for _ in range(plan.repeats):
+            several, one = _alone(plan, rate, clients, two, *SAMPLE), _alone(plan, rate, clients, {}, *SAMPLE)
+            cost.add(_cost_us(several), _cost_us(one))
+            delay.add(several.delays.p50 / 1e3, one.delays.p50 / 1e3)
+        yield from (cost, delay)
+    rate, clients = plan.rates[-1], 100
+    full = Row(f"CPU per delivery with 2 workers, a feed of {rate}/s to {clients} clients", "µs")
+    full.note = "compared with one process"
+    for _ in range(plan.repeats):
+        several, one = _alone(plan, rate, clients, two, *FLAT_OUT), _alone(plan, rate, clients, {}, *FLAT_OUT)
+        full.add(_cost_us(several), _cost_us(one))
+    yield full
+
+
 def never_reading(plan: Plan) -> Iterator[Row]:
     """What 100 clients that never read cost 400 that do."""
     rate, readers, stuck = 100, 400, 100
@@ -302,6 +324,7 @@ MEASURES: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {
     "thousand": thousand,
     "latency": latency,
     "tls": tls,
+    "workers": workers,
     "stuck": never_reading,
     "connections": connections,
     "ingest": ingest,
