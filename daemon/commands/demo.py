@@ -81,9 +81,7 @@ async def demo(venues: socket.socket, seed: int, serve: Callable[[], Awaitable[i
     return status
 
 
-def demo_config(
-    venues_port: int, environ: Mapping[str, str], port: int | None, workers: int | None = None
-) -> Config:
+def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None, workers: int | None = None) -> Config:
     """The configuration of the demo.
 
     Args:

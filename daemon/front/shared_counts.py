@@ -40,7 +40,7 @@ _MOST_PROBES: Final = 512
 _LEAST_ROWS: Final = 16_384
 
 _CLEARED_AT_ONCE: Final = 2048
-"""So many rows are cleared while the lock is held: some milliseconds."""
+"""So many rows are cleared while the lock is held: a fraction of a millisecond."""
 
 _LOCK_S: Final = 0.05
 """The lock is waited for so long. Only a process that was stopped just then holds it longer; counts may then be off by
@@ -178,8 +178,8 @@ class SharedCounts(AddressCounts):
                     self._tidy(at)
             self._words[self._start + self._process] -= 1
 
-    def clear(self, process: int) -> Iterator[None]:
-        """That process has ended: empty its column, in steps. Between two of them others may go on."""
+    def clear(self, process: int) -> None:
+        """That process has ended: empty its column. It takes some milliseconds; others can go on in between."""
         memory, words = self._memory, self._words
         end = self._rows + memory.rows * memory.stride
         words[self._start + process] = 0
@@ -192,7 +192,6 @@ class SharedCounts(AddressCounts):
                         at = first + offset * memory.stride
                         words[at + column] = 0
                         self._tidy(at)
-            yield
 
     def _column(self, at: int) -> int:
         return at + _KEY_BYTES // _COUNT_BYTES + self._process

@@ -97,6 +97,8 @@ def main(fd: int) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS)
     link = socket.socket(fileno=fd)
     setup = _first(link)
+    if setup is None:
+        return 0
     for inherited in (fd, setup.lifeline, setup.counts, *setup.listeners):
         os.set_inheritable(inherited, False)
     if not lifeline.hold(setup.lifeline):
@@ -112,9 +114,11 @@ def main(fd: int) -> int:
     return 0
 
 
-def _first(link: socket.socket) -> Setup:
-    """The first message, and no byte more."""
+def _first(link: socket.socket) -> Setup | None:
+    """The first message, and no byte more; None where the parent is gone already."""
     head = link.recv(5, socket.MSG_WAITALL)
+    if len(head) < 5:
+        return None
     body = link.recv(struct.unpack_from("!I", head)[0] - 1, socket.MSG_WAITALL)
     setup = read_down(body)
     if not isinstance(setup, Setup):
@@ -324,8 +328,12 @@ class _Worker:
             frame, received = text_frame(message(number)), b""
             while frame not in received:
                 received = received[-len(frame) :] + await self._perch.recv(65_536)
-            if self._serving.front_door.accepting:
-                await _through(self._serving.front_door)
+            try:
+                if self._serving.front_door.accepting:
+                    await _through(self._serving.front_door)
+            except OSError as error:
+                _log.error("the front door cannot be tried: %s", error.strerror or error)
+                return
         self._uplink.say(Seen(number))
 
     async def _say_goodbye(self, told: SayGoodbye) -> None:

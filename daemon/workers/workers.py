@@ -194,10 +194,6 @@ class Workers:
         root.start_soon(self._tell_changes)
 
     def _setup(self, worker: Worker) -> tuple[Setup, list[int]]:
-        for _ in self._connections.clear(worker.number - 1):
-            pass
-        for _ in self._clients.clear(worker.number - 1):
-            pass
         group = self._groups[(worker.number - 1) % len(self._groups)]
         listeners = tuple(listener.socket.fileno() for listener in group)
         lifeline, counts = self._lifeline[0], self._memory.fd
@@ -314,7 +310,7 @@ class Workers:
             return "the sequencer"
         unseeing = self._unseeing()
         if not any(worker.is_ready for worker in self._workers):
-            return "any worker: none is there"
+            return "any worker, since none is there,"
         return f"worker {', '.join(map(str, unseeing))}" if unseeing else ""
 
     def _unseeing(self) -> list[int]:
@@ -358,7 +354,9 @@ class Workers:
             self._log.ledger.record("restart", "", from_ms, self._log.clock.now_ms(), reason=reason)
 
     def went(self, worker: Worker, why: str) -> None:
-        """It has ended."""
+        """It has ended: so have its clients and connections."""
+        self._clients.clear(worker.number - 1)
+        self._connections.clear(worker.number - 1)
         self._figures.ended(worker.number)
         self._away.setdefault(worker.number, (self._log.clock.now_ms(), why))
         self._someone_left.set()

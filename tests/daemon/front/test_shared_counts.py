@@ -37,11 +37,6 @@ def shared(processes: int = 3, most: int = 10) -> Iterator[tuple[CountsMemory, l
         memory.close()
 
 
-def cleared(counts: SharedCounts, process: int) -> None:
-    for _ in counts.clear(process):
-        pass
-
-
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("come"), st.integers(0, 2), st.sampled_from(PEERS)),
@@ -82,7 +77,7 @@ def test_several_processes_count_as_one_would(
                 for expected_place, _ in here[process]:
                     expected_place.leave()
                 here[process].clear()
-                cleared(columns[0], process)
+                columns[0].clear(process)
             for column in columns:
                 assert column.total == one.total
                 assert [column.of(peer) for peer in PEERS] == [one.of(peer) for peer in PEERS]
@@ -173,7 +168,7 @@ def test_processes_that_count_at_the_same_time_lose_nothing_and_a_dead_one_leave
             assert counted.stdout.readline() == "done\n"
             endless.send_signal(signal.SIGKILL)
             endless.wait()
-            cleared(columns[0], 1)
+            columns[0].clear(1)
             assert [columns[0].of_process(process) for process in range(3)] == [0, 0, 5]
             assert [columns[0].of(f"192.0.2.{number}") for number in range(6)] == [1] * 5 + [0]
             assert [columns[0].of(f"198.51.100.{number}") for number in range(7)] == [0] * 7
