@@ -38,24 +38,22 @@ from daemon.front import certificate
 from daemon.front.guarded import Mark
 from daemon.front.limits import FILES_BESIDE_CLIENTS
 from daemon.front.listening import base_urls, open_groups, passed_listeners, raise_descriptor_limit
-from daemon.front.request import Response
 from daemon.health.board import Board
 from daemon.health.reloads import Reloads
 from daemon.health.status_line import publish_status
 from daemon.host.clock import WallClock
 from daemon.host.garbage import Garbage
 from daemon.host.systemd import Notifier
+from daemon.ingest.inbox import Turn
 from daemon.publish.bus import Bus
 from daemon.publish.sequencer import known_topics
-from daemon.routes.metrics import Metrics
 from daemon.sessions.canary import Canary
 from daemon.tape.archive import Archive
 from daemon.tape.ledger import Ledger
-from daemon.tape.tape import Tape
+from daemon.tape.tape import CANARY, Tape
 from daemon.workers.worker import WorkerError
 from daemon.workers.workers import Workers
-from protocol.answers import ClusterReport, NodeReport
-from protocol.messages import ServerInfo, encode
+from protocol.messages import ServerInfo
 
 STDIN: Final = 0
 
@@ -165,7 +163,6 @@ class Daemon:
         self.archive = archive
         self._mark = Mark("") if mark is None else mark
         self.clock = WallClock()
-        self._started_ms = self.clock.now_ms()
         self.notifier = Notifier.from_environment(os.environ)
         self.board = Board(config.catalogue(), self.clock.now_ms())
         if archive is None:
@@ -178,47 +175,37 @@ class Daemon:
         self._hurry: Callable[[], None] = _nothing
         self.reloads_told = Reloads(self.clock.now_ms())
         self.ingesting = Ingesting(config, log, hurry=lambda: self._hurry())
-        self.node = socket.gethostname()
-        version = metadata.version("tickerd")
-        self.metrics = Metrics(version)
+        info = ServerInfo("tickerd", metadata.version("tickerd"), socket.gethostname())
         remarks = Remarks(
             unstored=lambda: "" if archive is None else archive.trouble,
             not_reloaded=lambda: self.reloads_told.trouble,
         )
-        self.serving: Serving | Workers
+        broadcast, past = self.ingesting.sequencer.broadcast_test, self.ingesting.past
+        self.server: Serving | Workers
         if config.server.worker_count > 1:
-            self.serving = Workers(
+            self.server = Workers(
                 config,
                 log,
-                self.node,
-                self.ingesting,
+                info,
+                broadcast=broadcast,
+                past=past,
                 remarks=remarks,
-                metrics=self.metrics,
-                cluster=self._cluster,
                 guarded=guarded,
+                send_canary=self._send_canary,
             )
+            self.ingesting.sequencer.held_s = self.server.held_s
         else:
-            self.serving = Serving(
-                config,
-                log,
-                ServerInfo("tickerd", version, self.node),
-                broadcast=self.ingesting.sequencer.broadcast_test,
-                past=self.ingesting.past,
-                remarks=remarks,
-                metrics=self.metrics.answer,
-                cluster=self._cluster,
-                guarded=guarded,
-            )
-        self.metrics.include(
+            self.server = Serving(config, log, info, broadcast=broadcast, past=past, remarks=remarks, guarded=guarded)
+        self.server.metrics.include(
             lambda samples: self.board.measure(samples, self.clock.now_ms()),
             self.ingesting.measure,
             self.tape.measure,
-            self.serving.measure,
+            self.server.measure,
             lambda samples: self.ledger.measure(samples, self.clock.now_ms()),
             self.reloads_told.measure,
         )
         if archive is not None:
-            self.metrics.include(archive.measure)
+            self.server.metrics.include(archive.measure)
         self._reread = reread
         self._doorbell, self._rung = trio.open_memory_channel[None](1)
         self._reloading = trio.CancelScope()
@@ -234,64 +221,56 @@ class Daemon:
         if self.archive is not None:
             await root.start(self.archive.run)
         await self.ingesting.start(root)
-        serving = self.serving
-        if isinstance(serving, Workers):
-            await serving.start(root, [listeners, *others])
+        server = self.server
+        if isinstance(server, Workers):
+            await server.start(root, [listeners, *others])
         else:
-            await serving.start(root, listeners)
-        serving.warn_if_exposed()
+            await server.start(root, listeners)
+        server.warn_if_exposed()
         await self.ingesting.start_connectors(root)
         await self._remember()
         root.start_soon(self._reload_when_asked)
         await root.start(
             publish_status,
             self.notifier,
-            lambda: serving.clients,
+            lambda: server.clients,
             self.board.states,
             lambda: self.reloads_told.words,
         )
-        if isinstance(serving, Workers):
-            self._hurry = serving.hurry
-            await root.start(serving.watch, self.notifier)
+        if isinstance(server, Workers):
+            self._hurry = server.hurry
+            await root.start(server.watch, self.notifier)
         elif self.notifier.watchdog_s is not None:
             ingesting = self.ingesting
-            canary = Canary(ingesting.sequencer, serving.hub, ingesting.inbox, serving.front_door, listeners)
+            canary = Canary(ingesting.sequencer, server.hub, ingesting.inbox, server.front_door, listeners)
             self._hurry = canary.hurry
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
         await root.start(Garbage().run)
+
+    async def _send_canary(self, payload: bytes, sent: Callable[[], None]) -> None:
+        """Put it onto the tape, in order with what the connectors send; then call `sent`, in the same turn."""
+
+        def act() -> None:
+            self.ingesting.sequencer.tell(CANARY, payload)
+            sent()
+
+        await self.ingesting.inbox.send(Turn(act))
+
+    @property
+    def serving(self) -> Serving:
+        """The half that serves clients, where this process has it: there are no workers."""
+        if isinstance(self.server, Workers):
+            raise AssertionError("clients are served by workers")
+        return self.server
 
     @property
     def reloads(self) -> bool:
         """Whether the configuration can be read again."""
         return self._reread is not None
 
-    def _cluster(self) -> Response:
-        """The answer to `GET /cluster`: one node, and its workers if it has some."""
-        epoch, seq, clients = self.tape.epoch, self.tape.head, self.serving.clients
-        node = NodeReport(
-            node=self.node,
-            role="both",
-            leads=True,
-            seq=seq,
-            lag=0,
-            clients=clients,
-            since=self.clock.iso(self._started_ms),
-            workers=self.serving.reports() if isinstance(self.serving, Workers) else (),
-        )
-        report = ClusterReport(
-            timestamp=self.clock.timestamp(),
-            node=self.node,
-            leader=self.node,
-            epoch=epoch,
-            seq=seq,
-            clients=clients,
-            nodes=(node,),
-        )
-        return Response(200, encode(report))
-
     async def _remember(self) -> None:
         """Remember, over a restart, whether a token is needed."""
-        await trio.to_thread.run_sync(partial(self._mark.keep, guarded=self.serving.guarded))
+        await trio.to_thread.run_sync(partial(self._mark.keep, guarded=self.server.guarded))
 
     def ask_to_reload(self) -> None:
         """Read the configuration again soon. Several requests during a reload cause only one more."""
@@ -338,9 +317,9 @@ class Daemon:
 
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
         self.config = config
-        self.serving.adopt(config, tls)
+        self.server.adopt(config, tls)
         logging.getLogger().setLevel(config.log.level.upper())
-        self.serving.warn_if_exposed()
+        self.server.warn_if_exposed()
 
     async def stop(self, root: trio.CancelScope) -> None:
         """Stop in order, within the grace period, and then end everything.
@@ -350,10 +329,10 @@ class Daemon:
         self.notifier.stopping()
         grace_s = self.config.limits.grace_s
         with trio.move_on_after(grace_s):
-            self.serving.stop_accepting()
+            self.server.stop_accepting()
             self._reloading.cancel(reason="the daemon is stopping")
             self.ingesting.stop()
-            await self.serving.say_goodbye("the daemon is stopping", grace_s)
+            await self.server.say_goodbye("the daemon is stopping", grace_s)
         root.cancel(reason="the daemon has stopped")
 
 

@@ -7,6 +7,7 @@ of another one's (`daemon.publish.replica`).
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -24,17 +25,19 @@ from daemon.front.admission import Admission
 from daemon.front.front_door import FrontDoor
 from daemon.front.limits import FILES_BESIDE_CLIENTS
 from daemon.front.listening import raise_descriptor_limit
-from daemon.front.request import Later, Request, Response
+from daemon.front.request import Later, Request
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Bus
 from daemon.routes.history import Histories, PastView
+from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
 from daemon.sessions.event_stream import EventStreams
 from daemon.sessions.sessions import Sessions
 from daemon.sessions.websocket import WebSockets
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
+from protocol.answers import ClusterReport, NodeReport, WorkerReport
 from protocol.messages import ServerInfo
 
 _RETRY_SPREAD_S: Final = 10.0
@@ -88,9 +91,9 @@ class Serving:
         broadcast: Callable[[str], None],
         past: Callable[[str], PastView | None],
         remarks: Remarks,
-        metrics: Callable[[Request], Response | Later],
-        cluster: Callable[[], Response | Later],
         guarded: bool,
+        metrics: Callable[[Request], Later] | None = None,
+        cluster: Callable[[Serving], ClusterReport | Later] | None = None,
         connections: AddressCounts | None = None,
         clients: AddressCounts | None = None,
     ) -> None:
@@ -103,15 +106,20 @@ class Serving:
             broadcast: sends a `test` message to every client.
             past: who asks a venue, by its name, for past candles; None if nobody does.
             remarks: what there is to say in `/readyz`.
-            metrics: answers `GET /metrics`.
-            cluster: answers `GET /cluster`.
             guarded: whether a token was needed before a restart.
+            metrics: answers `GET /metrics`; None if this process knows all figures.
+            cluster: which processes and nodes there are; None if this is the only one.
             connections: where connections are counted together with those of other processes, if there are some.
             clients: the same for clients.
         """
         self.config = config
+        self.log = log
+        self.server = server
+        self.started = log.clock.timestamp()
         self.hub = Hub(log.tape, log.ledger, log.clock)
         log.bus.add(self.hub)
+        self.metrics = Metrics(server.version)
+        self._cluster = alone if cluster is None else cluster
         admission = Admission(config.policy(guarded=guarded), connections, clients)
         self.sessions = Sessions(
             tape=log.tape,
@@ -126,7 +134,7 @@ class Serving:
             server=server,
             catalogue=lambda: log.board.catalogue,
             tape=log.tape,
-            clients=(lambda: self.clients) if clients is None else (lambda: clients.total),
+            clients=self._clients_of_all if clients is None else (lambda: clients.total),
             broadcast=broadcast,
             admit_test=admission.rates.test,
             board=log.board,
@@ -136,8 +144,8 @@ class Serving:
             needs_token=lambda: admission.policy.tokens is not None,
             unstored=remarks.unstored,
             not_reloaded=remarks.not_reloaded,
-            metrics=metrics,
-            cluster=cluster,
+            metrics=self.metrics.answer if metrics is None else metrics,
+            cluster=self.cluster,
             histories=Histories(log.tape, log.clock, past),
         )
         self.front_door = FrontDoor(
@@ -149,6 +157,14 @@ class Serving:
             events=EventStreams(self.sessions),
         )
         self._hosts: list[str] = []
+
+    def cluster(self) -> ClusterReport | Later:
+        """Which processes and nodes there are; or what has to be waited for, to know."""
+        return self._cluster(self)
+
+    def _clients_of_all(self) -> int:
+        report = self.cluster()
+        return report.clients if isinstance(report, ClusterReport) else self.clients
 
     @property
     def clients(self) -> int:
@@ -198,6 +214,37 @@ class Serving:
         await self.sessions.say_goodbye(reason, grace_s * 0.9, _RETRY_SPREAD_S, clients)
         with trio.move_on_after(_LAST_ANSWERS_S):
             await self.front_door.wait_answered()
+
+
+def alone(serving: Serving) -> ClusterReport:
+    """What a daemon that is one process says of itself."""
+    return of_one_node(serving.server, serving.log, serving.started, serving.clients)
+
+
+def of_one_node(
+    server: ServerInfo, log: Log, started: str, clients: int, workers: tuple[WorkerReport, ...] = ()
+) -> ClusterReport:
+    """What a daemon says of itself that is the only one; with its workers, if it has some."""
+    name = server.node or socket.gethostname()
+    own = NodeReport(
+        node=name,
+        role="both",
+        leads=True,
+        seq=log.tape.head,
+        lag=0,
+        clients=clients,
+        since=started,
+        workers=workers,
+    )
+    return ClusterReport(
+        timestamp=log.clock.timestamp(),
+        node=name,
+        epoch=log.tape.epoch,
+        seq=log.tape.head,
+        leader=name,
+        clients=clients,
+        nodes=(own,),
+    )
 
 
 def hosts(listeners: list[trio.SocketListener]) -> list[str]:

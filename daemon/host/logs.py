@@ -214,7 +214,7 @@ class _TextFormatter(logging.Formatter):
     A worker's line begins its message with `worker 1: `.
     """
 
-    def __init__(self, *, journal: bool, worker: int) -> None:
+    def __init__(self, *, journal: bool, worker: int = 0) -> None:
         super().__init__()
         self._journal = journal
         self._by = f"worker {worker}: " if worker else ""
@@ -240,7 +240,7 @@ class _JsonFormatter(logging.Formatter):
     A worker's has its number as `worker`.
     """
 
-    def __init__(self, *, journal: bool, worker: int) -> None:
+    def __init__(self, *, journal: bool, worker: int = 0) -> None:
         super().__init__()
         self._journal = journal
         self._by = {"worker": worker} if worker else {}

@@ -26,7 +26,7 @@ from daemon.routes.history import Histories
 from daemon.routes.page import FILES, Page
 from daemon.routes.query import LONGEST_SHOWN
 from daemon.tape.ledger import Ledger
-from protocol.answers import ChannelList, ChannelReport, Health, Readiness, Snapshot, TestRequest
+from protocol.answers import ChannelList, ChannelReport, ClusterReport, Health, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE
@@ -128,7 +128,7 @@ class PlainRoutes:
         unstored: Callable[[], str] = lambda: "",
         not_reloaded: Callable[[], str] = lambda: "",
         metrics: Callable[[Request], Response | Later] | None = None,
-        cluster: Callable[[], Response | Later] | None = None,
+        cluster: Callable[[], ClusterReport | Later] | None = None,
         histories: Histories | None = None,
     ) -> None:
         """Set up.
@@ -140,8 +140,8 @@ class PlainRoutes:
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
         why the tape is not being stored although it should be, else ""; clients get everything all the same.
         `not_reloaded`: what there is to say of a reload that failed, else "". `metrics` answers `GET /metrics`,
-        `cluster` answers `GET /cluster`, and `histories` what is below `/history/`; without one of them there is no
-        such route.
+        `cluster` makes what `GET /cluster` answers, and `histories` what is below `/history/`; without one of them
+        there is no such route.
         """
         self._server = server
         self._catalogue = catalogue
@@ -281,7 +281,8 @@ class PlainRoutes:
         _check_insider(request, "GET /cluster")
         if self._cluster_report is None:
             raise AssertionError("without a report there is no such route")
-        return self._cluster_report()
+        report = self._cluster_report()
+        return _ok(report) if isinstance(report, ClusterReport) else report
 
     def _test(self, request: Request) -> Response:
         _check_insider(request, "POST /ws/test")

@@ -23,6 +23,7 @@ from connectors.poll.past_candles import Past
 from daemon.config.load import ServingConfig
 from daemon.publish.parts import Beginning
 from daemon.publish.replica import Noted
+from protocol.messages import ServerInfo
 
 _HEAD: Final = struct.Struct("!IB")
 PART: Final = ord("P")
@@ -40,7 +41,7 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
 
     Attributes:
         worker: its number, from 1.
-        node: how clients are told of the node.
+        server: who we are, as clients are told it.
         config: the configuration, as far as it concerns a worker.
         guarded: whether a token was needed before.
         listeners: descriptors of listening sockets.
@@ -50,7 +51,7 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     """
 
     worker: int
-    node: str
+    server: ServerInfo
     config: ServingConfig
     guarded: bool
     listeners: tuple[int, ...]

@@ -19,7 +19,6 @@ import ssl
 import struct
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Final, assert_never
 
 import trio
@@ -75,7 +74,6 @@ from daemon.workers.uplink import AwayError, FromParent, PastFromParent, Uplink
 from protocol.answers import Cause
 from protocol.codes import ErrorCode
 from protocol.frames import text_frame
-from protocol.messages import ServerInfo
 
 _READ_BYTES: Final = 262_144
 """So much is read at once, and makes a pass: some four hundred messages."""
@@ -194,20 +192,22 @@ class _Worker:
         self._told = Told()
         self._stood: list[Stood] = []
         self._started_s = time.time()
-        self._looking = trio.Lock()
+        self._wanted = 0
+        """The number of the canary to look for."""
+        self._looking = trio.Event()
         memory = CountsMemory(setup.counts, setup.processes, setup.rows, tables=2)
         connections, clients = (SharedCounts(memory, table, setup.worker - 1) for table in range(2))
         clock = WallClock()
         self._serving = Serving(
             setup.config,
             Log(replica.tape, replica.board, replica.ledger, clock, replica.bus),
-            ServerInfo("tickerd", metadata.version("tickerd"), setup.node),
+            setup.server,
             broadcast=self._broadcast,
             past=lambda venue: PastFromParent(uplink, venue) if venue in self._told.past else None,
             remarks=Remarks(lambda: self._told.unstored, lambda: self._told.not_reloaded),
-            metrics=self._metrics,
-            cluster=lambda: FromParent(uplink, AskCluster),
             guarded=setup.guarded,
+            metrics=self._metrics,
+            cluster=lambda _: FromParent(uplink, AskCluster),
             connections=connections,
             clients=clients,
         )
@@ -218,7 +218,8 @@ class _Worker:
     async def run(self, inlet: _Inlet) -> None:
         """Let clients in, and take what comes, in order, until the link ends."""
         async with trio.open_nursery() as nursery:
-            with perch(self._serving.hub) as self._perch:
+            with perch(self._serving.hub) as arrivals:
+                nursery.start_soon(self._look, arrivals)
                 await self._start(nursery)
                 await self._follow(inlet)
                 nursery.cancel_scope.cancel(reason="the link has ended")
@@ -257,7 +258,8 @@ class _Worker:
             raise AssertionError("not started")
         match told:
             case Look(number):
-                self._nursery.start_soon(self._look, number)
+                self._wanted = number
+                self._looking.set()
             case Reload(config):
                 self._serving.adopt(config, self._tls(config))
                 logging.getLogger().setLevel(config.log.level.upper())
@@ -319,22 +321,29 @@ class _Worker:
         if cause == "pause":
             self._stood.append(Stood(start_ms, end_ms, reason))
 
-    async def _look(self, number: int) -> None:
-        """Say so when the canary of that number has come through the fan-out, and a connection through the front door.
+    async def _look(self, arrivals: trio.socket.SocketType) -> None:
+        """Say so when a canary has come through the fan-out, and then a connection through the front door.
 
-        It stands on the tape already. If anything fails, nothing is said, and the parent draws its conclusions.
+        Where one of these fails nothing is said, and the parent draws its conclusions. Until cancelled.
         """
-        async with self._looking:
-            frame, received = text_frame(message(number)), b""
+        received, seen = b"", 0
+        while True:
+            while self._wanted <= seen:
+                self._looking = trio.Event()
+                await self._looking.wait()
+            seen = self._wanted
+            frame = text_frame(message(seen))
+            # Earlier ones, and those that come after it already, may come with it.
             while frame not in received:
-                received = received[-len(frame) :] + await self._perch.recv(65_536)
+                received = received[-len(frame) :] + await arrivals.recv(65_536)
+            received = received.partition(frame)[2]
             try:
                 if self._serving.front_door.accepting:
                     await _through(self._serving.front_door)
             except OSError as error:
                 _log.error("the front door cannot be tried: %s", error.strerror or error)
-                return
-        self._uplink.say(Seen(number))
+                continue
+            self._uplink.say(Seen(seen))
 
     async def _say_goodbye(self, told: SayGoodbye) -> None:
         await self._serving.say_goodbye(told.reason, told.grace_s, told.clients)

@@ -61,6 +61,9 @@ _BACKOFF_S: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _WELL_S: Final = 60.0
 """After so long it counts as the first time again."""
 
+_END_S: Final = 5.0
+"""How long a worker may take to end when its link has ended."""
+
 _REAP_S: Final = 2.0
 
 _log: Final = logging.getLogger(__name__)
@@ -311,18 +314,22 @@ class Worker:
         try:
             while True:
                 await trio.lowlevel.wait_readable(link)
-                if not (data := link.recv(_READ_BYTES)):
+                try:
+                    data = link.recv(_READ_BYTES)
+                except BlockingIOError:
+                    continue
+                if not data:
                     break
                 for kind, body in frames.feed(data):
                     if kind != MESSAGE:
                         raise LinkError("a worker sends no parts")
                     self._take(read_up(body), task_status)
-        except OSError:
-            return
+        except ConnectionError:
+            pass  # as the link's end
         except LinkError as error:
             self.kill(f"was killed: {error}")
-            return
-        self.kill("was killed: it closed its link")
+        await trio.sleep(_END_S)
+        self.kill("was killed: it closed its link, and did not end")
 
     def _take(self, message: Up, task_status: trio.TaskStatus[None] | None) -> None:
         match message:

@@ -11,9 +11,9 @@ import logging
 import math
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 import trio
 
@@ -26,14 +26,11 @@ from daemon.front import certificate
 from daemon.front.request import Refused, Response
 from daemon.front.shared_counts import CountsMemory, SharedCounts
 from daemon.host.systemd import Notifier
-from daemon.ingest.inbox import Item, Turn
 from daemon.publish.bus import Appended
 from daemon.publish.outlet import Outlet
-from daemon.publish.sequencer import Sequencer
 from daemon.routes.metrics import FRESH_S, Metrics
 from daemon.sessions.canary import message
 from daemon.tape.ledger import LedgerGap
-from daemon.tape.tape import CANARY
 from daemon.workers.figures import Figures
 from daemon.workers.messages import (
     AskCluster,
@@ -57,8 +54,9 @@ from daemon.workers.messages import (
     Up,
 )
 from daemon.workers.worker import Worker
-from protocol.answers import WorkerReport
+from protocol.answers import ClusterReport, WorkerReport
 from protocol.codes import ErrorCode
+from protocol.messages import ServerInfo, encode
 
 _LOOK_S: Final = 5.0
 """How often, at least, a canary goes through the workers."""
@@ -81,24 +79,6 @@ _ABOUT_MS: Final = 2000
 _log: Final = logging.getLogger(__name__)
 
 
-class Ingest(Protocol):
-    """The half that takes data in, as far as it is needed here."""
-
-    @property
-    def sequencer(self) -> Sequencer:
-        """Puts messages on the tape."""
-        ...
-
-    @property
-    def inbox(self) -> trio.MemorySendChannel[Item]:
-        """Leads to the sequencer."""
-        ...
-
-    def past(self, venue: str) -> PastCandles | None:
-        """Who asks that venue for past candles."""
-        ...
-
-
 class Workers:
     """All workers. It has the face that `daemon.composition.serving.Serving` has for the daemon."""
 
@@ -106,42 +86,46 @@ class Workers:
         self,
         config: Config,
         log: Log,
-        node: str,
-        ingest: Ingest,
+        server: ServerInfo,
         *,
+        broadcast: Callable[[str], None],
+        past: Callable[[str], PastCandles | None],
         remarks: Remarks,
-        metrics: Metrics,
-        cluster: Callable[[], Response],
         guarded: bool,
+        send_canary: Callable[[bytes, Callable[[], None]], Awaitable[None]],
+        cluster: Callable[[Workers], ClusterReport] | None = None,
     ) -> None:
         """Build them; no process is started before `start`.
 
         Args:
             config: the configuration.
             log: the tape, and what belongs to it.
-            node: how clients are told of this node.
-            ingest: who makes the tape.
+            server: who we are, as clients are told it.
+            broadcast: sends a `test` message to every client.
+            past: who asks a venue, by its name, for past candles; None if nobody does.
             remarks: what there is to say in `/readyz`.
-            metrics: collects the figures of all components.
-            cluster: answers `GET /cluster`.
             guarded: whether a token was needed before a restart.
+            send_canary: puts a canary onto the tape, and calls its second argument before anything else comes there.
+            cluster: which processes and nodes there are; None if this node is the only one.
 
         Raises:
             OSError: the certificate or key cannot be used.
         """
         self.config = config
         self._log = log
-        self._node = node
-        self._ingest = ingest
+        self.metrics = Metrics(server.version)
+        self._server = server
+        self._started = log.clock.timestamp()
+        self._broadcast = broadcast
+        self._past = past
         self._remarks = remarks
-        self._metrics = metrics
-        self._cluster = cluster
+        self._send_canary = send_canary
+        self._cluster = _alone if cluster is None else cluster
         self._tokens = config.policy(guarded=guarded).tokens
         self._tls = certificate.tls_context(config.server)
         self._outlet = Outlet(log.tape, log.board, log.ledger)
         log.bus.add(self._outlet)
         log.bus.add(self)
-        ingest.sequencer.held_s = self._held_s
         count = config.server.worker_count
         policy = config.policy(guarded=guarded)
         self._memory = CountsMemory.create(count, policy.connections, tables=2)
@@ -198,7 +182,7 @@ class Workers:
         listeners = tuple(listener.socket.fileno() for listener in group)
         lifeline, counts = self._lifeline[0], self._memory.fd
         config, processes, rows = self.config.serving(), self._memory.processes, self._memory.rows
-        setup = Setup(worker.number, self._node, config, self.guarded, listeners, lifeline, counts, processes, rows)
+        setup = Setup(worker.number, self._server, config, self.guarded, listeners, lifeline, counts, processes, rows)
         return setup, [*listeners, lifeline, counts]
 
     def measure(self, samples: Samples) -> None:
@@ -239,11 +223,12 @@ class Workers:
         for worker in self._workers:
             worker.push()
 
-    def _held_s(self) -> float:
-        """How long the sequencer has to rest: where all workers are behind, nobody is served sooner by more messages.
+    def held_s(self) -> float:
+        """How long the sequencer has to rest at least.
 
-        Then the connectors wait, and their venues' sockets fill, as in a daemon of one process. One worker that is
-        behind while others are not holds up nobody.
+        Where all workers are behind, nobody is served sooner by more messages. Then the connectors wait, and their
+        venues' sockets fill, as in a daemon of one process. One worker that is behind while others are not holds up
+        nobody.
         """
         least = min((worker.lag_bytes for worker in self._workers if worker.is_ready), default=0)
         return _HELD_S if least > _HELD_BYTES else 0.0
@@ -302,7 +287,7 @@ class Workers:
         """Look. Returns, in words, whom the canary did not come through in time; "" if it came through all."""
         before = self._looked
         with trio.move_on_after(within_s):
-            await self._ingest.inbox.send(Turn(self._look))
+            await self._send_canary(message(before + 1), partial(self._look, before + 1))
             while self._looked == before or self._unseeing():
                 self._saw = trio.Event()
                 await self._saw.wait()
@@ -317,12 +302,11 @@ class Workers:
         """The workers that have not seen the newest canary, of those that are there."""
         return [worker.number for worker in self._workers if worker.is_ready and worker.seen < self._looked]
 
-    def _look(self) -> None:
-        """In the sequencer's turn: put a canary on the tape, and have all workers look for it."""
-        self._looked += 1
-        self._ingest.sequencer.tell(CANARY, message(self._looked))
+    def _look(self, number: int) -> None:
+        """The canary of that number is on the tape: have all workers look for it."""
+        self._looked = max(self._looked, number)
         for worker in self._workers:
-            worker.look(self._looked)
+            worker.look(number)
         self._saw.set()
 
     async def _tell_changes(self) -> None:
@@ -339,7 +323,7 @@ class Workers:
 
     def _to_be_told(self) -> Told:
         venues = dict.fromkeys(channel.exchange for channel in self.config.channels)
-        past = tuple(venue for venue in venues if self._ingest.past(venue) is not None)
+        past = tuple(venue for venue in venues if self._past(venue) is not None)
         return Told(self._remarks.unstored(), self._remarks.not_reloaded(), past)
 
     def came(self, worker: Worker) -> None:
@@ -367,7 +351,7 @@ class Workers:
             case Progress():
                 self._note(worker, message)
             case Broadcast(text):
-                self._ingest.sequencer.broadcast_test(text)
+                self._broadcast(text)
             case Measured(number, families):
                 self._figures.measured(worker.number, families)
                 if number == self._measuring:
@@ -404,11 +388,11 @@ class Workers:
             match asked:
                 case Scrape(number, openmetrics):
                     await self._gather()
-                    worker.say(_scraped(number, self._metrics.scrape(openmetrics=openmetrics)))
+                    worker.say(_scraped(number, self.metrics.scrape(openmetrics=openmetrics)))
                 case AskCluster(number):
-                    worker.say(_scraped(number, self._cluster()))
+                    worker.say(_scraped(number, Response(200, encode(self._cluster(self)))))
                 case AskPast(number):
-                    worker.say(PastFound(number, await self._past(asked)))
+                    worker.say(PastFound(number, await self._ask_past(asked)))
                 case _:
                     assert_never(asked)
         except Exception:
@@ -416,8 +400,8 @@ class Workers:
             failed = Refused(500, ErrorCode.INTERNAL, "the daemon failed to answer; its log says why")
             worker.say(_scraped(asked.number, failed.response(self._log.clock.timestamp())))
 
-    async def _past(self, asked: AskPast) -> Past:
-        past = self._ingest.past(asked.venue)
+    async def _ask_past(self, asked: AskPast) -> Past:
+        past = self._past(asked.venue)
         if past is None:  # a reload has just ended it
             return Past([], f"there is no history of {asked.venue} but the tape")
         return await past.get(asked.instrument, asked.interval, asked.spans)
@@ -438,8 +422,12 @@ class Workers:
             self._unanswered += len(self._unmeasured)
             self._gathered_s = trio.current_time()
 
+    def report(self) -> ClusterReport:
+        """What is said of this node where it is the only one."""
+        return serving.of_one_node(self._server, self._log, self._started, self.clients, self.reports())
+
     def reports(self) -> tuple[WorkerReport, ...]:
-        """How each worker does, for `GET /cluster`."""
+        """How each worker does."""
         return tuple(
             WorkerReport(
                 worker=worker.number,
@@ -453,6 +441,10 @@ class Workers:
             )
             for worker in self._workers
         )
+
+
+def _alone(workers: Workers) -> ClusterReport:
+    return workers.report()
 
 
 def _scraped(number: int, response: Response) -> Scraped:

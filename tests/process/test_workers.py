@@ -1,4 +1,4 @@
-"""Several processes that serve clients: a client finds the same at each of them, and what happens to one is survived."""
+"""Several processes that serve clients: each says the same, and what happens to one of them is survived."""
 
 import json
 import os
@@ -11,13 +11,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from daemon.config.tokens import written_hash
@@ -82,19 +82,11 @@ class Client(threading.Thread):
         try:
             for _ in range(self.lives):
                 self._live()
-        except Exception as error:
+        except (OSError, EOFError, WebSocketException) as error:
             self.failed = repr(error)
-            raise
 
     def _live(self) -> None:
-        # A worker that has just died may have let in who connects before it is seen to be dead.
-        for _ in range(10):
-            try:
-                websocket = connect(url(self.process), max_size=None, open_timeout=SOON_S)
-                break
-            except (OSError, EOFError, ConnectionClosed):
-                time.sleep(0.1)
-        with websocket:
+        with self._connected() as websocket:
             command: dict[str, Any] = {"type": "subscribe", "channels": ["*"]}
             last = [each for each in self.messages if "prev_seq" in each]
             if last:
@@ -110,6 +102,17 @@ class Client(threading.Thread):
             except ConnectionClosed:
                 pass
             self.codes.append(websocket.close_code or 0)
+
+    def _connected(self) -> ClientConnection:
+        """A worker that has just died may have let in who connects before it is seen to be dead."""
+        for left in reversed(range(10)):
+            try:
+                return connect(url(self.process), max_size=None, open_timeout=SOON_S)
+            except (OSError, EOFError, WebSocketException):
+                if not left:
+                    raise
+                time.sleep(0.1)
+        raise AssertionError("the last try returns or raises")
 
     def lost(self) -> list[dict[str, Any]]:
         """Messages whose predecessor in their topic it never had."""
@@ -242,15 +245,16 @@ def test_a_workers_lines_of_the_log_say_which_it_is(demo: Process) -> None:
 def refused_at(process: Process, most: int, headers: dict[str, str]) -> int:
     """How many are let in at once, of twice as many as may be."""
     with ExitStack() as stack:
-        let_in = 0
+        let_in, statuses = 0, set[int]()
         for _ in range(2 * most):
             try:
                 stack.enter_context(connect(url(process), additional_headers=headers))
                 let_in += 1
             except InvalidStatus as refused:
-                assert refused.response.status_code == 503
+                statuses.add(refused.response.status_code)
         spread = [each["clients"] for each in workers(process)]
         assert sum(spread) == let_in
+        assert statuses == {503}
     eventually(lambda: sum(each["clients"] for each in workers(process)) == 0)
     return let_in
 
@@ -281,7 +285,7 @@ def test_a_worker_that_is_killed_costs_nobody_anything_but_a_reconnect() -> None
         eventually(lambda: all(len(client.answers) == 2 for client in returned))
         time.sleep(1.0)
         for client in returned:
-            assert client.answers[1]["recovered"].keys() == {name for name in client.answers[1]["channels"]}
+            assert client.answers[1]["recovered"].keys() == set(client.answers[1]["channels"])
             assert all(client.answers[1]["recovered"].values())
         assert [client.lost() for client in clients] == [[]] * len(clients)
         eventually(lambda: sum(each["clients"] for each in workers(process)) == len(clients))
@@ -341,8 +345,6 @@ def test_workers_end_with_their_parent() -> None:
     with two_workers() as process:
         pids = [each["pid"] for each in workers(process)]
         os.kill(pids[0], signal.SIGSTOP)
-        client = Client(process)
-        client.start()
         process.process.kill()
         eventually(lambda: ended(pids[1]), within_s=2.0)
         os.kill(pids[0], signal.SIGCONT)
@@ -484,6 +486,16 @@ os.execv(sys.executable, [sys.executable, "-m", "daemon", "demo", "--workers", "
 """What systemd does between fork and exec."""
 
 
+def received(manager: socket.socket) -> list[bytes]:
+    """All that waits there."""
+    manager.setblocking(False)
+    found: list[bytes] = []
+    with suppress(BlockingIOError):
+        while True:
+            found.append(manager.recv(65536))
+    return found
+
+
 def test_all_workers_accept_from_a_socket_that_was_passed_and_systemds_watchdog_hears_of_all(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     with (
@@ -517,14 +529,9 @@ def test_all_workers_accept_from_a_socket_that_was_passed_and_systemds_watchdog_
                 # A worker that stands still is not well, and so nobody says that all is.
                 os.kill(found[0]["pid"], signal.SIGSTOP)
                 time.sleep(1.5)
-                manager.setblocking(False)
-                with pytest.raises(BlockingIOError):
-                    while True:
-                        manager.recv(65536)
+                received(manager)
                 time.sleep(2.0)
-                with pytest.raises(BlockingIOError):
-                    while manager.recv(65536) != b"WATCHDOG=1":
-                        pass
+                assert b"WATCHDOG=1" not in received(manager)
                 os.kill(found[0]["pid"], signal.SIGCONT)
                 manager.settimeout(SOON_S)
                 while manager.recv(65536) != b"WATCHDOG=1":
@@ -539,7 +546,7 @@ def test_all_workers_accept_from_a_socket_that_was_passed_and_systemds_watchdog_
 
 def test_a_worker_that_never_lets_clients_in_is_one_clear_line(tmp_path: Path) -> None:
     # A worker's interpreter ends before it has done anything; the parent's does not.
-    code = "import sys\nif 'daemon.workers' in sys.orig_argv:\n    sys.exit(3)\n"
+    code = "import os, sys\nif 'daemon.workers' in sys.orig_argv:\n    os._exit(3)\n"
     (tmp_path / "sitecustomize.py").write_text(code)
     with tickerd("demo", "--port", "0", "--workers", "2", environ=SEED | {"PYTHONPATH": str(tmp_path)}) as process:
         assert process.wait() == 1

@@ -1,5 +1,6 @@
-"""Counting who is here by several processes together: the same as one would count, and nothing left by one that dies."""
+"""Counting who is here, by several processes: the same as one would count, and nothing left by one that dies."""
 
+import hashlib
 import ipaddress
 import os
 import signal
@@ -99,7 +100,7 @@ def test_addresses_that_meet_at_one_row_are_told_apart_and_leave_no_row_behind(
         def digest(self) -> bytes:
             return b"\xff" * 8  # the last row: the next one is the first
 
-    monkeypatch.setattr(shared_counts.hashlib, "blake2b", lambda *_, **__: Same())
+    monkeypatch.setattr(hashlib, "blake2b", lambda *_, **__: Same())
     with shared() as (memory, [one, other, _]):
         empty = bytes(memory.map)
         places = [one.take(f"192.0.2.{number}", 100, 100) for number in range(1, 9)]
