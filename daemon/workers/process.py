@@ -42,6 +42,7 @@ from daemon.routes.metrics import measure_process, prefers_openmetrics
 from daemon.sessions.canary import knock, message, perch
 from daemon.workers import lifeline
 from daemon.workers.messages import (
+    MESSAGE,
     PART,
     AskCluster,
     Begin,
@@ -77,6 +78,9 @@ from protocol.frames import text_frame
 
 _READ_BYTES: Final = 262_144
 """So much is read at once, and makes a pass: some four hundred messages."""
+
+_HAND_OVER_BYTES: Final = 65_536
+"""So much is handed to the fan-out at once, as the sequencer does: more would not fit into clients' sockets."""
 
 _REST_RATIO: Final = 0.5
 _REST_LEAST_S: Final = 0.002
@@ -241,13 +245,18 @@ class _Worker:
         while (frames := await inlet.read(rested_s)) is not None:
             began_s = time.perf_counter()
             parts: list[Part] = []
+            size = 0
             for kind, body in frames:
                 if kind == PART:
                     parts.append(decode_part(body))
-                    continue
-                self._replica.take(parts)
-                parts = []
-                self._obey(read_down(body))
+                    size += len(body)
+                    if size < _HAND_OVER_BYTES:
+                        continue
+                if parts:
+                    self._replica.take(parts)
+                    parts, size = [], 0
+                if kind == MESSAGE:
+                    self._obey(read_down(body))
             if parts:
                 self._replica.take(parts)
             took_s = time.perf_counter() - began_s
