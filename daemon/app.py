@@ -47,6 +47,7 @@ from daemon.host.systemd import Notifier
 from daemon.ingest.inbox import Turn
 from daemon.publish.bus import Bus
 from daemon.publish.sequencer import known_topics
+from daemon.replay.player import Player
 from daemon.sessions.canary import Canary
 from daemon.tape.archive import Archive
 from daemon.tape.ledger import Ledger
@@ -61,7 +62,11 @@ _log: Final = logging.getLogger(__name__)
 
 
 async def serve(
-    config: Config, *, announce: Callable[[Sequence[str]], None], reread: Callable[[], Config] | None = None
+    config: Config,
+    *,
+    announce: Callable[[Sequence[str]], None],
+    reread: Callable[[], Config] | None = None,
+    player: Player | None = None,
 ) -> int:
     """Run the daemon until SIGTERM or SIGINT; a second one ends it at once.
 
@@ -70,6 +75,7 @@ async def serve(
         announce: called once with the base URLs, when clients are let in.
         reread: reads the configuration again, in a thread, at SIGHUP; it may raise ConfigError. Without it, or if the
             signal means that the terminal of the process is gone, SIGHUP stops the daemon as SIGTERM does.
+        player: plays a recording, instead of the venues.
 
     Returns:
         The exit code: 0 after an orderly stop, 1 after a second signal or a failure of the core (which is logged).
@@ -83,9 +89,12 @@ async def serve(
     archive = await trio.to_thread.run_sync(_open_archive, config) if config.tape.path else None
     mark = Mark(config.tape.path)
     guarded = await trio.to_thread.run_sync(mark.is_set)
+    daemon = Daemon(config, archive, reread, mark, guarded=guarded, player=player)
     try:
-        return await _serve(Daemon(config, archive, reread, mark, guarded=guarded), announce)
+        return await _serve(daemon, announce)
     finally:
+        if daemon.ingesting.recording is not None:
+            await daemon.ingesting.recording.recorder.close()
         if archive is not None:
             await archive.close()
 
@@ -113,7 +122,7 @@ async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> i
         clients, backlog = config.limits.clients, config.server.backlog
         files = raise_descriptor_limit(clients + FILES_BESIDE_CLIENTS)
         passed = passed_listeners(os.environ)
-        groups = [passed] if passed else await open_groups(config.server, config.server.worker_count)
+        groups = [passed] if passed else await open_groups(config.server, daemon.processes)
         _log.info("room for %d clients: %d open files are allowed, %d connections may wait", clients, files, backlog)
         failed = stopping = False
         try:
@@ -157,12 +166,16 @@ class Daemon:
         mark: Mark | None = None,
         *,
         guarded: bool = False,
+        player: Player | None = None,
     ) -> None:
-        """Build it. `mark` remembers over a restart whether a token is needed; `guarded`: whether one was."""
+        """Build it. `mark` remembers over a restart whether a token is needed; `guarded`: whether one was.
+
+        With a `player` no venue is called: its recording is played, and all goes by its clock.
+        """
         self.config = self._started_with = config
         self.archive = archive
         self._mark = Mark("") if mark is None else mark
-        self.clock = WallClock()
+        self.clock = WallClock() if player is None else player.clock
         self.notifier = Notifier.from_environment(os.environ)
         self.board = Board(config.catalogue(), self.clock.now_ms())
         if archive is None:
@@ -174,15 +187,19 @@ class Daemon:
         log = Log(self.tape, self.board, self.ledger, self.clock, Bus())
         self._hurry: Callable[[], None] = _nothing
         self.reloads_told = Reloads(self.clock.now_ms())
-        self.ingesting = Ingesting(config, log, hurry=lambda: self._hurry())
+        self.ingesting = Ingesting(config, log, hurry=lambda: self._hurry(), player=player)
         info = ServerInfo("tickerd", metadata.version("tickerd"), socket.gethostname())
         remarks = Remarks(
             unstored=lambda: "" if archive is None else archive.trouble,
             not_reloaded=lambda: self.reloads_told.trouble,
+            unrecorded=self.ingesting.unrecorded,
+            unreached=lambda: self.ingesting.fleet.outage.words,
         )
         broadcast, past = self.ingesting.sequencer.broadcast_test, self.ingesting.past
         self.server: Serving | Workers
-        if config.server.worker_count > 1:
+        # A recording is played by its own clock, which is this process's.
+        self.processes = config.server.worker_count if player is None else 1
+        if self.processes > 1:
             self.server = Workers(
                 config,
                 log,
@@ -195,7 +212,16 @@ class Daemon:
             )
             self.ingesting.sequencer.held_s = self.server.held_s
         else:
-            self.server = Serving(config, log, info, broadcast=broadcast, past=past, remarks=remarks, guarded=guarded)
+            self.server = Serving(
+                config,
+                log,
+                info,
+                broadcast=broadcast,
+                past=past,
+                remarks=remarks,
+                guarded=guarded,
+                replay=None if player is None else player.info,
+            )
         self.server.metrics.include(
             lambda samples: self.board.measure(samples, self.clock.now_ms()),
             self.ingesting.measure,

@@ -1,8 +1,8 @@
 """`python -m tests.run`: the whole suite, in streams that run at the same time; `make test` calls it.
 
-Two streams mostly wait: that of the browser and the search for failures, and that of whole processes. So they run
-beside the third, which computes. The rehearsal and the soak judge how long things take, and have the machine to
-themselves at the end.
+Two streams mostly wait: that of the browser, the search for failures and the venues over sockets, and that of whole
+processes. So they run beside the third, which computes. The rehearsal and the soak judge how long things take, and have
+the machine to themselves at the end.
 
 A test that fails beside the others is run once more, by itself, at the end: some judge time, and a machine of two cores
 that runs three streams at once is slower than anything they allow for. A test that fails then too, fails; and each one
@@ -21,7 +21,11 @@ from pathlib import Path
 from typing import Final
 
 PROCESSES: Final = "tests/process"
-WAITING: Final = ("tests/browser", "tests/daemon/front/test_fuzz.py")
+WAITING: Final = (
+    *("tests/browser", "tests/daemon/front/test_fuzz.py"),
+    *(f"tests/connectors/venues/{venue}/test_over_sockets.py" for venue in ("bybit", "coinbase", "kraken", "okx")),
+    "tests/connectors/venues/binance/test_streams_over_sockets.py",
+)
 ALONE: Final = ("tests/process/test_rehearse.py", "tests/process/test_soak.py")
 
 FAILED: Final = 1

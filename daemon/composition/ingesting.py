@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Final
 
@@ -19,7 +19,9 @@ from daemon.health.pauses import Pauses
 from daemon.health.watch import Watch
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.inbox import Item, Turn
+from daemon.publish.recording import Recording
 from daemon.publish.sequencer import Sequencer
+from daemon.replay.player import Player
 
 USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
 """The user agent that venues see."""
@@ -29,11 +31,15 @@ class Ingesting:
     """Connectors, sequencer and watch, built but not yet running.
 
     Attributes:
+        recording: has what the venues send recorded; None where that is not wanted.
         inbox: leads to the sequencer, in order with what the connectors send.
     """
 
-    def __init__(self, config: Config, log: Log, *, hurry: Callable[[], None]) -> None:
-        """Build it. `hurry` is called when the process has stood still, and systemd may have been waiting.
+    def __init__(self, config: Config, log: Log, *, hurry: Callable[[], None], player: Player | None = None) -> None:
+        """Build it.
+
+        `hurry` is called when the process has stood still, and systemd may have been waiting. With a `player` no venue
+        is called, and its recording is played.
 
         Raises:
             ConfigError: a venue cannot use one of its channels.
@@ -59,18 +65,26 @@ class Ingesting:
             set_back=self._clock_was_set_back,
             hurry=hurry,
         )
-        self._crews = {venue: connectors(venue, config) for venue in VENUES}
+        self._player = player
+        self._crews = {venue: connectors(venue, config) for venue in VENUES if player is None}
+        self.recording = self._recording() if config.record.path else None
 
     async def start(self, root: trio.Nursery) -> None:
         """Start the sequencer and the watch in the root nursery. Connectors start by `start_connectors`."""
         await root.start(self.sequencer.run, self._outbox)
-        await root.start(self.watch.run)
-        await root.start(self.pauses.run)
+        if self._player is None:
+            await root.start(self.watch.run)
+            await root.start(self.pauses.run)
 
     async def start_connectors(self, root: trio.Nursery) -> None:
         """Start the connectors, when what they send can be served."""
         await root.start(self.fleet.run)
+        if self._player is not None:
+            await root.start(self._player.run, self.sequencer, self.watch, self._log.board, self._log.ledger)
+        if self.recording is not None:
+            await root.start(self.recording.run)
         for venue, crew in self._crews.items():
+            self._record(venue, crew, self.config)
             self.fleet.start(venue, crew, self.config.supervisor)
 
     async def reload(self, config: Config, crews: dict[str, list[Connector]], adopted: Callable[[], None]) -> None:
@@ -96,6 +110,7 @@ class Ingesting:
         await self.inbox.send(Turn(bring_into_force))
         await done.wait()
         for venue, crew in crews.items():
+            self._record(venue, crew, config)
             self.fleet.start(venue, crew, config.supervisor, why="the configuration was changed")
 
     def past(self, venue: str) -> PastCandles | None:
@@ -111,6 +126,29 @@ class Ingesting:
         self.fleet.measure(samples)
         self.sequencer.measure(samples)
         self.watch.measure(samples)
+        if self.recording is not None:
+            self.recording.recorder.measure(samples)
+
+    def unrecorded(self) -> str:
+        """Why what the venues send is not recorded, although it should be; else ""."""
+        return "" if self.recording is None else self.recording.trouble
+
+    def _recording(self) -> Recording:
+        return Recording(
+            self.config.record,
+            board=self._log.board,
+            ledger=self._log.ledger,
+            clock=self._log.clock,
+            publish=self.sequencer.publish,
+            daemon=metadata.version("tickerd"),
+        )
+
+    def _record(self, venue: str, crew: Sequence[Connector], config: Config) -> None:
+        """Have what these connectors of a venue receive recorded, where that is wanted."""
+        if self.recording is not None:
+            # What the daemon itself makes of them belongs to them all.
+            channels = [channel for channel in config.channels if channel.exchange == venue or channel.kind.made_of]
+            self.recording.record(venue, crew, channels, config.connectors.of(VENUES[venue]))
 
     def _note_unreadable(self, connector: str, count: int) -> None:
         reason = f"{connector} sent frames that are not what it documents; they were left out"

@@ -38,7 +38,7 @@ from daemon.sessions.websocket import WebSockets
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
 from protocol.answers import ClusterReport, NodeReport, WorkerReport
-from protocol.messages import ServerInfo
+from protocol.messages import ReplayInfo, ServerInfo
 
 _RETRY_SPREAD_S: Final = 10.0
 """The longest time over which clients are asked to spread their return after a planned stop."""
@@ -72,11 +72,15 @@ class Remarks(msgspec.Struct, frozen=True):
 
     Attributes:
         unstored: why what is sent is not stored.
+        unrecorded: why what the venues send is not recorded.
         not_reloaded: that the last reload failed.
+        unreached: that no exchange can be reached, and why.
     """
 
     unstored: Callable[[], str]
+    unrecorded: Callable[[], str]
     not_reloaded: Callable[[], str]
+    unreached: Callable[[], str] = lambda: ""
 
 
 class Serving:
@@ -92,6 +96,7 @@ class Serving:
         past: Callable[[str], PastView | None],
         remarks: Remarks,
         guarded: bool,
+        replay: ReplayInfo | None = None,
         metrics: Callable[[Request], Later] | None = None,
         cluster: Callable[[Serving], ClusterReport | Later] | None = None,
         connections: AddressCounts | None = None,
@@ -107,6 +112,7 @@ class Serving:
             past: who asks a venue, by its name, for past candles; None if nobody does.
             remarks: what there is to say in `/readyz`.
             guarded: whether a token was needed before a restart.
+            replay: what is played, if a recording is.
             metrics: answers `GET /metrics`; None if this process knows all figures.
             cluster: which processes and nodes there are; None if this is the only one.
             connections: where connections are counted together with those of other processes, if there are some.
@@ -129,6 +135,8 @@ class Serving:
             clock=log.clock,
             limits=config.limits,
             server=server,
+            simulated=config.simulated,
+            replay=replay,
         )
         routes = PlainRoutes(
             server=server,
@@ -143,7 +151,9 @@ class Serving:
             clock=log.clock,
             needs_token=lambda: admission.policy.tokens is not None,
             unstored=remarks.unstored,
+            unrecorded=remarks.unrecorded,
             not_reloaded=remarks.not_reloaded,
+            unreached=remarks.unreached,
             metrics=self.metrics.answer if metrics is None else metrics,
             cluster=self.cluster,
             histories=Histories(log.tape, log.clock, past),
@@ -199,6 +209,7 @@ class Serving:
         policy = self.front_door.admission.policy = config.policy(guarded=self.guarded)
         self.front_door.tls = tls
         self.sessions.change(config.limits)
+        self.sessions.simulated = config.simulated
         self.sessions.revoke(partial(access.ending, policy.tokens))
         raise_descriptor_limit(config.limits.clients + FILES_BESIDE_CLIENTS)
 

@@ -16,12 +16,13 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from connectors.capture.recorder import RecordSettings
 from connectors.venues.registry import VENUES
 from daemon.config import credentials, tokens, venues
 from daemon.config.channels import channels, settled, unfounded
 from daemon.config.neighbours import neighbours, passed_over
 from daemon.config.presets import preset_channels
-from daemon.config.reader import Problems, overlay, parse_toml, read, shown
+from daemon.config.reader import Problems, overlay, overlay_options, parse_toml, read, shown
 from daemon.config.settings import File
 from daemon.config.tokens import TokenSection
 from daemon.config.venues import Connectors
@@ -44,6 +45,7 @@ IGNORED_VARIABLES: Final = frozenset(
         "TICKERD_REQUIRE_SEED",
         "TICKERD_REQUIRE_MOUNT",
         "TICKERD_REQUIRE_NODE",
+        "TICKERD_REQUIRE_TSC",
         "TICKERD_REQUIRE_BROWSER",
         "TICKERD_REQUIRE_SYSTEMD",
         "TICKERD_REQUIRE_PROXIES",
@@ -71,6 +73,7 @@ class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
     tokens: dict[str, TokenSection]
     has_tokens_table: bool
     log: LogSettings
+    simulated: bool
 
     def policy(self, *, guarded: bool = False) -> admission.Policy:
         """Which clients are let in, and how many; `guarded`: whether a token was needed until now."""
@@ -86,6 +89,7 @@ class Config(ServingConfig, frozen=True, kw_only=True):
     used, a sentence each. `ways`: those about venues that are reached through a proxy.
     """
 
+    record: RecordSettings
     hub: Passes
     supervisor: RestartSettings
     connectors: Connectors
@@ -116,8 +120,10 @@ class ConfigError(Exception):
         self.errors = errors
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """Read the file, if one is given, then systemd's credentials and the environment, which override it.
+def load(path: Path | None, environ: Mapping[str, str], options: Mapping[str, object] | None = None) -> Config:
+    """Read the file, if one is given, then systemd's credentials, the environment and options, which override it.
+
+    `options`: values of keys, as `server.port`, that the command line gives by the key's last part, as `--port`.
 
     Raises:
         ConfigError: The file or a credential cannot be read, is not TOML, or has a value that is not allowed.
@@ -125,18 +131,24 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     folder = environ.get(credentials.DIRECTORY, "")
     secrets = Path(folder) if folder else None
     if path is None:
-        return parse("", environ, "the environment", secrets)
+        return parse("", environ, "the environment", secrets, options)
     try:
         text = decoded(path.read_bytes())
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror or error}",)) from None
     except ValueError as error:
         raise ConfigError((f"{path}: cannot be read: {error}",)) from None
-    return parse(text, environ, str(path), secrets)
+    return parse(text, environ, str(path), secrets, options)
 
 
-def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | None = None) -> Config:
-    """Make a configuration of TOML text, the folder of credentials if there is one, and the environment.
+def parse(
+    text: str,
+    environ: Mapping[str, str],
+    origin: str,
+    secrets: Path | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Config:
+    """Make a configuration of TOML text, the folder of credentials if there is one, the environment and options.
 
     `origin` names the text in errors.
 
@@ -152,6 +164,7 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
         credentials.overlay(tree, secrets, problems)
     strange = neighbours(environ, File)
     overlay(File, tree, environ, problems, IGNORED_VARIABLES | {name.upper() for name in strange})
+    overlay_options(tree, options or {}, problems)
     file = read(File, tree, problems)
     for key, seen, allowed in _refused(file):
         problems.value(key, seen, allowed)
@@ -169,6 +182,7 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     warnings = tuple(filter(None, [passed_over(strange), *unused, *unfounded(served)]))
     made = {"channels": served, "connectors": connectors, "has_tokens_table": "tokens" in tree}
     made["check_instruments"] = file.catalogue.check_instruments
+    made["simulated"] = file.catalogue.simulated
     return Config(**sections | made | {"warnings": warnings, "ways": tuple(ways)})
 
 
@@ -190,6 +204,9 @@ def _refused(file: File) -> Iterator[_Refusal]:
         yield "supervisor.backoff_cap_s", shown(supervisor.backoff_cap_s), least
     if file.tape.path and ("\0" in file.tape.path or not os.path.isdir(os.path.dirname(file.tape.path) or ".")):
         yield "tape.path", shown(file.tape.path), "the path of a file in a folder that exists"
+    record = file.record.path
+    if record and ("\0" in record or not os.path.isdir(record) or not os.access(record, os.W_OK | os.X_OK)):
+        yield "record.path", shown(record), "the path of a folder that exists and can be written"
     yield from venues.refused(file.connectors)
 
 

@@ -87,12 +87,15 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
     """What a worker has to know of its parent, from now on.
 
     Attributes:
-        unstored, not_reloaded: what there is to say in `/readyz` (`daemon.composition.serving.Remarks`).
+        unstored, unrecorded, not_reloaded, unreached: what there is to say in `/readyz`
+            (`daemon.composition.serving.Remarks`).
         past: the venues that can be asked for past candles.
     """
 
     unstored: str = ""
+    unrecorded: str = ""
     not_reloaded: str = ""
+    unreached: str = ""
     past: tuple[str, ...] = ()
 
 

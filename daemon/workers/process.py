@@ -208,7 +208,12 @@ class _Worker:
             setup.server,
             broadcast=self._broadcast,
             past=lambda venue: PastFromParent(uplink, venue) if venue in self._told.past else None,
-            remarks=Remarks(lambda: self._told.unstored, lambda: self._told.not_reloaded),
+            remarks=Remarks(
+                unstored=lambda: self._told.unstored,
+                unrecorded=lambda: self._told.unrecorded,
+                not_reloaded=lambda: self._told.not_reloaded,
+                unreached=lambda: self._told.unreached,
+            ),
             guarded=setup.guarded,
             metrics=self._metrics,
             cluster=lambda _: FromParent(uplink, AskCluster),

@@ -324,7 +324,8 @@ class Workers:
     def _to_be_told(self) -> Told:
         venues = dict.fromkeys(channel.exchange for channel in self.config.channels)
         past = tuple(venue for venue in venues if self._past(venue) is not None)
-        return Told(self._remarks.unstored(), self._remarks.not_reloaded(), past)
+        said = self._remarks
+        return Told(said.unstored(), said.unrecorded(), said.not_reloaded(), said.unreached(), past)
 
     def came(self, worker: Worker) -> None:
         """It lets clients in."""

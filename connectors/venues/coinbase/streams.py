@@ -312,7 +312,11 @@ class CoinbaseTalk(Conversation):
         bids: list[Level] = []
         asks: list[Level] = []
         for each in updates:
-            (bids if each.side == "bid" else asks).append((each.price_level, each.new_quantity))
+            level = (each.price_level, each.new_quantity)
+            if each.side == "bid":
+                bids.append(level)
+            else:
+                asks.append(level)
         try:
             exchange_ms = since_1970_ms(updates[-1].event_time, "event_time") if updates else None
         except Odd:

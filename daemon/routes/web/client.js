@@ -5,40 +5,44 @@
  *     const client = connect('/ws', {channels: ['bitcoinprice'], onMessage: console.log});
  *
  * After a loss it resumes each channel. A message comes at most once; a missing one is told.
- * `JSON.parse` makes 42150.5 of `42150.50`: `message.data` has all.
+ * `JSON.parse` makes 42150.5 of `42150.50`: `message.data` has all. It runs in pages, in workers, and in Node from 22 on;
+ * an older Node has no WebSocket, and takes one as an option. Its types are in `/client.d.ts`.
  */
 
 const FINAL = [1003, 1007, 1008, 1009];
 const CAP_S = 30;
-const LONG_MS = 10_000; // for a welcome; of one that held
+const LONG_MS = 10_000;
 const PROBE_MS = 4000;
-const MOST_CHANNELS = 64; // in one command
+const MOST_CHANNELS = 64;
 
 /**
  * Connect to `url` (`/ws`, `wss://host/ws`), and stay connected. Commands return the `id` of answers, and hold on later
  * connections too. `history(channel, {instrument, limit, before, before_ms})` is a promise of what was (`messages`,
  * `more`...). Options (others, as `instruments`, `interval_ms`, go into `subscribe`):
  *
- * channels   names, or `['*']` for all
- * token      where one is needed
- * replay     begin so many messages (of all channels) before the newest
- * onMessage  (message, text): data; `text` is what came
- * onStatus   (status): a channel is `live`, `stale`, `down`...
- * onState    ({state, code, reason, retry_in_s, welcome}): `connecting`, `open`, `waiting`, or for good `closed`
- * onEvent    (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`; `lost`: channels that go on
- *            from their newest message; `restarted`; `away_ms`) and `gap` (not announced: `channel`, `instrument`,
- *            `after`, `before`)
+ * channels  names, or `['*']` for all
+ * token     if one is needed
+ * WebSocket the constructor, instead of the global one
+ * replay    begin so many messages (of all channels) before the newest
+ * onMessage (message, text): data; `text` is what came
+ * onStatus  (status): a channel is `live`...
+ * onState   ({state, code, reason, retry_in_s, welcome}): `connecting`, `open`, `waiting`, or for good `closed`
+ * onEvent   (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`; `lost`: channels that go on from
+ *           their newest message; `restarted`; `away_ms`), `gap` (`channel`, `instrument`, `before`...)
  */
-export function connect(url, {channels = [], token, replay, onMessage, onStatus, onState, onEvent, ...rest} = {}) {
+export function connect(url, options = {}) {
+  const {channels = [], token, replay, WebSocket = globalThis.WebSocket, ...others} = options;
+  const {onMessage, onStatus, onState, onEvent, ...rest} = others;
+  if (!WebSocket) throw new TypeError('no WebSocket here: pass one in the options, or use Node 22');
   const wanted = new Map(); // channel: its options (`how`), where it is (above `floor` all are due)
   const asked = new Map(); // id: a `subscribe` not answered
   let all; // the options of '*'
   let socket, welcome, goodbye, why, resumed, retryTimer, deadline, heartbeat;
-  let openedAt = 0; // 0: not
+  let [openedAt, lostAt, attempt, unanswered, commands] = [0, 0, 0, 0, 0];
   let announced = 0; // `lagged` covers these
-  let [attempt, unanswered, commands, lostAt] = [0, 0, 0, 0];
 
-  const target = new URL(url, location);
+  const listening = new AbortController();
+  const target = new URL(url, globalThis.location);
   target.protocol = target.protocol.replace('http', 'ws');
   if (token) target.searchParams.set('token', token);
 
@@ -60,7 +64,6 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     deadline = setTimeout(lost, ms, 1006, 'no answer');
   }
 
-  /** The network may have changed. */
   function probe({persisted = true}) {
     if (!persisted) return;
     if (retryTimer) open();
@@ -74,13 +77,20 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     const mine = (socket = new WebSocket(target, 'tickerd.v1.json'));
     expect(LONG_MS);
     mine.onmessage = ({data}) => mine === socket && receive(data);
+    mine.onerror = () => mine === socket && !openedAt && lost(1006); // in Node no close may follow
     mine.onclose = ({code, reason}) => mine === socket && lost(code, reason);
   }
 
   function receive(text) {
     clearTimeout(deadline);
     unanswered = 0;
-    const message = JSON.parse(text);
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      return end(1003, 'what came is not a message');
+    }
+    if (!openedAt && message.type !== 'welcome') return strange();
     if (message.connector_id && message.seq) return data(message, text);
     switch (message.type) {
       case 'welcome': return restore(message);
@@ -89,9 +99,15 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       case 'lagged': announced = message.to_seq; break;
       case 'goodbye': goodbye = message; break;
       case 'pong': case 'unsubscribed': case 'error': case 'test': break;
-      default: return; // a later version's
+      default: return;
     }
     if (message.id !== 'heartbeat') onEvent?.(message);
+  }
+
+  /** It is not tickerd: if it has been, something in between answers while it is away. */
+  function strange() {
+    if (welcome) lost(1006, 'no welcome came');
+    else end(1003, 'no welcome came; it is not tickerd, or another version');
   }
 
   function begin(at, {epoch, seq}) {
@@ -99,17 +115,22 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   function data(message, text) {
-    const {connector_id: channel, instrument, seq, prev_seq} = message;
+    const {connector_id: channel, instrument, seq, prev_seq, bids, reset, through} = message;
     const at = wanted.get(channel);
-    if (!at) return;
+    if (!at || at.deaf) return;
     begin(at, welcome);
     const had = at.last.get(instrument);
     if (had >= seq) return;
+    if (!had && at.since && bids && !reset && !through && at.how.snapshot !== false) {
+      at.deaf = at.owed = true; // no book
+      command('unsubscribe', [channel]);
+      return command('subscribe', [channel], {...at.how, since: undefined});
+    }
     const after = had ?? at.floor;
     const told = Math.max(at.floor ?? 0, announced);
     const gap = {type: 'gap', channel, instrument, after, before: seq};
     if (prev_seq > Math.max(after, told) && !at.sampled) onEvent?.(gap);
-    at.owed = message.bids && seq <= told; // a book's state
+    at.owed = bids && seq <= told; // a book's state
     at.last.set(instrument, (at.seq = seq));
     onMessage?.(message, text);
   }
@@ -129,7 +150,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       let since = epoch && {epoch, seq};
       if (since && `${instruments}` !== `${how.instruments}`) since.epoch = '-';
       if (!before && replay) since = {epoch: welcome.epoch, seq: Math.max(0, welcome.seq - replay)};
-      if (how.interval_ms || sampled || owed) since = undefined; // the snapshot has all
+      if (how.interval_ms || sampled || owed) since = undefined;
       const key = JSON.stringify({...how, since});
       alike.set(key, [...(alike.get(key) ?? []), channel]);
     }
@@ -150,7 +171,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       if (at.seq > message.seq) at.epoch = '';
       begin(at, message);
       const {seq: floor} = (recovered && since) || message;
-      Object.assign(at, {sampled, instruments, floor, seq: Math.min(at.seq, floor)});
+      Object.assign(at, {since, sampled, instruments, floor, seq: Math.min(at.seq, floor), deaf: false});
     }
     onEvent?.(message);
     asked.delete(message.id);
@@ -168,18 +189,27 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     if (openedAt && (lostAt = performance.now()) - openedAt > LONG_MS) attempt = 0;
     const retry_in_s = goodbye?.retry_after_s ?? Math.random() * Math.min(CAP_S, 2 ** attempt++);
     reason = why = reason || goodbye?.reason || why || 'the connection was lost';
+    if (FINAL.includes(code)) return end(code, reason);
     drop();
-    if (FINAL.includes(code)) return onState?.({state: 'closed', code, reason});
     retryTimer = setTimeout(open, retry_in_s * 1000);
     onState?.({state: 'waiting', code, reason, retry_in_s});
   }
 
   function drop(code) {
-    socket?.close(code);
-    socket = goodbye = null;
+    const mine = socket;
+    socket = goodbye = null; // it may tell of its end at once
+    mine?.close(code);
     openedAt = 0;
     clearTimeout(deadline);
     clearInterval(heartbeat);
+  }
+
+  /** For good. */
+  function end(code, reason) {
+    retryTimer = clearTimeout(retryTimer);
+    drop(1000);
+    listening.abort();
+    onState?.({state: 'closed', code, reason});
   }
 
   async function history(channel, query = {}) {
@@ -193,7 +223,9 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   wish(channels, rest);
-  for (const what of ['online', 'offline', 'visibilitychange', 'pageshow']) addEventListener(what, probe);
+  for (const what of ['online', 'offline', 'visibilitychange', 'pageshow']) {
+    globalThis.addEventListener?.(what, probe, {signal: listening.signal});
+  }
   open();
 
   return {
@@ -203,16 +235,12 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     },
     unsubscribe(names) {
       const every = names.includes('*');
-      if (welcome || every) all = null; // `wanted` has the others
+      if (welcome || every) all = null;
       for (const name of every ? wanted.keys() : names) wanted.delete(name);
       return command('unsubscribe', names);
     },
     ping: () => ping(),
     history,
-    close() {
-      retryTimer = clearTimeout(retryTimer);
-      drop(1000);
-      onState?.({state: 'closed', code: 1000, reason: 'closed by this page'});
-    },
+    close: () => end(1000, 'closed by this page'),
   };
 }

@@ -61,7 +61,7 @@ DOWN: tuple[Down, ...] = (
     Filled(),
     Reload(CONFIG),
     Look(9),
-    Told("cannot be written", "", ("binance",)),
+    Told("cannot be written", "", "", "no route", ("binance",)),
     CloseDoor(),
     SayGoodbye("the daemon is stopping", 9.5, 12),
     Scraped(3, 200, b"body", "text/plain", (("Retry-After", "5"),)),
