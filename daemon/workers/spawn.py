@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
-"""Where this program's packages are."""
+from daemon.host.program import DAEMON, HOME
 
 _KEPT_BACK: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY")
 """What systemd gave to the parent is for the parent alone."""
@@ -35,7 +34,7 @@ def spawn(link: int, inherited: Sequence[int]) -> subprocess.Popen[bytes]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS)
     try:
         return subprocess.Popen(  # noqa: S603 - this program itself
-            [sys.executable, *flags, "-m", "daemon.workers", str(link)],
+            [sys.executable, *flags, "-m", f"{DAEMON}.workers", str(link)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(link, *inherited),
@@ -56,6 +55,6 @@ def environment(environ: Mapping[str, str], first: str) -> dict[str, str]:
         for name, value in environ.items()
         if name not in _KEPT_BACK and not name.upper().startswith(_KEPT_BACK_PREFIXES)
     }
-    if Path(first or ".").resolve() == _ROOT:
-        kept["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [environ.get("PYTHONPATH")])])
+    if Path(first or ".").resolve() == HOME:
+        kept["PYTHONPATH"] = os.pathsep.join([str(HOME), *filter(None, [environ.get("PYTHONPATH")])])
     return kept
