@@ -304,7 +304,7 @@ class _Worker:
 
     def _broadcast(self, text: str) -> None:
         try:
-            self._uplink.say(Broadcast(text))
+            self._uplink.pass_on(Broadcast(text))
         except AwayError as away:
             said = f"the process that sends test messages to everybody does not take them: {away}"
             raise unavailable(ErrorCode.UNAVAILABLE, said) from None

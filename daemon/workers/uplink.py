@@ -15,7 +15,7 @@ from daemon.workers.messages import AskPast, PastFound, Scraped, Up, framed
 from protocol.codes import ErrorCode
 
 _MOST_WAITING: Final = 4096
-"""So many messages may wait for the parent to take them; beyond that it is told and asked nothing more."""
+"""So many messages may wait for the parent to take them; beyond that clients cannot have it told or asked anything."""
 
 _ANSWER_S: Final = 5.0
 """How long the parent may take for an answer of its own."""
@@ -42,22 +42,26 @@ class Uplink:
         return not self._outbox
 
     def say(self, message: Up) -> None:
-        """Send it as soon as possible. Raises: AwayError, if too much waits already."""
-        if len(self._outbox) >= _MOST_WAITING:
-            raise AwayError(f"{_MOST_WAITING} messages wait for it")
+        """Send it as soon as possible. For what the parent wants to know, or what comes once a second at most."""
         self._outbox.append(framed(message))
         self._more.set()
+
+    def pass_on(self, message: Up) -> None:
+        """The same, for what a client causes. Raises: AwayError, if too much waits already."""
+        if len(self._outbox) >= _MOST_WAITING:
+            raise AwayError(f"{_MOST_WAITING} messages wait for it")
+        self.say(message)
 
     async def ask(self, make: Callable[[int], Up], within_s: float = _ANSWER_S) -> Scraped | PastFound:
         """Ask, and wait for the answer. `make` makes the question of its number.
 
         Raises:
-            AwayError: there is no answer within that time.
+            AwayError: there is no answer within that time, or too much waits already.
         """
         number = next(self._numbers)
         question = self._asked[number] = _Question()
         try:
-            self.say(make(number))
+            self.pass_on(make(number))
             with trio.move_on_after(within_s):
                 await question.answered.wait()
         finally:

@@ -100,7 +100,7 @@ class Worker:
         restarts: how often it had to be started again.
         lag: how many messages of the tape it had yet to take when it told its progress last.
         seen: the number of the newest canary that it saw.
-        is_last_life: that it is not to be started again when it ends.
+        is_last_life: that it is not to be started again.
     """
 
     def __init__(self, number: int, outlet: Outlet, clock: WallClock, listener: Heard) -> None:
@@ -220,6 +220,8 @@ class Worker:
             self.restarts += 1
             self._listener.went(self, why)
             await trio.sleep(wait_s)
+            if self.is_last_life:  # the daemon began to stop meanwhile
+                return
 
     async def _live(
         self, setup: Callable[[], tuple[Setup, Sequence[int]]], task_status: trio.TaskStatus[None] | None

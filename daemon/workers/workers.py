@@ -143,7 +143,7 @@ class Workers:
         self._saw = trio.Event()
         self._told = Told()
         self._away: dict[int, tuple[int, str]] = {}
-        self._stopping = False
+        self._watching = trio.CancelScope()
         self._someone_left = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._groups: list[list[trio.SocketListener]] = []
@@ -235,7 +235,7 @@ class Workers:
 
     def stop_accepting(self) -> None:
         """Let nobody in any more, at any worker."""
-        self._stopping = True
+        self._watching.cancel(reason="the daemon is stopping")
         for worker in self._workers:
             worker.is_last_life = True
             worker.say(CloseDoor())
@@ -257,20 +257,24 @@ class Workers:
         self._hurried.set()
 
     async def watch(self, notifier: Notifier, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Send canaries through all workers, and feed systemd's watchdog if all of them came through; until cancelled.
+        """Send canaries through all workers, and feed systemd's watchdog if all of them came through.
+
+        Until cancelled, or the daemon begins to stop: from then on systemd does not watch, and nothing comes onto the tape.
 
         A worker that does not answer is killed, and so it is started again. A daemon in which nothing comes through any
         longer is systemd's to end.
         """
         every_s = _LOOK_S if notifier.watchdog_s is None else min(_LOOK_S, notifier.watchdog_s / _PART)
-        trouble = ""
         task_status.started()
+        with self._watching:
+            await self._watch(notifier, every_s)
+
+    async def _watch(self, notifier: Notifier, every_s: float) -> None:
+        trouble = ""
         while True:
             next_s = trio.current_time() + every_s
             self._hurried = trio.Event()
             found = await self._blind(every_s)
-            if self._stopping:  # systemd no longer watches
-                return
             if not found and notifier.watchdog_s is not None:
                 notifier.watchdog()
             if found and not trouble:

@@ -400,6 +400,18 @@ def listening(process: subprocess.Popen[str]) -> int:
     raise AssertionError("it does not listen")
 
 
+@contextmanager
+def mute_client(port: int) -> Iterator[None]:
+    """A client that never answers, so that a stop waits for it as long as it waits for anybody."""
+    with socket.create_connection(("127.0.0.1", port)) as mute:
+        mute.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert mute.recv(12) == b"HTTP/1.1 101"
+        yield
+
+
 def test_ctrl_c_reaches_all_processes_and_is_one_orderly_stop() -> None:
     with on_a_terminal("demo", "--port", "0", "--workers", "2", environ=SEED) as process:
         port = listening(process)
@@ -413,12 +425,7 @@ def test_ctrl_c_reaches_all_processes_and_is_one_orderly_stop() -> None:
 def test_a_second_ctrl_c_ends_all_at_once() -> None:
     with on_a_terminal("demo", "--port", "0", "--workers", "2", environ=SEED) as process:
         port = listening(process)
-        with socket.create_connection(("127.0.0.1", port)) as mute:
-            mute.sendall(
-                b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-            )
-            assert mute.recv(12) == b"HTTP/1.1 101"
+        with mute_client(port):
             report = httpx.get(f"http://127.0.0.1:{port}/cluster").json()
             pids = [each["pid"] for each in report["nodes"][0]["workers"]]
             os.killpg(process.pid, signal.SIGINT)
@@ -501,6 +508,7 @@ def test_all_workers_accept_from_a_socket_that_was_passed_and_systemds_watchdog_
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
         socket.create_server(("127.0.0.1", 0), backlog=256) as held,
+        (tmp_path / "said").open("w") as said,
     ):
         manager.bind(address)
         manager.settimeout(SOON_S)
@@ -510,7 +518,7 @@ def test_all_workers_accept_from_a_socket_that_was_passed_and_systemds_watchdog_
             pass_fds=[held.fileno()],
             env=environ,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=said,
         )
         try:
             while b"READY=1" not in manager.recv(65536):
@@ -536,8 +544,10 @@ def test_all_workers_accept_from_a_socket_that_was_passed_and_systemds_watchdog_
                 manager.settimeout(SOON_S)
                 while manager.recv(65536) != b"WATCHDOG=1":
                     pass
-            process.terminate()
-            assert process.wait(15) == 0
+            with mute_client(port):
+                # The stop takes longer than from one canary to the next.
+                process.terminate()
+                assert process.wait(20) == 0, (tmp_path / "said").read_text()
         finally:
             if process.poll() is None:
                 process.kill()
