@@ -101,6 +101,11 @@ class Outlet:
             self._bytes -= len(self._kept.popleft())
         self._more.unpark_all()
 
+    def forget(self, number: int) -> None:
+        """Drop the parts before that number: all who follow have them."""
+        while self._kept and self.next - len(self._kept) < number:
+            self._bytes -= len(self._kept.popleft())
+
     def begin(self) -> tuple[Beginning, Iterator[Part]]:
         """Where following begins now: then come the parts of what is on the tape, and then those from `next` on.
 

@@ -135,6 +135,11 @@ class Worker:
         """How much of the tape waits to be sent to it."""
         return self._outlet.made_bytes - self._sent_bytes if self.is_ready else 0
 
+    @property
+    def next(self) -> int:
+        """The number of the next part that it is to be sent; that of the next one at all where there is no process."""
+        return self._next if self._link is not None else self._outlet.next
+
     def say(self, message: Down) -> None:
         """Send it this, in order with the tape, as soon as it takes it. Nothing where there is no process."""
         if self.pid is not None:

@@ -69,9 +69,13 @@ _TELL_S: Final = 1.0
 _MEASURE_S: Final = 0.5
 """How long a worker may take to send its figures; then its last ones have to do."""
 
-_HELD_BYTES: Final = 4 * 1024 * 1024
-_HELD_S: Final = 0.05
-"""While all workers are so far behind, the sequencer rests so long between two passes."""
+_REST_S: Final = 0.002
+"""The sequencer rests so long at least: what it hands over costs each worker a turn of its event loop."""
+
+_HELD_BYTES: Final = 1024 * 1024
+_HELD_S: Final = 0.025
+_HELD_MOST_S: Final = 0.5
+"""While all workers are so far behind it rests so much longer: four times that where they are twice as far."""
 
 _ABOUT_MS: Final = 2000
 """Clocks of two processes notice the same pause so far apart at the most."""
@@ -222,6 +226,7 @@ class Workers:
     def _push(self) -> None:
         for worker in self._workers:
             worker.push()
+        self._outlet.forget(min(worker.next for worker in self._workers))
 
     def held_s(self) -> float:
         """How long the sequencer has to rest at least.
@@ -231,7 +236,9 @@ class Workers:
         nobody.
         """
         least = min((worker.lag_bytes for worker in self._workers if worker.is_ready), default=0)
-        return _HELD_S if least > _HELD_BYTES else 0.0
+        if least <= _HELD_BYTES:
+            return _REST_S
+        return min(_HELD_S * (least / _HELD_BYTES) ** 2, _HELD_MOST_S)
 
     def stop_accepting(self) -> None:
         """Let nobody in any more, at any worker."""
@@ -259,7 +266,7 @@ class Workers:
     async def watch(self, notifier: Notifier, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send canaries through all workers, and feed systemd's watchdog if all of them came through.
 
-        Until cancelled, or the daemon begins to stop: from then on systemd does not watch, and nothing comes onto the tape.
+        Until cancelled, or the daemon begins to stop: then systemd does not watch, and nothing comes onto the tape.
 
         A worker that does not answer is killed, and so it is started again. A daemon in which nothing comes through any
         longer is systemd's to end.

@@ -296,6 +296,22 @@ def test_a_worker_that_is_killed_costs_nobody_anything_but_a_reconnect() -> None
     assert not any("Traceback" in line for line in process.lines), process.lines
 
 
+def test_no_worker_is_started_again_in_the_midst_of_a_stop() -> None:
+    with two_workers() as process, ExitStack() as stack:
+        for _ in range(16):  # some of them at the other worker
+            stack.enter_context(mute_client(process.port))
+        for life in (1, 2, 3):
+            eventually(lambda: workers(process)[0]["ready"])
+            os.kill(workers(process)[0]["pid"], signal.SIGKILL)
+            eventually(lambda count=life: workers(process)[0]["restarts"] == count)
+        eventually(lambda: any("it is started again in 2 s" in line for line in process.lines), process.lines)
+        began_s = time.monotonic()
+        process.process.terminate()
+        assert process.wait() == 0
+        assert time.monotonic() - began_s > 2.0, "the stop is to last longer than the worker is to stay away"
+    assert not any("Traceback" in line for line in process.lines), process.lines
+
+
 def test_a_worker_that_takes_nothing_is_replaced_and_others_are_not_harmed() -> None:
     # All channels: enough to fill the link.
     presets = {"TICKERD_CATALOGUE__PRESETS": '["seed", "binance", "okx", "coinbase", "kraken", "bybit", "market"]'}
