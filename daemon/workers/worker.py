@@ -100,7 +100,6 @@ class Worker:
         restarts: how often it had to be started again.
         lag: how many messages of the tape it had yet to take when it told its progress last.
         seen: the number of the newest canary that it saw.
-        is_last_life: that it is not to be started again.
     """
 
     def __init__(self, number: int, outlet: Outlet, clock: WallClock, listener: Heard) -> None:
@@ -110,7 +109,7 @@ class Worker:
         self.is_ready = False
         self.since_ms = clock.now_ms()
         self.restarts = self.lag = self.seen = 0
-        self.is_last_life = False
+        self._last = trio.Event()
         self._outlet = outlet
         self._clock = clock
         self._listener = listener
@@ -166,6 +165,10 @@ class Worker:
         with suppress(BlockingIOError):
             self._rest = self._rest[link.send(self._rest) :]
 
+    def let_end(self) -> None:
+        """It is not to be started again."""
+        self._last.set()
+
     def look(self, number: int) -> None:
         """It is to say when it has seen that canary, which is on the tape."""
         if self.is_ready:
@@ -195,7 +198,9 @@ class Worker:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Keep it running until cancelled; then its process is gone. Started when it lets clients in.
+        """Keep it running until cancelled, or until it ends after `let_end`; then its process is gone.
+
+        Started when it lets clients in.
 
         `setup`: makes its first message, and the descriptors that it inherits.
 
@@ -215,7 +220,7 @@ class Worker:
             if is_first and not self._came:
                 raise WorkerError(f"worker {self.number} {why} before it let clients in")
             is_first = False
-            if self.is_last_life:
+            if self._last.is_set():
                 self._listener.went(self, why)
                 return
             failures = 1 if trio.current_time() - began_s >= _WELL_S else failures + 1
@@ -224,8 +229,8 @@ class Worker:
             _log.error("worker %d %s; it is started again %s", self.number, why, again, extra={"event": "worker"})
             self.restarts += 1
             self._listener.went(self, why)
-            await trio.sleep(wait_s)
-            if self.is_last_life:  # the daemon began to stop meanwhile
+            with trio.move_on_after(wait_s):
+                await self._last.wait()
                 return
 
     async def _live(

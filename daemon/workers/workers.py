@@ -244,7 +244,7 @@ class Workers:
         """Let nobody in any more, at any worker."""
         self._watching.cancel(reason="the daemon is stopping")
         for worker in self._workers:
-            worker.is_last_life = True
+            worker.let_end()
             worker.say(CloseDoor())
         for listener in (listener for group in self._groups for listener in group):
             listener.socket.close()

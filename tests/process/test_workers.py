@@ -296,6 +296,10 @@ def test_a_worker_that_is_killed_costs_nobody_anything_but_a_reconnect() -> None
     assert not any("Traceback" in line for line in process.lines), process.lines
 
 
+def restarted(process: Process, times: int) -> Callable[[], bool]:
+    return lambda: bool(workers(process)[0]["restarts"] == times)
+
+
 def test_no_worker_is_started_again_in_the_midst_of_a_stop() -> None:
     with two_workers() as process, ExitStack() as stack:
         for _ in range(16):  # some of them at the other worker
@@ -303,7 +307,7 @@ def test_no_worker_is_started_again_in_the_midst_of_a_stop() -> None:
         for life in (1, 2, 3):
             eventually(lambda: workers(process)[0]["ready"])
             os.kill(workers(process)[0]["pid"], signal.SIGKILL)
-            eventually(lambda count=life: workers(process)[0]["restarts"] == count)
+            eventually(restarted(process, life))
         eventually(lambda: any("it is started again in 2 s" in line for line in process.lines), process.lines)
         began_s = time.monotonic()
         process.process.terminate()
