@@ -128,10 +128,23 @@ class Scraped(msgspec.Struct, frozen=True, tag="scraped"):
 
 
 class PastFound(msgspec.Struct, frozen=True, tag="past_found"):
-    """The answer to `AskPast` of that number."""
+    """The answer to `AskPast` of that number.
+
+    `found`: a `Past` as JSON, because its numbers are the venue's own digits, as JSON has them.
+    """
 
     number: int
-    past: Past
+    found: bytes
+
+    @classmethod
+    def of(cls, number: int, past: Past) -> PastFound:
+        """That answer."""
+        return cls(number, msgspec.json.encode(past))
+
+    @property
+    def past(self) -> Past:
+        """What was found."""
+        return _past.decode(self.found)
 
 
 Down: TypeAlias = Setup | Begin | Filled | Reload | Look | Told | CloseDoor | SayGoodbye | Measure | Scraped | PastFound
@@ -225,6 +238,7 @@ class LinkError(Exception):
     """What came is no frame of ours."""
 
 
+_past: Final = msgspec.json.Decoder(Past)
 _encoder: Final = msgspec.msgpack.Encoder()
 _down: Final = msgspec.msgpack.Decoder(Down)
 _up: Final = msgspec.msgpack.Decoder(Up)

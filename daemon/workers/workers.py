@@ -404,7 +404,7 @@ class Workers:
                 case AskCluster(number):
                     worker.say(_scraped(number, Response(200, encode(self._cluster(self)))))
                 case AskPast(number):
-                    worker.say(PastFound(number, await self._ask_past(asked)))
+                    worker.say(PastFound.of(number, await self._ask_past(asked)))
                 case _:
                     assert_never(asked)
         except Exception:

@@ -144,7 +144,7 @@ def crowd(process: Process, count: int, lives: int = 1) -> list[Client]:
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Process]:
     """One daemon for all tests that leave it as it was."""
-    with two_workers() as process:
+    with two_workers(environ={"TICKERD_CATALOGUE__PRESETS": '["seed", "okx"]'}) as process:
         yield process
 
 
@@ -191,6 +191,16 @@ def test_the_plain_routes_answer_at_every_worker(demo: Process) -> None:
         assert {answer.status_code for answer in answers} == {200}, path
     gaps = [httpx.get(url(demo, "/gaps", "http")).json()["gaps"] for _ in range(8)]
     assert all(answer == gaps[0] for answer in gaps)
+
+
+def test_every_worker_has_candles_from_before_the_tape(demo: Process) -> None:
+    # The parent asks the venue.
+    before_ms = int(time.time() * 1000) - 3 * 86_400_000
+    path = f"/history/okx_candles?instrument=BTC/USDT&limit=5&before_ms={before_ms}"
+    answers = [httpx.get(url(demo, path, "http"), timeout=SOON_S).json() for _ in range(8)]
+    assert len(answers[0]["messages"]) == 5
+    assert all(answer["messages"] == answers[0]["messages"] for answer in answers)
+    assert [each["restarts"] for each in workers(demo)] == [0, 0]
 
 
 def test_a_position_of_one_worker_is_good_at_the_other(demo: Process) -> None:

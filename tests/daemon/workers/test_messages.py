@@ -3,10 +3,14 @@
 from contextlib import suppress
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.poll import candles
+from connectors.poll.candles import PastCandle
+from connectors.poll.past_candles import Past
 from daemon.config.load import parse
 from daemon.health.board import ChannelState
 from daemon.publish import parts
@@ -17,19 +21,24 @@ from daemon.workers.messages import (
     MESSAGE,
     MOST_BYTES,
     PART,
+    AskCluster,
+    AskPast,
     Broadcast,
     CloseDoor,
     Down,
     Family,
     Filled,
     Frames,
+    Gone,
     LinkError,
     Look,
     Measured,
+    PastFound,
     Progress,
     Ready,
     Reload,
     SayGoodbye,
+    Scrape,
     Scraped,
     Seen,
     Setup,
@@ -55,6 +64,8 @@ hash = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 channels = ["binance_*"]
 """
 CONFIG = parse(TOKENS, {}, "a test").serving()
+CANDLE = candles.Row(300_000, "1", "1.50", "2e0", "1", "1.10", b'{"venue":"says"}')
+PAST = Past([PastCandle.of(CANDLE, 7)], "the venue is sick", begins=True)
 
 DOWN: tuple[Down, ...] = (
     Setup(2, ServerInfo("tickerd", "1", "here"), CONFIG, True, (5, 6), 7, 8, 3, 16384),
@@ -65,12 +76,17 @@ DOWN: tuple[Down, ...] = (
     CloseDoor(),
     SayGoodbye("the daemon is stopping", 9.5, 12),
     Scraped(3, 200, b"body", "text/plain", (("Retry-After", "5"),)),
+    PastFound.of(4, PAST),
 )
 UP: tuple[Up, ...] = (
     Ready(),
     Seen(4),
     Progress(77, [Noted("lagged", "", 2, 12, "slow")], [Stood(1, 2, "stopped")]),
     Broadcast("hello"),
+    Scrape(1, openmetrics=True),
+    AskCluster(2),
+    AskPast(3, "okx", "BTC/USDT", "5m", ((1, 2), (5, 9))),
+    Gone(),
     Measured(1, [Family("counter", "n", "text", [("n_total", {"code": "full"}, 2.0)])]),
 )
 
@@ -86,6 +102,14 @@ def test_what_is_said_down_is_what_is_heard(message: Down) -> None:
 def test_what_is_said_up_is_what_is_heard(message: Up) -> None:
     [(_, body)] = Frames().feed(framed(message))
     assert read_up(body) == message
+
+
+def test_past_candles_come_with_the_venues_own_digits() -> None:
+    [(_, body)] = Frames().feed(framed(PastFound.of(4, PAST)))
+    heard = read_down(body)
+    assert isinstance(heard, PastFound)
+    assert msgspec.json.encode(heard.past) == msgspec.json.encode(PAST)
+    assert bytes(heard.past.candles[0].high) == b"1.50"
 
 
 def test_a_worker_has_the_policy_of_its_parent() -> None:
