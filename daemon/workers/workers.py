@@ -23,6 +23,7 @@ from daemon.composition import serving
 from daemon.composition.serving import Log, Remarks
 from daemon.config.load import Config
 from daemon.front import certificate
+from daemon.front.certificate import Pair, ServerTls
 from daemon.front.request import Refused, Response
 from daemon.front.shared_counts import CountsMemory, SharedCounts
 from daemon.host.systemd import Notifier
@@ -126,7 +127,7 @@ class Workers:
         self._send_canary = send_canary
         self._cluster = _alone if cluster is None else cluster
         self._tokens = config.policy(guarded=guarded).tokens
-        self._tls = certificate.tls_context(config.server)
+        self._tls: ssl.SSLContext | None = certificate.tls_context(config.server)
         self._outlet = Outlet(log.tape, log.board, log.ledger)
         log.bus.add(self._outlet)
         log.bus.add(self)
@@ -185,9 +186,24 @@ class Workers:
         group = self._groups[(worker.number - 1) % len(self._groups)]
         listeners = tuple(listener.socket.fileno() for listener in group)
         lifeline, counts = self._lifeline[0], self._memory.fd
-        config, processes, rows = self.config.serving(), self._memory.processes, self._memory.rows
-        setup = Setup(worker.number, self._server, config, self.guarded, listeners, lifeline, counts, processes, rows)
+        setup = Setup(
+            worker.number,
+            self._server,
+            self.config.serving(),
+            self._pair,
+            self.guarded,
+            listeners,
+            lifeline,
+            counts,
+            self._memory.processes,
+            self._memory.rows,
+        )
         return setup, [*listeners, lifeline, counts]
+
+    @property
+    def _pair(self) -> Pair | None:
+        """The certificate and key that are in force, whatever is in their files by now."""
+        return self._tls.pair if isinstance(self._tls, ServerTls) else None
 
     def measure(self, samples: Samples) -> None:
         """Add the figures of all workers, and those about them."""
@@ -217,7 +233,7 @@ class Workers:
         self.config, self._tls = config, tls
         self._outlet.tell()  # the catalogue comes before what is said with it
         for worker in self._workers:
-            worker.say(Reload(config.serving()))
+            worker.say(Reload(config.serving(), self._pair))
 
     def follow(self, appended: Appended) -> None:
         """Hand all workers what the outlet has made of it."""
