@@ -387,7 +387,7 @@ class Workers:
                     self._measured.set()
             case Scrape() | AskCluster() | AskPast():
                 if self._nursery is not None:
-                    self._nursery.start_soon(self._answer, worker, message)
+                    self._nursery.start_soon(self.answer, worker, worker.pid, message)
             case Gone():
                 worker.dismiss()
             case Seen():
@@ -410,23 +410,29 @@ class Workers:
 
     # ---- what workers ask --------------------------------------------------------------------------------------------
 
-    async def _answer(self, worker: Worker, asked: Scrape | AskCluster | AskPast) -> None:
-        """Answer a worker. The barrier: a bug in there costs whoever asked a 500, and nobody else anything."""
+    async def answer(self, worker: Worker, pid: int | None, asked: Scrape | AskCluster | AskPast) -> None:
+        """Answer a worker. The barrier: a bug in there costs whoever asked a 500, and nobody else anything.
+
+        `pid`: of the process that asked. One that was started meanwhile counts its questions from 1 again.
+        """
+        answer: Scraped | PastFound
         try:
             match asked:
                 case Scrape(number, openmetrics):
                     await self._gather()
-                    worker.say(_scraped(number, self.metrics.scrape(openmetrics=openmetrics)))
+                    answer = _scraped(number, self.metrics.scrape(openmetrics=openmetrics))
                 case AskCluster(number):
-                    worker.say(_scraped(number, Response(200, encode(self._cluster(self)))))
+                    answer = _scraped(number, Response(200, encode(self._cluster(self))))
                 case AskPast(number):
-                    worker.say(PastFound.of(number, await self._ask_past(asked)))
+                    answer = PastFound.of(number, await self._ask_past(asked))
                 case _:
                     assert_never(asked)
         except Exception:
             _log.exception("%s of worker %d failed", type(asked).__name__, worker.number)
             failed = Refused(500, ErrorCode.INTERNAL, "the daemon failed to answer; its log says why")
-            worker.say(_scraped(asked.number, failed.response(self._log.clock.timestamp())))
+            answer = _scraped(asked.number, failed.response(self._log.clock.timestamp()))
+        if worker.pid == pid:
+            worker.say(answer)
 
     async def _ask_past(self, asked: AskPast) -> Past:
         past = self._past(asked.venue)
