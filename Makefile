@@ -77,9 +77,9 @@ audit: ## ask the public databases about the lock (online)
 bench: install ## measure the daemon beside a bare write loop (QUICK=1)
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
-# `make soak MINUTES=30 SEED=7`: another length, other clients and other faults.
+# `make soak MINUTES=30 SEED=7 WORKERS=2`: another length, other clients and other faults; clients are served by two processes.
 soak: install ## stay sane among 200 bad clients and failing venues (MINUTES=3)
-	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1)
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1) --workers $(or $(WORKERS),1)
 
 # Every pause that a simulated venue asks for is waited for; the longest is two minutes.
 rehearse: install ## play every fault of the simulated venues to a daemon

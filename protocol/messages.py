@@ -214,10 +214,11 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
-    """The name and version of the server."""
+    """The name and version of the server, and of the node that it runs as (see `GET /cluster`)."""
 
     name: str
     version: str
+    node: str | UnsetType = UNSET
 
 
 class ReplayInfo(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}):

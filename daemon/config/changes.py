@@ -14,7 +14,7 @@ from connectors.venues.registry import VENUES
 from daemon.config.load import Config
 
 _FIXED: Final = (
-    *("server.host", "server.port", "server.backlog"),
+    *("server.host", "server.port", "server.backlog", "server.workers"),
     *("tape.entries", "tape.bytes", "tape.path"),
     *("record.path", "record.keep_s", "record.keep_bytes", "record.buffer_bytes"),
     *("hub.inbox_batches", "log.format"),

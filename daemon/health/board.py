@@ -171,10 +171,18 @@ class Board:
         self.gaps: set[tuple[str, str]] = set()
         self._stale_after_s: dict[str, float] = {}
         self._followed: dict[str, ChannelState] = {}
+        self._cut_off: tuple[str, int] | None = None
 
-    def follow(self, states: Mapping[str, ChannelState]) -> None:
-        """Show these states as they are: another process has judged them. They hold until `lead`."""
-        self._followed |= states
+    def follow(self, states: Mapping[str, ChannelState], *, anew: bool = False) -> None:
+        """Show these states as they are: another process has judged them. They hold until `lead`.
+
+        `anew`: forget those that were followed until now.
+        """
+        self._followed = {**({} if anew else self._followed), **states}
+
+    def cut_off(self, reason: str, now_ms: int) -> None:
+        """Nobody tells this process how the channels are: those that were fine are `stale`, until `reason` is ""."""
+        self._cut_off = (reason, now_ms) if reason else None
 
     def lead(self, now_ms: int) -> None:
         """Judge by oneself from now on, beginning with the states that clients were told last."""
@@ -358,13 +366,17 @@ class Board:
 
     def state(self, channel: str) -> ChannelState:
         """One channel's state. Raises: KeyError."""
-        if (followed := self._followed.get(channel)) is not None:
-            return followed
-        return msgspec.structs.replace(
-            self._states[channel],
-            last_event_ms=self._seen[channel].last_ms,
-            stale_after_s=self._stale_after_s.get(channel),
-        )
+        state = self._followed.get(channel)
+        if state is None:
+            state = msgspec.structs.replace(
+                self._states[channel],
+                last_event_ms=self._seen[channel].last_ms,
+                stale_after_s=self._stale_after_s.get(channel),
+            )
+        if self._cut_off is None or state.state not in _OPEN:
+            return state
+        reason, since_ms = self._cut_off
+        return msgspec.structs.replace(state, state="stale", since_ms=since_ms, reason=reason)
 
     def states(self) -> Mapping[str, ChannelState]:
         """Every channel's state, in the catalogue's order."""

@@ -57,6 +57,7 @@ class Part(msgspec.Struct, array_like=True, gc=False):
         states: the channels whose state is another one now.
         gaps: the gaps of the ledger that are new or have changed.
         channels: the whole catalogue, where it is another one now; it holds before the first of the rows.
+        skip: where not 0, the tape goes on after this position instead of `before` (`daemon.tape.tape`, skips).
     """
 
     before: int
@@ -64,6 +65,12 @@ class Part(msgspec.Struct, array_like=True, gc=False):
     states: dict[str, ChannelState] = {}
     gaps: list[LedgerGap] = []
     channels: list[Listed] | None = None
+    skip: int = 0
+
+    @property
+    def end(self) -> int:
+        """The tape's head after it."""
+        return self.rows[-1].seq if self.rows else self.skip or self.before
 
 
 class Beginning(msgspec.Struct, array_like=True, gc=False):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import msgspec
 import trio
 
 from daemon.health.board import Board
@@ -24,7 +25,7 @@ from daemon.publish.parts import Beginning, Part
 from daemon.publish.sequencer import known_topics
 from daemon.tape import copying, deltas
 from daemon.tape.entry import Entry
-from daemon.tape.ledger import Ledger
+from daemon.tape.ledger import Cause, Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue
 
@@ -52,13 +53,49 @@ class NotNextError(Exception):
         self.before = before
 
 
+class Noted(msgspec.Struct, frozen=True):
+    """Incidents among the clients of a replica, as they go up; see `Ledger.note`."""
+
+    cause: Cause
+    channel: str
+    count: int = 1
+    messages: int = 0
+    reason: str = ""
+
+
+class Notes(Ledger):
+    """The ledger of another process, which is followed.
+
+    What is noted here is not kept: it goes up to whoever makes the tape, and comes back as every gap does. So the
+    ledger is the same everywhere.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._noted: dict[tuple[Cause, str], Noted] = {}
+
+    def note(
+        self, cause: Cause, channel: str, now_ms: int, *, count: int = 1, messages: int = 0, reason: str = ""
+    ) -> None:
+        """Remember these incidents until they are `taken`: one sum per cause and channel."""
+        before = self._noted.get((cause, channel))
+        if before is not None:
+            count, messages, reason = count + before.count, messages + before.messages, reason or before.reason
+        self._noted[cause, channel] = Noted(cause, channel, count, messages, reason)
+
+    def taken(self) -> list[Noted]:
+        """What was noted since the last call."""
+        noted, self._noted = self._noted, {}
+        return list(noted.values())
+
+
 class Replica:
     """One tape that is followed, with its board and its ledger.
 
     Attributes:
         tape: the tape; whole when the parts of `Beginning` are placed (`ready`).
         board: shows the states that the parts tell.
-        ledger: has the gaps that they tell.
+        ledger: has the gaps that they tell; what is noted here is for whoever makes the tape.
         bus: hands over what was placed.
         passes: how many there were.
     """
@@ -81,13 +118,24 @@ class Replica:
         self.tape: Tape = copying.begun(beginning.origin, max_entries, max_bytes)
         self.board = Board(catalogue, clock.now_ms())
         self.board.follow(beginning.states)
-        self.ledger = Ledger()
+        self.ledger = Notes()
         self.ledger.follow(beginning.gaps)
         self.bus = Bus()
         self.passes = 0
         self.adopted = adopted
-        self._origin = beginning.origin
+        self._beginning = beginning
         self._clock = clock
+
+    def become(self, other: Replica) -> None:
+        """Be what that one is, which is whole, for all who hold this one's tape, board or ledger; drop the other one.
+
+        No client may have a place on the tape: positions may be lower now, or mean something else.
+        """
+        self.tape.become(other.tape)
+        self.ledger.follow(other.ledger.dump(), anew=True)
+        self.board.adopt(other.board.catalogue, set(), self._clock.now_ms())
+        self.board.follow(other.board.states(), anew=True)
+        self.adopted(self.board.catalogue)
 
     def fill(self, rows: Iterable[copying.Row]) -> None:
         """Place what was on the tape at the beginning; nobody is handed it."""
@@ -96,7 +144,7 @@ class Replica:
 
     def ready(self) -> None:
         """All of that is placed."""
-        copying.ended(self.tape, self._origin)
+        copying.ended(self.tape, self._beginning.origin)
         deltas.adopt(self.tape, self.board.catalogue)
 
     def take(self, found: Iterable[Part]) -> None:
@@ -113,12 +161,18 @@ class Replica:
             for part in found:
                 if part.before != tape.head:
                     raise NotNextError(tape.head, part.before)
-                if part.channels is not None:
+                if part.channels is not None or part.skip:
                     self._hand_over(before, placed, received)
-                    placed, received, before = [], [], tape.head
-                    self._adopt(parts.catalogue(part.channels))
-                self.board.follow(part.states)
-                self.ledger.follow(part.gaps)
+                    placed, received = [], []
+                    if part.channels is not None:
+                        self._adopt(parts.catalogue(part.channels))
+                    if part.skip:
+                        tape.skip_to(part.skip)
+                    before = tape.head
+                if part.states:
+                    self.board.follow(part.states)
+                if part.gaps:
+                    self.ledger.follow(part.gaps)
                 for row in part.rows:
                     entry = tape.place(row.entry(tape.epoch))
                     deltas.placed(tape, entry)

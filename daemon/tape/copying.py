@@ -17,6 +17,7 @@ import msgspec
 from daemon.tape.delta import Delta
 from daemon.tape.entry import Entry, Topic
 from daemon.tape.positions import Past
+from daemon.tape.shares import Share
 from daemon.tape.tape import Tape
 
 
@@ -87,6 +88,7 @@ class Origin(msgspec.Struct, array_like=True, gc=False):
         changes: the states that consist of several messages.
         broken_at: the position of the newest break, 0 if there is none.
         breaks: the position before and at each break of which something before is still on the tape.
+        skips: the position before and at the end of each skip.
     """
 
     epoch: str
@@ -98,17 +100,22 @@ class Origin(msgspec.Struct, array_like=True, gc=False):
     changes: list[Changes]
     broken_at: int
     breaks: list[tuple[int, int]]
+    skips: list[tuple[int, int]] = []
 
 
-def origin(tape: Tape) -> Origin:
-    """Where a copy of this tape begins now. What is to follow are the rows of `standing(tape)`, and all later ones."""
+def origin(tape: Tape, floor: int = 0) -> Origin:
+    """Where a copy of this tape begins now. What is to follow are the rows of `standing(tape)`, and all later ones.
+
+    With a `floor`, the rows up to this position are not to follow: to the copy they have left the tape.
+    """
+    gone_of = {share.channel: _gone(share, floor) for share in tape.shares()}
     return Origin(
         epoch=tape.epoch,
         head=tape.head,
-        gone=tape.gone,
-        gone_of={share.channel: share.gone for share in tape.shares() if share.gone},
+        gone=max(tape.gone, *gone_of.values()) if gone_of else tape.gone,
+        gone_of={channel: gone for channel, gone in gone_of.items() if gone},
         past=[
-            (share.channel, instrument, positions.past())
+            (share.channel, instrument, positions.past(floor))
             for share in tape.shares()
             for instrument, positions in share.topics.items()
         ],
@@ -116,20 +123,21 @@ def origin(tape: Tape) -> Origin:
             Row.of(positions.newest)
             for share in tape.shares()
             for positions in share.topics.values()
-            if positions.newest is not None and positions.newest.seq <= share.gone
+            if positions.newest is not None and positions.newest.seq <= gone_of[share.channel]
         ],
         changes=[
             Changes(
                 channel,
                 instrument,
-                None if delta.base is None else _named(tape, delta.base),
+                None if delta.base is None else _named(gone_of, delta.base),
                 delta.through,
-                [_named(tape, entry) for entry in delta.since],
+                [_named(gone_of, entry) for entry in delta.since],
             )
             for (channel, instrument), delta in tape.deltas.items()
         ],
         broken_at=tape.broken_at,
         breaks=list(tape.breaks),
+        skips=list(tape.skips),
     )
 
 
@@ -147,6 +155,7 @@ def begun(start: Origin, max_entries: int, max_bytes: int) -> Tape:
     for row in start.outliving:
         tape.show(row.entry(start.epoch))
     tape.breaks[:] = start.breaks
+    tape.skips[:] = start.skips
     tape.broken_at = start.broken_at
     return tape
 
@@ -170,8 +179,18 @@ def ended(tape: Tape, start: Origin) -> None:
             delta.end()
 
 
-def _named(tape: Tape, entry: Entry) -> Row | int:
-    return entry.seq if tape.stands(entry) else Row.of(entry)
+def _gone(share: Share, floor: int) -> int:
+    """The position of the channel's newest message that has left the tape, or stands up to the floor."""
+    gone = share.gone
+    for entry in share.entries:
+        if entry.seq > floor:
+            break
+        gone = entry.seq
+    return gone
+
+
+def _named(gone_of: Mapping[str, int], entry: Entry) -> Row | int:
+    return entry.seq if entry.seq > gone_of.get(entry.topic[0], 0) else Row.of(entry)
 
 
 def _found(named: Row | int, on_tape: Mapping[int, Entry], epoch: str) -> Entry:

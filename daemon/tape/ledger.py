@@ -213,8 +213,14 @@ class Ledger:
             found.append(msgspec.structs.replace(gap))
         return sorted(found, key=lambda gap: gap.id)
 
-    def follow(self, gaps: Iterable[LedgerGap]) -> None:
-        """Have these gaps of the ledger that is followed, in place of what was known of each."""
+    def follow(self, gaps: Iterable[LedgerGap], *, anew: bool = False) -> None:
+        """Have these gaps of the ledger that is followed, in place of what was known of each.
+
+        `anew`: they are all that it has; nothing else is kept.
+        """
+        if anew:
+            self._gaps, self._changed, self._marked = {cause: {} for cause in CAUSES}, {}, {}
+            self._next_id, self.revision = 1, self.revision + 1
         for told in gaps:
             for kept in self._gaps.values():
                 kept.pop(told.id, None)

@@ -70,9 +70,13 @@ class Positions:
         positions._gone = len(past.seqs)
         return positions
 
-    def past(self) -> Past:
-        """What is known of the messages that have left the tape."""
-        return Past(self.shown, self._first, self._unbroken, self.newest_gone, list(self._seqs[: self._gone]))
+    def past(self, floor: int = 0) -> Past:
+        """What is known of the messages that have left the tape. Those up to the position `floor` count as such."""
+        gone = max(self._gone, bisect_right(self._seqs, floor))
+        newest_gone = self._seqs[gone - 1] if gone > self._gone else self.newest_gone
+        forgotten = max(0, gone - _MOST_REMEMBERED)
+        seqs = list(self._seqs[forgotten:gone])
+        return Past(self.shown, self._first + forgotten, self._unbroken, newest_gone, seqs)
 
     @property
     def next_ordinal(self) -> int:

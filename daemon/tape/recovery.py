@@ -11,6 +11,8 @@ one has sent more than the tape can hold. A channel is not recovered if a single
   of all of its topics.
 * After an unclean stop nobody knows which messages were sent but not stored (see `daemon.tape.archive`). A client whose
   position is before that break is told `recovered: false`, even if it gets everything that *was* stored.
+* So nobody knows what a client had whose position lies within a skip (see `daemon.tape.tape`). Whoever stands before
+  it loses nothing by it.
 
 Sync and pure.
 """
@@ -101,6 +103,9 @@ def _stranger(tape: Tape, since: Position) -> str:
         return f"epoch {since.epoch[:40]!r} is not this tape's ({tape.epoch!r})"
     if since.seq > tape.head:
         return f"seq {since.seq} is beyond this tape's head ({tape.head})"
+    if (skip := tape.skipped(since.seq)) is not None:
+        lost = f"seq {since.seq} was sent, and lost when another node took over"
+        return f"{lost}: after seq {skip[0]} the tape goes on at {skip[1] + 1}"
     return ""
 
 

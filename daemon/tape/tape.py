@@ -39,6 +39,9 @@ from protocol.session import ALL, Selection
 LAST_POSITION: Final = 2**53 - 1
 """The largest integer that JavaScript holds exactly."""
 
+_SKIPS_KEPT: Final = 256
+"""Who comes back after more changes of the leader than these lies before the tape's tail."""
+
 
 class TapeSettings(msgspec.Struct, frozen=True):
     """`[tape]`: how much history is kept (the bound reached first counts), and where; `path` "": only in memory.
@@ -61,7 +64,9 @@ class Tape:
     """The messages that are kept, in order.
 
     Positions grow by one with each message, except at the *breaks* that an unclean stop leaves (see
-    `daemon.tape.archive`): positions up to a break may have been used, and nobody knows for which messages.
+    `daemon.tape.archive`): positions up to a break may have been used, and nobody knows for which messages. And except
+    at *skips*, where another node of a cluster went on with the tape (`daemon.publish.cluster`): all that counts stands
+    before and after it, so the chains go on; but whoever has a position within has had messages that were lost.
 
     Attributes:
         epoch: a random id of this tape; a position means something only together with it.
@@ -70,6 +75,7 @@ class Tape:
         broken_at: the position of the newest break, 0 if there is none. No message has this position, and no topic's
             chain of `prev_seq` crosses it: a client with an earlier position cannot know what it missed.
         breaks: the positions before and at each break, as far as nothing after it has left the tape.
+        skips: the positions before and at the end of each skip, the newest `_SKIPS_KEPT` of them.
         limit: positions beyond this one are refused; the archive moves it.
         size_bytes: size of the frames held (JSON ones; every other format in use costs about the same again).
         deltas: the states of the topics whose messages are changes.
@@ -91,6 +97,7 @@ class Tape:
         self._order = Order()
         self._shares = Shares()
         self.breaks: list[tuple[int, int]] = []
+        self.skips: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return self._count
@@ -214,12 +221,27 @@ class Tape:
         self.breaks.append((before, position))
         self.head = self.broken_at = position
 
+    def skip_to(self, position: int) -> None:
+        """Go on after this position, which is beyond the head; every message that counts is on the tape."""
+        self.skips.append((self.head, position))
+        del self.skips[:-_SKIPS_KEPT]
+        self.head = position
+
+    def skipped(self, position: int) -> tuple[int, int] | None:
+        """The skip that this position lies within, strictly; None if it lies in none."""
+        return next((skip for skip in self.skips if skip[0] < position < skip[1]), None)
+
     def holds(self, after: int) -> bool:
         """Whether a client can go on from `after`: every later entry that was kept is still here, or yet to come.
 
-        It cannot go on from inside a break: the messages there were sent, and are not known.
+        It cannot go on from inside a break, or a skip: the messages there were sent, and are not known.
         """
-        return self.gone <= after <= self.head and not any(first < after < last for first, last in self.breaks)
+        inside = any(first < after < last for first, last in self.breaks) or self.skipped(after) is not None
+        return self.gone <= after <= self.head and not inside
+
+    def become(self, other: Tape) -> None:
+        """Be what that tape is, for all who hold this one. No client may have a place on it; drop the other one."""
+        self.__dict__.update(other.__dict__)
 
     def stands(self, entry: Entry) -> bool:
         """Whether this entry of the tape still has its place on it, and is not only kept as the newest of its topic."""

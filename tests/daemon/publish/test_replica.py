@@ -21,11 +21,14 @@ from daemon.publish import keyframes, parts
 from daemon.publish.bus import Appended
 from daemon.publish.outlet import Outlet, OvertakenError
 from daemon.publish.parts import Beginning, Part
-from daemon.publish.replica import NotNextError, Replica
+from daemon.publish.replica import Noted, NotNextError, Replica
 from daemon.tape.copying import Row
 from daemon.tape.ledger import Ledger
+from daemon.tape.recovery import plan_recovery
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue
+from protocol.messages import Position
+from protocol.session import ALL
 from tests.daemon.fanout import test_books
 from tests.daemon.fanout.sink import CATALOGUE, START_MS, Fan
 from tests.daemon.fanout.test_books import Books
@@ -163,6 +166,25 @@ def test_who_takes_nothing_is_overtaken_and_nobody_waits_for_it() -> None:
     assert outlet.kept(outlet.next, 100) == []
 
 
+def test_what_all_followers_have_is_not_kept() -> None:
+    tape, ledger = Tape(1000, 10**6), Ledger()
+    fan = Fan(tape=tape)
+    outlet = Outlet(fan.tape, fan.board, ledger)
+    fan.bus.add(outlet)
+    for _ in range(10):
+        fan.sequencer.publish([[event("a")]])
+    kept = outlet.kept(7, 10**6)
+    outlet.forget(7)
+    assert outlet.kept(7, 10**6) == kept
+    with pytest.raises(OvertakenError, match="part 6 is not kept any longer; the first that is, is 7"):
+        outlet.kept(6, 100)
+    outlet.forget(3)
+    outlet.forget(outlet.next)
+    assert outlet.kept(outlet.next, 100) == []
+    fan.sequencer.publish([[event("a")]])
+    assert len(outlet.kept(10, 100)) == 1
+
+
 def test_a_part_that_does_not_follow_is_refused_and_those_before_it_are_taken() -> None:
     fan = FollowedFan()
     fan.sequencer.publish([[event("a")]])
@@ -201,3 +223,88 @@ def test_who_leads_goes_on_from_the_states_that_were_told() -> None:
     assert told is not None
     assert told.state == "connecting"
     assert not ledger.open(START_MS + 5)
+
+
+def test_a_skip_reaches_the_replica_with_the_next_part_and_chains_go_on_over_it() -> None:
+    fan = FollowedFan()
+    fan.sequencer.publish([[event("a")]])
+    before = fan.tape.head
+    fan.tape.skip_to(before + 1000)
+    fan.outlet.tell()
+    fan.pump()
+    assert (fan.replica.tape.head, fan.replica.tape.skips) == (before + 1000, [(before, before + 1000)])
+    fan.tape.skip_to(before + 2000)
+    fan.sequencer.publish([[event("a")]])
+    assert fan.replica.tape.skips == fan.tape.skips
+    newest = json.loads(fan.replica.tape.payload("a", "X/U") or b"")
+    assert (newest["seq"], newest["prev_seq"]) == (before + 2001, before)
+    fan.tape.skip_to(before + 3000)
+    fan.begin()  # a skip that nobody was told of is in the beginning
+    fan.sequencer.publish([[event("a")]])
+    assert fan.replica.tape.head == before + 3001
+
+
+def test_whoever_resumes_from_within_a_skip_is_told_and_whoever_stands_before_it_loses_nothing() -> None:
+    fan = FollowedFan()
+    fan.sequencer.publish([[event("a")], [event("a")]])
+    before = fan.tape.head
+    fan.tape.skip_to(before + 1000)
+    fan.sequencer.publish([[event("a")]])
+    for tape in (fan.tape, fan.replica.tape):
+        for since, recovered in ((before, True), (before + 1, False), (before + 999, False), (before + 1000, True)):
+            told = plan_recovery(tape, ("a",), frozenset({("a", ALL)}), Position(epoch=tape.epoch, seq=since))
+            assert told.recovered == {"a": recovered}, since
+            assert bool(told.reason) == (not recovered)
+            assert tape.holds(since) == recovered
+    lost = f"seq {before + 7} was sent, and lost when another node took over: after seq {before} the tape goes on at"
+    told = plan_recovery(fan.tape, ("a",), frozenset({("a", ALL)}), Position(epoch=fan.tape.epoch, seq=before + 7))
+    assert told.reason == f"{lost} {before + 1001}"
+    assert [each.seq for each in told.shown] == [before + 1001]
+
+
+def test_a_replica_becomes_another_one_for_all_who_hold_it() -> None:
+    fan, other = FollowedFan(), FollowedFan()
+    fan.sequencer.publish([StateChange("a", "live"), [event("a")], [event("a")]])
+    fan.ledger.note("lagged", "b", START_MS, count=3, reason="slow")
+    fan.outlet.tell()
+    fan.pump()
+    other.sequencer.publish([StateChange("b", "down", "refused"), [event("b")]])
+    tape, board, ledger, adopted = fan.replica.tape, fan.replica.board, fan.replica.ledger, list[Catalogue]()
+    fan.replica.adopted = adopted.append
+    fan.replica.become(other.replica)
+    assert (tape.epoch, tape.head, tape.payload("a", "X/U")) == (other.tape.epoch, other.tape.head, None)
+    assert tape.payload("b", "X/U") == other.tape.payload("b", "X/U")
+    assert board.states() == other.board.states()
+    assert ledger.gaps(START_MS) == other.ledger.gaps(START_MS)
+    assert adopted == [board.catalogue]
+    number = other.outlet.next
+    other.sequencer.publish([[event("b")]])
+    fan.replica.take(map(parts.decode_part, other.outlet.kept(number, 10**9)))
+    assert tape.head == other.tape.head
+
+
+def test_what_is_noted_at_a_replica_goes_up_in_one_sum() -> None:
+    fan = FollowedFan()
+    ledger = fan.replica.ledger
+    ledger.note("lagged", "", START_MS, messages=5, reason="slow")
+    ledger.note("lagged", "", START_MS, messages=7)
+    ledger.note("resync", "", START_MS, reason="began anew")
+    assert ledger.taken() == [Noted("lagged", "", 2, 12, "slow"), Noted("resync", "", 1, 0, "began anew")]
+    assert ledger.taken() == []
+    assert ledger.gaps(START_MS) == []
+
+
+def test_who_is_cut_off_shows_what_was_fine_as_stale_until_it_hears_again() -> None:
+    fan = FollowedFan()
+    fan.sequencer.publish([StateChange("a", "live"), StateChange("b", "down", "refused")])
+    board = fan.replica.board
+    before = dict(board.states())
+    board.cut_off("nobody answers", START_MS + 9)
+    assert (board.state("a").state, board.state("a").reason, board.state("a").since_ms) == (
+        "stale",
+        "nobody answers",
+        START_MS + 9,
+    )
+    assert board.state("b") == before["b"]
+    board.cut_off("", START_MS + 20)
+    assert board.states() == before

@@ -14,8 +14,10 @@ from daemon.health.board import Condition, TopicState
 from daemon.host.clock import WallClock
 from daemon.routes.routes import ChannelState, PlainRoutes
 from daemon.tape.ledger import Ledger
+from protocol.answers import ClusterReport
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
+from protocol.grant import Grant
 from protocol.kinds import KINDS
 from protocol.messages import ServerInfo
 
@@ -33,6 +35,8 @@ CATALOGUE = Catalogue(
         Channel(name="coingecko_global", exchange="coingecko", kind=KINDS["global"], cadence_s=10.0),
     ]
 )
+
+CLUSTER = ClusterReport(timestamp=NOW, node="one", epoch="k3vQ", seq=7, leader="", clients=2, nodes=())
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Daemon:
             ledger=self.ledger,
             accepting=lambda: self.accepting,
             clock=WallClock(lambda: NOW_MS * 1_000_000),
+            cluster=lambda: CLUSTER,
         )
 
     async def answer(self, request: Request) -> Response:
@@ -100,6 +105,32 @@ class Daemon:
         with pytest.raises(Refused) as caught:
             await self.answer(Request(method=method, path=path, query=query, peer="192.0.2.1"))
         return caught.value
+
+
+async def test_the_cluster_is_told_as_it_is() -> None:
+    asked = Request(method="GET", path="/cluster", peer="127.0.0.1")
+    body = json.loads((await Daemon().answer(asked)).body)
+    assert body == {
+        "type": "cluster",
+        "timestamp": NOW,
+        "node": "one",
+        "epoch": "k3vQ",
+        "seq": 7,
+        "leader": "",
+        "clients": 2,
+        "nodes": [],
+    }
+
+
+async def test_which_processes_there_are_is_told_to_this_machine_and_to_tokens_only() -> None:
+    refused = await Daemon().refusal("GET", "/cluster")
+    assert (refused.status, refused.code) == (403, ErrorCode.FORBIDDEN)
+    assert "GET /cluster is for clients on the daemon's own machine, and for those with a token" in str(refused)
+    forwarded = Request(method="GET", path="/cluster", peer="127.0.0.1", headers=(("x-forwarded-for", "192.0.2.1"),))
+    with pytest.raises(Refused):
+        await Daemon().answer(forwarded)
+    granted = Request(method="GET", path="/cluster", peer="192.0.2.1", grant=Grant("partner", ("*",), b"mark"))
+    assert (await Daemon().answer(granted)).status == 200
 
 
 async def test_health_says_who_and_where() -> None:
