@@ -12,7 +12,7 @@ the venue's folder).
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Collection, Container, Iterable, Sequence
 from decimal import Context, Decimal
 from typing import Final, TypeAlias
@@ -29,7 +29,7 @@ PLACES: Final = 18
 
 _ONE: Final = 10**PLACES
 _REMEMBERED_MOST: Final = 512
-"""Prices of a side whose keys are remembered, before all are forgotten: some times as many as change now and then."""
+"""Prices of a side that are remembered without a level, about: some times as many as change now and then."""
 
 _MOST_WHOLE: Final = 30
 """Digits before the point that a price may have, as `protocol.payloads.DIGITS`."""
@@ -46,17 +46,25 @@ class Changes(msgspec.Struct, gc=False):
         return bool(self.bids or self.asks)
 
 
+class _Rung(msgspec.Struct, gc=False, eq=False):
+    """One price of a side: its key, and the level that is there; None while there is none."""
+
+    at: int
+    level: Level | None = None
+
+
 class Ladder:
     """One side."""
 
-    __slots__ = ("_at_price", "_keys", "_levels", "_sign", "bound")
+    __slots__ = ("_keys", "_prices", "_rungs", "_sign", "bound")
 
     def __init__(self, *, rising: bool) -> None:
         """`rising`: the best price is the highest, as of bids."""
         self._sign = 1 if rising else -1
-        self._at_price = _Keys(self._sign)
+        self._prices = _Prices(self._sign)
         self._keys: list[int] = []
-        self._levels: dict[int, Level] = {}
+        self._rungs: list[_Rung] = []
+        """Those with a level, each at the place of its key."""
         self.bound: int | None = None
         """The key of the worst level that is known to be complete; worse ones are not taken. None: all are known."""
 
@@ -71,15 +79,15 @@ class Ladder:
         Raises:
             ValueError: a price or quantity is no number.
         """
-        found: dict[int, Level] = {}
-        at_price, zeros = self._at_price, zeros_among(levels)
+        prices, zeros = _Prices(self._sign), zeros_among(levels)
         for level in levels:
             price, quantity = level[0], level[1]
             if quantity not in zeros:
-                found[at_price[price]] = (price, quantity)
-        self._levels = found
-        self._keys = sorted(found)
-        self.bound = None if complete or not found else self._keys[0]
+                prices[price].level = (price, quantity)
+        self._prices = prices
+        self._rungs = prices.rungs()
+        self._keys = [rung.at for rung in self._rungs]
+        self.bound = None if complete or not self._keys else self._keys[0]
 
     def apply(self, levels: Collection[Sequence[str]]) -> list[Level]:
         """Set each level's quantity, in order; 0 removes it. Returns what is different now.
@@ -92,26 +100,30 @@ class Ladder:
     def set_to(self, levels: Iterable[Sequence[str]], zeros: Container[str]) -> list[Level]:
         """The same, where `zeros` are known to be those of the quantities that are none (`zeros_among`)."""
         changed: list[Level] = []
-        known, keys, at_price, bound = self._levels, self._keys, self._at_price, self.bound
+        prices, keys, rungs, bound = self._prices, self._keys, self._rungs, self.bound
         for level in levels:
             price, quantity = level[0], level[1]
-            at = at_price[price]
-            if bound is not None and at < bound:
-                continue
+            rung = prices[price]
+            before = rung.level
             if quantity in zeros:
-                before = known.pop(at, None)
                 if before is None:
                     continue
-                del keys[bisect_left(keys, at)]
-                level = (before[0], "0")
-            elif (before := known.get(at)) is None:
-                level = known[at] = (price, quantity)
-                insort(keys, at)
-            elif before[1] == quantity:
-                continue
-            else:
-                level = known[at] = (before[0], quantity)
-            changed.append(level)
+                place = bisect_left(keys, rung.at)
+                del keys[place], rungs[place]
+                rung.level = None
+                changed.append((before[0], "0"))
+            elif before is None:
+                at = rung.at
+                if bound is not None and at < bound:
+                    continue
+                place = bisect_left(keys, at)
+                keys.insert(place, at)
+                rungs.insert(place, rung)
+                rung.level = now = (price, quantity)
+                changed.append(now)
+            elif before[1] != quantity:
+                rung.level = now = (before[0], quantity)
+                changed.append(now)
         return changed
 
     def truncate(self, depth: int) -> list[Level]:
@@ -119,19 +131,23 @@ class Ladder:
         excess = len(self._keys) - depth
         if excess <= 0:
             return []
-        gone = [(self._levels.pop(at)[0], "0") for at in self._keys[:excess]]
-        del self._keys[:excess]
+        gone: list[Level] = []
+        for rung in self._rungs[:excess]:
+            if rung.level is not None:
+                gone.append((rung.level[0], "0"))
+            rung.level = None
+        del self._keys[:excess], self._rungs[:excess]
         return gone
 
     def top(self, levels: int) -> list[Level]:
         """The best levels, best first."""
-        known = self._levels
-        return [known[at] for at in reversed(self._keys[-levels:])] if levels else []
+        best = self._rungs[-levels:] if levels else []
+        return [rung.level for rung in reversed(best) if rung.level is not None]
 
     @property
     def best(self) -> Level | None:
         """The best level."""
-        return self._levels[self._keys[-1]] if self._keys else None
+        return self._rungs[-1].level if self._rungs else None
 
     @property
     def best_key(self) -> int | None:
@@ -165,8 +181,10 @@ class Book:
         zeros = zeros_among([*bids, *asks])
         changes = Changes(self.bids.set_to(bids, zeros), self.asks.set_to(asks, zeros))
         if depth is not None:
-            changes.bids += self.bids.truncate(depth)
-            changes.asks += self.asks.truncate(depth)
+            if len(self.bids._keys) > depth:
+                changes.bids += self.bids.truncate(depth)
+            if len(self.asks._keys) > depth:
+                changes.asks += self.asks.truncate(depth)
         return changes
 
     def truncate(self, depth: int) -> Changes:
@@ -190,22 +208,43 @@ class Book:
         return f"crossed: the best bid {bid and bid[0]} is not below the best ask {ask and ask[0]}"
 
 
-class _Keys(dict[str, int]):
-    """The keys of one side, by price. The prices of a book come again and again, so those of late are remembered."""
+class _Prices(dict[str, _Rung]):
+    """The rungs of one side, by price as it is spelled.
 
-    __slots__ = ("_sign",)
+    The prices of a book come again and again, so those of late are remembered, with a level or without.
+    """
+
+    __slots__ = ("_by_key", "_most", "_sign")
 
     def __init__(self, sign: int) -> None:
         super().__init__()
         self._sign = sign
+        self._by_key: dict[int, _Rung] = {}
+        self._most = _REMEMBERED_MOST
 
-    def __missing__(self, price: str) -> int:
+    def __missing__(self, price: str) -> _Rung:
         """Raises: ValueError: it is no price."""
         at = self._sign * key(price)
-        if len(self) >= _REMEMBERED_MOST:
-            self.clear()
-        self[price] = at
-        return at
+        if len(self) >= self._most:
+            self._forget()
+        rung = self._by_key.get(at)
+        if rung is None:
+            rung = self._by_key[at] = _Rung(at)
+        self[price] = rung
+        return rung
+
+    def rungs(self) -> list[_Rung]:
+        """Those with a level, the worst first."""
+        return [rung for _, rung in sorted(self._by_key.items()) if rung.level is not None]
+
+    def _forget(self) -> None:
+        """Forget the prices at which there is no level."""
+        self._by_key = {at: rung for at, rung in self._by_key.items() if rung.level is not None}
+        self.clear()
+        for rung in self._by_key.values():
+            if rung.level is not None:
+                self[rung.level[0]] = rung
+        self._most = _REMEMBERED_MOST + 2 * len(self)
 
 
 def key(price: str) -> int:

@@ -87,7 +87,7 @@ SIMULATED: Final[dict[str, dict[str, str]]] = {
 }
 """The venues that are simulated, at the real ones' paths; and what a daemon can be told that has them for itself."""
 
-STREAM_S: Final = 0.01
+STREAM_S: Final = 0.002
 """Shortest time between two looks at what streams have to say; steps of the market within it are told together."""
 STREAM_MOST_S: Final = 1.0
 """Longest time between two, for heartbeats."""

@@ -48,7 +48,11 @@ class Checksum:
 
     def of(self, book: Book) -> int:
         """The book's checksum as it is now."""
-        prices, quantities = self._prices.at_hand(), self._quantities.at_hand()
+        prices, quantities = self._prices, self._quantities
+        if len(prices) > _REMEMBERED_MOST:
+            prices.clear()
+        if len(quantities) > _REMEMBERED_MOST:
+            quantities.clear()
         levels = book.asks.top(LEVELS) + book.bids.top(LEVELS)
         return crc32("".join([prices[price] + quantities[quantity] for price, quantity in levels]).encode())
 
@@ -61,12 +65,6 @@ class _Written(dict[str, str]):
     def __init__(self, places: int) -> None:
         super().__init__()
         self._places = places
-
-    def at_hand(self) -> _Written:
-        """Itself, without what was remembered if that is too much."""
-        if len(self) > _REMEMBERED_MOST:
-            self.clear()
-        return self
 
     def __missing__(self, number: str) -> str:
         digits = self[number] = written(number, self._places)

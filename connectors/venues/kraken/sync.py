@@ -80,7 +80,7 @@ class KrakenBook:
         self._awaited.came()
         try:
             exchange_ms = ms(item.timestamp, "timestamp") if item.timestamp else None
-            self.topic.book.replace(_levels(item.bids), _levels(item.asks))
+            self.topic.book.replace(*_sides(item))
         except (ValueError, Odd) as error:
             return self._lost(f"a snapshot that cannot be read: {error}")
         self.topic.book.truncate(self._depth)
@@ -105,7 +105,7 @@ class KrakenBook:
         book = topic.book
         try:
             exchange_ms = ms(item.timestamp, "timestamp") if item.timestamp else None
-            changes = book.apply(_levels(item.bids), _levels(item.asks), depth=self._depth)
+            changes = book.apply(*_sides(item), depth=self._depth)
         except (ValueError, Odd) as error:
             return self._lost(f"an update that cannot be read: {error}")
         if self.is_checked and not self._matches(item.checksum):
@@ -158,8 +158,14 @@ class KrakenBook:
         return Said([] if self.is_muted else events, notes)
 
 
+def _sides(item: BookItem) -> tuple[list[Level], list[Level]]:
+    """Bids and asks. Raises: ValueError, where a number cannot be one; others are found where they are used."""
+    levels = _levels(item.bids + item.asks)
+    bids = len(item.bids)
+    return levels[:bids], levels[bids:]
+
+
 def _levels(levels: Sequence[RawLevel]) -> list[Level]:
-    """Raises: ValueError, where a number cannot be one; others are found where they are used."""
     if not levels:
         return []
     # All at once: a `Raw` is a buffer. One with a space in it is no number, nor are its parts.
