@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from typing import Final
 
@@ -19,6 +20,7 @@ from daemon.health.watch import Watch
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.inbox import Item, Turn
 from daemon.publish.sequencer import Sequencer
+from daemon.tape.entry import CANARY
 
 USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
 """The user agent that venues see."""
@@ -96,6 +98,10 @@ class Ingesting:
         await done.wait()
         for venue, crew in crews.items():
             self.fleet.start(venue, crew, config.supervisor, why="the configuration was changed")
+
+    async def send_canary(self, payload: bytes) -> None:
+        """Send a canary's message by the way of every message, in order with what the connectors send."""
+        await self.inbox.send(Turn(partial(self.sequencer.tell, CANARY, payload)))
 
     def stop(self) -> None:
         """Begin to end the connectors; nothing can be started afterwards."""

@@ -12,8 +12,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
@@ -22,8 +21,6 @@ from daemon.fanout.hub import Hub
 from daemon.fanout.subscriber import Subscriber
 from daemon.front.front_door import FrontDoor
 from daemon.host.systemd import Notifier
-from daemon.ingest.inbox import Item, Turn
-from daemon.publish.sequencer import Sequencer
 from daemon.sessions.stream import ClientStream
 from daemon.tape.tape import CANARY
 from protocol.frames import text_frame
@@ -43,16 +40,14 @@ class Canary:
 
     def __init__(
         self,
-        sequencer: Sequencer,
+        send: Callable[[bytes], Awaitable[None]],
         hub: Hub,
-        inbox: trio.MemorySendChannel[Item],
         front_door: FrontDoor,
         listeners: Sequence[trio.SocketListener],
     ) -> None:
-        """`inbox` leads to the sequencer; `listeners` are those of the front door."""
-        self._sequencer = sequencer
+        """`send` sends a message of the topic CANARY to the hub; `listeners` are those of the front door."""
+        self._send = send
         self._hub = hub
-        self._inbox = inbox
         self._front_door = front_door
         self._addresses = [_address(listener.socket) for listener in listeners]
         self._sent = 0
@@ -114,7 +109,7 @@ class Canary:
         payload = b'{"type":"canary","number":%d}' % self._sent
         self._hub.attach(subscriber, is_client=False)
         try:
-            await self._inbox.send(Turn(partial(self._sequencer.tell, CANARY, payload)))
+            await self._send(payload)
             frame, received = text_frame(payload), b""
             # An earlier canary that was late may come first.
             while frame not in received:
