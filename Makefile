@@ -25,21 +25,11 @@ $(STAMP): requirements.lock pyproject.toml
 demo: install ## start the daemon against simulated venues
 	@$(BIN)/tickerd demo
 
-# protocol/ has to be covered by its own tests alone. The tests of a browser, with the search for failures (TICKERD_FUZZ_S
-# seconds of it), and those of whole processes mostly wait. So they run beside the others; what they say comes after. The
-# rehearsal and the soak judge how long things take, so they have the machine to themselves, at the end.
-BROWSER := tests/browser tests/daemon/front/test_fuzz.py
-ALONE := tests/process/test_rehearse.py tests/process/test_soak.py
-PYTEST := $(BIN)/python -m pytest -r s -p no:cacheprovider
+# protocol/ has to be covered by its own tests alone. All others run in streams at the same time: tests/run.py.
 test: install ## run the tests
 	$(BIN)/coverage run --branch --source=protocol -m pytest --quiet tests/protocol
 	$(BIN)/coverage report --fail-under=100
-	@said=$$(mktemp -d); \
-	$(PYTEST) $(BROWSER) >$$said/browser 2>&1 & browser=$$!; \
-	$(PYTEST) $(ALONE:%=--ignore %) tests/process >$$said/processes 2>&1 & processes=$$!; \
-	$(BIN)/python -m pytest -r s $(BROWSER:%=--ignore %) --ignore tests/process; failed=$$?; \
-	wait $$browser || failed=1; wait $$processes || failed=1; cat $$said/*; rm -r $$said; \
-	$(PYTEST) $(ALONE) || failed=1; exit $$failed
+	$(BIN)/python -m tests.run
 
 # Everything but what starts processes and browsers, what searches long, what is flooded, the simulated venues' own tests
 # and JavaScript's: that takes most of the time, and asks the machine rather than the interpreter. What another interpreter

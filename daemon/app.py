@@ -167,6 +167,7 @@ class Daemon:
             log,
             ServerInfo("tickerd", metadata.version("tickerd")),
             broadcast=self.ingesting.sequencer.broadcast_test,
+            past=self.ingesting.past,
             remarks=Remarks(
                 unstored=lambda: "" if archive is None else archive.trouble,
                 not_reloaded=lambda: self._reloading.told.trouble,

@@ -105,6 +105,35 @@ class Snapshot(Control, frozen=True, kw_only=True, tag="snapshot"):
     messages: list[Annotated[Raw, _DATA]]
 
 
+class History(Control, frozen=True, kw_only=True, tag="history"):
+    """`GET /history/{channel}`: what there still is of its topics, oldest first, each message as it was sent.
+
+    Of candles there is one message each, and closed ones that the tape does not have come from the venue's own history:
+    these have `seq` and `prev_seq` 0, `cached` true, and `timestamp` and `received_ms` of when the daemon fetched them.
+
+    Attributes:
+        interval: of candles, how long each is.
+        seq: the tape's newest position when this was made.
+        complete_from: from this `seq` on, the tape has every message of these topics; before it some have left.
+        more: whether there is more of it, further back.
+        before: to go on where this ends, the next request's `before`; absent where `before_ms` is.
+        before_ms: the same of candles, as time; ms since 1970.
+        reason: why something is not here that was asked for, such as a venue that does not answer.
+    """
+
+    channel: str
+    instrument: str | UnsetType = UNSET
+    interval: str | UnsetType = UNSET
+    epoch: str
+    seq: int
+    complete_from: int
+    more: bool
+    before: int | UnsetType = UNSET
+    before_ms: int | UnsetType = UNSET
+    reason: str = ""
+    messages: list[Annotated[Raw, _DATA]]
+
+
 class GapReport(msgspec.Struct, frozen=True, kw_only=True):
     """One gap. `start` and `end` are ISO-8601; `end` is null while it lasts, `channel` is null if it concerns all.
 

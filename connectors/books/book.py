@@ -11,11 +11,13 @@ the venue's folder).
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from decimal import Context, Decimal
-from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
+
+import msgspec
 
 from protocol.messages import is_number
 
@@ -26,12 +28,15 @@ PLACES: Final = 18
 """Digits behind the point that a price may have."""
 
 _ONE: Final = 10**PLACES
+_REMEMBERED_MOST: Final = 512
+"""Prices of a side whose keys are remembered, before all are forgotten: some times as many as change now and then."""
+
 _MOST_WHOLE: Final = 30
 """Digits before the point that a price may have, as `protocol.payloads.DIGITS`."""
 _EXACT: Final = Context(prec=200)
 
 
-class Changes(NamedTuple):
+class Changes(msgspec.Struct, gc=False):
     """The levels of each side that are not what they were; the quantity "0" says that one is gone."""
 
     bids: list[Level]
@@ -44,11 +49,12 @@ class Changes(NamedTuple):
 class Ladder:
     """One side."""
 
-    __slots__ = ("_keys", "_levels", "_sign", "bound")
+    __slots__ = ("_at_price", "_keys", "_levels", "_sign", "bound")
 
     def __init__(self, *, rising: bool) -> None:
         """`rising`: the best price is the highest, as of bids."""
         self._sign = 1 if rising else -1
+        self._at_price = _Keys(self._sign)
         self._keys: list[int] = []
         self._levels: dict[int, Level] = {}
         self.bound: int | None = None
@@ -57,7 +63,7 @@ class Ladder:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def replace(self, levels: Iterable[Sequence[str]], *, complete: bool = True) -> None:
+    def replace(self, levels: Collection[Sequence[str]], *, complete: bool = True) -> None:
         """Have these levels and no others, in any order; those of no quantity are left out.
 
         `complete`: they are all that there is; else what is worse than the worst of them is unknown.
@@ -66,42 +72,46 @@ class Ladder:
             ValueError: a price or quantity is no number.
         """
         found: dict[int, Level] = {}
+        at_price, zeros = self._at_price, zeros_among(levels)
         for level in levels:
             price, quantity = level[0], level[1]
-            if not is_zero(quantity):
-                found[self._sign * key(price)] = (price, quantity)
+            if quantity not in zeros:
+                found[at_price[price]] = (price, quantity)
         self._levels = found
         self._keys = sorted(found)
         self.bound = None if complete or not found else self._keys[0]
 
-    def apply(self, levels: Iterable[Sequence[str]]) -> list[Level]:
+    def apply(self, levels: Collection[Sequence[str]]) -> list[Level]:
         """Set each level's quantity, in order; 0 removes it. Returns what is different now.
 
         Raises:
             ValueError: a price or quantity is no number. What stood before it is applied.
         """
+        return self.set_to(levels, zeros_among(levels))
+
+    def set_to(self, levels: Iterable[Sequence[str]], zeros: Container[str]) -> list[Level]:
+        """The same, where `zeros` are known to be those of the quantities that are none (`zeros_among`)."""
         changed: list[Level] = []
-        known, keys, sign, bound = self._levels, self._keys, self._sign, self.bound
+        known, keys, at_price, bound = self._levels, self._keys, self._at_price, self.bound
         for level in levels:
             price, quantity = level[0], level[1]
-            at = sign * key(price)
+            at = at_price[price]
             if bound is not None and at < bound:
                 continue
-            before = known.get(at)
-            if before is not None and before[1] == quantity:
-                continue
-            if quantity == "0" or is_zero(quantity):
-                if before is not None:
-                    del known[at]
-                    del keys[bisect_left(keys, at)]
-                    changed.append((before[0], "0"))
-            elif before is None:
+            if quantity in zeros:
+                before = known.pop(at, None)
+                if before is None:
+                    continue
+                del keys[bisect_left(keys, at)]
+                level = (before[0], "0")
+            elif (before := known.get(at)) is None:
                 level = known[at] = (price, quantity)
                 insort(keys, at)
-                changed.append(level)
+            elif before[1] == quantity:
+                continue
             else:
                 level = known[at] = (before[0], quantity)
-                changed.append(level)
+            changed.append(level)
         return changed
 
     def truncate(self, depth: int) -> list[Level]:
@@ -138,14 +148,26 @@ class Book:
         self.bids = Ladder(rising=True)
         self.asks = Ladder(rising=False)
 
-    def replace(self, bids: Iterable[Sequence[str]], asks: Iterable[Sequence[str]], *, complete: bool = True) -> None:
+    def replace(
+        self, bids: Collection[Sequence[str]], asks: Collection[Sequence[str]], *, complete: bool = True
+    ) -> None:
         """Have these levels and no others; see `Ladder.replace`. Raises: ValueError."""
         self.bids.replace(bids, complete=complete)
         self.asks.replace(asks, complete=complete)
 
-    def apply(self, bids: Iterable[Sequence[str]], asks: Iterable[Sequence[str]]) -> Changes:
-        """Set these levels' quantities; see `Ladder.apply`. Raises: ValueError."""
-        return Changes(self.bids.apply(bids), self.asks.apply(asks))
+    def apply(
+        self, bids: Collection[Sequence[str]], asks: Collection[Sequence[str]], *, depth: int | None = None
+    ) -> Changes:
+        """Set these levels' quantities; see `Ladder.apply`. Then keep the best `depth` levels of each side.
+
+        Raises: ValueError.
+        """
+        zeros = zeros_among([*bids, *asks])
+        changes = Changes(self.bids.set_to(bids, zeros), self.asks.set_to(asks, zeros))
+        if depth is not None:
+            changes.bids += self.bids.truncate(depth)
+            changes.asks += self.asks.truncate(depth)
+        return changes
 
     def truncate(self, depth: int) -> Changes:
         """Keep the best levels of each side. Returns what is gone."""
@@ -158,8 +180,9 @@ class Book:
     @property
     def is_crossed(self) -> bool:
         """Whether somebody would buy for as much as somebody sells for, or more."""
-        bid, ask = self.bids.best_key, self.asks.best_key
-        return bid is not None and ask is not None and bid >= ask
+        bids, asks = self.bids._keys, self.asks._keys
+        # The key of an ask is minus its price.
+        return bool(bids) and bool(asks) and bids[-1] + asks[-1] >= 0
 
     def say_crossed(self) -> str:
         """What is wrong with a book that is crossed, for `TopicNote.reason`."""
@@ -167,9 +190,26 @@ class Book:
         return f"crossed: the best bid {bid and bid[0]} is not below the best ask {ask and ask[0]}"
 
 
-@lru_cache(maxsize=1 << 15)
+class _Keys(dict[str, int]):
+    """The keys of one side, by price. The prices of a book come again and again, so those of late are remembered."""
+
+    __slots__ = ("_sign",)
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self._sign = sign
+
+    def __missing__(self, price: str) -> int:
+        """Raises: ValueError: it is no price."""
+        at = self._sign * key(price)
+        if len(self) >= _REMEMBERED_MOST:
+            self.clear()
+        self[price] = at
+        return at
+
+
 def key(price: str) -> int:
-    """A price as a whole number of 10**-18. The prices of a book come again and again, so those of late are remembered.
+    """A price as a whole number of 10**-18.
 
     Raises:
         ValueError: it is no number as JSON writes one, or not above 0, or has more than 18 digits behind the point.
@@ -198,24 +238,52 @@ def _key(price: str) -> int:
     return whole if whole == scaled and whole < _ONE * 10**_MOST_WHOLE else 0
 
 
+_NUMBER: Final = r"(?:0|[1-9][0-9]{0,29}+)(?:\.[0-9]{1,30}+)?+"
+"""What nearly all venues write: digits and a point."""
+
+_is_plain: Final = re.compile(_NUMBER).fullmatch
+_are_plain: Final = re.compile(f"{_NUMBER}(?:,{_NUMBER})*+").fullmatch
+_PLAIN_ZEROS: Final = frozenset(("0", *("0." + "0" * places for places in range(1, 31))))
+_FEW: Final = 4
+"""Of fewer quantities one look at them together costs more than one at each."""
+
+
+class _Zeros:
+    """Of any quantities those that are none, however they are spelled."""
+
+    def __contains__(self, quantity: object) -> bool:
+        """Raises: ValueError: it is no quantity."""
+        return isinstance(quantity, str) and is_zero(quantity)
+
+
+_ANY_ZEROS: Final = _Zeros()
+
+
+def zeros_among(levels: Collection[Sequence[str]]) -> Container[str]:
+    """What has those of these levels' quantities that are none, and no others of them.
+
+    Each may be judged only when it is asked about, which raises ValueError for what is no quantity.
+    """
+    if len(levels) >= _FEW:
+        together = ",".join([level[1] for level in levels])
+        # A comma in one of them would part it into two.
+        if _are_plain(together) and together.count(",") == len(levels) - 1:
+            return _PLAIN_ZEROS
+    return _ANY_ZEROS
+
+
 def is_zero(quantity: str) -> bool:
     """Whether that quantity is none.
 
     Raises:
         ValueError: it is no number as JSON writes one, or below 0.
     """
-    if quantity == "0":
+    if quantity in _PLAIN_ZEROS:
         return True
-    # What nearly all venues write, without a regular expression; a whole part that begins with 0 is "0".
-    whole, point, fraction = quantity.partition(".")
-    if whole.isdecimal() and quantity.isascii() and len(quantity) <= _MOST_WHOLE:
-        if whole[0] != "0":
-            if not point or fraction.isdecimal():
-                return False
-        elif len(whole) == 1 and fraction.isdecimal():
-            return not fraction.strip("0")
-    if is_number(quantity) is not None and quantity[0] != "-":
-        return Decimal(quantity) == 0
-    if is_number(quantity) is not None and Decimal(quantity) == 0:
-        return True
+    if _is_plain(quantity):
+        return False
+    if is_number(quantity) is not None:
+        value = Decimal(quantity)
+        if value >= 0:
+            return value == 0
     raise ValueError(f"not a quantity: {quantity[:40]!r}")

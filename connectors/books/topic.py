@@ -20,7 +20,7 @@ from connectors.books.book import Book, Changes, Level
 from protocol.channels import Channel
 from protocol.fields import DepthFields, SnapshotFields
 from protocol.kinds import TopicState
-from protocol.messages import middle
+from protocol.messages import between
 
 _encode: Final = msgspec.json.Encoder().encode
 _NEVER: Final = -(10**15)
@@ -100,7 +100,7 @@ class BookTopic:
 
     def waits_ms(self, now_ms: int) -> float | None:
         """In how many milliseconds `tick` has to look whether the best levels are others; None while it has not."""
-        if not self.is_whole:
+        if not self._tops or not self.is_whole:
             return None
         # A clock that was set back must not keep anybody waiting, here and in `_due`.
         waits = [
@@ -121,7 +121,8 @@ class BookTopic:
     @property
     def _middle(self) -> str:
         bid, ask = self.book.bids.best, self.book.asks.best
-        return middle(bid[0], ask[0]) if bid and ask else ""
+        # A ladder has looked at its prices: the middle of two is a number that JSON takes, too.
+        return between(bid[0], ask[0]) if bid and ask else ""
 
     def _snapshots(self, received_ms: int, source: bytes) -> list[Event]:
         if not self._depth:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from connectors.base import PayloadError, TopicNote
 from connectors.limits.payload import brief, look_over
@@ -88,6 +89,17 @@ def check_price(digits: str, field: str) -> None:
     if value == 0.0:
         raise Odd(f"not trading: {quoted(field)} is {shown(digits)}", "halted")
     raise Odd(f"{quoted(field)} is {shown(digits)}, below 0")
+
+
+def quantity(digits: str, field: str, allowed: str = "a quantity", *, zero: bool = True) -> Raw:
+    """A quantity as a JSON number, with the digits that it came with; `zero`: it may be none.
+
+    Raises:
+        Odd: it is not a number of JSON, or negative, or not `allowed` (in words) for being 0.
+    """
+    if is_number(digits) is None or digits[0] == "-" or not (zero or float(digits) > 0.0):
+        raise Odd(f"{quoted(field)} is {shown(digits)}, not {allowed}")
+    return Raw(digits.encode())
 
 
 def check_time(since_1970_ms: int, field: str) -> None:

@@ -104,7 +104,11 @@ class HostFetcher:
         self._made_s: deque[float] = deque(maxlen=per_minute)
 
     async def get(self, path: str) -> bytes:
-        """The body of a good answer.
+        """The body of a good answer. Raises: as `answer`."""
+        return (await self.answer(path)).body
+
+    async def answer(self, path: str) -> Answer:
+        """A good answer.
 
         Raises:
             ConnectorError: the gate is closed, no answer came, or it is no success.
@@ -120,10 +124,14 @@ class HostFetcher:
             self._host.gate.close(passed_s(), pause.seconds, pause.reason)
         error = self._explain(answer)
         if error is None:
-            return answer.body
+            return answer
+        self.rest(error)
+        raise error
+
+    def rest(self, error: ConnectorError) -> None:
+        """Leave the host alone for as long as it asked for by this error, if it did; some say so in a good answer."""
         if error.retry_after_s is not None and not isinstance(error, VenueRefused):
             self._host.gate.close(passed_s(), error.retry_after_s, str(error))
-        raise error
 
 
 def _too_slow(host: Host) -> VenueUnavailable:

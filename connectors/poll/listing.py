@@ -184,8 +184,8 @@ class InstrumentCheck:
         samples.gauge("tickerd_instruments_wrong", wrong, "connector").add_metric([self.name], len(self.wrong))
 
 
-def explained(title: str, answer: Answer, words: str = "") -> ConnectorError | None:
-    """What an HTTP status means for whoever asked for a list; None where it is a success."""
+def explained(title: str, answer: Answer, words: str = "", what: str = "its instruments") -> ConnectorError | None:
+    """What an HTTP status means for whoever asked for `what`; None where it is a success."""
     status, said = answer.status, f": {words}" if words else ""
     if 200 <= status < 300:
         return None
@@ -194,7 +194,7 @@ def explained(title: str, answer: Answer, words: str = "") -> ConnectorError | N
         return VenueThrottled(f"{title} asked for a pause of {pause_s:.0f} s (HTTP {status})", retry_after_s=pause_s)
     if status >= 500 or status == 408:
         return VenueUnavailable(f"{title} is in trouble (HTTP {status}{said})", retry_after_s=answer.retry_after_s)
-    return VenueRefused(f"{title} refused to show its instruments (HTTP {status}{said})")
+    return VenueRefused(f"{title} refused to show {what} (HTTP {status}{said})")
 
 
 def query(**parameters: str) -> str:

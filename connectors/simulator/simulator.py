@@ -41,6 +41,7 @@ from connectors.simulator.faults.active import FaultBoard
 from connectors.simulator.faults.answers import FaultyAnswers
 from connectors.simulator.faults.faults import Fault, Venue
 from connectors.simulator.faults.orders import Clear, Scenario
+from connectors.simulator.faults.past_candles import FaultyHistories
 from connectors.simulator.http.request import VenueRequest, VenueResponse, json_response
 from connectors.simulator.http.server import UpgradedStream, serve_connection
 from connectors.simulator.sockets import VenueSockets
@@ -62,6 +63,7 @@ from connectors.simulator.venues.market import LISTINGS, OKX, Market
 from connectors.simulator.venues.okx import PATHS as OKX_PATHS
 from connectors.simulator.venues.okx import SimulatedOkx
 from connectors.simulator.venues.okx_streams import OkxSession, OkxStreams
+from connectors.simulator.venues.past_candles import SimulatedHistories
 from connectors.simulator.venues.recording import Recording
 from connectors.simulator.venues.sockets import SocketVenue
 from connectors.simulator.venues.stream import MarketStream
@@ -206,7 +208,8 @@ class Simulator:
         okx = self._okx.answer
         if recording is not None:
             binance, coingecko, okx = recording.binance, recording.coingecko, recording.okx
-        weigh = partial(RequestWeight(clock, weight_limit).guard, serve=binance)
+        weight = RequestWeight(clock, weight_limit)
+        weigh = partial(weight.guard, serve=binance)
         self._routes: dict[str, tuple[Venue | None, Callable[[VenueRequest], VenueResponse]]] = {
             # CoinGecko's says more, but the path is Binance's as well, and nobody reads it.
             "/api/v3/ping": (None, lambda request: json_response({})),
@@ -216,6 +219,12 @@ class Simulator:
             **dict.fromkeys(COINBASE_PATHS, (None, SimulatedCoinbase(self._listed("coinbase")).answer)),
             **dict.fromkeys(BYBIT_PATHS, (None, SimulatedBybit(clock, self._listed("bybit")).answer)),
         }
+        if recording is None:
+            faulty = FaultyHistories(self._board)
+            for path, (name, tell) in SimulatedHistories(self._stream, self._step, self._listed).routes.items():
+                serve = partial(faulty.answer, name, serve=tell)
+                # Of its interface all else is faulty, too, and weighed.
+                self._routes[path] = (name, partial(weight.guard, serve=serve)) if name == "binance" else (None, serve)
 
     @property
     def is_recorded(self) -> bool:

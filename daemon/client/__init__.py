@@ -31,6 +31,7 @@ from daemon.client.events import Resumed as Resumed
 from daemon.client.events import RoundTrip as RoundTrip
 from daemon.client.events import ServerRefused as ServerRefused
 from daemon.client.events import ServerUnavailable as ServerUnavailable
+from daemon.client.history import History as History
 from daemon.client.subscription import ALL as ALL
 from daemon.client.subscription import Subscription as Subscription
 from protocol.messages import CandleUpdate as CandleUpdate

@@ -17,6 +17,7 @@ import trio
 from connectors.backoff import Backoff
 from connectors.push.dial import parse_address
 from daemon.client.events import CommandRefused, RoundTrip, ServerUnavailable
+from daemon.client.history import History, fetch
 from daemon.client.link import Disconnected, Endpoint, Link
 from daemon.client.subscription import ALL, Options, Subscription
 from protocol.messages import Error, Ping, Pong, Position, Welcome
@@ -24,6 +25,9 @@ from protocol.messages import Error, Ping, Pong, Position, Welcome
 PATH: Final = "/ws"
 
 _SCHEMES: Final = {"http": "ws", "https": "wss"}
+_HISTORY_S: Final = 10.0
+"""So much longer than for other answers is waited for a history: the daemon may have to ask a venue."""
+
 _STABLE_S: Final = 10.0
 """A connection that held this long, beyond the time to open it, ends a row of failures."""
 
@@ -138,7 +142,8 @@ class Client:
             instruments: only these, such as `BTC/USDT`.
             interval_ms: at most one message per topic in this time, the newest.
             snapshot: whether the newest message of each topic comes first.
-            since: resume from this position, taken from an earlier `Subscription.positions`.
+            since: resume from this position, taken from an earlier `Subscription.positions`. A book of which only
+                changes would follow comes whole all the same, unless `snapshot` is false.
 
         Raises:
             ValueError: no channels.
@@ -152,6 +157,39 @@ class Client:
             since=since,
         )
         return Subscription(self._take_link, channels, options, self._make_backoff())
+
+    async def history(
+        self,
+        channel: str,
+        *,
+        instrument: str | None = None,
+        limit: int | None = None,
+        before: int | None = None,
+        before_ms: int | None = None,
+    ) -> History:
+        """What there still is of a channel's messages, by a plain request on a connection of its own.
+
+        Args:
+            channel: its name.
+            instrument: only this one, such as `BTC/USDT`; of several candles the venue's own history needs it.
+            limit: so many messages at most; the daemon's default is 500.
+            before: only messages before this `seq`.
+            before_ms: of candles, only those that began before; ms since 1970.
+
+        Raises:
+            CommandRefused: there is no such channel or instrument, the token does not cover it, or a number is wrong.
+            ServerUnavailable: there is no answer in time, or one that says "later".
+            NotUnderstood: the answer is none of tickerd's.
+        """
+        return await fetch(
+            self._endpoint,
+            channel,
+            instrument=instrument,
+            limit=limit,
+            before=before,
+            before_ms=before_ms,
+            wait_at_most_s=self._endpoint.timeout_s + _HISTORY_S,
+        )
 
     async def ping(self) -> RoundTrip:
         """Ask the daemon for an answer, over a connection that no subscription uses.

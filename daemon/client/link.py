@@ -327,10 +327,10 @@ class Link:
         if isinstance(body, Error) and 400 <= status < 500 and status not in _LATER:
             return ServerRefused(said, status)
         wait = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"")
-        return ServerUnavailable(said, _wait_s(wait.decode("latin-1").strip()))
+        return ServerUnavailable(said, wait_s(wait.decode("latin-1").strip()))
 
 
-def _wait_s(retry_after: str) -> float | None:
+def wait_s(retry_after: str) -> float | None:
     """What a `Retry-After` asks for: seconds, or a date (RFC 9110 section 10.2.3); None where it is neither."""
     if re.fullmatch(r"[0-9]{1,6}", retry_after):
         return min(float(retry_after), _LONGEST_WAIT_S)

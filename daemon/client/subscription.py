@@ -107,6 +107,8 @@ class Subscription:
         self._restoring: set[Id] = set()
         self._unexplained: dict[Id, Error] = {}
         self._settles: Id = ""
+        self._anew: dict[str, None] = {}
+        """The channels that are to be left and subscribed to again, for a book is changed there that has not come."""
         self._away: _Away | None = None
         self._retry_s = 0.0
         self._goodbye: Goodbye | None = None
@@ -189,6 +191,8 @@ class Subscription:
                 self._take(*again)
             elif self._link is None:
                 await self._connect()
+            elif self._anew:
+                await self._begin_anew(self._link)
             else:
                 self._take(*await self._link.receive())
         except Disconnected as end:
@@ -213,6 +217,7 @@ class Subscription:
                 self._epoch = link.welcome.epoch
                 self._restoring.clear()
                 self._unexplained.clear()
+                self._anew.clear()
                 for command in self._commands(link.welcome.channels):
                     await link.send(command)
                 self._link = link
@@ -234,20 +239,37 @@ class Subscription:
                 alike.setdefault(None if sampled and begun else self._track.position(name), []).append(name)
         for since, names in alike.items():
             for at in range(0, len(names), _MOST_CHANNELS):
-                number = next(self._numbers)
-                self._restoring.add(number)
-                options = self._options
-                yield Subscribe(
-                    names[at : at + _MOST_CHANNELS],
-                    instruments=None if options.instruments is None else list(options.instruments),
-                    interval_ms=options.interval_ms,
-                    snapshot=options.snapshot or (sampled and begun),
-                    since=since,
-                    id=number,
-                )
-        # Its answer comes after everything that the other commands bring at once.
+                snapshot = self._options.snapshot or (sampled and begun)
+                yield self._subscribe(names[at : at + _MOST_CHANNELS], since, snapshot=snapshot)
+        yield self._settle()
+
+    def _subscribe(self, names: list[str], since: Position | None, *, snapshot: bool) -> Subscribe:
+        number, options = next(self._numbers), self._options
+        self._restoring.add(number)
+        return Subscribe(
+            names,
+            instruments=None if options.instruments is None else list(options.instruments),
+            interval_ms=options.interval_ms,
+            snapshot=snapshot,
+            since=since,
+            id=number,
+        )
+
+    def _settle(self) -> Ping:
+        """Its answer comes after everything that the commands before it bring at once."""
         self._settles = next(self._numbers)
-        yield Ping(self._settles)
+        return Ping(self._settles)
+
+    async def _begin_anew(self, link: Link) -> None:
+        """Have the books of these channels whole. If cancelled, the next step does it."""
+        async with self._speaking:
+            names = [name for name in self._anew if name not in self._left]
+            for at in range(0, len(names), _MOST_CHANNELS):
+                some = names[at : at + _MOST_CHANNELS]
+                await link.send(Unsubscribe(some, next(self._numbers)))
+                await link.send(self._subscribe(some, None, snapshot=True))
+            await link.send(self._settle())
+            self._anew.clear()
 
     def _disconnected(self, reason: str, code: int, retry_after_s: float | None) -> None:
         """The connection is lost, or could not be opened."""
@@ -280,7 +302,9 @@ class Subscription:
         match message:
             case Data():
                 verdict = self._track.take(message)
-                if isinstance(verdict, Gap):
+                if verdict is None:
+                    self._anew[message.connector_id] = None
+                elif isinstance(verdict, Gap):
                     self._coming.append((verdict, ""))
                     self._again = (message, text)
                 elif verdict:

@@ -6,7 +6,8 @@ the channel can be resumed from the newest one (`Position`); `prev_seq` shows wh
 
 Of a book the present state is more than one message (`DepthSnapshot`, and the changes since). While some of them may be
 still to come, the channel cannot be resumed: it begins anew. A snapshot's own `seq` is beyond all changes in it
-(`through`), and before all that follow, so it serves for the chain of `prev_seq` like any other.
+(`through`), and before all that follow, so it serves for the chain of `prev_seq` like any other. Whoever resumes from
+an earlier process's position may have no book: then the channel begins anew at the first change of one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class _Place(msgspec.Struct):
         last: the same for each instrument.
         announced: up to here `lagged` or `recovered: false` has announced what is missing.
         has_books: whether its messages are changes of books.
+        resumed: whether it goes on from an earlier process's position.
     """
 
     epoch: str
@@ -39,6 +41,7 @@ class _Place(msgspec.Struct):
     last: dict[str, int] = {}
     announced: int = 0
     has_books: bool = False
+    resumed: bool = False
 
 
 class Track:
@@ -55,6 +58,8 @@ class Track:
         self._sampled = sampled
         self._since = since
         self._places: dict[str, _Place] = {}
+        self._anew: set[str] = set()
+        """The channels for which `since` is of no use."""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -65,7 +70,7 @@ class Track:
         """Where the channel can be resumed; None if it must begin anew."""
         place = self._places.get(channel)
         if place is None or (place.owed and not place.newest):
-            return self._since if place is None else None
+            return self._since if place is None and channel not in self._anew else None
         if place.has_books and (place.owed or place.newest <= place.announced):
             return None
         return Position(place.epoch, place.newest if place.owed else max(place.newest, place.floor))
@@ -82,7 +87,7 @@ class Track:
             since = self._since if place is None and channel in recovered else None
             if since is not None and since.epoch == answer.epoch and since.seq <= answer.seq:
                 announced = answer.seq if channel in lost else 0
-                self._places[channel] = _Place(answer.epoch, since.seq, owed=False, announced=announced)
+                self._places[channel] = _Place(answer.epoch, since.seq, owed=False, announced=announced, resumed=True)
             elif another or (place is not None and place.owed and not place.newest):
                 self._places[channel] = _Place(answer.epoch, answer.seq, owed=self._snapshot or channel in lost)
             elif place is not None and place.has_books and not recovered.get(channel, False):
@@ -107,16 +112,21 @@ class Track:
             if isinstance(told.by_channel, UnsetType) or channel in told.by_channel:
                 place.announced = max(place.announced, told.to_seq)
 
-    def take(self, message: DataMessage) -> bool | Gap:
+    def take(self, message: DataMessage) -> bool | Gap | None:
         """Take a data message. Returns whether to yield it.
 
-        Or returns the gap before it: after reporting that, pass the same message again.
+        Or returns the gap before it: after reporting that, pass the same message again. Or None where it changes a book
+        that has not come: then the channel has been left, and is to be subscribed to anew.
         """
         place = self._places.get(message.connector_id)
         if place is None:
             return False
         instrument = WHOLE_MARKET if isinstance(message.instrument, UnsetType) else message.instrument
         after = place.last.get(instrument)
+        if after is None and place.resumed and self._snapshot and isinstance(message, DepthUpdate):
+            self._anew.add(message.connector_id)
+            self.leave(message.connector_id)
+            return None
         if after is None and message.seq > place.floor:
             after = place.floor
         elif after is None:

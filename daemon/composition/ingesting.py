@@ -12,6 +12,7 @@ import trio
 from connectors.base import Connector
 from connectors.metric import Samples
 from connectors.poll.listing import InstrumentCheck
+from connectors.poll.past_candles import PastCandles, among
 from connectors.venues.registry import VENUES
 from daemon.composition.serving import Log
 from daemon.config.load import Config, ConfigError
@@ -102,6 +103,10 @@ class Ingesting:
     async def send_canary(self, payload: bytes) -> None:
         """Send a canary's message by the way of every message, in order with what the connectors send."""
         await self.inbox.send(Turn(partial(self.sequencer.tell, CANARY, payload)))
+
+    def past(self, venue: str) -> PastCandles | None:
+        """Who asks that venue for past candles; None if nobody does."""
+        return among(self.fleet.of(venue))
 
     def stop(self) -> None:
         """Begin to end the connectors; nothing can be started afterwards."""

@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from connectors.metric import Samples
+from connectors.poll.past_candles import PastCandles
 from daemon.config.load import Config
 from daemon.fanout.hub import Hub
 from daemon.front import access, certificate
@@ -26,6 +27,7 @@ from daemon.front.listening import raise_descriptor_limit
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Bus
+from daemon.routes.history import Histories
 from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
 from daemon.sessions.event_stream import EventStreams
@@ -84,6 +86,7 @@ class Serving:
         server: ServerInfo,
         *,
         broadcast: Callable[[str], None],
+        past: Callable[[str], PastCandles | None],
         remarks: Remarks,
         guarded: bool,
     ) -> None:
@@ -94,6 +97,7 @@ class Serving:
             log: what clients are served from.
             server: who we are, as clients are told it.
             broadcast: sends a `test` message to every client.
+            past: who asks a venue, by its name, for past candles; None if nobody does.
             remarks: what there is to say in `/readyz`.
             guarded: whether a token was needed before a restart.
         """
@@ -126,6 +130,7 @@ class Serving:
             unstored=remarks.unstored,
             not_reloaded=remarks.not_reloaded,
             metrics=self.metrics.answer,
+            histories=Histories(log.tape, log.clock, past),
         )
         self.front_door = FrontDoor(
             admission=admission,

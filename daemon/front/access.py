@@ -1,10 +1,11 @@
 """Who may have data: bearer tokens, and what each of them covers. Pure.
 
 A daemon whose configuration never spoke of tokens lets everybody have everything. One that has tokens, or had some,
-wants one on these paths: `/ws`, `/ws/test`, `/events` and `/snapshot/...`. To revoke the last one closes the door; only
-the operator's word (`[server] open`) opens it. The other paths stay open: the page and `/client.js`, since a browser
-cannot send a token for them and they hold no data; `/healthz`, `/readyz` and `/metrics`, since who watches over the
-daemon is no client of it; `/channels` and `/gaps`, which say what there is and how it does, and no price.
+wants one on these paths: `/ws`, `/ws/test`, `/events`, `/snapshot/...` and `/history/...`. To revoke the last one
+closes the door; only the operator's word (`[server] open`) opens it. The other paths stay open: the page and
+`/client.js`, since a browser cannot send a token for them and they hold no data; `/healthz`, `/readyz` and `/metrics`,
+since who watches over the daemon is no client of it; `/channels` and `/gaps`, which say what there is and how it does,
+and no price.
 
 A token is sent as `Authorization: Bearer TOKEN` (RFC 6750 section 2.1), or, by browsers, which cannot set a header on a
 websocket or an EventSource, as `?token=TOKEN`. It is compared as a digest, with every token of the configuration, in a
@@ -25,7 +26,7 @@ from protocol.codes import CloseCode, ErrorCode
 from protocol.grant import ANYONE, Grant
 
 _PATHS: Final = frozenset({"/ws", "/ws/test", "/events"})
-_BELOW: Final = "/snapshot/"
+_BELOW: Final = ("/snapshot/", "/history/")
 
 _BEARER: Final = re.compile(r"(?i:bearer)(?: +(?P<token>.*))?", re.DOTALL)
 _TOKEN: Final = re.compile(r"[!-~]{1,512}")

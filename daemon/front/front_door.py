@@ -26,7 +26,7 @@ from daemon.front.accepting import serve_connections
 from daemon.front.admission import Admission, unavailable
 from daemon.front.arrivals import EventClient, Transport, Upgrade
 from daemon.front.event_request import EventRequest
-from daemon.front.http import Conversation, Refused, Request, Response
+from daemon.front.http import Conversation, Later, Refused, Request, Response
 from daemon.front.openings import explained
 from daemon.front.tls import TlsStream
 from daemon.host.clock import WallClock
@@ -81,8 +81,8 @@ class _Admitted(msgspec.Struct, frozen=True):
 class Routes(Protocol):
     """Whoever answers plain requests."""
 
-    async def answer(self, request: Request) -> Response:
-        """The response. Raises: Refused; anything else is a bug, and the client gets a 500."""
+    async def answer(self, request: Request) -> Response | Later:
+        """The response, or what has to be waited for first. Raises: Refused; anything else is a bug: a 500."""
         ...
 
 
@@ -370,10 +370,22 @@ class FrontDoor:
         self.admission.check_room(request.peer)
 
     async def _answer(self, request: Request) -> Response:
-        """The routes' answer. The second barrier: a bug in there costs its client a 500 and nobody else anything."""
+        """The routes' answer. The second barrier: a bug in there costs its client a 500 and nobody else anything.
+
+        Who has to wait for something takes another turn behind that; the wait itself is nobody's time.
+        """
         began_s = time.perf_counter()
         try:
-            return await self._routes.answer(request)
+            answer = await self._routes.answer(request)
+            if isinstance(answer, Response):
+                return answer
+            self._turns.took(time.perf_counter() - began_s)
+            try:
+                await answer.wait()
+                await self._wait_turn()
+            finally:
+                began_s = time.perf_counter()
+            return answer.answer()
         except Refused:
             raise
         except Exception as failed:

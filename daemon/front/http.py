@@ -24,6 +24,7 @@ import trio
 from daemon.front.limits import Limits
 from daemon.front.openings import SHOWN_BYTES, explained
 from daemon.front.request import Headers as Headers
+from daemon.front.request import Later as Later
 from daemon.front.request import Refused as Refused
 from daemon.front.request import Request as Request
 from daemon.front.request import Response as Response

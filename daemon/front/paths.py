@@ -21,7 +21,7 @@ from daemon.front.request import Request, Response
 PATTERN: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 """What `[server] prefix` may be, if it is anything."""
 
-_NAMELESS: Final = "/snapshot/"
+_NAMELESS: Final = ("/snapshot/", "/history/")
 """What follows is a channel's name, and here an empty one."""
 
 _SLASHES: Final = re.compile(r"/{2,}")

@@ -31,7 +31,7 @@ from protocol.grant import ANYONE
 WEIGHTS: Final = {"/channels": 2.0, "/readyz": 2.0, "/asyncapi.json": 2.0, "/gaps": 3.0, "/metrics": 3.0}
 """What a plain request counts as that costs more than most: 1 stands for a quarter of a millisecond."""
 
-_BELOW: Final = {"/snapshot/": 2.0}
+_BELOW: Final = {"/snapshot/": 2.0, "/history/": 8.0}
 """The same for every path that begins so."""
 
 _PROBES: Final = frozenset({"/healthz", "/readyz"})

@@ -6,7 +6,7 @@ logs or hands on one cannot give a token away.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -77,6 +77,18 @@ class Response(msgspec.Struct, frozen=True):
     body: bytes
     content_type: str = JSON
     headers: Headers = ()
+
+
+class Later(Protocol):
+    """An answer that cannot be given before something else is here."""
+
+    async def wait(self) -> None:
+        """Wait for it, for a bounded time, and work in small steps. If cancelled, there is no answer."""
+        ...
+
+    def answer(self) -> Response:
+        """The response, once `wait` has returned. Raises: Refused."""
+        ...
 
 
 class Refused(Exception):

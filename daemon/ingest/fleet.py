@@ -59,6 +59,11 @@ class Fleet:
         """The running connectors, venue by venue."""
         return tuple(connector for crew in self._crews.values() for connector in crew.connectors)
 
+    def of(self, venue: str) -> Sequence[Connector]:
+        """The running connectors of that venue."""
+        crew = self._crews.get(venue)
+        return () if crew is None else crew.connectors
+
     def failures(self, name: str) -> Counter[FailureCause]:
         """How often the connector of that name has failed since the start, by cause. A reload does not reset it."""
         return self._failures.setdefault(name, Counter())

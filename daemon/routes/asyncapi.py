@@ -19,7 +19,8 @@ from msgspec import Raw
 from daemon.front.access import is_guarded
 from daemon.front.http import Request, Response
 from daemon.routes.gaps import MOST as MOST_GAPS
-from protocol.answers import ChannelList, GapList, Health, Readiness, Snapshot, TestRequest
+from daemon.routes.history import MOST as MOST_HISTORY
+from protocol.answers import ChannelList, GapList, Health, History, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue, Channel
 from protocol.codes import CloseCode
 from protocol.commands import LEAST_INTERVAL_MS, MOST_INTERVAL_MS
@@ -65,6 +66,13 @@ _GAPS: Final = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_GAPS, "description": "So many at most."},
 }
 
+_PAST: Final = {
+    **_INSTRUMENT,
+    "limit": {"type": "integer", "minimum": 1, "maximum": MOST_HISTORY, "description": "So many messages at most."},
+    "before": {"type": "integer", "minimum": 1, "description": "Only messages before this `seq`."},
+    "before_ms": {"type": "integer", "minimum": 0, "description": "Only candles that began before; ms since 1970."},
+}
+
 _LISTED: Final = "separated by commas"
 _EVENTS: Final = {
     "channels": {"type": "string", "description": f"Names, {_LISTED}; `*` for all. As in `subscribe`, and so are:"},
@@ -99,6 +107,7 @@ ROUTES: Final = (
     Route("readiness", "GET", "/readyz", (Readiness,)),
     Route("catalogue", "GET", "/channels", (ChannelList,)),
     Route("snapshot", "GET", "/snapshot/{channel}", (Snapshot,), query=_INSTRUMENT),
+    Route("history", "GET", "/history/{channel}", (History,), query=_PAST),
     Route("gaps", "GET", "/gaps", (GapList,), query=_GAPS),
     Route("events", "GET", "/events", EVENTS, query=_EVENTS, description=_STREAM),
     Route("test", "POST", "/ws/test", (TestResponse,), body=TestRequest),

@@ -6,11 +6,11 @@ selects gaps that lasted beyond that moment, or are still open; `limit` is their
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from daemon.front.http import Refused, Request
 from daemon.host.clock import WallClock
+from daemon.routes.query import LAST, LONGEST_SHOWN, fields, number
 from daemon.tape.ledger import Ledger, LedgerGap
 from protocol.answers import GapList, GapReport
 from protocol.channels import Catalogue
@@ -19,10 +19,6 @@ from protocol.codes import ErrorCode
 DEFAULT_LIMIT: Final = 100
 MOST: Final = 1000
 
-_LONGEST_SHOWN: Final = 100
-_LATEST_MS: Final = 2**53
-"""Beyond this a browser's numbers are no longer exact."""
-
 
 def gap_list(request: Request, ledger: Ledger, catalogue: Catalogue, clock: WallClock) -> GapList:
     """Answer the request.
@@ -30,16 +26,16 @@ def gap_list(request: Request, ledger: Ledger, catalogue: Catalogue, clock: Wall
     Raises:
         Refused: 404 for a channel that does not exist and never did, 400 for an invalid number.
     """
-    asked = _asked(request)
+    asked = fields(request, ("channel", "since_ms", "limit"))
     channel = asked.get("channel")
-    since_ms = _number(asked, "since_ms", 0, _LATEST_MS, 0)
-    limit = _number(asked, "limit", 1, MOST, DEFAULT_LIMIT)
+    since_ms = number(asked, "since_ms", 0, LAST, 0)
+    limit = number(asked, "limit", 1, MOST, DEFAULT_LIMIT)
     now_ms = clock.now_ms()
     gaps = ledger.gaps(now_ms)
     if channel is not None:
         if channel not in catalogue and not any(gap.channel == channel for gap in gaps):
-            nearest = ", ".join(catalogue.nearest(channel[:_LONGEST_SHOWN])) or "see GET /channels"
-            seen = f"no channel {channel[:_LONGEST_SHOWN]!r}; nearest: {nearest}"
+            nearest = ", ".join(catalogue.nearest(channel[:LONGEST_SHOWN])) or "see GET /channels"
+            seen = f"no channel {channel[:LONGEST_SHOWN]!r}; nearest: {nearest}"
             raise Refused(404, ErrorCode.UNKNOWN_CHANNEL, seen)
         gaps = [gap for gap in gaps if gap.channel in (channel, "")]
     gaps = [gap for gap in gaps if gap.end_ms is None or gap.end_ms >= since_ms]
@@ -65,24 +61,3 @@ def _report(gap: LedgerGap, clock: WallClock, now_ms: int) -> GapReport:
         messages=gap.messages,
         reason=gap.reason,
     )
-
-
-def _asked(request: Request) -> dict[str, str]:
-    """The query, each name once; unknown names are ignored, as everywhere."""
-    asked: dict[str, str] = {}
-    for name, value in request.query:
-        if name in asked and name in ("channel", "since_ms", "limit"):
-            raise Refused(400, ErrorCode.INVALID_FIELD, f"{name} is given more than once")
-        asked[name] = value
-    return asked
-
-
-def _number(asked: Mapping[str, str], name: str, least: int, most: int, default: int) -> int:
-    text = asked.get(name)
-    if text is None:
-        return default
-    value = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(most)) else -1
-    if not least <= value <= most:
-        seen = f"{name} is {text[:_LONGEST_SHOWN]!r}; allowed: a whole number from {least} to {most}"
-        raise Refused(400, ErrorCode.INVALID_FIELD, seen)
-    return value

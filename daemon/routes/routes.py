@@ -2,7 +2,7 @@
 
 Each route is one function from a request to a response, over read-only views of the daemon (the Protocols below). None
 of them waits for anything, so a response describes one moment: a snapshot names exactly the position on the tape at
-which it was taken.
+which it was taken. Only a history is made step by step, and may have to be waited for (`Later`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from msgspec import UNSET, Raw
 
 from connectors.base import State
 from daemon.front.forwarded import HEADERS as FORWARDED
-from daemon.front.http import Refused, Request, Response
+from daemon.front.http import Later, Refused, Request, Response
 from daemon.front.request import JSON
 from daemon.health.board import TopicState, topic_statuses
 from daemon.host.clock import WallClock
 from daemon.routes.asyncapi import Description
 from daemon.routes.gaps import gap_list
+from daemon.routes.history import Histories
 from daemon.routes.page import FILES, Page
+from daemon.routes.query import LONGEST_SHOWN
 from daemon.tape.ledger import Ledger
 from protocol.answers import ChannelList, ChannelReport, Health, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue, Channel
@@ -97,12 +99,12 @@ class BoardView(Protocol):
         ...
 
 
-_Route: TypeAlias = Callable[[Request], Response]
+_Route: TypeAlias = Callable[[Request], Response | Later]
 
 _SNAPSHOT: Final = "/snapshot/"
+_HISTORY: Final = "/history/"
 _ASKED_BY_BALANCERS: Final = ("*", "/", "/healthz")
 """By `OPTIONS`, whether the daemon is well: that is what HAProxy sends unless it is told otherwise."""
-_LONGEST_SHOWN: Final = 100
 _test_request: Final = msgspec.json.Decoder(TestRequest)
 
 
@@ -126,6 +128,7 @@ class PlainRoutes:
         unstored: Callable[[], str] = lambda: "",
         not_reloaded: Callable[[], str] = lambda: "",
         metrics: Callable[[Request], Response] | None = None,
+        histories: Histories | None = None,
     ) -> None:
         """Set up.
 
@@ -135,8 +138,8 @@ class PlainRoutes:
 
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
         why the tape is not being stored although it should be, else ""; clients get everything all the same.
-        `not_reloaded`: what there is to say of a reload that failed, else "". `metrics` answers `GET /metrics`; without
-        it there is no such route.
+        `not_reloaded`: what there is to say of a reload that failed, else "". `metrics` answers `GET /metrics`, and
+        `histories` what is below `/history/`; without one of them there is no such route.
         """
         self._server = server
         self._catalogue = catalogue
@@ -151,6 +154,7 @@ class PlainRoutes:
         self._description = Description(server)
         self._needs_token = needs_token
         self._unstored, self._not_reloaded = unstored, not_reloaded
+        self._histories = histories
         page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
             **{path: {"GET": page.answer} for path in FILES},
@@ -165,11 +169,11 @@ class PlainRoutes:
 
     @property
     def paths(self) -> frozenset[str]:
-        """All paths except those below `/snapshot/`."""
+        """All paths except those below `/snapshot/` and `/history/`."""
         return frozenset(self._routes)
 
-    async def answer(self, request: Request) -> Response:
-        """The response. No checkpoint.
+    async def answer(self, request: Request) -> Response | Later:
+        """The response, or what has to be waited for first. No checkpoint.
 
         Raises:
             Refused: 404 for an unknown path, 405 for a method that the path does not have, and errors of the routes.
@@ -178,18 +182,20 @@ class PlainRoutes:
         if request.method == "OPTIONS" and request.path in _ASKED_BY_BALANCERS:
             return Response(204, b"", content_type="", headers=(("Allow", "GET, HEAD, OPTIONS"),))
         if methods is None:
-            seen = f"nothing is at {request.path[:_LONGEST_SHOWN]!r}; GET / lists what there is"
+            seen = f"nothing is at {request.path[:LONGEST_SHOWN]!r}; GET / lists what there is"
             raise Refused(404, ErrorCode.NOT_FOUND, seen)
         route = methods.get("GET" if request.method == "HEAD" else request.method)
         if route is None:
             allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
-            seen = f"{request.method[:20]} {request.path[:_LONGEST_SHOWN]}; allowed: {allowed}"
+            seen = f"{request.method[:20]} {request.path[:LONGEST_SHOWN]}; allowed: {allowed}"
             raise Refused(405, ErrorCode.METHOD_NOT_ALLOWED, seen, (("Allow", allowed),))
         return route(request)
 
     def _methods_of(self, path: str) -> Mapping[str, _Route] | None:
         if path.startswith(_SNAPSHOT):
             return {"GET": self._snapshot}
+        if path.startswith(_HISTORY) and self._histories is not None:
+            return {"GET": self._history}
         return self._routes.get(path)
 
     def _health(self, request: Request) -> Response:
@@ -234,27 +240,38 @@ class PlainRoutes:
         return self._description.answer(request, self._catalogue(), tokens=self._needs_token())
 
     def _snapshot(self, request: Request) -> Response:
-        name = request.path.removeprefix(_SNAPSHOT)
+        channel = self._named(request, request.path.removeprefix(_SNAPSHOT))
+        instrument = _instrument(request, channel)
+        return _ok(
+            Snapshot(
+                timestamp=self._clock.timestamp(),
+                channel=channel.name,
+                instrument=UNSET if instrument == ALL else instrument,
+                epoch=self._tape.epoch,
+                seq=self._tape.head,
+                messages=[Raw(payload) for payload in self._tape.payloads(channel.name, instrument)],
+            )
+        )
+
+    def _history(self, request: Request) -> Later:
+        channel = self._named(request, request.path.removeprefix(_HISTORY))
+        histories = self._histories
+        if histories is None:
+            raise AssertionError("without histories there is no such route")
+        return histories.answer(request, channel, _instrument(request, channel))
+
+    def _named(self, request: Request, name: str) -> Channel:
+        """The channel of that name. Raises: Refused, if there is none, or the token does not cover it."""
         catalogue = self._catalogue().granted(request.grant)
         if name in catalogue.withheld:
             raise Refused(403, ErrorCode.FORBIDDEN, f"the token does not cover {name}")
         channel = catalogue.get(name)
         if channel is None:
-            nearest = catalogue.nearest(name[:_LONGEST_SHOWN])
+            nearest = catalogue.nearest(name[:LONGEST_SHOWN])
             hint = f"nearest: {', '.join(nearest)}" if nearest else "GET /channels lists what there is"
-            seen = f"no channel {name[:_LONGEST_SHOWN]!r}; {hint}"
+            seen = f"no channel {name[:LONGEST_SHOWN]!r}; {hint}"
             raise Refused(404, ErrorCode.UNKNOWN_CHANNEL, seen)
-        instrument = _instrument(request, channel)
-        return _ok(
-            Snapshot(
-                timestamp=self._clock.timestamp(),
-                channel=name,
-                instrument=UNSET if instrument == ALL else instrument,
-                epoch=self._tape.epoch,
-                seq=self._tape.head,
-                messages=[Raw(payload) for payload in self._tape.payloads(name, instrument)],
-            )
-        )
+        return channel
 
     def _test(self, request: Request) -> Response:
         # Behind a proxy on this machine every peer is loopback: a forwarded request came from elsewhere, unless a
@@ -270,7 +287,7 @@ class PlainRoutes:
         # A page's "simple" requests, which need no permission, have other types: Fetch standard, section 2.2.2.
         kinds = [value.partition(";")[0].strip().lower() for value in request.values("content-type")]
         if kinds != [JSON]:
-            seen = ", ".join(kinds)[:_LONGEST_SHOWN] or "none"
+            seen = ", ".join(kinds)[:LONGEST_SHOWN] or "none"
             raise Refused(415, ErrorCode.BAD_REQUEST, f"Content-Type: {seen}; {JSON} is needed", (("Accept", JSON),))
         try:
             test = _test_request.decode(request.body)
@@ -328,10 +345,10 @@ def _instrument(request: Request, channel: Channel) -> str:
     if not asked:
         return ALL
     if len(asked) > 1:
-        raise Refused(400, ErrorCode.INVALID_FIELD, f"{len(asked)} instruments; a snapshot is of one, or of all")
+        raise Refused(400, ErrorCode.INVALID_FIELD, f"{len(asked)} instruments; name one, or none for all")
     [instrument] = asked
     if instrument not in channel.instruments:
         of = ", ".join(channel.instruments[:20]) or "none, it is about a whole market"
-        seen = f"no instrument {instrument[:_LONGEST_SHOWN]!r} in {channel.name}; it has: {of}"
+        seen = f"no instrument {instrument[:LONGEST_SHOWN]!r} in {channel.name}; it has: {of}"
         raise Refused(404, ErrorCode.UNKNOWN_INSTRUMENT, seen)
     return instrument

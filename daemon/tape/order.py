@@ -70,6 +70,15 @@ class Order:
     def _fit(self, left: int) -> bool:
         return len(self._seqs[left]) + len(self._seqs[left + 1]) <= _BLOCK
 
+    def at(self, seq: int) -> Entry | None:
+        """The entry at that position; None if there is none."""
+        block = bisect_right(self._firsts, seq) - 1
+        if block < 0:
+            return None
+        seqs = self._seqs[block]
+        place = bisect_left(seqs, seq)
+        return self._entries[block][place] if place < len(seqs) and seqs[place] == seq else None
+
     def between(self, after: int, upto: int) -> Iterator[Entry]:
         """The entries with `after < seq <= upto`, in order."""
         block = max(0, bisect_right(self._firsts, after) - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 import msgspec
@@ -86,6 +86,11 @@ class Positions:
         """The ordinal of the newest message that has left the tape; 0 if none has."""
         return self._first + self._gone - 1
 
+    @property
+    def oldest(self) -> int | None:
+        """The position of the oldest message on the tape; None if there is none."""
+        return self._seqs[self._gone] if self._gone < len(self._seqs) else None
+
     def add(self, seq: int, ordinal: int) -> None:
         """Add a message. If some before it are missing, counts at earlier positions are no longer known.
 
@@ -125,6 +130,11 @@ class Positions:
             position = max(position, self._seqs[min(had - self._first, len(self._seqs) - 1)])
         place = bisect_right(self._seqs, position)
         return self._seqs[place] if place < len(self._seqs) else None
+
+    def standing(self, before: int, most: int) -> list[int]:
+        """The positions of the newest messages on the tape before that position, at most so many, in order."""
+        end = bisect_left(self._seqs, before)
+        return self._seqs[max(self._gone, end - most) : end]
 
     def before_next(self, position: int) -> int:
         """The ordinal of the first known message beyond that position, minus one."""

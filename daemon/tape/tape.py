@@ -312,6 +312,26 @@ class Tape:
         positions = self._find(topic)
         return 0 if positions is None else positions.before_next(position)
 
+    def standing(self, topic: Topic, before: int, most: int) -> list[int]:
+        """The positions of the topic's newest messages on the tape before that position, at most so many, in order."""
+        positions = self._find(topic)
+        return [] if positions is None else positions.standing(before, most)
+
+    def oldest(self, topic: Topic) -> Entry | None:
+        """The topic's oldest message on the tape; None if there is none."""
+        positions = self._find(topic)
+        seq = None if positions is None else positions.oldest
+        return None if seq is None else self._order.at(seq)
+
+    def at(self, seq: int) -> Entry | None:
+        """The entry on the tape at that position; None if there is none."""
+        return self._order.at(seq)
+
+    def newest_gone(self, topic: Topic) -> int:
+        """The position of the topic's newest message that has left the tape; 0 if none has."""
+        positions = self._find(topic)
+        return 0 if positions is None else positions.newest_gone
+
     def _find(self, topic: Topic) -> Positions | None:
         share = self._shares.get(topic[0])
         return None if share is None else share.topics.get(topic[1])

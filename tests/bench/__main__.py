@@ -20,12 +20,14 @@ from pathlib import Path
 from tests.bench import measures
 from tests.bench.appends import appends
 from tests.bench.crowds import CROWDS
+from tests.bench.histories import histories
 from tests.bench.measures import Plan
 from tests.bench.processes import Cores
 from tests.bench.report import Row, machine, plain, table
 from tests.bench.streams import busy_day, streams
 
-MEASURES = measures.MEASURES | {"append": appends, "streams": streams, "busy_day": busy_day} | CROWDS
+OURS = {"append": appends, "history": histories, "streams": streams, "busy_day": busy_day}
+MEASURES = measures.MEASURES | OURS | CROWDS
 
 WITHIN_S = 1800
 """However it goes, it is over then."""

@@ -35,6 +35,7 @@ EPOCH = "k3vQ-0aYx1Tz"
 VARYING = {
     *("timestamp", "since", "start", "end", "epoch", "version"),
     *("seq", "prev_seq", "exchange_ms", "received_ms", "price", "data"),
+    *("before", "before_ms", "complete_from"),
     *("age_s", "duration_s", "count", "messages", "clients", "more", "forgotten"),
     *("bid", "bid_size", "bid_exchange", "ask", "ask_size", "ask_exchange", "size", "side", "trade_id"),
     *("start_ms", "open", "high", "low", "close", "volume", "closed"),
@@ -171,7 +172,7 @@ def headers_of(text: str) -> dict[str, str]:
 def described_by(text: str, description: Description) -> str:
     """The name of the channel that describes an HTTP example."""
     path = request_of(text)[1].partition("?")[0]
-    path = re.sub(r"^/snapshot/.*", "/snapshot/{channel}", path)
+    path = re.sub(r"^/(snapshot|history)/.*", r"/\1/{channel}", path)
     [name] = [name for name, each in description.document["channels"].items() if each["address"] == path]
     return str(name)
 

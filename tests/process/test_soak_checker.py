@@ -263,6 +263,26 @@ def test_what_is_older_than_the_witnesses_is_taken_as_it_is() -> None:
     assert judged(late, made).offences == []
 
 
+def test_nobody_counts_what_is_older_than_the_witnesses() -> None:
+    late = Reference()
+    for seq, prev_seq in ((10, 7), (13, 10), (16, 13), (19, 16)):
+        late.add(BTC, seq, prev_seq, payload(BTC, seq, prev_seq))
+
+    def lagged(told: int, *had: int) -> list[str]:
+        made = Session(7, 1, "json")
+        made.mark(Joined(channels=("prices",), seq=12, since=had[0] - 1, recovered={"prices": True}))
+        for seq in had:
+            made.got(BTC, seq, seq - 3, hash(payload(BTC, seq, seq - 3)))
+        made.mark(Lagged(told, had[-1] + 1, 18, {"prices": told}))
+        made.got(BTC, 16, 13, hash(payload(BTC, 16, 13)))
+        return kinds(judged(late, made).offences)
+
+    # 7, 10 and 13 are missing, and no witness was there at 7.
+    assert lagged(3, 4) == []
+    assert lagged(2, 4, 7) == []
+    assert lagged(3, 4, 7) == ["miscounted"]
+
+
 def test_a_reference_with_a_broken_chain_says_so(reference: Reference) -> None:
     assert reference.broken == []
     broken = Reference()
@@ -420,6 +440,21 @@ def test_lagged_lets_a_book_begin_anew_or_go_on(deep: Reference) -> None:
     assert lagged(5, keyframe(THIN, 27, 26), (THIN, 29), (DEEP, 31), (THIN, 32)) == []
     assert lagged(3, *rest[1:], (DEEP, 31)) == ["hole", "miscounted"]
     assert lagged(3, *rest) == ["never came"]
+
+
+def test_nobody_counts_changes_of_a_book_from_before_the_witnesses() -> None:
+    late = Reference()
+    late.begin(DEEP, 7, msgspec.json.encode({"type": "depth_snapshot", "bids": [("100.0", "7")], "asks": ASKS}))
+    for seq in (10, 13, 16):
+        late.add(DEEP, seq, seq - 3, depth_message(DEEP, seq, seq - 3, [("100.0", str(seq))]))
+    made = Session(7, 1, "json")
+    made.mark(Joined(channels=("depth",), seq=12, since=3, recovered={"depth": True}))
+    made.got(DEEP, 4, 1, hash(b"nobody knows"))
+    # Beside 7 those that the keyframe has.
+    made.mark(Lagged(3, 5, 16, {"depth": 3}))
+    made.mark(Keyframe(DEEP, 15, 13, 13, late.book(DEEP, 13) or 0))
+    made.got(DEEP, 16, 13, late.digest(16, "json") or 0)
+    assert judged(late, made).offences == []
 
 
 def test_lagged_explains_no_book_of_a_channel_that_it_does_not_name(deep: Reference) -> None:

@@ -29,7 +29,8 @@ def report(result: Result) -> str:
         f"closed      by the daemon, by code: {counted(result.closes)}",
         f"witnessed   {sum(result.witnessed.values())} messages: {counted(result.witnessed)}",
         f"checked     {result.messages} messages; other: {counted(result.said)}",
-        f"books       {result.books} that clients had or were given compared with the witnesses'",
+        f"books       {result.books} that clients had or were given compared with the witnesses'; "
+        f"{result.market_books} of these with the simulated market at the end",
         f"explained   messages that did not come: {counted(result.explained)}",
         f"faults      {sum(result.faults.values())} played: {counted(result.faults)}",
     ]

@@ -40,6 +40,11 @@ class Book:
         return True
 
     @property
+    def sides(self) -> tuple[dict[Decimal, str], dict[Decimal, str]]:
+        """The bids and asks: quantities by price."""
+        return self._bids, self._asks
+
+    @property
     def is_crossed(self) -> bool:
         """Whether somebody bids as much as somebody else asks."""
         return bool(self._bids and self._asks) and max(self._bids) >= min(self._asks)

@@ -344,6 +344,7 @@ class _SessionCheck:
             if place.last is NOWHERE:
                 exact = False
             elif place.last < newest:
+                exact = exact and self._reference.counts(topic, place.last)
                 missing = self._reference.between(topic, place.last, newest)
                 most += len(missing)
                 if place.or_newest is None:
@@ -372,12 +373,13 @@ class _SessionCheck:
                 continue
             newest = self._reference.newest(topic, lagged.to_seq)
             topics = waiting.setdefault(topic[0], set())
-            if place.last is NOWHERE or place.begins or newest is None:
-                # What it owed before is still owed, or has been counted now: nobody can tell.
+            last = place.last
+            if last is NOWHERE or not self._reference.counts(topic, last) or place.begins or newest is None:
+                # What it owed before is still owed, or has been counted now, or no witness was there: nobody can tell.
                 unknown.add(topic[0])
                 place.debt = None
                 place.begins = place.begins or "lagged"
-            elif place.last < newest:
+            elif last < newest:
                 place.begins, place.debt = "lagged", None
                 topics.add(topic)
         for channel, topics in waiting.items():

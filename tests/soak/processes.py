@@ -56,6 +56,16 @@ stream_url = "ws://127.0.0.1:{venues}"
 silence_s = 2.0
 timeout_s = 2.0
 
+[connectors.bybit]
+url = "ws://127.0.0.1:{venues}/v5/public/spot"
+silence_s = 2.0
+timeout_s = 2.0
+
+[connectors.coinbase]
+url = "ws://127.0.0.1:{venues}"
+silence_s = 2.0
+timeout_s = 2.0
+
 [connectors.kraken]
 url = "ws://127.0.0.1:{venues}/v2"
 silence_s = 2.0
@@ -73,7 +83,7 @@ plan = "unlimited"
 timeout_s = 2.0
 
 [catalogue]
-presets = ["seed", "binance", "okx", "kraken", "market"]
+presets = ["seed", "binance", "okx", "coinbase", "kraken", "bybit", "market"]
 
 [channels.binance_prices]
 cadence_s = 1.0
@@ -101,6 +111,30 @@ enabled = false
 instruments = ["BTC/USDT"]
 [channels.binance_candles]
 enabled = false
+[channels.bybit_ticker]
+enabled = false
+[channels.bybit_trades]
+instruments = ["ETH/USDT"]
+[channels.bybit_quotes]
+instruments = ["BTC/USDT"]
+[channels.bybit_book]
+enabled = false
+[channels.bybit_depth]
+instruments = ["BTC/USDT", "ETH/USDT"]
+[channels.bybit_candles]
+instruments = ["ETH/USDT"]
+[channels.coinbase_ticker]
+enabled = false
+[channels.coinbase_trades]
+instruments = ["BTC/USDT"]
+[channels.coinbase_quotes]
+instruments = ["ETH/USDT"]
+[channels.coinbase_book]
+enabled = false
+[channels.coinbase_depth]
+instruments = ["BTC/USDT", "ETH/USDT"]
+[channels.coinbase_candles]
+instruments = ["BTC/USDT"]
 [channels.okx_ticker]
 enabled = false
 [channels.okx_book]

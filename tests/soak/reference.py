@@ -108,6 +108,10 @@ class Reference:
         """Whether the topic's messages are changes of a book."""
         return topic in self._resets
 
+    def books(self) -> dict[Topic, Book]:
+        """The book of each such topic as it is now."""
+        return self._books
+
     def begins(self, topic: Topic, seq: int) -> bool:
         """Whether the book begins anew with that message."""
         resets = self._resets[topic]
@@ -148,6 +152,10 @@ class Reference:
         """Whether a message at that position would be here: what is older than our first one of the topic need not."""
         chain = self._chains.get(topic)
         return chain is None or seq >= chain[0]
+
+    def counts(self, topic: Topic, after: int) -> bool:
+        """Whether every message of the topic after that position is here, so that they can be counted."""
+        return after >= self._before[topic]
 
     def newest(self, topic: Topic, upto: int) -> int | None:
         """The topic's newest `seq` up to a position, 0 where there was none yet; None: before our time."""

@@ -24,6 +24,7 @@ from tests.soak.checker import Checker, Offence
 from tests.soak.client import Client, Tally
 from tests.soak.disk_faults import DiskFaults
 from tests.soak.listener import Asked, Witness
+from tests.soak.market_books import MarketBooks
 from tests.soak.processes import Cost, Daemon, running
 from tests.soak.record import Session
 from tests.soak.reference import Reference
@@ -31,7 +32,7 @@ from tests.soak.venue_faults import VenueFaults
 from tests.soak.way import Way
 from tests.soak.wire import Connection, EndedError
 
-OKX_RATE: Final = 4.0
+OKX_RATE: Final = 3.0
 """Tickers a second of each instrument, which is also how many steps the simulated market makes: books, trades."""
 
 SLACK_KIB: Final = 12 * 1024
@@ -73,6 +74,7 @@ class Result(msgspec.Struct, kw_only=True):
         offences: What is wrong in clients' records.
         whole: The channels of which every message counts.
         books: How many books that clients were given or had rebuilt were compared with the witnesses'.
+        market_books: How many of the witnesses' books were those of the simulated market when all faults were over.
     """
 
     wrong: list[str] = []
@@ -83,6 +85,7 @@ class Result(msgspec.Struct, kw_only=True):
     witnessed: dict[str, int] = {}
     explained: dict[str, int] = {}
     books: int = 0
+    market_books: int = 0
     whole: tuple[str, ...] = ()
     faults: dict[str, int] = {}
     deeds: dict[str, int] = {}
@@ -95,14 +98,14 @@ class Result(msgspec.Struct, kw_only=True):
 
 def soak(plan: Plan, folder: Path) -> Result:
     """Run it all; logs and configuration are left in the folder."""
-    result = Result()
+    result, market = Result(), MarketBooks(plan.seed, OKX_RATE)
     with running(folder, plan.seed, OKX_RATE, plan.fault) as (venues_port, daemon):
         reference, clients, tally = Reference(), list[Client](), Tally()
         faults, disk = VenueFaults(venues_port, plan.seed), DiskFaults(daemon, plan.seed)
         port = daemon.port()
         try:
             way = Way(port, daemon.opinion)
-            trio.run(partial(_course, plan, way, faults, disk, daemon, reference, clients, tally, result))
+            trio.run(partial(_course, plan, way, faults, disk, daemon, reference, market, clients, tally, result))
         except* (RuntimeError, httpx.HTTPError, OSError) as errors:
             result.wrong += [f"it ended too soon: {error!r}" for error in errors.exceptions]
         if not daemon.alive:
@@ -135,13 +138,15 @@ async def _course(
     disk: DiskFaults,
     daemon: Daemon,
     reference: Reference,
+    market: MarketBooks,
     clients: list[Client],
     tally: Tally,
     result: Result,
 ) -> None:
     port = way.port
     channels = await _wait_live(port)
-    result.whole = await _whole(port)
+    kinds = await _channels(port)
+    result.whole = tuple(channel.name for channel in kinds if channel.kind in ("trades", "depth"))
     async with trio.open_nursery() as nursery:
         for channel in channels:
             await nursery.start(_witness, port, channel, reference, result)
@@ -156,6 +161,9 @@ async def _course(
             both.start_soon(_wave, plan, way, channels, reference, tally, clients, plan.seconds, plan.clients)
         await _wait_live(port)
         await _wait_stored(port)
+        books = {channel.name: channel.source for channel in kinds if channel.kind == "depth"}
+        result.wrong += await market.check(reference, books)
+        result.market_books = market.compared
         result.after = await _back(daemon, result)
         nursery.cancel_scope.cancel()
 
@@ -223,6 +231,7 @@ class _Channel(msgspec.Struct):
     name: str
     state: str
     kind: str = ""
+    source: str = ""
     retry_in_s: float | None = None
     topics: dict[str, _Topic] = {}
 
@@ -264,12 +273,10 @@ async def _wait_live(port: int) -> tuple[str, ...]:
     raise RuntimeError(f"not all channels are live after {trio.current_time() - began_s:.0f} s: {unwell}")
 
 
-async def _whole(port: int) -> tuple[str, ...]:
-    """The channels of which an interval may leave out nothing."""
+async def _channels(port: int) -> list[_Channel]:
     async with httpx.AsyncClient(trust_env=False, headers={"connection": "close"}) as http:
         answer = await http.get(f"http://127.0.0.1:{port}/channels")
-    seen = msgspec.json.decode(answer.content, type=_Channels).channels
-    return tuple(channel.name for channel in seen if channel.kind in ("trades", "depth"))
+    return msgspec.json.decode(answer.content, type=_Channels).channels
 
 
 async def _wait_stored(port: int) -> None:

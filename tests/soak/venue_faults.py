@@ -41,10 +41,10 @@ def _long(fault: Fault) -> bool:
     return isinstance(fault, Delisted | RefusedSubscription)
 
 
-_VENUES: Final[tuple[Venue, ...]] = ("binance", "coingecko", "kraken", "okx")
+_VENUES: Final[tuple[Venue, ...]] = ("binance", "bybit", "coinbase", "coingecko", "kraken", "okx")
 """Those that the daemon has here."""
 
-_STREAMED: Final[tuple[Venue, ...]] = ("binance", "kraken")
+_STREAMED: Final[tuple[Venue, ...]] = ("binance", "bybit", "coinbase", "kraken")
 """Those of them whose connections fail in no case of the table."""
 
 _OF_ANSWERS: Final[tuple[tuple[Fault, ...], ...]] = tuple(

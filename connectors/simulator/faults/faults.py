@@ -513,6 +513,20 @@ class StaleAge(Answered, kw_only=True, frozen=True):
     age_s: Age = 3_600
 
 
+class PastCandles(Sampled, kw_only=True, frozen=True):
+    """Questions about past candles are refused, or answered with odd rows, or not at all.
+
+    Attributes:
+        what: `throttled` in the venue's words, `trouble` (HTTP 503), `mute`, `odd_rows` (every other one), `not_json`.
+        retry_after_s: What a refusal asks for.
+    """
+
+    venues: ClassVar[tuple[Venue, ...]] = STREAMED
+    unnamed: ClassVar[Venue | None] = None
+    what: Literal["throttled", "trouble", "mute", "odd_rows", "not_json"] = "trouble"
+    retry_after_s: Wait | None = None
+
+
 RowChange: TypeAlias = WrongTypes | MissingFields | EmptyStrings | HugeNumbers | ClockSkew | BadRow | Halted
 """What changes single rows, at every venue."""
 

@@ -32,6 +32,7 @@ from msgspec import NODEFAULT, inspect
 from connectors.simulator.faults import faults
 from connectors.simulator.faults.faults import VENUES, Fault, Venue
 from connectors.simulator.venues.binance import PATHS as BINANCE_PATHS
+from connectors.simulator.venues.binance_weight import KLINES
 from connectors.simulator.venues.coingecko import PATHS as COINGECKO_PATHS
 from connectors.simulator.venues.market import LISTINGS
 
@@ -49,7 +50,7 @@ FAULT_TYPES: Final[dict[str, type[Fault]]] = {
 
 PATHS: Final[dict[Venue, frozenset[str]]] = {
     **dict.fromkeys(VENUES, frozenset[str]()),
-    "binance": BINANCE_PATHS,
+    "binance": BINANCE_PATHS | {KLINES},
     "coingecko": COINGECKO_PATHS,
 }
 """What a fault's `path` may be."""

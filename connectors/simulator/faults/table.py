@@ -301,6 +301,8 @@ _STREAMS: Final[dict[type[Fault], tuple[StreamCase, ...]]] = {
     f.RepeatedTrades: tuple(
         StreamCase((f.RepeatedTrades(venue=venue),), book=None, trades=None) for venue in ("binance", "bybit", "okx")
     ),
+    # Nobody asks here; whoever does is told, and channels go on.
+    f.PastCandles: (StreamCase((f.PastCandles(venue="okx"),)),),
     f.OverLimit: tuple(StreamCase((f.OverLimit(venue=venue),), book=None, trades=None) for venue in f.STREAMED),
 }
 

@@ -14,6 +14,8 @@ from connectors.simulator.http.request import VenueRequest, VenueResponse, json_
 WEIGHT_LIMIT = 6_000
 """REQUEST_WEIGHT per minute and address, since 2023-08-25."""
 REFUSALS_BEFORE_BAN = 10
+KLINES = "/api/v3/klines"
+"""Its candles, which are answered elsewhere (`past_candles.py`)."""
 BAN_S = 120
 """Binance's bans scale from 2 minutes to 3 days; the simulated ones stay at the shortest."""
 
@@ -39,6 +41,8 @@ def weight(request: VenueRequest) -> int:
             return 5 if levels <= 100 else 25 if levels <= 500 else 50 if levels <= 1000 else 250
         case "exchangeInfo":
             return 20
+        case "klines":
+            return 2
         case _:
             return 1
 

@@ -29,6 +29,9 @@ _COUNTS: Final = (0, 1, 2, 0, 4, 1, 3, 1)
 _BEFORE: Final = tuple(sum(_COUNTS[:place]) for place in range(len(_COUNTS)))
 _ROUND: Final = sum(_COUNTS)
 
+_SAMPLES: Final = 8
+"""At so many steps the market is looked at for a candle from before the market began."""
+
 _KEPT: Final = 256
 """Books, and candles that have closed, that are kept of each kind."""
 
@@ -187,18 +190,48 @@ class MarketStream:
         return growing.candle(interval_ms, trade_id(listing, step + 1), closed=False)
 
     def closed_candle(self, listing: Listing, interval_ms: int, start_ms: int) -> Candle:
-        """The whole candle that began at `start_ms`, a multiple of the interval."""
+        """The whole candle that began at `start_ms`, a multiple of the interval.
+
+        One that ended before the market began has the trades of no step: a history of hundreds of them would take
+        seconds. It is made of a few looks at the market, the same ones each time.
+        """
         name = (listing, interval_ms, start_ms)
         candle = self._closed.get(name)
         if candle is None:
             if len(self._closed) >= _KEPT * 16:
                 self._closed.clear()
             first, last = self.step_at(start_ms), self.step_at(start_ms + interval_ms) - 1
+            if start_ms + interval_ms <= self.began_ms:
+                candle = self._closed[name] = self._sketched(listing, interval_ms, start_ms, first, last)
+                return candle
             growing = _Growing(start_ms, first, self.market.quote(listing, first))
             for trade in self.trades_between(listing, first - 1, last):
                 growing.add(trade)
             candle = self._closed[name] = growing.candle(interval_ms, trade_id(listing, last + 1), closed=True)
         return candle
+
+    def _sketched(self, listing: Listing, interval_ms: int, start_ms: int, first: int, last: int) -> Candle:
+        looks = [first + (last - first) * part // (_SAMPLES - 1) for part in range(_SAMPLES)]
+        quotes = [self.market.quote(listing, step) for step in looks]
+        prices = [quote.last for quote in quotes]
+        first_id, next_id = trade_id(listing, first), trade_id(listing, last + 1)
+        trades = next_id - first_id
+        volume = trades * sum(quote.last_size for quote in quotes) // (2 * _SAMPLES)
+        return Candle(
+            start_ms=start_ms,
+            end_ms=start_ms + interval_ms,
+            open=prices[0],
+            high=max(prices),
+            low=min(prices),
+            close=prices[-1],
+            volume=volume,
+            bought=volume // 2,
+            quote_volume=volume * sum(prices) // len(prices),
+            trades=trades,
+            first_id=first_id,
+            last_id=next_id - 1,
+            closed=True,
+        )
 
     def candles(self, listing: Listing, interval_ms: int, since: int, step: int) -> list[Candle]:
         """What a venue tells of an interval's candles after the step `since`: those that closed, then the open one."""

@@ -1,6 +1,6 @@
 """Binance's connectors: a poller for each channel that is polled, and connections for those that are streamed.
 
-All that ask the REST interface share one `Host`, and so its gate: pollers, and the snapshots of books.
+All that ask the REST interface share one `Host`, and so its gate: pollers, the snapshots of books, and past candles.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from typing import Final
 from connectors.base import Connector, ConnectorError
 from connectors.poll.asking import HostFetcher
 from connectors.poll.host import Host
+from connectors.poll.past_candles import past_candles
 from connectors.poll.poller import Poller
 from connectors.poll.venue import Answer
 from connectors.push.connection import Spacing
 from connectors.push.feed import Feed
 from connectors.venues.binance.books import LEVELS, snapshot_levels
+from connectors.venues.binance.history import BinanceHistory
 from connectors.venues.binance.polls import VENUE, BinancePoll, explain, weight_pause
 from connectors.venues.binance.settings import Binance
 from connectors.venues.binance.streams import BOOKS, CONNECTS_S, KINDS, BinanceStreams, plan, url
@@ -27,7 +29,7 @@ SNAPSHOTS_PER_MINUTE: Final = {True: 60, False: 12}
 
 
 def build(channels: Sequence[Channel], settings: Binance, user_agent: str) -> list[Connector]:
-    """One poller per polled channel, their first polls spread over the first second; and the feeds of the others.
+    """One poller per polled channel, their first polls spread over a second; feeds for the others; past candles.
 
     Raises:
         ValueError: a channel has no cadence, or cannot be streamed; a URL is none.
@@ -46,7 +48,8 @@ def build(channels: Sequence[Channel], settings: Binance, user_agent: str) -> li
         )
         for position, channel in enumerate(polled)
     ]
-    return [*pollers, *_feeds(streamed, settings, user_agent, host)]
+    past = past_candles("binance", channels, BinanceHistory(), lambda: host)
+    return [*pollers, *_feeds(streamed, settings, user_agent, host), *past]
 
 
 def _feeds(channels: Sequence[Channel], settings: Binance, user_agent: str, host: Host) -> list[Connector]:

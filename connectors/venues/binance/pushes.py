@@ -14,7 +14,18 @@ from msgspec import UNSET, Raw, UnsetType
 
 from connectors.base import Event
 from connectors.limits.payload import spliced
-from connectors.limits.rows import FIRST_MS, LAST_MS, Ages, Odd, check_price, check_time, quoted, read_row, shown
+from connectors.limits.rows import (
+    FIRST_MS,
+    LAST_MS,
+    Ages,
+    Odd,
+    check_price,
+    check_time,
+    quantity,
+    quoted,
+    read_row,
+    shown,
+)
 from connectors.venues.binance.sync import UpdateId
 from protocol.fields import CandleFields, QuoteFields, TradeFields
 from protocol.messages import is_number, middle
@@ -156,7 +167,7 @@ def candle(stream: Stream, row: Candle, body: bytes, received_ms: int, _ages: Ag
     prices = {"o": span.o, "h": span.h, "l": span.l, "c": span.c}
     for field, digits in prices.items():
         _positive(digits, field)
-    volume = _quantity(span.v, "v")
+    volume = quantity(span.v, "v")
     opened, high, low, close = (Raw(digits.encode()) for digits in prices.values())
     fields = CandleFields(span.i, span.t, opened, high, low, close, volume, span.x)
     return [
@@ -202,20 +213,13 @@ def _positive(digits: str, field: str) -> None:
         check_price(digits, field)
 
 
-def _quantity(digits: str, field: str) -> Raw:
-    """A quantity, 0 or more. Raises: Odd."""
-    if is_number(digits) is None or float(digits) < 0.0:
-        raise Odd(f"{quoted(field)} is {shown(digits)}, not a quantity")
-    return Raw(digits.encode())
-
-
-def _side(price: str, quantity: str, field: str, size_field: str) -> tuple[Raw | UnsetType, Raw | UnsetType]:
+def _side(price: str, size: str, field: str, size_field: str) -> tuple[Raw | UnsetType, Raw | UnsetType]:
     """A side's price and size. Raises: Odd."""
-    size = _quantity(quantity, size_field)
-    if _is_zero(quantity) or _is_zero(price):
+    found = quantity(size, size_field)
+    if _is_zero(size) or _is_zero(price):
         return UNSET, UNSET
     _positive(price, field)
-    return Raw(price.encode()), size
+    return Raw(price.encode()), found
 
 
 def _is_zero(digits: str | None) -> bool:

@@ -20,7 +20,9 @@ from connectors.poll.venue import Answer, Pause
 
 _TITLE: Final = "Bybit"
 
-_TOO_MANY_S: Final = 600.0
+TOO_MANY_S: Final = 600.0
+"""How long to wait after HTTP 403."""
+
 _REGIONS: Final = ("bybit.com", "bybit.eu", "bybit.nl", "bybit.kz", "bybit.ae", "bybit-tr.com", "bybitgeorgia.ge")
 
 
@@ -59,7 +61,7 @@ class BybitListing:
     def explain(self, answer: Answer) -> ConnectorError | None:
         """By the status alone; the body says the rest."""
         if answer.status == 403:
-            return VenueThrottled(f"{_TITLE} refused the request (HTTP 403)", retry_after_s=_TOO_MANY_S)
+            return VenueThrottled(f"{_TITLE} refused the request (HTTP 403)", retry_after_s=TOO_MANY_S)
         return explained(_TITLE, answer)
 
     def pause(self, answer: Answer) -> Pause | None:

@@ -47,6 +47,7 @@ from connectors.push.venue import (
     SubscribeRefused,
     SubscribeRequest,
 )
+from connectors.venues.bybit import history
 from connectors.venues.bybit.topics import INTERVALS, Book, Frame, Quotes, Topic, make, name_of
 from protocol.channels import Channel
 
@@ -294,7 +295,7 @@ _named: Final = msgspec.json.Decoder(_Named)
 
 
 def build(channels: Sequence[Channel], settings: Bybit, user_agent: str) -> list[Connector]:
-    """A connector for each connection that these channels take; none without channels.
+    """A connector for each connection that these channels take, and one for past candles; none without channels.
 
     Raises:
         ValueError: the URL is none of a websocket, or Bybit has no candles of that length.
@@ -312,7 +313,7 @@ def build(channels: Sequence[Channel], settings: Bybit, user_agent: str) -> list
     packed = parcels("bybit", channels, MOST_CHARACTERS, cost)
     # All of them connect to one address.
     spacing = Spacing(RULES.connect_spacing_s)
-    return [
+    feeds: list[Connector] = [
         Feed(
             BybitStreams(parcel, settings.depth),
             settings.url,
@@ -325,6 +326,7 @@ def build(channels: Sequence[Channel], settings: Bybit, user_agent: str) -> list
         )
         for parcel in packed
     ]
+    return [*feeds, *history.build(channels, settings, user_agent, settings.timeout_s)]
 
 
 def _request(op: str, plan: _Plan) -> str:

@@ -23,15 +23,26 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from connectors.base import Event, Rows, TopicNote
-from connectors.books.book import Changes, is_zero, key
+from connectors.books.book import is_zero, key
 from connectors.books.topic import BookTopic
 from connectors.limits.payload import brief, spliced
-from connectors.limits.rows import FIRST_MS, LAST_MS, Odd, check_price, check_time, notes, quoted, read_row, shown
+from connectors.limits.rows import (
+    FIRST_MS,
+    LAST_MS,
+    Odd,
+    check_price,
+    check_time,
+    notes,
+    quantity,
+    quoted,
+    read_row,
+    shown,
+)
 from connectors.push.venue import Renew, Said
 from connectors.venues.bybit.sync import GAPS, WINDOW_MS, Step, UpdateIds
 from protocol.channels import Channel
 from protocol.fields import CandleFields, QuoteFields, TradeFields
-from protocol.messages import Side, is_number, middle
+from protocol.messages import Side, middle
 
 DEPTHS: Final = (50, 200, 1000)
 """How many levels of each side the topics of whole books have."""
@@ -205,15 +216,14 @@ class Trades(Topic):
         row = read_row(data, _Trade)
         self._check_symbol(row.s, "s")
         check_price(row.p, "p")
-        if is_number(row.v) is None or float(row.v) <= 0:
-            raise Odd(f"{quoted('v')} is {shown(row.v)}, not a number above 0")
+        size = quantity(row.v, "v", "a number above 0", zero=False)
         check_time(row.T, "T")
         side = _SIDES.get(row.S)
         if side is None:
             raise Odd(f"{quoted('S')} is {shown(row.S)}, neither Buy nor Sell")
         if not row.i:
             raise Odd(f"{quoted('i')} is empty")
-        data, fields = spliced(data), TradeFields(_raw(row.v), side, row.i)
+        data, fields = spliced(data), TradeFields(size, side, row.i)
         return [
             Event(name, self.instrument, data, received_ms, row.p, row.T, fields=fields, order=row.seq)
             for name in self.channels
@@ -301,14 +311,11 @@ class Book(Topic):
             return self._lost(f"the update {row.u} does not follow {before}")
         book = self.published.book
         try:
-            changes = book.apply(row.b, row.a)
+            changes = book.apply(row.b, row.a, depth=self._depth)
         except ValueError as error:
             return self._lost(f"an update cannot be read: {error}")
         if book.is_crossed:
             return self._lost(self.published.book.say_crossed())
-        gone = book.truncate(self._depth)
-        if gone:
-            changes = Changes(changes.bids + gone.bids, changes.asks + gone.asks)
         events = self.published.changed(changes, received_ms, at_ms, source)
         return events if step is Step.APPLY else self._unverified(events, received_ms, step)
 
@@ -368,11 +375,10 @@ class Candles(Topic):
         check_time(row.timestamp, "timestamp")
         for field, digits in (("open", row.open), ("high", row.high), ("low", row.low), ("close", row.close)):
             check_price(digits, field)
-        if is_number(row.volume) is None or float(row.volume) < 0:
-            raise Odd(f"{quoted('volume')} is {shown(row.volume)}, not a number of at least 0")
+        volume = quantity(row.volume, "volume", "a number of at least 0")
         prices = (_raw(row.open), _raw(row.high), _raw(row.low), _raw(row.close))
         data = spliced(data)
-        fields = CandleFields(self._interval, row.start, *prices, _raw(row.volume), row.confirm)
+        fields = CandleFields(self._interval, row.start, *prices, volume, row.confirm)
         return [
             Event(name, self.instrument, data, received_ms, row.close, at_ms, fields=fields, order=row.timestamp)
             for name in self.channels

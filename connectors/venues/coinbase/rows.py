@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from connectors.base import Event, PayloadError, Rows
 from connectors.limits.payload import look_over, spliced
-from connectors.limits.rows import Odd, check_price, member, notes, quoted, read_row, shown
+from connectors.limits.rows import Odd, check_price, member, notes, quantity, quoted, read_row, shown
 from connectors.push.candles import Candles, Told
 from connectors.venues.coinbase.frames import UNREADABLE, Candle, Frame, ProductEvent, RowsEvent, Ticker, Trade
 from connectors.venues.coinbase.plan import INTERVAL, Subscription
@@ -97,7 +97,7 @@ class CoinbaseRows:
                     price, size, id_ = row.price, row.size, row.trade_id
                     if is_number(price) is None or not float(price) > 0.0:
                         check_price(price, "price")
-                    fields = TradeFields(_amount(size, "size"), _TAKERS[row.side], id_)
+                    fields = TradeFields(quantity(size, "size"), _TAKERS[row.side], id_)
                     made_ms = since_1970_ms(row.time, "time")
                 except Odd as odd:
                     made.notes += [note for fed in feds for note in notes(fed.names, fed.instrument, odd)]
@@ -171,7 +171,7 @@ class CoinbaseRows:
                 try:
                     for field in ("open", "high", "low", "close"):
                         check_price(getattr(row, field), field)
-                    _amount(row.volume, "volume")
+                    quantity(row.volume, "volume")
                     found.setdefault(row.product_id, []).append(Told(body, row, _start_ms(row.start)))
                 except Odd as odd:
                     made.notes += [note for fed in feds for note in notes(fed.names, fed.instrument, odd)]
@@ -228,14 +228,7 @@ def _order(event: Event) -> int:
     return event.order or 0
 
 
-def _amount(digits: str, field: str) -> Raw:
-    """A quantity. Raises: Odd."""
-    if is_number(digits) is None or digits[0] == "-":
-        raise Odd(f"{quoted(field)} is {shown(digits)}, not a quantity")
-    return Raw(digits.encode())
-
-
-def _side(price: str, quantity: str, field: str) -> tuple[str, Raw | UnsetType]:
+def _side(price: str, size: str, field: str) -> tuple[str, Raw | UnsetType]:
     """One side of a quote; "" where it is empty. Raises: Odd."""
     if not price:
         return "", UNSET
@@ -245,7 +238,7 @@ def _side(price: str, quantity: str, field: str) -> tuple[str, Raw | UnsetType]:
         if odd.cause == "halted":
             return "", UNSET
         raise
-    return price, _amount(quantity, f"{field}_quantity")
+    return price, quantity(size, f"{field}_quantity")
 
 
 def _start_ms(text: str) -> int:

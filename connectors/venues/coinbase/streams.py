@@ -48,6 +48,7 @@ from connectors.push.venue import (
     Said,
     SubscribeRequest,
 )
+from connectors.venues.coinbase import history
 from connectors.venues.coinbase.answers import HEARTBEATS, Answers
 from connectors.venues.coinbase.continuity import Numbers, Trust
 from connectors.venues.coinbase.frames import (
@@ -311,7 +312,11 @@ class CoinbaseTalk(Conversation):
         bids: list[Level] = []
         asks: list[Level] = []
         for each in updates:
-            (bids if each.side == "bid" else asks).append((each.price_level, each.new_quantity))
+            level = (each.price_level, each.new_quantity)
+            if each.side == "bid":
+                bids.append(level)
+            else:
+                asks.append(level)
         try:
             exchange_ms = since_1970_ms(updates[-1].event_time, "event_time") if updates else None
         except Odd:
@@ -383,14 +388,14 @@ class CoinbaseTalk(Conversation):
 
 
 def build(channels: Sequence[Channel], settings: Coinbase, user_agent: str) -> list[Connector]:
-    """As many connectors as Coinbase's channels need connections; none without channels.
+    """As many connectors as the channels need connections, and one for past candles; none without channels.
 
     Raises:
         ValueError: the URL is none of a websocket, or candles of a length that Coinbase does not push.
     """
     connections = plan(channels)
     spacing = Spacing(SPACING_S)
-    return [
+    feeds: list[Connector] = [
         Feed(
             CoinbaseStreams(connection, len(connections)),
             settings.url,
@@ -402,6 +407,7 @@ def build(channels: Sequence[Channel], settings: Coinbase, user_agent: str) -> l
         )
         for connection in connections
     ]
+    return [*feeds, *history.build(channels, settings, user_agent, settings.timeout_s)]
 
 
 def _request(each: Subscription) -> SubscribeRequest:

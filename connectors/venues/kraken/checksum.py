@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from connectors.books.book import Book, Level
+from connectors.books.book import Book
 
 LEVELS: Final = 10
 """Of each side, whatever the depth of the book."""
@@ -26,7 +26,7 @@ MOST_PLACES: Final = 12
 """Digits behind the point that are tried: Kraken has up to 10."""
 
 _REMEMBERED_MOST: Final = 256
-"""Levels whose digits are remembered, before all are forgotten: some times as many as a checksum covers."""
+"""Numbers whose digits are remembered, before all are forgotten: some times as many as a checksum covers."""
 
 
 class Precision(NamedTuple):
@@ -39,41 +39,37 @@ class Precision(NamedTuple):
 class Checksum:
     """The checksum of one pair's books."""
 
-    __slots__ = ("_known", "precision")
+    __slots__ = ("_prices", "_quantities", "precision")
 
     def __init__(self, precision: Precision) -> None:
         self.precision = precision
-        self._known = _Digits(precision)
+        self._prices = _Written(precision.price)
+        self._quantities = _Written(precision.quantity)
 
     def of(self, book: Book) -> int:
         """The book's checksum as it is now."""
-        known = self._known
-        if len(known) > _REMEMBERED_MOST:
-            known.clear()
+        prices, quantities = self._prices.at_hand(), self._quantities.at_hand()
         levels = book.asks.top(LEVELS) + book.bids.top(LEVELS)
-        return crc32("".join([known[level] for level in levels]).encode())
+        return crc32("".join([prices[price] + quantities[quantity] for price, quantity in levels]).encode())
 
 
-class _Digits(dict[Level, str]):
-    """What of each level goes into the checksum: most of them are the same from one frame to the next."""
+class _Written(dict[str, str]):
+    """How numbers are written at a precision: most of them are the same from one frame to the next."""
 
     __slots__ = ("_places",)
 
-    def __init__(self, places: Precision) -> None:
+    def __init__(self, places: int) -> None:
         super().__init__()
         self._places = places
 
-    def __missing__(self, level: Level) -> str:
-        price, quantity = level
-        places, lots = self._places
-        # `written`, for numbers without zeros in excess: so many of them come that a call of it would be felt.
-        whole, _, fraction = price.partition(".")
-        units, _, parts = quantity.partition(".")
-        if len(fraction) > places or len(parts) > lots:
-            digits = written(price, places) + written(quantity, lots)
-        else:
-            digits = (whole + fraction.ljust(places, "0")).lstrip("0") + (units + parts.ljust(lots, "0")).lstrip("0")
-        self[level] = digits
+    def at_hand(self) -> _Written:
+        """Itself, without what was remembered if that is too much."""
+        if len(self) > _REMEMBERED_MOST:
+            self.clear()
+        return self
+
+    def __missing__(self, number: str) -> str:
+        digits = self[number] = written(number, self._places)
         return digits
 
 

@@ -15,12 +15,12 @@ from msgspec import UNSET, Raw
 
 from connectors.base import Event, PayloadError, Rows
 from connectors.limits.payload import brief, look_over, spliced
-from connectors.limits.rows import Odd, check_price, member, notes, quoted, read_row, shown
+from connectors.limits.rows import Odd, check_price, member, notes, quantity, read_row
 from connectors.push.candles import Candles, Told
 from connectors.venues.kraken.frames import UNREADABLE, Frame, Ohlc, Ticker, Trade, ms, plain
 from connectors.venues.kraken.plan import Subscription
 from protocol.fields import CandleFields, QuoteFields, TradeFields
-from protocol.messages import is_number, middle, number
+from protocol.messages import middle, number
 
 _rows: Final = msgspec.json.Decoder(list[Raw])
 _trade: Final = msgspec.json.Decoder(Trade)
@@ -82,7 +82,7 @@ class KrakenRows:
             if fed is None or row.symbol in self.halted:
                 continue
             try:
-                price, size, made_ms = plain(row.price), _size(row.qty, "qty"), ms(row.timestamp, "timestamp")
+                price, size, made_ms = plain(row.price), quantity(plain(row.qty), "qty"), ms(row.timestamp, "timestamp")
                 check_price(price, "price")
             except (Odd, ValueError) as error:
                 made.notes += notes(fed.names, fed.instrument, _odd(error))
@@ -136,9 +136,9 @@ class KrakenRows:
             raise Odd("not trading: it has neither bid nor ask", "halted")
         fields = QuoteFields(
             bid=number(bid) if bid else UNSET,
-            bid_size=_size(row.bid_qty, "bid_qty") if bid else UNSET,
+            bid_size=quantity(plain(row.bid_qty), "bid_qty") if bid else UNSET,
             ask=number(ask) if ask else UNSET,
-            ask_size=_size(row.ask_qty, "ask_qty") if ask else UNSET,
+            ask_size=quantity(plain(row.ask_qty), "ask_qty") if ask else UNSET,
         )
         exchange_ms = ms(row.timestamp, "timestamp") if row.timestamp else None
         self._quoted[row.symbol] = said
@@ -163,7 +163,7 @@ class KrakenRows:
                 start_ms = ms(row.interval_begin, "interval_begin")
                 for field in ("open", "high", "low", "close"):
                     check_price(plain(getattr(row, field)), field)
-                _size(row.volume, "volume")
+                quantity(plain(row.volume), "volume")
             except (Odd, ValueError) as error:
                 made.notes += notes(fed.names, fed.instrument, _odd(error))
                 continue
@@ -243,14 +243,6 @@ def _candle_event(
         told.closed,
     )
     return Event(name, instrument, told.row, received_ms, close, exchange_ms, fields=fields)
-
-
-def _size(raw: Raw, field: str) -> Raw:
-    """A quantity. Raises: Odd, ValueError."""
-    digits = plain(raw)
-    if is_number(digits) is None or digits.startswith("-"):
-        raise Odd(f"{quoted(field)} is {shown(digits)}, not a quantity")
-    return number(digits)
 
 
 def _side(raw: Raw, field: str) -> str:

@@ -45,6 +45,7 @@ from connectors.push.venue import (
     SubscribeRefused,
     SubscribeRequest,
 )
+from connectors.venues.kraken import history
 from connectors.venues.kraken.checksum import Precision
 from connectors.venues.kraken.frames import (
     UNREADABLE,
@@ -351,14 +352,14 @@ class KrakenTalk(Conversation):
 
 
 def build(channels: Sequence[Channel], settings: Kraken, user_agent: str) -> list[Connector]:
-    """The connectors for all of Kraken's channels, one for each connection that they need; none without channels.
+    """A connector for each connection that the channels need, and one for past candles; none without channels.
 
     Raises:
         ValueError: the URL is none of a websocket, or candles are of a length that Kraken does not have.
     """
     # The allowance is that of our address.
     spacing = Spacing(RULES.connect_spacing_s)
-    return [
+    feeds: list[Connector] = [
         Feed(
             KrakenStreams(connection, settings.depth),
             settings.url,
@@ -370,6 +371,7 @@ def build(channels: Sequence[Channel], settings: Kraken, user_agent: str) -> lis
         )
         for connection in plan(channels)
     ]
+    return [*feeds, *history.build(channels, settings, user_agent, settings.timeout_s)]
 
 
 def _req_id(index: int) -> int:

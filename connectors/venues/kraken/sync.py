@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from connectors.base import Event, TopicNote
-from connectors.books.book import Changes, Level
+from connectors.books.book import Level
 from connectors.books.topic import BookTopic
 from connectors.limits.rows import Odd
 from connectors.push.venue import Renew, Said
@@ -107,18 +107,15 @@ class KrakenBook:
         book = topic.book
         try:
             exchange_ms = ms(item.timestamp, "timestamp") if item.timestamp else None
-            changes = book.apply(_levels(item.bids), _levels(item.asks))
+            changes = book.apply(_levels(item.bids), _levels(item.asks), depth=self._depth)
         except (ValueError, Odd) as error:
             return self._lost(f"an update that cannot be read: {error}")
-        gone = book.truncate(self._depth)
         if self.is_checked and not self._matches(item.checksum):
             self._mismatches += 1
             return self._lost(f"its checksum is {item.checksum} at Kraken, and not here")
         self._mismatches = 0
         if book.is_crossed:
             return self._lost("it is crossed")
-        if gone:
-            changes = Changes(changes.bids + gone.bids, changes.asks + gone.asks)
         events = topic.changed(changes, received_ms, exchange_ms, _source(item))
         if self.is_checked:
             return [] if self.is_muted else events
@@ -175,12 +172,14 @@ class KrakenBook:
 
 def _levels(levels: Sequence[RawLevel]) -> list[Level]:
     """Raises: ValueError, where a number cannot be one; others are found where they are used."""
-    # A `Raw` is a buffer, of which this makes a text in one step.
-    made = [(str(level.price, "ascii"), str(level.qty, "ascii")) for level in levels]
-    for price, quantity in made:
-        if "e" in price or "e" in quantity or "E" in price or "E" in quantity:
-            return [(plain(level.price), plain(level.qty)) for level in levels]
-    return made
+    if not levels:
+        return []
+    # All at once: a `Raw` is a buffer. One with a space in it is no number, nor are its parts.
+    prices = str(b" ".join([level.price for level in levels]), "ascii")
+    quantities = str(b" ".join([level.qty for level in levels]), "ascii")
+    if "e" in prices or "e" in quantities or "E" in prices or "E" in quantities:
+        return [(plain(level.price), plain(level.qty)) for level in levels]
+    return list(zip(prices.split(" "), quantities.split(" "), strict=True))
 
 
 def _source(item: BookItem) -> bytes:

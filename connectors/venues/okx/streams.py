@@ -48,6 +48,7 @@ from connectors.push.venue import (
     SubscribeRefused,
     SubscribeRequest,
 )
+from connectors.venues.okx import history
 from connectors.venues.okx.topics import (
     BOOKS,
     CANDLES,
@@ -353,7 +354,7 @@ class OkxConversation(Conversation):
 
 
 def build(channels: Sequence[Channel], settings: Okx, user_agent: str) -> list[Connector]:
-    """A connector for each connection that these channels take; none without channels.
+    """A connector for each connection that these channels take, and one for past candles; none without channels.
 
     Raises:
         ValueError: a URL is none of a websocket, or OKX has no candles of that length.
@@ -374,7 +375,7 @@ def build(channels: Sequence[Channel], settings: Okx, user_agent: str) -> list[C
         (settings.business_url, parcels("okx-candles", candles, MOST_COST)),
     ):
         feeds += [_feed(parcel, url, settings, user_agent, spacing) for parcel in group]
-    return feeds
+    return [*feeds, *history.build(channels, settings, user_agent, settings.timeout_s)]
 
 
 def _feed(parcel: Parcel, url: str, settings: Okx, user_agent: str, spacing: Spacing) -> Feed:

@@ -42,6 +42,7 @@ from connectors.limits.rows import (
     check_price,
     check_time,
     notes,
+    quantity,
     quoted,
     read_row,
     shown,
@@ -241,8 +242,7 @@ class Trades(Topic):
             raise Odd("it has several lines")
         self._check_id(trade.instId)
         check_price(trade.px, "px")
-        if is_number(trade.sz) is None or not float(trade.sz) > 0.0:
-            raise Odd(f"{quoted('sz')} is {shown(trade.sz)}, not a number above 0")
+        size = quantity(trade.sz, "sz", "a number above 0", zero=False)
         side = _SIDES.get(trade.side)
         if side is None:
             raise Odd(f"{quoted('side')} is {shown(trade.side)}, neither buy nor sell")
@@ -252,7 +252,7 @@ class Trades(Topic):
         made_ms = _time(trade.ts)
         if made_ms is not None:
             check_time(made_ms, "ts")
-        fields = TradeFields(Raw(trade.sz.encode()), side, id_)
+        fields = TradeFields(size, side, id_)
         return [
             Event(name, self.instrument, body, received_ms, trade.px, made_ms, fields=fields, order=int(id_))
             for name in self.names
@@ -423,12 +423,11 @@ class Candles(Topic):
         check_time(start_ms, "ts")
         for name, value in (("o", opened), ("h", high), ("l", low), ("c", close)):
             check_price(value, name)
-        if is_number(volume) is None or float(volume) < 0.0:
-            raise Odd(f"{quoted('vol')} is {shown(volume)}, not a number")
+        traded = quantity(volume, "vol")
         if confirm not in ("0", "1"):
             raise Odd(f"{quoted('confirm')} is {shown(confirm)}, neither 0 nor 1")
-        o, h, low_, c, v = (Raw(value.encode()) for value in (opened, high, low, close, volume))
-        fields = CandleFields(self._interval, start_ms, o, h, low_, c, v, confirm == "1")
+        o, h, low_, c = (Raw(value.encode()) for value in (opened, high, low, close))
+        fields = CandleFields(self._interval, start_ms, o, h, low_, c, traded, confirm == "1")
         data = msgspec.json.encode({"instId": self.inst_id, "candle": cells})
         return [
             Event(name, self.instrument, data, received_ms, close, fields=fields, order=start_ms) for name in self.names

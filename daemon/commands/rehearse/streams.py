@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from functools import partial
 from typing import Final
 
@@ -24,11 +23,12 @@ import trio
 from connectors.base import State
 from connectors.simulator.faults.faults import Lasting
 from connectors.simulator.faults.table import StreamCase
-from connectors.simulator.venues.market import LISTINGS, Listing, Market
+from connectors.simulator.venues.market import LISTINGS, Market
 from daemon.commands.rehearse.client import Notebook, Pushes, incidents, order, wait_until
 from daemon.commands.rehearse.judge import TROUBLE, Verdict, errors
 from daemon.commands.rehearse.pair import Pair
 from daemon.commands.rehearse.records import Data, Entry, Noted, Told
+from daemon.commands.rehearse.truth import Side, Truth
 from protocol.kinds import VIEWS, View
 
 NOTICE_S: Final = 8.0
@@ -89,44 +89,6 @@ class _Message(msgspec.Struct):
 
 
 _message: Final = msgspec.json.Decoder(_Message)
-Side = dict[int, int]
-
-
-class Truth:
-    """One listing's books, by what is best in them."""
-
-    def __init__(self, market: Market, listing: Listing) -> None:
-        self._market = market
-        self._listing = listing
-        self._steps: dict[tuple[int, int, int, int], list[int]] = {}
-        self._known = 0
-
-    def level(self, price: str, size: str) -> tuple[int, int]:
-        """A level in smallest steps. Raises: ValueError, where it is none."""
-        return _exact(price, self._listing.price_digits), _exact(size, self._listing.size_digits)
-
-    def has(self, bids: Side, asks: Side, until: int) -> bool:
-        """Whether these were the best levels of the venue's book at some step up to that one."""
-        if not bids or not asks:
-            return False
-        for step in range(self._known, until):
-            quote = self._market.quote(self._listing, step)
-            self._steps.setdefault((quote.bid, quote.bid_size, quote.ask, quote.ask_size), []).append(step)
-        self._known = max(self._known, until)
-        bid, ask = max(bids), min(asks)
-        ours = sorted(bids.items(), reverse=True), sorted(asks.items())
-        for step in self._steps.get((bid, bids[bid], ask, asks[ask]), ()):
-            book = self._market.book(self._listing, step)
-            if ours == (book.bids[: len(bids)], book.asks[: len(asks)]):
-                return True
-        return False
-
-
-def _exact(text: str, digits: int) -> int:
-    scaled = Decimal(text).scaleb(digits)
-    if scaled != int(scaled):
-        raise ValueError(f"{text} has more than {digits} digits")
-    return int(scaled)
 
 
 class StreamNotes(Notebook):

@@ -10,32 +10,31 @@
 
 const FINAL = [1003, 1007, 1008, 1009];
 const CAP_S = 30;
-const LONG_MS = 10_000; // for a welcome; of one that held
+const LONG_MS = 10_000;
 const PROBE_MS = 4000;
-const MOST_CHANNELS = 64; // in one command
+const MOST_CHANNELS = 64;
 
 /**
  * Connect to `url` (`/ws`, `wss://host/ws`), and stay connected. Commands return the `id` of answers, and hold on later
- * connections too. Options (others, as `instruments`, `interval_ms`, go into `subscribe`):
+ * connections too. `history(channel, {instrument, limit, before, before_ms})` is a promise of what was (`messages`,
+ * `more`...). Options (others, as `instruments`, `interval_ms`, go into `subscribe`):
  *
- * channels   names, or `['*']` for all
- * token      where one is needed
- * replay     begin so many messages (of all channels) before the newest
- * onMessage  (message, text): data; `text` is what came
- * onStatus   (status): a channel is `live`, `stale`, `down`...
- * onState    ({state, code, reason, retry_in_s, welcome}): `connecting`, `open`, `waiting`, or for good `closed`
- * onEvent    (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`; `lost`: channels that go on
- *            from their newest message; `restarted`; `away_ms`) and `gap` (not announced: `channel`, `instrument`,
- *            `after`, `before`)
+ * channels  names, or `['*']` for all
+ * token     if one is needed
+ * replay    begin so many messages (of all channels) before the newest
+ * onMessage (message, text): data; `text` is what came
+ * onStatus  (status): a channel is `live`...
+ * onState   ({state, code, reason, retry_in_s, welcome}): `connecting`, `open`, `waiting`, or for good `closed`
+ * onEvent   (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`; `lost`: channels that go on from
+ *           their newest message; `restarted`; `away_ms`), `gap` (`channel`, `instrument`, `before`...)
  */
 export function connect(url, {channels = [], token, replay, onMessage, onStatus, onState, onEvent, ...rest} = {}) {
   const wanted = new Map(); // channel: its options (`how`), where it is (above `floor` all are due)
   const asked = new Map(); // id: a `subscribe` not answered
   let all; // the options of '*'
   let socket, welcome, goodbye, why, resumed, retryTimer, deadline, heartbeat;
-  let openedAt = 0; // 0: not
+  let [openedAt, lostAt, attempt, unanswered, commands] = [0, 0, 0, 0, 0];
   let announced = 0; // `lagged` covers these
-  let [attempt, unanswered, commands, lostAt] = [0, 0, 0, 0];
 
   const target = new URL(url, location);
   target.protocol = target.protocol.replace('http', 'ws');
@@ -59,7 +58,6 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     deadline = setTimeout(lost, ms, 1006, 'no answer');
   }
 
-  /** The network may have changed. */
   function probe({persisted = true}) {
     if (!persisted) return;
     if (retryTimer) open();
@@ -88,7 +86,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       case 'lagged': announced = message.to_seq; break;
       case 'goodbye': goodbye = message; break;
       case 'pong': case 'unsubscribed': case 'error': case 'test': break;
-      default: return; // a later version's
+      default: return;
     }
     if (message.id !== 'heartbeat') onEvent?.(message);
   }
@@ -98,17 +96,22 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   function data(message, text) {
-    const {connector_id: channel, instrument, seq, prev_seq} = message;
+    const {connector_id: channel, instrument, seq, prev_seq, bids, reset, through} = message;
     const at = wanted.get(channel);
-    if (!at) return;
+    if (!at || at.deaf) return;
     begin(at, welcome);
     const had = at.last.get(instrument);
     if (had >= seq) return;
+    if (!had && at.since && bids && !reset && !through && at.how.snapshot !== false) {
+      at.deaf = at.owed = true; // no book
+      command('unsubscribe', [channel]);
+      return command('subscribe', [channel], {...at.how, since: undefined});
+    }
     const after = had ?? at.floor;
     const told = Math.max(at.floor ?? 0, announced);
     const gap = {type: 'gap', channel, instrument, after, before: seq};
     if (prev_seq > Math.max(after, told) && !at.sampled) onEvent?.(gap);
-    at.owed = message.bids && seq <= told; // a book's state
+    at.owed = bids && seq <= told; // a book's state
     at.last.set(instrument, (at.seq = seq));
     onMessage?.(message, text);
   }
@@ -128,7 +131,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       let since = epoch && {epoch, seq};
       if (since && `${instruments}` !== `${how.instruments}`) since.epoch = '-';
       if (!before && replay) since = {epoch: welcome.epoch, seq: Math.max(0, welcome.seq - replay)};
-      if (how.interval_ms || sampled || owed) since = undefined; // the snapshot has all
+      if (how.interval_ms || sampled || owed) since = undefined;
       const key = JSON.stringify({...how, since});
       alike.set(key, [...(alike.get(key) ?? []), channel]);
     }
@@ -149,7 +152,7 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       if (at.seq > message.seq) at.epoch = '';
       begin(at, message);
       const {seq: floor} = (recovered && since) || message;
-      Object.assign(at, {sampled, instruments, floor, seq: Math.min(at.seq, floor)});
+      Object.assign(at, {since, sampled, instruments, floor, seq: Math.min(at.seq, floor), deaf: false});
     }
     onEvent?.(message);
     asked.delete(message.id);
@@ -181,6 +184,16 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     clearInterval(heartbeat);
   }
 
+  async function history(channel, query = {}) {
+    const asked = Object.entries(query).filter(([, value]) => value !== undefined);
+    const source = new URL(`history/${encodeURIComponent(channel)}?${new URLSearchParams(asked)}`, target);
+    source.protocol = source.protocol.replace('ws', 'http');
+    const answer = await fetch(source, token && {headers: {Authorization: `Bearer ${token}`}});
+    const body = await answer.json().catch(() => ({}));
+    if (body.type === 'history') return body;
+    throw Object.assign(new Error(body.message ?? `HTTP ${answer.status}`), {code: body.code});
+  }
+
   wish(channels, rest);
   for (const what of ['online', 'offline', 'visibilitychange', 'pageshow']) addEventListener(what, probe);
   open();
@@ -192,11 +205,12 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     },
     unsubscribe(names) {
       const every = names.includes('*');
-      if (welcome || every) all = null; // `wanted` has the others
+      if (welcome || every) all = null;
       for (const name of every ? wanted.keys() : names) wanted.delete(name);
       return command('unsubscribe', names);
     },
     ping: () => ping(),
+    history,
     close() {
       retryTimer = clearTimeout(retryTimer);
       drop(1000);

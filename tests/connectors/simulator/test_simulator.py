@@ -325,7 +325,7 @@ async def test_one_port_serves_the_three_venues_and_keeps_connections() -> None:
             assert response.status_code == 200
             assert response.headers["content-type"].startswith("application/json")
             assert isinstance(response.json(), kind)
-        for path, status in {"/api/v3/klines": 404, "/nothing": 404, "/": 400, "/ws/v5/public": 400}.items():
+        for path, status in {"/api/v3/uiKlines": 404, "/nothing": 404, "/": 400, "/ws/v5/public": 400}.items():
             response = await client.get(path)
             assert response.status_code == status
             assert "error" in response.json()

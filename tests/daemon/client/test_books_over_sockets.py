@@ -2,16 +2,17 @@
 
 import json
 
+import pytest
 import trio
 import trio.lowlevel
 
 from connectors.base import StateChange
-from daemon.client import Book, DepthSnapshot, DepthUpdate, Gap, Lagged, Lost, connect
+from daemon.client import Book, DepthSnapshot, DepthUpdate, Gap, Lagged, Lost, Status, Subscription, connect
 from daemon.client.events import Received
 from protocol.messages import Format as Form
-from protocol.messages import decode_message
+from protocol.messages import Position, decode_message
 from tests.daemon.fanout.test_books import CATALOGUE, begins, changes
-from tests.daemon.serving import Gateway, open_gateway
+from tests.daemon.serving import SOON_S, Gateway, open_gateway
 from tests.daemon.sessions.event_source import EventSource
 
 INSTRUMENTS = ("X/U", "Y/U")
@@ -54,18 +55,22 @@ class Reader:
         self.venue = venue
         self.books = {instrument: Book() for instrument in INSTRUMENTS}
         self.events: list[Received] = []
+        self.baseless = 0
+        """Changes that came of books that had not come."""
 
     async def until_right(self) -> None:
         books, venue = self.books, self.venue
         await venue.gateway.wait(lambda: all(books[name].bids == venue.ordered(name) for name in INSTRUMENTS))
 
-    async def listen(self) -> None:
+    async def listen(self, since: Position | None = None, *channels: str) -> None:
         async with connect(
             f"ws://127.0.0.1:{self.venue.gateway.port}/ws", retry_base_s=0.01, retry_cap_s=0.02
         ) as client:
-            async for received in client.subscribe("d"):
+            async for received in client.subscribe(*(channels or ("d",)), since=since):
                 if isinstance(received, DepthSnapshot | DepthUpdate):
-                    self.books[str(received.instrument)].take(received)
+                    book = self.books[str(received.instrument)]
+                    self.baseless += isinstance(received, DepthUpdate) and not book.is_whole
+                    book.take(received)
                 else:
                     self.events.append(received)
 
@@ -133,3 +138,58 @@ async def test_an_event_stream_comes_back_to_the_same_books() -> None:
         nursery.start_soon(reader.stream, EventSource(source.last_id))
         await reader.until_right()
         nursery.cancel_scope.cancel(reason="the test is over")
+
+
+@pytest.mark.parametrize("asked", [("d",), ("*",)])
+async def test_who_goes_on_from_a_position_without_a_book_is_given_the_book(asked: tuple[str, ...]) -> None:
+    """As a process that knows where the one before it was, and nothing else."""
+    async with open_gateway(channels=tuple(CATALOGUE)) as gateway, trio.open_nursery() as nursery:
+        venue = Venue(gateway)
+        venue.change(20)
+        since = Position(gateway.tape.epoch, gateway.tape.head)
+        venue.change(3, "Y/U")
+        venue.change(2, "X/U")
+        reader = Reader(venue)
+        nursery.start_soon(reader.listen, since, *asked)
+        await reader.until_right()
+        for session in gateway.sessions:
+            await session.drop()
+        venue.change(5)
+        await reader.until_right()
+        assert reader.baseless == 0
+        assert [each for each in reader.events if isinstance(each, Gap | Lost)] == []
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_who_is_cut_off_before_the_book_came_is_given_it_afterwards() -> None:
+    async with open_gateway(channels=tuple(CATALOGUE)) as gateway, trio.open_nursery() as nursery:
+        venue = Venue(gateway)
+        venue.change(20)
+        since = Position(gateway.tape.epoch, gateway.tape.head)
+        reader = Reader(venue)
+        nursery.start_soon(reader.listen, since, "d")
+        await gateway.wait(lambda: any(isinstance(each, Status) for each in reader.events))
+        venue.change(1, "X/U")
+        for session in gateway.sessions:
+            await session.drop()
+        venue.change(1, "Y/U")
+        await reader.until_right()
+        assert reader.baseless == 0
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_who_wants_changes_alone_gets_them_from_a_position_on() -> None:
+    async with open_gateway(channels=tuple(CATALOGUE)) as gateway:
+        venue = Venue(gateway)
+        since = Position(gateway.tape.epoch, gateway.tape.head)
+        venue.change(2, "X/U")
+        url = f"ws://127.0.0.1:{gateway.port}/ws"
+        with trio.fail_after(SOON_S):
+            async with connect(url) as client, client.subscribe("d", snapshot=False, since=since) as received:
+                updates = [each async for each in received if isinstance(each, DepthUpdate) and await _stop(received)]
+        assert len(updates) == 1
+
+
+async def _stop(received: Subscription) -> bool:
+    await received.aclose()
+    return True

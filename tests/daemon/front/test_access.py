@@ -27,7 +27,9 @@ def refusal(*headers: str, queries: tuple[str, ...] = ()) -> Refused:
     return caught.value
 
 
-@pytest.mark.parametrize("path", ["/ws", "/ws/test", "/events", "/snapshot/binance_prices", "/snapshot/"])
+@pytest.mark.parametrize(
+    "path", ["/ws", "/ws/test", "/events", "/snapshot/binance_prices", "/snapshot/", "/history/okx_candles"]
+)
 def test_what_gives_data_needs_a_token(path: str) -> None:
     assert is_guarded(path)
 

@@ -27,7 +27,7 @@ from trio_websocket import ConnectionClosed, connect_websocket, wrap_server_stre
 from daemon.front.admission import Admission, Policy
 from daemon.front.arrivals import Transport, Upgrade
 from daemon.front.front_door import FrontDoor
-from daemon.front.http import Conversation, Refused, Request, Response
+from daemon.front.http import Conversation, Later, Refused, Request, Response
 from daemon.front.limits import Limits
 from daemon.host.clock import WallClock
 from protocol.codes import ErrorCode
@@ -52,15 +52,39 @@ HANDSHAKE = (
 MASKED_HELLO = b"\x81\x85\x00\x00\x00\x00hello"
 
 
+class FakeLater:
+    """What has to be waited for."""
+
+    def __init__(self, routes: "FakeRoutes", path: str) -> None:
+        self._routes = routes
+        self._path = path
+
+    async def wait(self) -> None:
+        self._routes.begun.set()
+        if self._path == "/later/bug":
+            raise ZeroDivisionError("a bug")
+        await self._routes.go.wait()
+
+    def answer(self) -> Response:
+        if self._path == "/later/refused":
+            raise Refused(400, ErrorCode.INVALID_FIELD, "no")
+        return Response(200, b'"later"')
+
+
 class FakeRoutes:
-    """`/hello` greets, `/echo` gives the body back, `/slow` waits for `go`, `/bug` fails; all else is unknown."""
+    """`/hello` greets, `/echo` gives the body back, `/slow` waits for `go`, `/bug` fails; all else is unknown.
+
+    What is below `/later` waits for `go`, too, as what has to be waited for.
+    """
 
     def __init__(self) -> None:
         self.begun = trio.Event()
         self.go = trio.Event()
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response | Later:
         match request.path:
+            case path if path.startswith("/later"):
+                return FakeLater(self, path)
             case "/hello":
                 return Response(200, b'"hello"')
             case "/echo":
@@ -618,6 +642,35 @@ async def test_answers_are_waited_for_and_clients_are_not() -> None:
             await door.front.wait_answered()
         assert (await slow.response())[0] == 200
         assert door.front.statistics().connections_open == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [("/later", 200, "later"), ("/later/refused", 400, "no"), ("/later/bug", 500, "the daemon failed to answer")],
+)
+async def test_what_has_to_be_waited_for_holds_up_nobody(path: str, status: int, body: str) -> None:
+    async with open_door() as door, door.client() as waiting, door.client() as other:
+        await waiting.send(GET.replace(b"/hello", path.encode()))
+        await door.routes.begun.wait()
+        for _ in range(20):
+            await other.send(GET)
+            assert (await other.response())[0] == 200
+        door.routes.go.set()
+        answer = await waiting.response()
+        assert answer[0] == status
+        assert body.encode() in answer[2]
+
+
+async def test_a_wait_is_nobodys_share_of_the_time() -> None:
+    async with open_door() as door:
+        before = door.front._turns._mean_s
+        async with door.client() as waiting:
+            await waiting.send(GET.replace(b"/hello", b"/later"))
+            await door.routes.begun.wait()
+            await trio.sleep(0.3)
+            door.routes.go.set()
+            assert (await waiting.response())[0] == 200
+        assert door.front._turns._mean_s < max(before, 0.3 / 20)
 
 
 async def test_run_returns_when_the_last_connection_has_ended() -> None:

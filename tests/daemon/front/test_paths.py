@@ -28,6 +28,8 @@ def request(path: str, prefix: str = "", method: str = "GET") -> Request:
         ("/ws//test/", "", "", "/ws/test", ""),
         ("/snapshot/ethprice/", "", "", "/snapshot/ethprice", ""),
         ("/snapshot/", "", "", "/snapshot/", ""),
+        ("/feed//history/okx_candles/", "", "/feed", "/history/okx_candles", "/feed"),
+        ("/history/", "", "", "/history/", ""),
         ("", "", "", "/", ""),
         ("*", "", "", "*", ""),
         ("/feed/ws", "", "/feed", "/ws", "/feed"),

@@ -67,7 +67,7 @@ const moves = {
     held = false;
     client = connect('/ws', {
       ...options,
-      onMessage: ({instrument, seq, prev_seq}) => say({message: [instrument, seq, prev_seq]}),
+      onMessage: ({instrument, seq, prev_seq, type}) => say({message: [instrument, seq, prev_seq, type]}),
       onState: ({state}) => say({state}),
       onEvent: (event) => (syncs.has(event.id) ? say({sync: syncs.get(event.id)}) : say({event})),
     });

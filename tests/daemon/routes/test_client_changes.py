@@ -6,7 +6,7 @@ And it tells one that is one: a message that is lost on the way after the change
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import permutations
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from connectors.base import Event
+from protocol.channels import Channel
 from tests.daemon.serving import CHANNELS, LIMITS, SOON_S, Gateway, open_gateway
 
 HERE = Path(__file__).parent
@@ -43,7 +44,7 @@ class Driven:
 
     def __init__(self, process: trio.Process, gateway: Gateway) -> None:
         self._process = process
-        self._gateway = gateway
+        self.gateway = gateway
         self._syncs = 0
         self._heard = trio.Event()
         self._number = 0
@@ -79,7 +80,7 @@ class Driven:
         """Some of each instrument, the last of which is of BTC."""
         for instrument in (BTC, ETH, BTC, BTC, ETH, BTC):
             self._number += 1
-            self._gateway.publish(Event("bitcoinprice", instrument, b'{"n":%d}' % self._number, 1, "1.5"))
+            self.gateway.publish(Event("bitcoinprice", instrument, b'{"n":%d}' % self._number, 1, "1.5"))
 
     def seqs(self, instrument: str) -> list[int]:
         return [said["message"][1] for said in self.said if said.get("message", [""])[0] == instrument]
@@ -93,16 +94,16 @@ class Driven:
 
     def has_newest(self, instrument: str) -> bool:
         seqs = self.seqs(instrument)
-        return bool(seqs) and seqs[-1] == self._gateway.tape.last_seq(("bitcoinprice", instrument))
+        return bool(seqs) and seqs[-1] == self.gateway.tape.last_seq(("bitcoinprice", instrument))
 
 
 @asynccontextmanager
-async def driven() -> AsyncIterator[Driven]:
+async def driven(channels: Sequence[Channel] = BOTH) -> AsyncIterator[Driven]:
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here; Debian and Ubuntu have it: apt-get install nodejs")
     limits = msgspec.structs.replace(LIMITS, commands_per_s=100_000.0, commands_burst=100_000)
-    async with open_gateway(limits=limits, channels=BOTH) as gateway, trio.open_nursery() as nursery:
+    async with open_gateway(limits=limits, channels=channels) as gateway, trio.open_nursery() as nursery:
         command = [node, str(HERE / "client_driver.mjs"), str(CLIENT), str(gateway.port)]
         process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:

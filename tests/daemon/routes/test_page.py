@@ -15,8 +15,8 @@ from daemon.host.clock import WallClock
 from daemon.routes.page import FILES, Page
 
 WEB = Path(__file__).parents[3] / "daemon" / "routes" / "web"
-MOST_BYTES = 60 * 1024
-MOST_CLIENT_BYTES = 8 * 1024
+MOST_BYTES = 61 * 1024
+MOST_CLIENT_BYTES = 9 * 1024
 PAGE = Page()
 
 

@@ -83,7 +83,9 @@ class Daemon:
         )
 
     async def answer(self, request: Request) -> Response:
-        return await self.routes().answer(request)
+        response = await self.routes().answer(request)
+        assert isinstance(response, Response)
+        return response
 
     async def get(self, path: str, query: Headers = ()) -> Response:
         return await self.answer(Request(method="GET", path=path, query=query, peer="192.0.2.1"))

@@ -527,8 +527,7 @@ class TestPlan:
 
     def test_few_streams_or_none_but_trades_and_candles_may_be_silent_for_long(self) -> None:
         def silence_s(*channels: Channel) -> float:
-            [feed] = build(channels, Binance(), "tickerd/1")
-            assert isinstance(feed, Feed)
+            [feed] = [each for each in build(channels, Binance(), "tickerd/1") if isinstance(each, Feed)]
             return feed.silence_s
 
         many = tuple(f"A{number}/USDT" for number in range(20))

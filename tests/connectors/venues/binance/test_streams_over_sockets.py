@@ -30,8 +30,8 @@ from connectors.venues.binance.settings import Binance
 from protocol.channels import Channel
 from protocol.fields import DepthFields, SnapshotFields, TradeFields
 from protocol.kinds import KINDS
-from tests.connectors.venues.binance.rebuilt import Rebuilt
 from tests.connectors.venues.over_sockets import Hub, connected
+from tests.connectors.venues.rebuilt import Rebuilt
 
 INSTRUMENTS = ("BTC/USDT", "ETH/USDT")
 SYMBOLS = {"BTC/USDT": "BTCUSDT", "ETH/USDT": "ETHUSDT"}

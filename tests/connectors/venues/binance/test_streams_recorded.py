@@ -15,7 +15,7 @@ from connectors.venues.binance.streams import BinanceStreams
 from protocol.channels import Channel
 from protocol.fields import CandleFields, DepthFields, QuoteFields, SnapshotFields
 from protocol.kinds import KINDS
-from tests.connectors.venues.binance.rebuilt import Rebuilt
+from tests.connectors.venues.rebuilt import Rebuilt
 
 INSTRUMENTS = {"NKNUSDT": "NKN/USDT", "BLZETH": "BLZ/ETH"}
 

@@ -18,7 +18,7 @@ from connectors.venues.binance.sync import Diff, Lost, Snapshot, Sync, Unusable
 from protocol.channels import Channel
 from protocol.fields import DepthFields, SnapshotFields
 from protocol.kinds import KINDS
-from tests.connectors.venues.binance.rebuilt import Rebuilt
+from tests.connectors.venues.rebuilt import Rebuilt
 
 NOW = 1_765_211_445_122
 

@@ -108,7 +108,10 @@ class TestWhatIsAskedFor:
 
     def test_it_is_built_of_its_settings_and_not_without_channels(self) -> None:
         made = build(channels("ticker", "candles"), Kraken(url="ws://127.0.0.1:1/v2"), "tickerd/test")
-        assert [(connector.name, connector.channels) for connector in made] == [("kraken", ("ticker", "candles"))]
+        assert [(connector.name, connector.channels) for connector in made] == [
+            ("kraken", ("ticker", "candles")),
+            ("kraken-history", ()),
+        ]
         assert build([], Kraken(), "tickerd/test") == []
         assert list(INTERVALS.values()) == [1, 5, 15, 30, 60, 240, 1440, 10080, 21600]
 
