@@ -15,7 +15,18 @@ from protocol.messages import Control, ServerInfo, State, Timestamp, TopicStatus
 from protocol.payloads import SCHEMAS
 
 Cause: TypeAlias = Literal[
-    "outage", "stale", "resync", "restart", "lagged", "refused", "unreadable", "gap", "unstored", "pause", "clock"
+    "outage",
+    "stale",
+    "resync",
+    "restart",
+    "lagged",
+    "refused",
+    "unreadable",
+    "gap",
+    "unstored",
+    "pause",
+    "clock",
+    "cluster",
 ]
 """The cause of a gap.
 
@@ -29,7 +40,8 @@ Cause: TypeAlias = Literal[
 * `gap`: something was missing in what a venue sent of an instrument: a trade, or a change of its book;
 * `unstored`: the disk could not be written to; clients missed nothing, unless an unclean stop followed meanwhile;
 * `pause`: the daemon itself did not run: it or its machine was stopped, suspended, or too busy;
-* `clock`: the machine's clock was set: times before are by the clock as it was.
+* `clock`: the machine's clock was set: times before are by the clock as it was;
+* `cluster`: another node took over, or the engine that carries the tape was away, or lost some of it.
 """
 
 _DATA: Final = Meta(extra_json_schema={"anyOf": [{"$ref": f"{SCHEMAS}{message.__name__}"} for message in MESSAGES]})
@@ -157,6 +169,113 @@ class GapList(Control, frozen=True, kw_only=True, tag="gaps"):
     gaps: tuple[GapReport, ...]
     more: int
     forgotten: int
+
+
+NodeState: TypeAlias = Literal["alone", "leads", "follows", "stands by", "starts", "cut off", "gone"]
+"""What a node does.
+
+* `alone`: it takes data in and serves clients, and there is no other;
+* `leads`: it takes data in for all;
+* `follows`: it serves clients from what another one makes;
+* `stands by`: it would lead if the leader were gone;
+* `starts`: it does not have the tape yet;
+* `cut off`: it does not hear how the channels are; its clients are told that they are stale;
+* `gone`: nothing has been heard of it for some seconds.
+"""
+
+
+class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the processes of a node that serve its clients.
+
+    Attributes:
+        worker: its number, from 1.
+        pid: its process id; null while it is away.
+        ready: whether it lets clients in.
+        clients: how many it has.
+        lag: how many messages of the tape it has yet to take.
+        lag_bytes: what waits for it on the way.
+        since: when it was started last.
+        restarts: how often it had to be started again.
+    """
+
+    worker: int
+    pid: int | None
+    ready: bool
+    clients: int
+    lag: int
+    lag_bytes: int
+    since: Timestamp
+    restarts: int
+
+
+class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One node: a daemon, with its workers.
+
+    Attributes:
+        role: `both` takes data in and serves clients; `ingest` and `serve` do one of these.
+        leads: whether the tape is made there.
+        state: what it does; `reason` says more.
+        seq: the newest position that it has.
+        lag: how many positions it is behind the newest one.
+        clients: how many it has.
+        since: when it was started.
+        age_s: how old this report is.
+        workers: the processes that serve its clients; none where it is one process.
+    """
+
+    node: str
+    role: Literal["both", "ingest", "serve"]
+    leads: bool
+    state: NodeState = "alone"
+    reason: str = ""
+    seq: int
+    lag: int
+    clients: int
+    since: Timestamp
+    age_s: float = 0
+    workers: tuple[WorkerReport, ...] = ()
+
+
+class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine that carries the tape, as the node that answers sees it.
+
+    Attributes:
+        address: where it is.
+        version: what it is, such as `Redis 7.0.15`; "" before it is known.
+        answers: whether it does.
+        reason: what is wrong, if anything is.
+        entries: how many it has of the tape.
+        first, last: the ids of the oldest and the newest of these; "" if there are none.
+    """
+
+    address: str
+    version: str
+    answers: bool
+    reason: str = ""
+    entries: int
+    first: str
+    last: str
+
+
+class ClusterReport(Control, frozen=True, kw_only=True, tag="cluster"):
+    """`GET /cluster`: which nodes and processes there are, and how each does.
+
+    Attributes:
+        node: who answers.
+        leader: the node where the tape is made; "" where nobody knows of one.
+        epoch: the tape's.
+        seq: its newest position.
+        clients: how many there are in all.
+        engine: what carries the tape between nodes; absent where there is one node.
+    """
+
+    node: str
+    leader: str
+    epoch: str
+    seq: int
+    clients: int
+    engine: EngineReport | UnsetType = UNSET
+    nodes: tuple[NodeReport, ...]
 
 
 class TestRequest(msgspec.Struct):

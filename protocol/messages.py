@@ -214,10 +214,11 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
-    """The name and version of the server."""
+    """The name and version of the server, and the name of its node where it is one of a cluster."""
 
     name: str
     version: str
+    node: str | UnsetType = UNSET
 
 
 class Welcome(Control, frozen=True, kw_only=True, tag="welcome"):

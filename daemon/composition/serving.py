@@ -7,6 +7,7 @@ of another one's (`daemon.publish.replica`).
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -35,6 +36,7 @@ from daemon.sessions.sessions import Sessions
 from daemon.sessions.websocket import WebSockets
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
+from protocol.answers import ClusterReport, NodeReport
 from protocol.messages import ServerInfo
 
 _RETRY_SPREAD_S: Final = 10.0
@@ -89,6 +91,7 @@ class Serving:
         past: Callable[[str], PastCandles | None],
         remarks: Remarks,
         guarded: bool,
+        cluster: Callable[[Serving], ClusterReport] | None = None,
     ) -> None:
         """Build it.
 
@@ -100,8 +103,12 @@ class Serving:
             past: who asks a venue, by its name, for past candles; None if nobody does.
             remarks: what there is to say in `/readyz`.
             guarded: whether a token was needed before a restart.
+            cluster: which processes and nodes there are; None if this is the only one.
         """
         self.config = config
+        self.log = log
+        self.server = server
+        self.started = log.clock.timestamp()
         self.hub = Hub(log.tape, log.ledger, log.clock)
         log.bus.add(self.hub)
         self.metrics = Metrics(server.version)
@@ -119,7 +126,7 @@ class Serving:
             server=server,
             catalogue=lambda: log.board.catalogue,
             tape=log.tape,
-            clients=lambda: self.hub.statistics().subscribers,
+            clients=lambda: self.cluster().clients,
             broadcast=broadcast,
             admit_test=admission.rates.test,
             board=log.board,
@@ -130,6 +137,7 @@ class Serving:
             unstored=remarks.unstored,
             not_reloaded=remarks.not_reloaded,
             metrics=self.metrics.answer,
+            cluster=self.cluster,
             histories=Histories(log.tape, log.clock, past),
         )
         self.front_door = FrontDoor(
@@ -141,6 +149,11 @@ class Serving:
             events=EventStreams(self.sessions),
         )
         self._hosts: list[str] = []
+        self._cluster = alone if cluster is None else cluster
+
+    def cluster(self) -> ClusterReport:
+        """Which processes and nodes there are."""
+        return self._cluster(self)
 
     @property
     def guarded(self) -> bool:
@@ -190,3 +203,27 @@ class Serving:
         await self.sessions.say_goodbye(reason, grace_s * 0.9, _RETRY_SPREAD_S)
         with trio.move_on_after(_LAST_ANSWERS_S):
             await self.front_door.wait_answered()
+
+
+def alone(serving: Serving) -> ClusterReport:
+    """What a daemon that is one process says of itself."""
+    log, clients = serving.log, serving.hub.statistics().subscribers
+    name = serving.server.node or socket.gethostname()
+    own = NodeReport(
+        node=name,
+        role="both",
+        leads=True,
+        seq=log.tape.head,
+        lag=0,
+        clients=clients,
+        since=serving.started,
+    )
+    return ClusterReport(
+        timestamp=log.clock.timestamp(),
+        node=name,
+        epoch=log.tape.epoch,
+        seq=log.tape.head,
+        leader=name,
+        clients=clients,
+        nodes=(own,),
+    )

@@ -28,7 +28,14 @@ from protocol.bucket import Bucket
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE
 
-WEIGHTS: Final = {"/channels": 2.0, "/readyz": 2.0, "/asyncapi.json": 2.0, "/gaps": 3.0, "/metrics": 3.0}
+WEIGHTS: Final = {
+    "/channels": 2.0,
+    "/readyz": 2.0,
+    "/asyncapi.json": 2.0,
+    "/cluster": 2.0,
+    "/gaps": 3.0,
+    "/metrics": 3.0,
+}
 """What a plain request counts as that costs more than most: 1 stands for a quarter of a millisecond."""
 
 _BELOW: Final = {"/snapshot/": 2.0, "/history/": 8.0}

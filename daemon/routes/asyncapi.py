@@ -20,7 +20,7 @@ from daemon.front.access import is_guarded
 from daemon.front.http import Request, Response
 from daemon.routes.gaps import MOST as MOST_GAPS
 from daemon.routes.history import MOST as MOST_HISTORY
-from protocol.answers import ChannelList, GapList, Health, History, Readiness, Snapshot, TestRequest
+from protocol.answers import ChannelList, ClusterReport, GapList, Health, History, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue, Channel
 from protocol.codes import CloseCode
 from protocol.commands import LEAST_INTERVAL_MS, MOST_INTERVAL_MS
@@ -109,6 +109,7 @@ ROUTES: Final = (
     Route("snapshot", "GET", "/snapshot/{channel}", (Snapshot,), query=_INSTRUMENT),
     Route("history", "GET", "/history/{channel}", (History,), query=_PAST),
     Route("gaps", "GET", "/gaps", (GapList,), query=_GAPS),
+    Route("cluster", "GET", "/cluster", (ClusterReport,)),
     Route("events", "GET", "/events", EVENTS, query=_EVENTS, description=_STREAM),
     Route("test", "POST", "/ws/test", (TestResponse,), body=TestRequest),
 )

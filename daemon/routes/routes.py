@@ -26,7 +26,7 @@ from daemon.routes.history import Histories
 from daemon.routes.page import FILES, Page
 from daemon.routes.query import LONGEST_SHOWN
 from daemon.tape.ledger import Ledger
-from protocol.answers import ChannelList, ChannelReport, Health, Readiness, Snapshot, TestRequest
+from protocol.answers import ChannelList, ChannelReport, ClusterReport, Health, Readiness, Snapshot, TestRequest
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
 from protocol.grant import ANYONE
@@ -128,6 +128,7 @@ class PlainRoutes:
         unstored: Callable[[], str] = lambda: "",
         not_reloaded: Callable[[], str] = lambda: "",
         metrics: Callable[[Request], Response] | None = None,
+        cluster: Callable[[], ClusterReport] | None = None,
         histories: Histories | None = None,
     ) -> None:
         """Set up.
@@ -139,7 +140,8 @@ class PlainRoutes:
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
         why the tape is not being stored although it should be, else ""; clients get everything all the same.
         `not_reloaded`: what there is to say of a reload that failed, else "". `metrics` answers `GET /metrics`, and
-        `histories` what is below `/history/`; without one of them there is no such route.
+        `histories` what is below `/history/`, `cluster` makes what `GET /cluster` answers; without one of them there is
+        no such route.
         """
         self._server = server
         self._catalogue = catalogue
@@ -165,6 +167,7 @@ class PlainRoutes:
             "/asyncapi.json": {"GET": self._asyncapi},
             "/ws/test": {"POST": self._test},
             **({} if metrics is None else {"/metrics": {"GET": metrics}}),
+            **({} if cluster is None else {"/cluster": {"GET": lambda _: _ok(cluster())}}),
         }
 
     @property

@@ -36,6 +36,7 @@ VARYING = {
     *("timestamp", "since", "start", "end", "epoch", "version"),
     *("seq", "prev_seq", "exchange_ms", "received_ms", "price", "data"),
     *("before", "before_ms", "complete_from"),
+    *("node", "leader", "clients"),
     *("age_s", "duration_s", "count", "messages", "clients", "more", "forgotten"),
     *("bid", "bid_size", "bid_exchange", "ask", "ask_size", "ask_exchange", "size", "side", "trade_id"),
     *("start_ms", "open", "high", "low", "close", "volume", "closed"),

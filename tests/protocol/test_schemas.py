@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 from msgspec import Raw
 
-from protocol.answers import Cause, ChannelList, GapList, Health, Readiness, Snapshot, TestRequest
+from protocol.answers import Cause, ChannelList, ClusterReport, GapList, Health, Readiness, Snapshot, TestRequest
 from protocol.codes import CloseCode, ErrorCode
 from protocol.commands import Command
 from protocol.kinds import MESSAGES, PAYLOADS
@@ -29,7 +29,7 @@ from protocol.messages import (
 from protocol.payloads import BookData, PriceData
 from protocol.schemas import docstring, schema_name, schemas
 
-REPORTS = (Health, Readiness, ChannelList, Snapshot, GapList, TestRequest)
+REPORTS = (Health, Readiness, ChannelList, Snapshot, GapList, ClusterReport, TestRequest)
 MADE = schemas([*get_args(Command), *MESSAGES, *get_args(ControlMessage), *REPORTS, *PAYLOADS, CloseCode])
 
 STAMP = "2025-12-08T16:30:45.123Z"

@@ -14,6 +14,7 @@ from daemon.health.board import Condition, TopicState
 from daemon.host.clock import WallClock
 from daemon.routes.routes import ChannelState, PlainRoutes
 from daemon.tape.ledger import Ledger
+from protocol.answers import ClusterReport
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
 from protocol.kinds import KINDS
@@ -33,6 +34,8 @@ CATALOGUE = Catalogue(
         Channel(name="coingecko_global", exchange="coingecko", kind=KINDS["global"], cadence_s=10.0),
     ]
 )
+
+CLUSTER = ClusterReport(timestamp=NOW, node="one", epoch="k3vQ", seq=7, leader="", clients=2, nodes=())
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Daemon:
             ledger=self.ledger,
             accepting=lambda: self.accepting,
             clock=WallClock(lambda: NOW_MS * 1_000_000),
+            cluster=lambda: CLUSTER,
         )
 
     async def answer(self, request: Request) -> Response:
@@ -98,6 +102,20 @@ class Daemon:
         with pytest.raises(Refused) as caught:
             await self.answer(Request(method=method, path=path, query=query, peer="192.0.2.1"))
         return caught.value
+
+
+async def test_the_cluster_is_told_as_it_is() -> None:
+    body = json.loads((await Daemon().get("/cluster")).body)
+    assert body == {
+        "type": "cluster",
+        "timestamp": NOW,
+        "node": "one",
+        "epoch": "k3vQ",
+        "seq": 7,
+        "leader": "",
+        "clients": 2,
+        "nodes": [],
+    }
 
 
 async def test_health_says_who_and_where() -> None:
