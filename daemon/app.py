@@ -26,6 +26,7 @@ from typing import Final
 import trio
 
 from connectors.venues.registry import VENUES
+from daemon.composition.clustered import ClusterDaemon
 from daemon.composition.ingesting import Ingesting, connectors
 from daemon.composition.reloading import Crews, Reloading
 from daemon.composition.serving import Log, Remarks, Serving
@@ -76,6 +77,8 @@ async def serve(
     mark = Mark(config.tape.path)
     guarded = await trio.to_thread.run_sync(mark.is_set)
     try:
+        if config.cluster.url:
+            return await _serve(ClusterDaemon(config, reread, mark, guarded=guarded), announce)
         return await _serve(Daemon(config, archive, reread, mark, guarded=guarded), announce)
     finally:
         if archive is not None:
@@ -94,7 +97,7 @@ def tried(config: Config) -> list[str]:
     return certificate.warnings(certificate.tls_context(config.server), config.server)
 
 
-async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> int:
+async def _serve(daemon: Daemon | ClusterDaemon, announce: Callable[[Sequence[str]], None]) -> int:
     config = daemon.config
     for warning in config.warnings:
         _log.warning("%s", warning)

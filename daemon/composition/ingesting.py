@@ -44,6 +44,7 @@ class Ingesting:
         self._log = log
         self.sequencer = Sequencer(log.tape, log.board, log.ledger, log.clock, log.bus, config.hub)
         self.inbox, self._outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
+        self._ended = trio.Event()
         self.fleet = Fleet(self.inbox, log.clock)
         self.watch = Watch(
             board=log.board,
@@ -65,7 +66,7 @@ class Ingesting:
 
     async def start(self, root: trio.Nursery) -> None:
         """Start the sequencer and the watch in the root nursery. Connectors start by `start_connectors`."""
-        await root.start(self.sequencer.run, self._outbox)
+        await root.start(self._sequence)
         await root.start(self.watch.run)
         await root.start(self.pauses.run)
 
@@ -107,6 +108,17 @@ class Ingesting:
     def past(self, venue: str) -> PastCandles | None:
         """Who asks that venue for past candles; None if nobody does."""
         return among(self.fleet.of(venue))
+
+    async def finish(self) -> None:
+        """End the connectors, and wait until all that they sent is on the tape."""
+        self.stop()
+        await self._ended.wait()
+
+    async def _sequence(self, *, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await self.sequencer.run(self._outbox, task_status=task_status)
+        finally:
+            self._ended.set()
 
     def stop(self) -> None:
         """Begin to end the connectors; nothing can be started afterwards."""

@@ -72,10 +72,12 @@ class Remarks(msgspec.Struct, frozen=True):
     Attributes:
         unstored: why what is sent is not stored.
         not_reloaded: that the last reload failed.
+        cut_off: why nobody tells this process how the channels are, and its clients are told that these are stale.
     """
 
     unstored: Callable[[], str]
     not_reloaded: Callable[[], str]
+    cut_off: Callable[[], str] = str
 
 
 class Serving:
@@ -136,6 +138,7 @@ class Serving:
             needs_token=lambda: admission.policy.tokens is not None,
             unstored=remarks.unstored,
             not_reloaded=remarks.not_reloaded,
+            cut_off=remarks.cut_off,
             metrics=self.metrics.answer,
             cluster=self.cluster,
             histories=Histories(log.tape, log.clock, past),

@@ -32,6 +32,9 @@ from daemon.health.crosscheck import Tolerances
 from daemon.host.logs import LogSettings
 from daemon.host.text import decoded
 from daemon.ingest.fleet import RestartSettings
+from daemon.publish.cluster.address import AddressError
+from daemon.publish.cluster.address import parse as parse_address
+from daemon.publish.cluster.settings import Cluster
 from daemon.publish.sequencer import Passes
 from daemon.tape.tape import TapeSettings
 from protocol.channels import Catalogue, Channel
@@ -47,6 +50,7 @@ IGNORED_VARIABLES: Final = frozenset(
         "TICKERD_REQUIRE_BROWSER",
         "TICKERD_REQUIRE_SYSTEMD",
         "TICKERD_REQUIRE_PROXIES",
+        "TICKERD_REQUIRE_REDIS",
         "TICKERD_FUZZ_S",
         "TICKERD_FUZZ_SEED",
     }
@@ -71,6 +75,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     tape: TapeSettings
     hub: Passes
+    cluster: Cluster
     supervisor: RestartSettings
     connectors: Connectors
     channels: tuple[Channel, ...]
@@ -179,7 +184,24 @@ def _refused(file: File) -> Iterator[_Refusal]:
         yield "supervisor.backoff_cap_s", shown(supervisor.backoff_cap_s), least
     if file.tape.path and ("\0" in file.tape.path or not os.path.isdir(os.path.dirname(file.tape.path) or ".")):
         yield "tape.path", shown(file.tape.path), "the path of a file in a folder that exists"
+    yield from _refused_cluster(file)
     yield from venues.refused(file.connectors)
+
+
+def _refused_cluster(file: File) -> Iterator[_Refusal]:
+    cluster = file.cluster
+    if not cluster.url:
+        return
+    try:
+        parse_address(cluster.url)
+    except AddressError as error:
+        # It may hold a password.
+        seen = shown(cluster.url) if "@" not in cluster.url else "a URL with an @"
+        yield "cluster.url", seen, str(error)
+    if file.tape.path:
+        yield "tape.path", shown(file.tape.path), '"" in a cluster: the engine of [cluster] url keeps the tape'
+    if cluster.ca and not os.path.isfile(cluster.ca):
+        yield "cluster.ca", shown(cluster.ca), "the path of a file that exists"
 
 
 def _refused_server(server: ServerSettings) -> Iterator[_Refusal]:

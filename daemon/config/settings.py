@@ -17,6 +17,7 @@ from daemon.front.listening import ServerSettings
 from daemon.health.crosscheck import Tolerances
 from daemon.host.logs import LogSettings
 from daemon.ingest.fleet import RestartSettings
+from daemon.publish.cluster.settings import Cluster
 from daemon.publish.sequencer import Passes
 from daemon.tape.tape import TapeSettings
 
@@ -28,6 +29,7 @@ class File(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     tape: TapeSettings = TapeSettings()
     hub: Passes = Passes()
+    cluster: Cluster = Cluster()
     supervisor: RestartSettings = RestartSettings()
     connectors: Connectors = Connectors()
     catalogue: CatalogueSettings = CatalogueSettings()

@@ -127,6 +127,7 @@ class PlainRoutes:
         needs_token: Callable[[], bool] = lambda: False,
         unstored: Callable[[], str] = lambda: "",
         not_reloaded: Callable[[], str] = lambda: "",
+        cut_off: Callable[[], str] = lambda: "",
         metrics: Callable[[Request], Response] | None = None,
         cluster: Callable[[], ClusterReport] | None = None,
         histories: Histories | None = None,
@@ -139,7 +140,8 @@ class PlainRoutes:
 
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
         why the tape is not being stored although it should be, else ""; clients get everything all the same.
-        `not_reloaded`: what there is to say of a reload that failed, else "". `metrics` answers `GET /metrics`, and
+        `not_reloaded`: what there is to say of a reload that failed, else "". `cut_off`: why nobody tells this process
+        how the channels are, else "". `metrics` answers `GET /metrics`, and
         `histories` what is below `/history/`, `cluster` makes what `GET /cluster` answers; without one of them there is
         no such route.
         """
@@ -155,7 +157,7 @@ class PlainRoutes:
         self._clock = clock
         self._description = Description(server)
         self._needs_token = needs_token
-        self._unstored, self._not_reloaded = unstored, not_reloaded
+        self._unstored, self._not_reloaded, self._cut_off = unstored, not_reloaded, cut_off
         self._histories = histories
         page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
@@ -217,6 +219,8 @@ class PlainRoutes:
         reason = ""
         if not self._accepting():
             reason = "stopping: no client is let in"
+        elif why := self._cut_off():
+            reason = why
         elif not delivered:
             reason = "no connector has delivered yet"
         ready = not reason

@@ -7,9 +7,9 @@ was not answered all connections are closed and opened anew, since whatever they
 from __future__ import annotations
 
 import logging
+import math
 import random
 import ssl
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
@@ -55,6 +55,9 @@ _UP_KEPT: Final = 10_000
 _Client: TypeAlias = "coredis.Redis[bytes] | coredis.RedisCluster[bytes]"
 
 _log: Final = logging.getLogger(__name__)
+
+# What it has to say of its connections is said here, once and in words.
+logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
 class FencedError(Exception):
@@ -108,6 +111,7 @@ class Overview(msgspec.Struct, frozen=True):
         first: of the oldest.
         entries: how many there are.
         nodes: what each node said of itself, and when by the engine's clock.
+        was: what had been said of the node that asked; None if nothing.
     """
 
     now_ms: int
@@ -117,6 +121,7 @@ class Overview(msgspec.Struct, frozen=True):
     first: EntryId | None
     entries: int
     nodes: dict[str, tuple[int, bytes]]
+    was: tuple[int, bytes] | None = None
 
 
 class Engine:
@@ -125,7 +130,8 @@ class Engine:
     Attributes:
         address: where it is.
         trouble: what is wrong with it now, in words; "" if it answers.
-        heard_s: when it answered last, by `time.monotonic`.
+        heard_s: when it answered last, on the clock of `trio.current_time()`.
+        opened_s: when the connections were opened, on the same clock.
         version: what it says it is; "" before the first answer.
         short: how often an entry did not reach as many replicas as it should have.
     """
@@ -133,7 +139,7 @@ class Engine:
     def __init__(self, address: Address, keys: Keys, *, password: str = "", ca: str = "", replicas: int = 0) -> None:
         self.address = address
         self.trouble = "has not answered yet"
-        self.heard_s = time.monotonic()
+        self.heard_s = self.opened_s = -math.inf
         self.version = ""
         self.short = 0
         self.asked = self.opened = 0
@@ -160,6 +166,7 @@ class Engine:
                     async with self._connected() as client:
                         self._client = client
                         self.opened += 1
+                        self.opened_s = trio.current_time()
                         self._open.set()
                         await trio.sleep_forever()
             except trio.Cancelled:
@@ -241,7 +248,7 @@ class Engine:
             if failed.cause not in ("permission", "memory", "other"):
                 link.cancel(reason="the engine did not answer as it should")
             raise failed from error
-        self.heard_s = time.monotonic()
+        self.heard_s = trio.current_time()
         if self.trouble:
             self.trouble = self._told = ""
             said = {"event": "engine", "cause": ""}
@@ -364,13 +371,11 @@ class Engine:
         """Say how this node does, and learn how the others do; with node "" only learn. Raises: EngineError."""
         keys = self._keys
         answer = await self._run(scripts.REPORT, [keys.leader, keys.tape, keys.nodes, keys.state], [node, said])
-        now, leader, epoch, last, first, entries, flat = answer
-        nodes = {}
-        for name, value in zip(flat[::2], flat[1::2], strict=True):
-            at, _, rest = value.partition(b" ")
-            nodes[name.decode()] = (int(at), rest)
-        ids = [EntryId.read(each) if each else None for each in (last, first)]
-        return Overview(int(now), leader.decode(), epoch.decode(), ids[0], ids[1], entries, nodes)
+        now, leader, epoch, last, first, entries, flat, was = answer
+        nodes = {name.decode(): _dated(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        newest, oldest = (EntryId.read(each) if each else None for each in (last, first))
+        before = _dated(was) if was else None
+        return Overview(int(now), leader.decode(), epoch.decode(), newest, oldest, entries, nodes, before)
 
     async def leave(self, node: str) -> None:
         """This node is gone, and is to be named no more. Raises: EngineError."""
@@ -397,6 +402,11 @@ class Engine:
         failures = {cause: self.failures[cause] for cause in CAUSES}
         samples.counts("tickerd_cluster_failures", "Questions that were not answered.", "cause", failures)
         samples.count("tickerd_cluster_short", "Entries that too few replicas have.", self.short)
+
+
+def _dated(value: bytes) -> tuple[int, bytes]:
+    at_ms, _, said = value.partition(b" ")
+    return int(at_ms), said
 
 
 def _text(id_: str | bytes) -> str:

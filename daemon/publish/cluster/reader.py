@@ -56,6 +56,7 @@ class Reader:
         fed: whether the writer of this process hands over what it writes, so that the engine need not be asked.
         entries, size_bytes: how much was taken.
         anew: how often the replica began anew.
+        newest_ms: when the newest entry came, ms since 1970; 0 if none has come.
     """
 
     def __init__(
@@ -73,12 +74,13 @@ class Reader:
         self.log: deque[tuple[EntryId, int, int]] = deque()
         self.fed = False
         self.trouble = ""
-        self.entries = self.size_bytes = self.anew = 0
+        self.entries = self.size_bytes = self.anew = self.newest_ms = 0
         self._engine = engine
         self._clock = clock
         self._dismiss = dismiss
         self._stream_bytes = 2 * stream_bytes
         self._log_bytes = 0
+        self._lost = ""
         self._unfed = trio.Event()
         self._written: Callable[[], EntryId | None] = _nothing
 
@@ -98,6 +100,14 @@ class Reader:
     def feed_from(self, written: Callable[[], EntryId | None]) -> None:
         """The writer of this process hands over all that it writes after `written`, from now on."""
         self._written = written
+
+    def lose(self, why: str) -> None:
+        """The stream is not what the replica has: begin anew as soon as that is possible."""
+        self._lost = why
+        if self.fed:
+            self.fed = False
+            self._unfed.set()
+            self._unfed = trio.Event()
 
     def unfeed(self) -> None:
         """Nobody hands over any more: read."""
@@ -119,6 +129,8 @@ class Reader:
     async def follow_once(self) -> None:
         """Take what comes next, or wait for it a short while; begin anew where that must be."""
         try:
+            if self._lost:
+                raise LostError(self._lost)
             if self.last is None:
                 if not await self.load("the tape of the cluster begins here"):
                     await trio.sleep(_AGAIN_S)
@@ -134,7 +146,7 @@ class Reader:
             self._stuck(str(error))
             await trio.sleep(1.0)
         except LostError as lost:
-            self.last = None
+            self.last, self._lost = None, ""
             await self._load_until_done(str(lost))
 
     async def _load_until_done(self, why: str) -> None:
@@ -196,6 +208,7 @@ class Reader:
                 raise LostError("the engine let go of entries while they were read")
             if last is None:
                 self.log.clear()
+                self._log_bytes = 0
             if not entries:
                 if last is None or last < stored.at:
                     raise LostError("the engine lacks entries that its state is about")
@@ -228,6 +241,7 @@ class Reader:
             finally:
                 self._count(entries)
             self.last = max(entries[-1].id, self.last or EntryId())
+            self.newest_ms = self._clock.now_ms()
             self._note_left(entries[-1])
 
     def _note_left(self, newest: Carried) -> None:

@@ -61,17 +61,16 @@ return {redis.call('HGET', KEYS[2], 'floor') or '', redis.call('XRANGE', KEYS[1]
 REPORT: Final = f"""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local was = redis.call('HGET', KEYS[3], ARGV[1]) or ''
 if ARGV[1] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], string.format('%.0f', now) .. ' ' .. ARGV[2]) end
-for name, said in (function()
-    local all, at = redis.call('HGETALL', KEYS[3]), -1
-    return function() at = at + 2; return all[at], all[at + 1] end
-end)() do
-    if now - tonumber(string.match(said, '^%d+')) > 60000 then redis.call('HDEL', KEYS[3], name) end
+local all = redis.call('HGETALL', KEYS[3])
+for at = 1, #all, 2 do
+    if now - tonumber(string.match(all[at + 1], '^%d+')) > 60000 then redis.call('HDEL', KEYS[3], all[at]) end
 end
 {_LAST}
 local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
 return {{string.format('%.0f', now), redis.call('GET', KEYS[1]) or '', redis.call('HGET', KEYS[4], 'epoch') or '', last,
-    first[1] and first[1][1] or '', redis.call('XLEN', KEYS[2]), redis.call('HGETALL', KEYS[3])}}
+    first[1] and first[1][1] or '', redis.call('XLEN', KEYS[2]), redis.call('HGETALL', KEYS[3]), was}}
 """
 """KEYS: leader, tape, nodes, state. ARGV: the node's name ("" to ask only), what it says of itself."""
 
