@@ -14,19 +14,31 @@ class Cuts:
     Attributes:
         port: where it listens.
         target: where connections that come from now on lead.
-        swallows: whether what comes is taken and goes nowhere, as behind a cable that was pulled.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.target = target
-        self.swallows = False
+        self._flows = trio.Event()
+        self._flows.set()
         self._open: set[trio.SocketStream] = set()
 
     @property
     def url(self) -> str:
         """As `[cluster] url` has it."""
         return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def swallows(self) -> bool:
+        """Whether what comes is taken and goes nowhere, as behind a cable that was pulled."""
+        return not self._flows.is_set()
+
+    @swallows.setter
+    def swallows(self, swallows: bool) -> None:
+        if swallows:
+            self._flows = trio.Event()
+        else:
+            self._flows.set()
 
     def cut(self) -> None:
         """Close all connections that are open."""
@@ -59,8 +71,7 @@ class Cuts:
     async def _pass_on(self, source: trio.SocketStream, target: trio.SocketStream, both: trio.CancelScope) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for data in source:
-                while self.swallows:
-                    await trio.sleep(0.02)
+                await self._flows.wait()
                 await target.send_all(data)
         both.cancel()
 

@@ -19,7 +19,7 @@ import trio
 
 from connectors.metric import Samples
 from connectors.poll.past_candles import PastCandles
-from daemon.composition.ingesting import Ingesting
+from daemon.composition.ingesting import Connections, Ingesting
 from daemon.composition.reloading import Crews, Reloading
 from daemon.composition.serving import Log, Remarks, Serving
 from daemon.config.load import Config
@@ -35,6 +35,7 @@ from daemon.publish.cluster.engine import Engine
 from daemon.publish.cluster.node import Ingest, Node
 from daemon.publish.cluster.reader import Reader
 from daemon.publish.cluster.settings import Keys
+from daemon.publish.cluster.standby import Remembered
 from daemon.publish.parts import Beginning, listed
 from daemon.publish.replica import Replica
 from daemon.sessions.canary import Canary
@@ -55,6 +56,9 @@ _HAND_OVER = 0.5
 _TOLD_AT_ONCE = 100
 """So many clients are told at once how the channels are."""
 
+_MARGIN_S = 10.0
+"""What came from the venues is remembered for two leases, and so much longer."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -71,6 +75,33 @@ class _Taking:
     async def finish(self) -> None:
         """End the connectors, and wait until all that they sent is on the tape."""
         await self._ingesting.finish()
+
+
+class _Warm:
+    """Connections to the venues while the node stands by, and what came of them.
+
+    Attributes:
+        draining: cancelled when the node takes over: from then on the sequencer takes what comes.
+        drained: set when nothing more is taken here.
+        over: set when the connections are to end.
+    """
+
+    def __init__(self, config: Config, clock: WallClock) -> None:
+        self.connections = Connections(config, clock)
+        self.remembered = Remembered(config.catalogue(), 2 * config.cluster.lease_s + _MARGIN_S)
+        self.draining = trio.CancelScope()
+        self.drained = trio.Event()
+        self.over = trio.Event()
+
+    async def run(self) -> None:
+        """Keep the connections until they are over."""
+        async with trio.open_nursery() as nursery:
+            await self.connections.start(nursery, pushed_only=True)
+            with self.draining:
+                await self.remembered.run(self.connections.outbox)
+            self.drained.set()
+            await self.over.wait()
+            nursery.cancel_scope.cancel(reason="these connections are not needed any more")
 
 
 class ClusterDaemon:
@@ -117,6 +148,7 @@ class ClusterDaemon:
             cut_off=self._cut_off,
         )
         self.ingesting: Ingesting | None = None
+        self._warm: _Warm | None = None
         self._hurry: Callable[[], None] = _nothing
         self._reloading = Reloading(config, reread, self._apply, clock=self.clock, notifier=self.notifier)
         self._why = ""
@@ -160,6 +192,8 @@ class ClusterDaemon:
         await root.start(self.node.run)
         await self.serving.start(root, listeners)
         await self._remember()
+        if self.config.cluster.ingests and self.config.cluster.standby == "warm":
+            root.start_soon(self._stand_by)
         root.start_soon(self._tell_states)
         root.start_soon(self._reloading.run)
         hub = self.serving.hub
@@ -193,20 +227,36 @@ class ClusterDaemon:
 
     # ---- leading -----------------------------------------------------------------------------------------------------
 
+    async def _stand_by(self) -> None:
+        """Have connections to the venues before this node leads, and while it does."""
+        while True:
+            self._warm = _Warm(self.config, self.clock)
+            await self._warm.run()
+
     @asynccontextmanager
     async def _lead(self, tape: Tape, board: Board, ledger: Ledger, bus: Bus) -> AsyncIterator[Ingest]:
-        ingesting = Ingesting(self.config, Log(tape, board, ledger, self.clock, bus), hurry=lambda: self._hurry())
-        async with trio.open_nursery() as nursery:
-            await ingesting.start(nursery)
-            if list(board.catalogue) != list(self.config.catalogue()):
-                ingesting.sequencer.adopt(self.config.catalogue())
-            self.ingesting = ingesting
-            await ingesting.start_connectors(nursery)
-            try:
-                yield _Taking(ingesting)
-            finally:
-                self.ingesting = None
-                nursery.cancel_scope.cancel(reason="this node leads no more")
+        warm, log = self._warm, Log(tape, board, ledger, self.clock, bus)
+        connections = None if warm is None else warm.connections
+        ingesting = Ingesting(self.config, log, hurry=lambda: self._hurry(), connections=connections)
+        if list(board.catalogue) != list(self.config.catalogue()):
+            ingesting.sequencer.adopt(self.config.catalogue())
+        if warm is not None:
+            warm.draining.cancel(reason="this node takes over")
+            await warm.drained.wait()
+            ingesting.sequencer.publish(warm.remembered.rest(tape))
+        try:
+            async with trio.open_nursery() as nursery:
+                await ingesting.start(nursery)
+                self.ingesting = ingesting
+                await ingesting.start_connectors(nursery)
+                try:
+                    yield _Taking(ingesting)
+                finally:
+                    self.ingesting = None
+                    nursery.cancel_scope.cancel(reason="this node leads no more")
+        finally:
+            if warm is not None:
+                warm.over.set()
 
     def _past(self, venue: str) -> PastCandles | None:
         return None if self.ingesting is None else self.ingesting.past(venue)
@@ -290,6 +340,9 @@ class ClusterDaemon:
             await self.ingesting.reload(config, crews, into_force)
         else:
             into_force()
+            if self._warm is not None and crews:
+                self._warm.draining.cancel(reason="the configuration was read again")
+                self._warm.over.set()
         await self._remember()
 
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:

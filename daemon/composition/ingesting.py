@@ -18,6 +18,7 @@ from daemon.composition.serving import Log
 from daemon.config.load import Config, ConfigError
 from daemon.health.pauses import Pauses
 from daemon.health.watch import Watch
+from daemon.host.clock import WallClock
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.inbox import Item, Turn
 from daemon.publish.sequencer import Sequencer
@@ -27,6 +28,37 @@ USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
 """The user agent that venues see."""
 
 
+class Connections:
+    """The connectors, and the memory channel into which they send, built but not yet running.
+
+    Attributes:
+        inbox: where they send.
+        outbox: where it is taken.
+        fleet: those that run.
+    """
+
+    def __init__(self, config: Config, clock: WallClock) -> None:
+        """Build them.
+
+        Raises:
+            ConfigError: a venue cannot use one of its channels.
+        """
+        self.inbox, self.outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
+        self.fleet = Fleet(self.inbox, clock)
+        self._settings = config.supervisor
+        self._crews = {venue: connectors(venue, config) for venue in VENUES}
+        self._pushing = {channel.exchange for channel in config.channels if channel.cadence_s is None}
+        self._runs = False
+
+    async def start(self, nursery: trio.Nursery, *, pushed_only: bool = False) -> None:
+        """Start all that do not run yet; `pushed_only`: not those of venues that are only polled."""
+        if not self._runs:
+            self._runs = True
+            await nursery.start(self.fleet.run)
+        for venue in [name for name in self._crews if not pushed_only or name in self._pushing]:
+            self.fleet.start(venue, self._crews.pop(venue), self._settings)
+
+
 class Ingesting:
     """Connectors, sequencer and watch, built but not yet running.
 
@@ -34,8 +66,13 @@ class Ingesting:
         inbox: leads to the sequencer, in order with what the connectors send.
     """
 
-    def __init__(self, config: Config, log: Log, *, hurry: Callable[[], None]) -> None:
-        """Build it. `hurry` is called when the process has stood still, and systemd may have been waiting.
+    def __init__(
+        self, config: Config, log: Log, *, hurry: Callable[[], None], connections: Connections | None = None
+    ) -> None:
+        """Build it.
+
+        `hurry` is called when the process has stood still, and systemd may have been waiting. `connections`: those that
+        run already, where a node stood by.
 
         Raises:
             ConfigError: a venue cannot use one of its channels.
@@ -43,9 +80,9 @@ class Ingesting:
         self.config = config
         self._log = log
         self.sequencer = Sequencer(log.tape, log.board, log.ledger, log.clock, log.bus, config.hub)
-        self.inbox, self._outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
+        self._connections = Connections(config, log.clock) if connections is None else connections
+        self.inbox, self.fleet = self._connections.inbox, self._connections.fleet
         self._ended = trio.Event()
-        self.fleet = Fleet(self.inbox, log.clock)
         self.watch = Watch(
             board=log.board,
             newest=log.tape.payload,
@@ -62,7 +99,6 @@ class Ingesting:
             set_back=self._clock_was_set_back,
             hurry=hurry,
         )
-        self._crews = {venue: connectors(venue, config) for venue in VENUES}
 
     async def start(self, root: trio.Nursery) -> None:
         """Start the sequencer and the watch in the root nursery. Connectors start by `start_connectors`."""
@@ -72,9 +108,7 @@ class Ingesting:
 
     async def start_connectors(self, root: trio.Nursery) -> None:
         """Start the connectors, when what they send can be served."""
-        await root.start(self.fleet.run)
-        for venue, crew in self._crews.items():
-            self.fleet.start(venue, crew, self.config.supervisor)
+        await self._connections.start(root)
 
     async def reload(self, config: Config, crews: dict[str, list[Connector]], adopted: Callable[[], None]) -> None:
         """Bring a new configuration into force: end the venues that change, and start them anew.
@@ -116,7 +150,7 @@ class Ingesting:
 
     async def _sequence(self, *, task_status: trio.TaskStatus[None]) -> None:
         try:
-            await self.sequencer.run(self._outbox, task_status=task_status)
+            await self.sequencer.run(self._connections.outbox, task_status=task_status)
         finally:
             self._ended.set()
 

@@ -44,7 +44,7 @@ class EntryId(msgspec.Struct, frozen=True, order=True):
     def read(cls, text: bytes | str) -> EntryId:
         """Raises: StrangeEntryError."""
         seq, dash, count = (text.decode() if isinstance(text, bytes) else text).partition("-")
-        if not (dash and seq.isdecimal() and count.isdecimal()):
+        if not (dash and seq.isdecimal() and count.isdecimal() and (seq + count).isascii()):
             raise StrangeEntryError(f"the id {text!r} is none of a tape: SEQ-N is expected")
         return cls(int(seq), int(count))
 
