@@ -33,6 +33,7 @@ from daemon.publish.bus import Appended, Bus
 from daemon.publish.cluster.address import parse
 from daemon.publish.cluster.engine import Engine
 from daemon.publish.cluster.node import Ingest, Node
+from daemon.publish.cluster.peers import Peers
 from daemon.publish.cluster.reader import Reader
 from daemon.publish.cluster.settings import Keys
 from daemon.publish.cluster.standby import Remembered
@@ -141,11 +142,17 @@ class ClusterDaemon:
             self.engine,
             self.reader,
             self.clock,
-            version=version,
             catalogue=lambda: self.config.catalogue(),
             lead=self._lead,
+        )
+        self.peers = Peers(
+            self.node,
+            self.engine,
+            self.reader,
+            self.clock,
+            version=version,
             clients=lambda: self.serving.hub.statistics().subscribers,
-            cut_off=self._cut_off,
+            tell=self._cut_off,
         )
         self.ingesting: Ingesting | None = None
         self._warm: _Warm | None = None
@@ -159,11 +166,11 @@ class ClusterDaemon:
             self._for_serving(config),
             log,
             ServerInfo("tickerd", version, settings.node_name),
-            broadcast=self.node.broadcast_test,
+            broadcast=self.peers.broadcast_test,
             past=self._past,
             remarks=Remarks(
                 unstored=str,
-                not_reloaded=lambda: self.node.remark or self._reloading.told.trouble,
+                not_reloaded=lambda: self.peers.remark or self._reloading.told.trouble,
                 cut_off=lambda: self._why,
             ),
             guarded=guarded,
@@ -176,7 +183,7 @@ class ClusterDaemon:
             self.serving.measure,
             lambda samples: self.replica.ledger.measure(samples, self.clock.now_ms()),
             self._reloading.told.measure,
-            self.node.measure,
+            self.peers.measure,
         )
         # Before the engine has answered nobody knows how the channels are.
         self._cut_off("the tape has not been read from the engine yet")
@@ -190,6 +197,7 @@ class ClusterDaemon:
     async def start(self, root: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
         """Start everything in the root nursery; returns when clients are let in."""
         await root.start(self.node.run)
+        await root.start(self.peers.run)
         await self.serving.start(root, listeners)
         await self._remember()
         if self.config.cluster.ingests and self.config.cluster.standby == "warm":
@@ -202,7 +210,7 @@ class ClusterDaemon:
             self.notifier,
             lambda: hub.statistics().subscribers,
             self.replica.board.states,
-            lambda: "; ".join(filter(None, [self._reloading.told.words, self.node.remark, self.node.state])),
+            lambda: "; ".join(filter(None, [self._reloading.told.words, self.peers.remark, self.peers.state])),
         )
         if self.notifier.watchdog_s is not None:
             canary = Canary(self._send_canary, hub, self.serving.front_door, listeners)
@@ -308,16 +316,16 @@ class ClusterDaemon:
                     await trio.lowlevel.checkpoint()
 
     def _report(self, serving: Serving) -> ClusterReport:
-        node = self.node
+        node, peers = self.node, self.peers
         return ClusterReport(
             timestamp=self.clock.timestamp(),
             node=node.name,
-            leader=node.name if node.leads else node.leader,
+            leader=node.name if node.leads else peers.leader,
             epoch=self.replica.tape.epoch,
             seq=self.replica.tape.head,
-            clients=node.clients(),
-            engine=node.engine(),
-            nodes=node.nodes(),
+            clients=peers.clients(),
+            engine=peers.engine(),
+            nodes=peers.nodes(),
         )
 
     # ---- reloading ---------------------------------------------------------------------------------------------------

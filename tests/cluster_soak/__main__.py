@@ -1,4 +1,4 @@
-"""A soak of a cluster: an engine, two nodes that take data in and two that serve, and 100 clients that hop between them.
+"""A soak of a cluster: an engine, two nodes that take data in, two that serve, and 100 clients that hop between them.
 
     python -m tests.cluster_soak [--minutes 3] [--clients 100] [--seed 1]
 
@@ -165,10 +165,10 @@ class Soak:
         return next((node for node in self._nodes if node.runs and not node.is_paused and node.state == "leads"), None)
 
     async def _until_led(self) -> None:
-        with trio.move_on_after(30):
-            while await trio.to_thread.run_sync(self._leader) is None:
-                await trio.sleep(0.2)
-            return
+        for _ in range(100):
+            if await trio.to_thread.run_sync(self._leader) is not None:
+                return
+            await trio.sleep(0.3)
         self.wrong.append(f"after {sum(self.played.values())} faults no node led for 30 s")
 
     async def _calm(self) -> None:

@@ -24,7 +24,15 @@ import trio_websocket
 
 _AWAY_S: Final = 1.0
 
-CHANNELS: Final = ("bitcoinprice", "ethprice", "binance_prices", "binance_24hr", "okx_trades", "okx_quotes", "okx_candles")
+CHANNELS: Final = (
+    "bitcoinprice",
+    "ethprice",
+    "binance_prices",
+    "binance_24hr",
+    "okx_trades",
+    "okx_quotes",
+    "okx_candles",
+)
 
 
 class Judge:
@@ -68,7 +76,9 @@ class HoppingClient:
         while True:
             ports = self._ports()
             if ports:
-                with suppress(OSError, trio_websocket.HandshakeError, trio_websocket.ConnectionClosed, trio.TooSlowError):
+                with suppress(
+                    OSError, trio_websocket.HandshakeError, trio_websocket.ConnectionClosed, trio.TooSlowError
+                ):
                     await self._visit(self._dice.choice(ports))
             await trio.sleep(self._dice.uniform(0, _AWAY_S))
 

@@ -88,7 +88,9 @@ class NodeProcess(Program):
         self.port = free_port()
         self.config = folder / f"{name}.toml"
         keys = {"url": url, "node": name, "lease_s": 2.0, **cluster}
-        lines = "\n".join(f"{key} = {str(value) if not isinstance(value, str) else repr(value)}" for key, value in keys.items())
+        lines = "\n".join(
+            f"{key} = {str(value) if not isinstance(value, str) else repr(value)}" for key, value in keys.items()
+        )
         self.config.write_text(f"{venues.config.read_text()}\n{more}\n[cluster]\n{lines}\n".replace("'", '"'))
         environment = {"TICKERD_SERVER__PORT": str(self.port), "TICKERD_SERVER__HOST": "127.0.0.1"}
         super().__init__(folder, name, "run", "--config", str(self.config), environment=environment)

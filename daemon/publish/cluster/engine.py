@@ -152,6 +152,7 @@ class Engine:
         self._open = trio.Event()
         self._link = trio.CancelScope()
         self._told = ""
+        self._error: EngineError | None = None
 
     # ---- the link ----------------------------------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class Engine:
 
     def _failed(self, error: EngineError) -> None:
         self.failures[error.cause] += 1
-        self.trouble = str(error)
+        self.trouble, self._error = str(error), error
         if self.trouble != self._told:
             self._told = self.trouble
             said = {"event": "engine", "cause": error.cause}
@@ -233,7 +234,7 @@ class Engine:
                 await self._open.wait()
             client = self._client
             if client is None:
-                raise EngineError("lost", self.trouble or "is not connected")
+                raise self._error or EngineError("lost", "is not connected")
         link = self._link
         self.asked += 1
         try:
@@ -251,6 +252,7 @@ class Engine:
         self.heard_s = trio.current_time()
         if self.trouble:
             self.trouble = self._told = ""
+            self._error = None
             said = {"event": "engine", "cause": ""}
             _log.info("the engine at %s answers", self.address.words, extra=said)
         return answer

@@ -17,7 +17,6 @@ comes with a position in between. After a leader that said goodbye it goes on di
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -27,13 +26,12 @@ import msgspec
 import trio
 
 from connectors.base import leaves
-from connectors.metric import Samples
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Bus
-from daemon.publish.cluster.engine import AWAY_S, Engine, FencedError, NotLeaderError, Overview
+from daemon.publish.cluster.engine import Engine, FencedError, NotLeaderError, Overview
 from daemon.publish.cluster.reader import Reader
-from daemon.publish.cluster.reports import NAMED_TWICE_S, Said, Up, encode, read_all, read_up, reported
+from daemon.publish.cluster.reports import node_of, read_all, read_up
 from daemon.publish.cluster.settings import Cluster
 from daemon.publish.cluster.trouble import EngineError
 from daemon.publish.cluster.writer import Leading, Writer
@@ -42,15 +40,10 @@ from daemon.publish.parts import Part
 from daemon.tape import copying
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
-from protocol.answers import EngineReport, NodeReport, NodeState, WorkerReport
 from protocol.channels import Catalogue
 
 SKIP: Final = 1_000_000
 """So far beyond the last known position a new leader goes on: more than was ever under way to an engine."""
-
-_REPORT_S: Final = 1.0
-
-_WATCH_S: Final = 0.25
 
 _AGAIN_S: Final = 0.25
 
@@ -88,11 +81,9 @@ class Node:
 
     Attributes:
         token: of its lease: its name, and what tells this process from others of that name.
-        overview: what is known of the others; None before the engine has answered once.
         leads: whether this node leads.
         takeovers: how often it took over.
-        remark: what an operator should know; "" if there is nothing.
-        workers: tells of the processes of this node, if it has several.
+        leading: what it has while it leads, and `writer` what writes it; None else.
     """
 
     def __init__(
@@ -102,11 +93,8 @@ class Node:
         reader: Reader,
         clock: WallClock,
         *,
-        version: str,
         catalogue: Callable[[], Catalogue],
         lead: Lead,
-        clients: Callable[[], int],
-        cut_off: Callable[[str], None],
     ) -> None:
         """Set up.
 
@@ -115,52 +103,33 @@ class Node:
             engine: the link to the engine.
             reader: follows the tape there.
             clock: the wall clock.
-            version: of tickerd.
             catalogue: the channels of this node's configuration, for a tape that begins.
             lead: begins to take data in.
-            clients: how many this node has.
-            cut_off: is told when this node does not hear how the channels are, and why; "" when it does again.
         """
         self.settings = settings
         self.name = settings.node_name
         self.token = f"{self.name} {secrets.token_urlsafe(6)}"
-        self.overview: Overview | None = None
         self.leads = False
         self.takeovers = 0
-        self.remark = ""
-        self.workers: Callable[[], tuple[WorkerReport, ...]] = tuple
+        self.leading: Leading | None = None
+        self.writer: Writer | None = None
         self._engine = engine
         self._reader = reader
         self._clock = clock
-        self._version = version
         self._catalogue = catalogue
         self._lead = lead
-        self._clients = clients
-        self._cut_off = cut_off
-        self._since = clock.timestamp()
-        self._cut_off_told = ""
-        self._leaderless_s = math.inf
-        self._reported_s = -math.inf
         self._ingest: Ingest | None = None
-        self._writer: Writer | None = None
-        self._leading: Leading | None = None
         self._writing = trio.CancelScope()
         self._spell = trio.CancelScope()
         self._stopping = False
-        self._named_twice = 0
-        self._tests: list[str] = []
-        self._doorbell = trio.Event()
 
     # ---- tasks -------------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Be a node until cancelled."""
+        """Follow, and lead whenever that is to be, until cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._engine.run)
             nursery.start_soon(self._reader.run)
-            nursery.start_soon(self._report)
-            nursery.start_soon(self._watch)
-            nursery.start_soon(self._pass_up)
             if self.settings.ingests:
                 nursery.start_soon(self._take_turns)
             task_status.started()
@@ -168,7 +137,7 @@ class Node:
     async def stop(self) -> None:
         """Stop leading, if this node does, so that the next one can begin at once. The caller sets a deadline."""
         self._stopping = True
-        writer, ingest, leading = self._writer, self._ingest, self._leading
+        writer, ingest, leading = self.writer, self._ingest, self.leading
         if writer is not None and ingest is not None and leading is not None:
             await ingest.finish()
             leading.outlet.tell()
@@ -185,11 +154,6 @@ class Node:
             await self._engine.leave(self.name)
         except EngineError:
             return
-
-    def broadcast_test(self, message: str) -> None:
-        """Send a `test` message to every client of every node, by way of the leader."""
-        self._tests.append(message)
-        self._doorbell.set()
 
     async def _take_turns(self) -> None:
         """Lead whenever nobody else does."""
@@ -245,7 +209,7 @@ class Node:
                 reader.feed_from(lambda: writer.last)
                 try:
                     async with self._lead(leading.tape, leading.board, leading.ledger, bus) as ingest:
-                        self._ingest, self._writer, self._leading = ingest, writer, leading
+                        self._ingest, self.writer, self.leading = ingest, writer, leading
                         self.leads = True
                         self.takeovers += 1
                         nursery.start_soon(leading.outlet.run)
@@ -257,7 +221,7 @@ class Node:
                         await trio.sleep_forever()
                 finally:
                     self.leads = False
-                    self._ingest = self._writer = self._leading = None
+                    self._ingest = self.writer = self.leading = None
                     reader.unfeed()
 
     async def _keep_lease(self, spell: trio.CancelScope) -> None:
@@ -268,7 +232,7 @@ class Node:
             except EngineError:  # it is tried again; meanwhile nothing can be written, by nobody
                 continue
             if holder != self.token:
-                _log.warning("this node leads no more: %s does", _node_of(holder), extra={"event": "fenced"})
+                _log.warning("this node leads no more: %s does", node_of(holder), extra={"event": "fenced"})
                 spell.cancel(reason="another node leads")
                 return
 
@@ -352,7 +316,7 @@ class Node:
         tape = self._reader.replica.tape
         return tape.max_entries, tape.max_bytes
 
-    # ---- what nodes tell each other ----------------------------------------------------------------------------------
+    # ---- what nodes tell the leader ----------------------------------------------------------------------------------
 
     async def _listen(self, leading: Leading, ingest: Ingest) -> None:
         """As the leader, heed what nodes tell."""
@@ -378,195 +342,3 @@ class Node:
                     await self._engine.heeded(after)
             except EngineError:
                 await trio.sleep(_AGAIN_S)
-
-    async def _pass_up(self) -> None:
-        """Pass on to the leader what is to be noted and broadcast."""
-        ledger, next_s = self._reader.replica.ledger, trio.current_time()
-        while True:
-            with trio.move_on_after(_REPORT_S):
-                await self._doorbell.wait()
-            self._doorbell = trio.Event()
-            noted = ledger.taken() if trio.current_time() >= next_s else []
-            if noted:
-                next_s = trio.current_time() + _REPORT_S
-            ups = [Up(self.name, test=test) for test in self._tests] + ([Up(self.name, noted)] if noted else [])
-            self._tests = []
-            for up in ups:
-                try:
-                    await self._engine.tell(encode(up))
-                except EngineError:
-                    for note in up.notes:  # it is told when the engine is back
-                        ledger.note(
-                            note.cause, note.channel, 0, count=note.count, messages=note.messages, reason=note.reason
-                        )
-                    if up.test:
-                        _log.warning("a test message could not be passed on to the leader: the engine is away")
-
-    async def _report(self) -> None:
-        """Tell the others once a second what this node does, and learn what they do."""
-        while True:
-            try:
-                if not self._engine.version:
-                    await self._engine.identify()
-                overview = await self._engine.report(self.name, encode(self._say()))
-                self._learn(overview)
-            except EngineError:
-                await trio.sleep(_AGAIN_S)
-                continue
-            await trio.sleep(_REPORT_S)
-
-    def _say(self) -> Said:
-        tape = self._reader.replica.tape
-        return Said(
-            self.token,
-            self.settings.role,
-            self.state,
-            self._version,
-            tape.epoch,
-            tape.head,
-            self._clients(),
-            self._since,
-            self._reader.trouble or self._cut_off_told,
-            self.workers(),
-        )
-
-    def _learn(self, overview: Overview) -> None:
-        self.overview = overview
-        self._reported_s = trio.current_time()
-        if overview.leader:
-            self._leaderless_s = math.inf
-        elif self._leaderless_s == math.inf:
-            self._leaderless_s = trio.current_time()
-        reader = self._reader
-        if overview.epoch and reader.begun and overview.epoch != reader.replica.tape.epoch:
-            reader.lose("another tape was begun in the engine")
-        twice = overview.was is not None and any(
-            said.token != self.token and age_s < NAMED_TWICE_S
-            for _, age_s, said in read_all({self.name: overview.was}, overview.now_ms)
-        )
-        # Once may be the process that ran as this node before.
-        self._named_twice = self._named_twice + 1 if twice else 0
-        remark = ""
-        if self._named_twice > 1:
-            remark = f"another node is called {self.name} too: give each a name of its own, by [cluster] node"
-            if not self.remark:
-                _log.error("%s", remark)
-        self.remark = remark
-
-    async def _watch(self) -> None:
-        """Find out when this node does not hear how the channels are, and tell."""
-        away_ms = 0
-        while True:
-            await trio.sleep(_WATCH_S)
-            why = self._cut_off_now()
-            if why != self._cut_off_told:
-                self._cut_off_told = why
-                (_log.warning if why else _log.info)(
-                    "%s", why or "the tape is followed again", extra={"event": "cut_off", "reason": why}
-                )
-                self._cut_off(why)
-            leading = self._leading
-            if leading is None:
-                away_ms = 0
-            elif self._engine_is_away():
-                away_ms = away_ms or self._clock.now_ms()
-            elif away_ms:
-                reason = "the engine that carries the tape did not answer: clients had to wait"
-                leading.ledger.record("cluster", "", away_ms, self._clock.now_ms(), reason=reason)
-                away_ms = 0
-
-    def _engine_is_away(self) -> bool:
-        return trio.current_time() - self._engine.heard_s > AWAY_S
-
-    def _cut_off_now(self) -> str:
-        engine = self._engine
-        if self._engine_is_away():
-            how = f": it {engine.trouble}" if engine.trouble else ""
-            return f"the engine that carries the tape has not answered for {AWAY_S:g} s{how}"
-        if self._reader.trouble:
-            return self._reader.trouble
-        if not self.leads and trio.current_time() - self._leaderless_s > AWAY_S:
-            return "no node of the cluster takes data in just now"
-        if not self._reader.begun:
-            return "the tape has not been read from the engine yet"
-        return ""
-
-    # ---- what is told of it ------------------------------------------------------------------------------------------
-
-    @property
-    def state(self) -> NodeState:
-        """What this node does."""
-        if self.leads:
-            return "leads"
-        if self._cut_off_told:
-            return "cut off" if self._reader.begun else "starts"
-        if not self._reader.begun:
-            return "starts"
-        return "stands by" if self.settings.ingests else "follows"
-
-    @property
-    def leader(self) -> str:
-        """The name of the node that leads; "" if none is known."""
-        return "" if self.overview is None else _node_of(self.overview.leader)
-
-    @property
-    def head(self) -> int:
-        """The newest position that is known of."""
-        own = self._reader.replica.tape.head
-        last = None if self.overview is None else self.overview.last
-        return own if last is None else max(own, last.seq)
-
-    def nodes(self) -> tuple[NodeReport, ...]:
-        """All nodes, this one as it is now."""
-        own = reported(self.name, 0, self._say(), self.head, self.name if self.leads else "")
-        others: list[NodeReport] = []
-        if self.overview is not None:
-            late_s = trio.current_time() - self._reported_s
-            for name, age_s, said in read_all(self.overview.nodes, self.overview.now_ms):
-                if name != self.name:
-                    others.append(reported(name, age_s + late_s, said, self.head, self.leader))
-        return (own, *others)
-
-    def clients(self) -> int:
-        """How many clients all nodes have."""
-        return sum(node.clients for node in self.nodes())
-
-    def engine(self) -> EngineReport:
-        """The engine, as this node sees it."""
-        overview = self.overview
-        return EngineReport(
-            address=self._engine.address.words,
-            version=self._engine.version,
-            answers=not self._engine.trouble,
-            reason=self._engine.trouble,
-            entries=0 if overview is None else overview.entries,
-            first="" if overview is None or overview.first is None else str(overview.first),
-            last="" if overview is None or overview.last is None else str(overview.last),
-        )
-
-    def measure(self, samples: Samples) -> None:
-        """Add how the cluster does, as this node sees it."""
-        reader, writer = self._reader, self._writer
-        samples.value("tickerd_cluster_leads", "1 if this node leads.", self.leads)
-        samples.value("tickerd_cluster_cut_off", "1 if clients are told that all is stale.", bool(self._cut_off_told))
-        led = self.overview is not None and bool(self.overview.leader)
-        samples.value("tickerd_cluster_led", "1 if some node leads.", led)
-        lag = max(0, self.head - reader.replica.tape.head)
-        samples.value("tickerd_cluster_lag", "Positions that this node lacks of what is in the engine.", lag)
-        present = sum(node.state != "gone" for node in self.nodes())
-        samples.value("tickerd_cluster_nodes", "Nodes that were heard of.", present)
-        samples.count("tickerd_cluster_takeovers", "How often this node took over.", self.takeovers)
-        samples.count("tickerd_cluster_anew", "How often the tape was read anew from the engine.", reader.anew)
-        samples.count("tickerd_cluster_read_entries", "Entries of the stream that were taken.", reader.entries)
-        samples.count("tickerd_cluster_read_bytes", "The size of these entries.", reader.size_bytes)
-        if writer is not None:
-            samples.count("tickerd_cluster_written_entries", "Entries that were written.", writer.entries)
-            samples.count("tickerd_cluster_written_bytes", "The size of these entries.", writer.size_bytes)
-            samples.count("tickerd_cluster_mended", "How often the engine had lost entries.", writer.again)
-            took = "How long the engine took for an entry, in seconds."
-            samples.histogram("tickerd_cluster_append_seconds", took, writer.appends_s)
-        self._engine.measure(samples)
-
-
-def _node_of(token: str) -> str:
-    return token.partition(" ")[0]

@@ -95,3 +95,8 @@ def reported(name: str, age_s: float, said: Said, head: int, leader: str) -> Nod
         age_s=round(age_s, 3),
         workers=said.workers,
     )
+
+
+def node_of(token: str) -> str:
+    """The name of the node whose lease has this token; "" if it is nobody's."""
+    return token.partition(" ")[0]

@@ -15,6 +15,7 @@ from daemon.publish.bus import Appended, Bus
 from daemon.publish.cluster.address import parse
 from daemon.publish.cluster.engine import Engine
 from daemon.publish.cluster.node import Ingest, Node
+from daemon.publish.cluster.peers import Peers
 from daemon.publish.cluster.reader import Reader
 from daemon.publish.cluster.settings import Cluster, Keys
 from daemon.publish.parts import Beginning, listed
@@ -121,11 +122,17 @@ class Rigged:
             self.engine,
             self.reader,
             self.clock,
-            version="test",
             catalogue=lambda: catalogue,
             lead=self._lead,
+        )
+        self.peers = Peers(
+            self.node,
+            self.engine,
+            self.reader,
+            self.clock,
+            version="test",
             clients=lambda: 1,
-            cut_off=self.cut_off.append,
+            tell=self.cut_off.append,
         )
         self.scope = trio.CancelScope()
 
@@ -146,7 +153,10 @@ class Rigged:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with self.scope:
-            await self.node.run(task_status=task_status)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.node.run)
+                await nursery.start(self.peers.run)
+                task_status.started()
 
     @property
     def head(self) -> int:

@@ -267,7 +267,7 @@ async def test_a_node_that_is_cut_off_is_told_so_and_catches_up(engine: RedisSer
         rig.publish(one, 3)
         await until(lambda: "".join(two.cut_off[-1:]).startswith("the engine that carries the tape has not answered"))
         assert "".join(one.cut_off[-1:]) == ""
-        assert two.node.state == "cut off"
+        assert two.peers.state == "cut off"
         way.swallows = False
         way.cut()
         await until(lambda: two.witness.numbers == [1, 2, 3, 4] and two.cut_off[-1] == "")
@@ -321,8 +321,8 @@ async def test_a_node_slower_than_the_stream_begins_anew_and_its_clients_are_tol
 async def test_two_nodes_of_one_name_are_found(engine: RedisServer) -> None:
     async with open_rig(engine.url) as rig:
         one, two = await rig.node("same"), await rig.node("same")
-        await until(lambda: one.node.remark and two.node.remark)
-        assert one.node.remark == "another node is called same too: give each a name of its own, by [cluster] node"
+        await until(lambda: one.peers.remark and two.peers.remark)
+        assert one.peers.remark == "another node is called same too: give each a name of its own, by [cluster] node"
 
 
 def lagged(node: Rigged) -> list[tuple[int, int, str]]:
@@ -338,7 +338,7 @@ async def test_what_is_noted_at_clients_goes_to_the_ledger_of_all(engine: RedisS
         await until(lambda: two.reader.begun and one.reader.begun)
         two.replica.ledger.note("lagged", "", 0, messages=7, reason="slow")
         two.replica.ledger.note("lagged", "", 0, messages=1)
-        two.node.broadcast_test("hello")
+        two.peers.broadcast_test("hello")
         await until(lambda: lagged(one) and lagged(two))
         assert lagged(one) == lagged(two) == [(2, 8, "slow")]
         await until(lambda: two.replica.tape.payload("!", "!notice"))
@@ -350,11 +350,11 @@ async def test_the_nodes_are_told_with_what_each_does(engine: RedisServer) -> No
         one, two = await rig.node("one"), await rig.node("two", role="serve")
         await leading(one)
         rig.publish(one, 3)
-        await until(lambda: two.node.leader == "one" and len(two.node.nodes()) == len(one.node.nodes()) == 2)
-        await until(lambda: {node.state for node in two.node.nodes()} == {"leads", "follows"})
-        assert two.node.clients() == 2
-        assert two.node.engine().answers
-        assert two.node.engine().version.startswith("Redis 7")
+        await until(lambda: two.peers.leader == "one" and len(two.peers.nodes()) == len(one.peers.nodes()) == 2)
+        await until(lambda: {node.state for node in two.peers.nodes()} == {"leads", "follows"})
+        assert two.peers.clients() == 2
+        assert two.peers.engine().answers
+        assert two.peers.engine().version.startswith("Redis 7")
         two.scope.cancel()
-        await until(lambda: [node.state for node in one.node.nodes()] == ["leads", "gone"])
-        assert one.node.clients() == 1
+        await until(lambda: [node.state for node in one.peers.nodes()] == ["leads", "gone"])
+        assert one.peers.clients() == 1
