@@ -119,9 +119,11 @@ def test_over_a_kill_of_the_leader_a_warm_stand_by_leaves_out_no_trade(
         one.kill()
         two.wait("leads", within_s=8)
         reader.read(connection, 5)
-        assert {
-            each["node"]: each["state"] for each in three.get("/cluster").json()["nodes"]
-        } == {"one": "gone", "two": "leads", "three": "follows"}
+        assert {each["node"]: each["state"] for each in three.get("/cluster").json()["nodes"]} == {
+            "one": "gone",
+            "two": "leads",
+            "three": "follows",
+        }
         gaps = three.get("/gaps").json()["gaps"]
     assert [gap["reason"] for gap in gaps if gap["cause"] == "cluster"] == [
         "node two took over, and goes on with the tape"

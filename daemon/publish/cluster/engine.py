@@ -23,7 +23,7 @@ from coredis.exceptions import ReplicationError
 from connectors.metric import Samples
 from daemon.publish.cluster import scripts
 from daemon.publish.cluster.address import Address
-from daemon.publish.cluster.entry import Carried, EntryId, read
+from daemon.publish.cluster.entry import Carried, EntryId, StrangeEntryError, read
 from daemon.publish.cluster.settings import Keys
 from daemon.publish.cluster.trouble import CAUSES, Cause, EngineError, explained
 
@@ -240,6 +240,8 @@ class Engine:
         try:
             with trio.fail_after(within_s):
                 answer = await question(client)
+        except StrangeEntryError:
+            raise  # it answered
         except Exception as error:
             if isinstance(error, trio.TooSlowError):
                 failed = EngineError("silent", "does not answer in time")

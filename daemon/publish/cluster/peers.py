@@ -29,6 +29,9 @@ _WATCH_S: Final = 0.25
 
 _AGAIN_S: Final = 0.25
 
+_SILENT_S: Final = 4.0
+"""A leader that has said nothing for so long does not run, though its lease may not have ended yet."""
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -183,19 +186,40 @@ class Peers:
                 away_ms = 0
 
     def _engine_is_away(self) -> bool:
-        return trio.current_time() - self._engine.heard_s > AWAY_S
+        """Whether it does not answer, or not what matters: it may take nothing, and be read all the same."""
+        now_s, writer = trio.current_time(), self._node.writer
+        return (
+            now_s - self._engine.heard_s > AWAY_S
+            or now_s - self._reported_s > AWAY_S + _REPORT_S
+            or (writer is not None and now_s - writer.waits_since_s > AWAY_S)
+        )
 
     def _cut_off_now(self) -> str:
-        engine = self._engine
         if self._engine_is_away():
-            how = f": it {engine.trouble}" if engine.trouble else ""
+            how = f": it {self._engine.trouble}" if self._engine.trouble else ""
             return f"the engine that carries the tape has not answered for {AWAY_S:g} s{how}"
         if self._reader.trouble:
             return self._reader.trouble
-        if not self._node.leads and trio.current_time() - self._leaderless_s > AWAY_S:
-            return "no node of the cluster takes data in just now"
         if not self._reader.begun:
             return "the tape has not been read from the engine yet"
+        if self._node.leads:
+            return ""
+        if trio.current_time() - self._leaderless_s > AWAY_S:
+            return "no node of the cluster takes data in just now"
+        return self._of_the_leader()
+
+    def _of_the_leader(self) -> str:
+        """What is wrong with the node that leads; "" if nothing is."""
+        overview = self.overview
+        told = None if overview is None else overview.nodes.get(self.leader)
+        if overview is None or told is None:
+            return ""
+        late_s = trio.current_time() - self._reported_s
+        for name, age_s, said in read_all({self.leader: told}, overview.now_ms):
+            if age_s + late_s > _SILENT_S:
+                return f"node {name}, which takes data in, has not been heard of for {_SILENT_S:g} s"
+            if said.state == "cut off":
+                return f"node {name}, which takes data in, does not get through: {said.reason}"
         return ""
 
     # ---- what is told of it ------------------------------------------------------------------------------------------
@@ -203,7 +227,7 @@ class Peers:
     @property
     def state(self) -> NodeState:
         """What this node does."""
-        if self._node.leads:
+        if self._node.leads and not self.cut_off:
             return "leads"
         if self.cut_off:
             return "cut off" if self._reader.begun else "starts"

@@ -12,6 +12,7 @@ outlet does not have them any more, the whole tape is, from this node's own.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -86,6 +87,7 @@ class Writer:
         last: the newest entry of the stream; None while there is none.
         entries, size_bytes: how much was written.
         appends_s: how long the engine took for an entry.
+        waits_since_s: since when the engine has not taken an entry, on trio's clock; infinity if it takes them.
         again: how often entries were written again that the engine had lost.
     """
 
@@ -101,6 +103,7 @@ class Writer:
         """`acknowledged` is called for each entry that the engine has taken, in order; it must not raise."""
         self.last: EntryId | None = None
         self.entries = self.size_bytes = self.again = 0
+        self.waits_since_s = math.inf
         self.appends_s = Histogram(_APPEND_BOUNDS_S)
         self._engine = engine
         self._leading = leading
@@ -263,6 +266,7 @@ class Writer:
                 break
             except EngineError:
                 self._tried = number, carried
+                self.waits_since_s = min(self.waits_since_s, trio.current_time())
                 await trio.sleep(_AGAIN_S)
         self.appends_s.add(time.perf_counter() - began_s)
         self._taken(number, carried)
@@ -270,6 +274,7 @@ class Writer:
     def _taken(self, number: int, carried: Carried) -> None:
         """The engine has the entry."""
         self._tried = None
+        self.waits_since_s = math.inf
         self._written.append(_Written(carried.id, number, carried.part.before, carried.size_bytes))
         self._held_bytes += carried.size_bytes
         self.last = carried.id
