@@ -52,8 +52,12 @@ class RedisServer:
         """Start it, empty or with what it kept; returns when it answers."""
         common = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         kept = ["--save", "", "--appendonly", "no"]
+        return self.start_with(*common, *kept, *self.options)
+
+    def start_with(self, *arguments: str) -> RedisServer:
+        """Start it with these arguments only; returns when it answers."""
         with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen([self.program, *common, *kept, *self.options], stdout=log, stderr=log)
+            self.process = subprocess.Popen([self.program, *arguments], stdout=log, stderr=log)
         give_up_s = time.monotonic() + 20
         while True:
             try:

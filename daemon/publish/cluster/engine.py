@@ -49,6 +49,9 @@ _LONGEST_WAIT_S: Final = 2.0
 _WAIT_MS: Final = 200
 """So long the engine waits for its replicas."""
 
+_REFUSALS: Final = frozenset({"permission", "memory", "other"})
+"""Here the engine answers, and the connection is well."""
+
 _UP_KEPT: Final = 10_000
 """So many messages to the leader are kept, about."""
 
@@ -153,6 +156,7 @@ class Engine:
         self._link = trio.CancelScope()
         self._told = ""
         self._error: EngineError | None = None
+        self._failed_s = -math.inf
 
     # ---- the link ----------------------------------------------------------------------------------------------------
 
@@ -216,6 +220,7 @@ class Engine:
 
     def _failed(self, error: EngineError) -> None:
         self.failures[error.cause] += 1
+        self._failed_s = trio.current_time()
         self.trouble, self._error = str(error), error
         if self.trouble != self._told:
             self._told = self.trouble
@@ -248,11 +253,13 @@ class Engine:
             else:
                 failed = explained(error)
             self._failed(failed)
-            if failed.cause not in ("permission", "memory", "other"):
+            if failed.cause not in _REFUSALS:
                 link.cancel(reason="the engine did not answer as it should")
             raise failed from error
         self.heard_s = trio.current_time()
-        if self.trouble:
+        # What it refuses it may refuse of some questions only: that is over when it has refused nothing for a while.
+        refuses = self._error is not None and self._error.cause in _REFUSALS
+        if self.trouble and not (refuses and self.heard_s - self._failed_s < AWAY_S):
             self.trouble = self._told = ""
             self._error = None
             said = {"event": "engine", "cause": ""}

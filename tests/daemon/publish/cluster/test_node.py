@@ -358,3 +358,101 @@ async def test_the_nodes_are_told_with_what_each_does(engine: RedisServer) -> No
         two.scope.cancel()
         await until(lambda: [node.state for node in one.peers.nodes()] == ["leads", "gone"])
         assert one.peers.clients() == 1
+
+
+async def test_an_engine_without_memory_is_told_and_nobody_is_shown_what_it_does_not_have(engine: RedisServer) -> None:
+    async with open_rig(engine.url) as rig:
+        one, two = await rig.node("one"), await rig.node("two", role="serve")
+        await leading(one)
+        rig.publish(one, 2)
+        await until(lambda: one.witness.numbers == two.witness.numbers == [1, 2])
+        engine.ask("CONFIG", "SET", "maxmemory", "1")
+        rig.publish(one, 2)
+        await until(lambda: "has no memory left" in "".join(one.cut_off[-1:]))
+        await until(lambda: "".join(two.cut_off[-1:]))
+        assert one.witness.numbers == two.witness.numbers == [1, 2]
+        engine.ask("CONFIG", "SET", "maxmemory", "0")
+        await until(lambda: one.witness.numbers == two.witness.numbers == [1, 2, 3, 4])
+        await until(lambda: one.cut_off[-1] == two.cut_off[-1] == "")
+        assert one.node.leads
+
+
+async def test_a_leader_that_does_not_run_is_noticed_before_its_lease_ends(engine: RedisServer) -> None:
+    async with open_rig(engine.url) as rig:
+        one, two = await rig.node("one", lease_s=60.0), await rig.node("two", role="serve")
+        await leading(one)
+        rig.publish(one, 1)
+        await until(lambda: two.witness.numbers == [1] and two.peers.leader == "one")
+        one.scope.cancel()
+        await until(lambda: "node one, which takes data in, has not been heard of" in "".join(two.cut_off[-1:]))
+
+
+async def test_entries_that_too_few_replicas_have_are_counted_and_shown_all_the_same(
+    tmp_path: Path, engine: RedisServer
+) -> None:
+    other = RedisServer(tmp_path / "other").start()
+    try:
+        await replicated(engine, other)
+        async with open_rig(engine.url) as rig:
+            one = await rig.node("one", wait_replicas=1)
+            await leading(one)
+            rig.publish(one, 1)
+            await until(lambda: one.witness.numbers == [1])
+            assert not one.engine.short
+            other.kill()
+            rig.publish(one, 1)
+            await until(lambda: one.witness.numbers == [1, 2] and one.engine.short)
+            assert one.node.leads
+    finally:
+        other.kill()
+
+
+async def test_an_entry_of_another_version_stops_a_node_with_a_reason(engine: RedisServer) -> None:
+    async with open_rig(engine.url) as rig:
+        one, two = await rig.node("one"), await rig.node("two", role="serve")
+        await leading(one)
+        rig.publish(one, 1)
+        await until(lambda: two.witness.numbers == [1])
+        engine.ask("XADD", "tickerd:{main}:tape", "99-0", "v", "2")
+        await until(lambda: "entry 99-0 has version 2 of the format" in "".join(two.cut_off[-1:]))
+
+
+async def test_by_sentinel_a_failover_is_followed(tmp_path: Path, engine: RedisServer) -> None:
+    other, sentinel = RedisServer(tmp_path / "other").start(), None
+    try:
+        await replicated(engine, other)
+        config = tmp_path / "sentinel.conf"
+        sentinel = RedisServer(tmp_path / "sentinel", program="redis-sentinel")
+        config.write_text(
+            f"port {sentinel.port}\nbind 127.0.0.1\ndir {tmp_path}\n"
+            f"sentinel monitor market 127.0.0.1 {engine.port} 1\n"
+            "sentinel down-after-milliseconds market 1000\nsentinel failover-timeout market 5000\n"
+        )
+        sentinel.start_with(str(config))
+        await until(lambda: b"slaves=1" in sentinel.ask("INFO", "sentinel"))
+        async with open_rig(f"redis+sentinel://127.0.0.1:{sentinel.port}/market") as rig:
+            one, two = await rig.node("one"), await rig.node("two", role="serve")
+            await leading(one)
+            rig.publish(one, 3)
+            await until(lambda: one.witness.numbers == two.witness.numbers == [1, 2, 3])
+            engine.kill()
+            rig.publish(one, 2)
+            await until(lambda: one.witness.numbers == two.witness.numbers == [1, 2, 3, 4, 5], 40)
+            assert not two.witness.told
+    finally:
+        for server in filter(None, (other, sentinel)):
+            server.kill()
+
+
+async def test_a_cluster_of_engines_carries_the_tape(tmp_path: Path) -> None:
+    engine = RedisServer(tmp_path / "cluster", "--cluster-enabled", "yes").start()
+    try:
+        engine.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        await until(lambda: b"cluster_state:ok" in engine.ask("CLUSTER", "INFO"))
+        async with open_rig(f"redis+cluster://127.0.0.1:{engine.port}") as rig:
+            one, two = await rig.node("one"), await rig.node("two", role="serve")
+            await leading(one)
+            rig.publish(one, 3)
+            await until(lambda: one.witness.numbers == two.witness.numbers == [1, 2, 3])
+    finally:
+        engine.kill()
