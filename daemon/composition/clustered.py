@@ -33,7 +33,7 @@ from daemon.publish.bus import Appended, Bus
 from daemon.publish.cluster.address import parse
 from daemon.publish.cluster.engine import Engine
 from daemon.publish.cluster.node import Ingest, Node
-from daemon.publish.cluster.peers import Peers
+from daemon.publish.cluster.peers import NOT_YET, Peers
 from daemon.publish.cluster.reader import Reader
 from daemon.publish.cluster.settings import Keys
 from daemon.publish.cluster.standby import Remembered
@@ -186,7 +186,7 @@ class ClusterDaemon:
             self.peers.measure,
         )
         # Before the engine has answered nobody knows how the channels are.
-        self._cut_off("the tape has not been read from the engine yet")
+        self._cut_off(NOT_YET)
 
     def _for_serving(self, config: Config) -> Config:
         """To a node that takes data in only no clients may come; it answers plain requests."""

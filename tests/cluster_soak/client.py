@@ -84,9 +84,7 @@ class HoppingClient:
 
     async def _visit(self, port: int) -> None:
         with trio.fail_after(6):
-            connection = await trio_websocket.connect_websocket_url(
-                self._nursery, f"ws://127.0.0.1:{port}/ws", disconnect_timeout=0.5
-            )
+            connection = await trio_websocket.connect_websocket_url(self._nursery, f"ws://127.0.0.1:{port}/ws")
         try:
             stay_s = self._dice.expovariate(1 / 12)
             with trio.move_on_after(stay_s):

@@ -192,20 +192,18 @@ class Engine:
             "stream_timeout": _ANSWER_S,
             "connect_timeout": _CONNECT_S,
             "decode_responses": False,
-            # Valkey and forks name versions of their own.
-            "verify_version": False,
         }
         if self._password or at.user:
             common |= {"username": at.user or "default", "password": self._password}
         context = _tls(self._ca) if at.tls else None
+        places = [coredis.connection.TCPLocation(host, port) for host, port in at.hosts]
         async with AsyncExitStack() as stack:
             client: _Client
             if at.kind == "cluster":
-                nodes = [coredis.connection.TCPLocation(host, port) for host, port in at.hosts]
-                client = coredis.RedisCluster(startup_nodes=nodes, ssl_context=context, **common)
+                client = coredis.RedisCluster(startup_nodes=places, ssl_context=context, **common)
             elif at.kind == "sentinel":
                 plain = {name: common[name] for name in ("stream_timeout", "connect_timeout")}
-                sentinel = coredis.Sentinel(list(at.hosts), sentinel_kwargs=plain, ssl_context=context, **common)
+                sentinel = coredis.Sentinel(places, sentinel_kwargs=plain, ssl_context=context, **common)
                 await stack.enter_async_context(sentinel)
                 client = sentinel.primary_for(at.service, db=at.database)
             else:

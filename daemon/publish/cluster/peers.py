@@ -23,6 +23,9 @@ from daemon.publish.cluster.reports import NAMED_TWICE_S, Said, Up, encode, node
 from daemon.publish.cluster.trouble import EngineError
 from protocol.answers import EngineReport, NodeReport, NodeState, WorkerReport
 
+NOT_YET: Final = "the tape has not been read from the engine yet"
+"""How it begins."""
+
 _REPORT_S: Final = 1.0
 
 _WATCH_S: Final = 0.25
@@ -56,9 +59,9 @@ class Peers:
         clients: Callable[[], int],
         tell: Callable[[str], None],
     ) -> None:
-        """Set up. `clients`: how many this node has. `tell` is told `cut_off` when it changes."""
+        """Set up. `clients`: how many this node has. `tell` is told `cut_off` when it changes from `NOT_YET`."""
         self.overview: Overview | None = None
-        self.remark = self.cut_off = ""
+        self.remark, self.cut_off = "", NOT_YET
         self.workers: Callable[[], tuple[WorkerReport, ...]] = tuple
         self._node = node
         self._engine = engine
@@ -201,7 +204,7 @@ class Peers:
         if self._reader.trouble:
             return self._reader.trouble
         if not self._reader.begun:
-            return "the tape has not been read from the engine yet"
+            return NOT_YET
         if self._node.leads:
             return ""
         if trio.current_time() - self._leaderless_s > AWAY_S:
