@@ -57,6 +57,12 @@ _HAND_OVER = 0.5
 _TOLD_AT_ONCE = 100
 """So many clients are told at once how the channels are."""
 
+_PATIENCE_S = 2.0
+"""A client that hops between nodes may be ahead of this one by a moment: so long it is kept waiting for the rest."""
+
+_TAPE_WITHIN_S = 5.0
+"""Clients are let in when the tape is there; if that takes longer, without it, and are told why."""
+
 _MARGIN_S = 10.0
 """What came from the venues is remembered for two leases, and so much longer."""
 
@@ -176,6 +182,7 @@ class ClusterDaemon:
             guarded=guarded,
             cluster=self._report,
         )
+        self.serving.sessions.joining.patience_s = _PATIENCE_S
         self.serving.metrics.include(
             lambda samples: self.replica.board.measure(samples, self.clock.now_ms()),
             self._measure_ingesting,
@@ -198,6 +205,8 @@ class ClusterDaemon:
         """Start everything in the root nursery; returns when clients are let in."""
         await root.start(self.node.run)
         await root.start(self.peers.run)
+        with trio.move_on_after(_TAPE_WITHIN_S):
+            await self.reader.whole.wait()
         await self.serving.start(root, listeners)
         await self._remember()
         if self.config.cluster.ingests and self.config.cluster.standby == "warm":

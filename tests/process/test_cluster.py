@@ -282,3 +282,18 @@ def is_ready(port: int) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def test_a_client_that_is_ahead_of_a_node_by_a_moment_is_not_told_that_it_lost_something(
+    tmp_path: Path, venues: Venues, engine: RedisServer
+) -> None:
+    one = NodeProcess(tmp_path, "one", venues, engine.url, PUSHED)
+    reader = Reader()
+    with running(one):
+        with reader.at(one.port) as connection:
+            reader.read(connection, 1)
+        reader.last = {}
+        reader.position = one.get("/healthz").json()["seq"] + 20  # another node has shown these already
+        with reader.at(one.port) as connection:
+            reader.read(connection, 4)
+    assert [set(told.values()) for told in reader.recovered] == [{True}]

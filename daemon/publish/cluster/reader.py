@@ -50,6 +50,7 @@ class Reader:
     Attributes:
         replica: the tape as it is in the stream.
         last: the newest entry that it has; None before it has the first state.
+        whole: set when it has had the first state.
         left: whether the leader has said there that it stops.
         trouble: why the stream cannot be read although the engine answers; "" if it can.
         log: the newest entries of the stream: id, the head before, size.
@@ -71,6 +72,7 @@ class Reader:
         self.replica = replica
         self.last: EntryId | None = None
         self.left = trio.Event()
+        self.whole = trio.Event()
         self.log: deque[tuple[EntryId, int, int]] = deque()
         self.fed = False
         self.trouble = ""
@@ -182,6 +184,7 @@ class Reader:
         # No checkpoint from here on: nobody may come in between.
         self.replica.become(found)
         self.last = last
+        self.whole.set()
         self.trouble = ""
         self.anew += 1
         said = {"event": "tape", "epoch": found.tape.epoch, "head": self.replica.tape.head}
