@@ -56,6 +56,11 @@ class Cluster(msgspec.Struct, frozen=True):
     wait_replicas: Annotated[int, Meta(ge=0, le=16)] = 0
     stream_bytes: Bytes = 67_108_864
 
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        shown["password"] = "***" if self.password else ""
+        return f"Cluster({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     @property
     def node_name(self) -> str:
         """The name of this node."""
