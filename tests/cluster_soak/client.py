@@ -139,8 +139,10 @@ class HoppingClient:
                 self._judge.counts[f"why: {_kind(message.get('reason', ''))}"] += 1
             self.last = {topic: seq for topic, seq in self.last.items() if topic[0] not in lost}
         self.epoch = message["epoch"]
-        # Of what it begins with now the client has no position until the first message.
+        # Whoever begins anew at a node that is behind has its positions from there.
         self.position = message["seq"] if recovered is None else self.position
+        if recovered is not None and not all(recovered.values()):
+            self.position = min(self.position, message["seq"])
 
     def _data(self, message: dict[str, Any], raw: bytes) -> None:
         topic, seq = (message["connector_id"], message.get("instrument", "")), message["seq"]
