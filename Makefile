@@ -2,25 +2,34 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check
+PREFIX ?= /opt/tickerd
 STAMP := $(VENV)/.installed
 PACKAGES := daemon connectors protocol
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test others check audit bench soak rehearse dist format lock clean
+.PHONY: help install install-service demo test others check audit bench soak rehearse dist npm format lock pages clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make the virtual environment; leaves .venv/bin/tickerd
 
 # The build backend is pinned in the lock too, hence no build isolation.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tickerd needs Python 3.11 or newer; this is " + sys.version)'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo '1/3 a virtual environment in $(VENV)'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@echo "2/3 $$(grep -c == requirements.lock) packages, as requirements.lock pins them"
+	@$(BIN)/python $(PIP) install --require-hashes -r requirements.lock
+	@echo '3/3 tickerd itself'
+	@$(BIN)/python $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Without test tools, and apart from this folder. The units of systemd look for the command in /opt/tickerd.
+install-service: ## install for service in PREFIX (/opt/tickerd)
+	@PYTHON='$(PYTHON)' sh systemd/install $(PREFIX)
 
 demo: install ## start the daemon against simulated venues
 	@$(BIN)/tickerd demo
@@ -53,7 +62,7 @@ $(OTHERS): python%: install
 check: install ## check format, lint, types and dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(PACKAGES) tests
+	$(BIN)/mypy $(PACKAGES) tests .packaging/wheel.py .packaging/npm.py
 	$(BIN)/python -m tests.audit
 
 # The audit of `check` knows tests/advisories.toml and asks nobody; this one asks, and fails where it gets no answer.
@@ -81,6 +90,10 @@ dist: export SOURCE_DATE_EPOCH = $(or $(shell git log -1 --format=%ct 2>/dev/nul
 dist: install ## build the wheel and the source archive in dist/
 	$(BIN)/python -m hatchling build --clean
 
+# `npm pack dist/npm` makes an archive of it, `npm publish dist/npm` puts it on npm.
+npm: install ## assemble the JavaScript client's package in dist/npm/
+	$(BIN)/python .packaging/npm.py dist/npm
+
 format: install ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -94,6 +107,12 @@ lock: ## pin the newest versions anew in requirements.lock
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-annotate \
 		--output-file requirements.lock pyproject.toml
 	rm -rf $(VENV)/lock
+	$(MAKE) --no-print-directory install
+	$(BIN)/python -m tests.service_lock
+
+pages: install ## make the man page and the configuration reference anew
+	$(BIN)/python -m daemon.commands.manual >systemd/tickerd.1
+	$(BIN)/python -m daemon.commands.reference >systemd/CONFIGURATION.md
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

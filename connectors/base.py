@@ -23,6 +23,7 @@ What the configuration can say of a venue is a Struct of the venue's own (`Venue
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -62,7 +63,14 @@ class VenueSettings(msgspec.Struct, frozen=True):
     """`[connectors.VENUE]`: what every venue can be told. A venue adds its own keys, each with a default.
 
     The types say what a value may be; a secret has `extra={"secret": True}` in its `Meta`, and appears in no `repr`.
-    `proxy` is the way to the venue, for whatever the venue is asked by.
+
+    Attributes:
+        enabled: whether the venue is called; without it, it has no channels.
+        proxy: the way to the venue, for whatever the venue is asked by.
+        timeout_s: how long an answer, or a connection and its opening handshake, may take.
+        silence_s: without any data for this long, a connection is given up.
+        url: the address of its websocket.
+        base_url: the address of its HTTP interface.
     """
 
     enabled: bool = True
@@ -77,6 +85,11 @@ class VenueSettings(msgspec.Struct, frozen=True):
     def refused(self) -> Iterator[tuple[str, str]]:
         """What the types cannot say: each key whose value is not allowed, and what is."""
         yield from ()
+
+    def public(self) -> dict[str, object]:
+        """All keys but those that hold secrets."""
+        secrets = {key for key, extra in _extras(type(self)).items() if "secret" in extra}
+        return {key: msgspec.to_builtins(getattr(self, key)) for key in self.__struct_fields__ if key not in secrets}
 
     def __repr__(self) -> str:
         secrets = {key for key, extra in _extras(type(self)).items() if "secret" in extra}
@@ -183,13 +196,15 @@ class ConnectorError(Exception):
     Attributes:
         cause: the failure in one word, for metrics.
         retry_after_s: how long the venue asked to be left alone; None where it did not say.
+        unreached: why nothing was heard of the venue at all, in words that fit every venue; "" if something was.
     """
 
     cause: ClassVar[FailureCause] = "other"
 
-    def __init__(self, reason: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, reason: str, *, retry_after_s: float | None = None, unreached: str = "") -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.unreached = unreached
 
 
 class VenueUnavailable(ConnectorError):
@@ -256,6 +271,22 @@ def what_failed(error: OSError) -> str:
     # By number: trio puts the socket's address into the text.
     reasons = (os.strerror(e.errno) if e.errno else str(e) for e in _attempts(error))
     return ", ".join(dict.fromkeys(reasons))
+
+
+UNANSWERED: Final = "connections are not answered"
+"""Why a venue is `unreached` where even opening a connection takes too long."""
+
+_NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
+
+
+def unreached(error: OSError) -> str:
+    """Why a failed attempt to connect has reached nobody; "" where somebody refused, or it is something else."""
+    if isinstance(error, socket.gaierror):
+        return "name resolution fails"
+    numbers = {attempt.errno for attempt in _attempts(error)}
+    if numbers <= _NO_ROUTE:
+        return "there is no route to them"
+    return UNANSWERED if numbers <= _NO_ROUTE | {errno.ETIMEDOUT} else ""
 
 
 def _attempts(error: OSError) -> Iterator[OSError]:

@@ -1,4 +1,4 @@
-"""The command line: `tickerd run`, `demo`, `simulate`, `rehearse`, `check`, `token`, `watch`, `channels`, `ping`.
+"""The command line: `tickerd run` and the other commands of `daemon.commands.arguments`.
 
 Exit codes: 0 for a clean stop, 2 for a wrong command line, 78 (EX_CONFIG of sysexits.h) for a wrong configuration, 1
 for everything else. A user's mistake gives one line on standard error and no traceback; a traceback is a bug. Each
@@ -18,13 +18,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
 from daemon.commands.arguments import WRONG_USAGE, parser
 
 if TYPE_CHECKING:
-    from daemon.config.load import Config
     from daemon.host.logs import LogSettings
+
+_T = TypeVar("_T")
 
 CLEAN: Final = 0
 FAILED: Final = 1
@@ -175,7 +176,7 @@ def _token(arguments: argparse.Namespace) -> int:
     return CLEAN
 
 
-def _configured(make: Callable[[], Config]) -> Config:
+def _configured(make: Callable[[], _T]) -> _T:
     from daemon.config.load import ConfigError
 
     try:
@@ -190,10 +191,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from daemon import app
     from daemon.config.load import load
 
-    reread = partial(load, arguments.config, os.environ)
+    given = {"server.host": arguments.host, "server.port": arguments.port}
+    options = {key: value for key, value in given.items() if value is not None}
+    reread = partial(load, arguments.config, os.environ, options)
     config = _configured(reread)
     start = partial(app.serve, config, announce=_announce, reread=reread)
-    return _until_stopped(start, config.log, "choose another with [server] port or TICKERD_SERVER__PORT")
+    return _until_stopped(start, config.log, "choose another with --port, [server] port or TICKERD_SERVER__PORT")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -221,8 +224,9 @@ def _announce(urls: Sequence[str]) -> None:
 def _simulate(arguments: argparse.Namespace) -> int:
     from connectors.simulator.faults.orders import Scenario, ScenarioError, load_scenario
     from connectors.simulator.simulator import Simulator
+    from connectors.simulator.venues import recorded_folder
     from connectors.simulator.venues.coingecko import MARKETS_PERIOD_S, SLOW_PERIOD_S
-    from connectors.simulator.venues.recording import Recording, RecordingError
+    from connectors.simulator.venues.recording import RecordingError
     from daemon.commands import demo
     from daemon.host.logs import LogSettings
 
@@ -234,7 +238,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
         _say(f"listening on {url}")
 
     try:
-        recording = None if arguments.recorded is None else Recording.load(arguments.recorded)
+        recording = None if arguments.recorded is None else recorded_folder.load(arguments.recorded)
         scenario = Scenario() if arguments.scenario is None else load_scenario(arguments.scenario)
         for name in () if recording is None else recording.left_out:
             _complain(f"{arguments.recorded / name}: left out: Coinbase's Exchange feed, which tickerd does not speak")
@@ -310,12 +314,74 @@ def _talk(arguments: argparse.Namespace) -> int:
 
             run(partial(channels, peer, _say, json=arguments.json))
         else:
+            from daemon.commands.terminal.choice import Wish
             from daemon.commands.terminal.watch import watch
 
-            json = arguments.json or not sys.stdout.isatty()
-            run(partial(watch, peer, arguments.channels or ["*"], json=json))
+            wish = Wish(tuple(arguments.channels), tuple(arguments.instrument), arguments.kind, arguments.interval)
+            run(partial(watch, peer, wish, json=arguments.json or not sys.stdout.isatty()))
     except CommandFailed as failure:
         raise _Failure(str(failure), failure.status) from None
+    return CLEAN
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    from daemon.commands.completion import script
+    from daemon.commands.outline import outline
+
+    _say(script(arguments.shell, outline(parser(version()))))
+    return CLEAN
+
+
+def _recordings(arguments: argparse.Namespace) -> int:
+    from connectors.capture.reading import RecordingError
+    from daemon.commands.recordings import show
+
+    try:
+        show(arguments.path, _say, json=arguments.json)
+    except RecordingError as error:
+        raise _Failure(str(error)) from None
+    return CLEAN
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from connectors.capture.reading import RecordingError
+    from daemon import app
+    from daemon.commands.replay import replay
+
+    try:
+        made = partial(replay, arguments.path, os.environ, port=arguments.port, speed=arguments.speed)
+        config, player = _configured(partial(made, from_ms=arguments.from_ms, to_ms=arguments.to_ms))
+    except RecordingError as error:
+        raise _Failure(str(error)) from None
+    _say(f"playing {arguments.path} from {player.info.from_} to {player.info.to}, speed {player.info.speed}")
+    start = partial(app.serve, config, announce=_announce, player=player)
+    return _until_stopped(start, config.log, "choose another with --port")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from connectors.capture.reading import RecordingError
+    from daemon.commands.export.export import export
+    from daemon.commands.export.progress import shown
+    from daemon.commands.export.sinks import ExportError
+
+    try:
+        with shown(arguments.out.name, sys.stderr) as progress:
+            exported = export(
+                arguments.path,
+                arguments.out,
+                kind=arguments.kind,
+                from_ms=arguments.from_ms,
+                to_ms=arguments.to_ms,
+                instruments=arguments.instrument,
+                force=arguments.force,
+                progress=progress,
+            )
+    except (RecordingError, ExportError) as error:
+        raise _Failure(str(error)) from None
+    for remark in exported.remarks:
+        _complain(remark)
+    topics = f"{exported.topics} topic{'s' if exported.topics != 1 else ''}"
+    _say(f"{arguments.out}: {exported.rows} rows of {topics}")
     return CLEAN
 
 
@@ -383,9 +449,13 @@ _COMMANDS: Final = {
     "rehearse": _rehearse,
     "check": _check,
     "token": _token,
+    "recordings": _recordings,
+    "replay": _replay,
+    "export": _export,
     "watch": _talk,
     "channels": _talk,
     "ping": _talk,
+    "completion": _completion,
 }
 
 

@@ -42,6 +42,7 @@ from daemon.host.garbage import Garbage
 from daemon.host.systemd import Notifier
 from daemon.publish.bus import Bus
 from daemon.publish.sequencer import known_topics
+from daemon.replay.player import Player
 from daemon.sessions.canary import Canary
 from daemon.tape.archive import Archive
 from daemon.tape.ledger import Ledger
@@ -54,7 +55,11 @@ _log: Final = logging.getLogger(__name__)
 
 
 async def serve(
-    config: Config, *, announce: Callable[[Sequence[str]], None], reread: Callable[[], Config] | None = None
+    config: Config,
+    *,
+    announce: Callable[[Sequence[str]], None],
+    reread: Callable[[], Config] | None = None,
+    player: Player | None = None,
 ) -> int:
     """Run the daemon until SIGTERM or SIGINT; a second one ends it at once.
 
@@ -63,6 +68,7 @@ async def serve(
         announce: called once with the base URLs, when clients are let in.
         reread: reads the configuration again, in a thread, at SIGHUP; it may raise ConfigError. Without it, or if the
             signal means that the terminal of the process is gone, SIGHUP stops the daemon as SIGTERM does.
+        player: plays a recording, instead of the venues.
 
     Returns:
         The exit code: 0 after an orderly stop, 1 after a second signal or a failure of the core (which is logged).
@@ -76,11 +82,14 @@ async def serve(
     archive = await trio.to_thread.run_sync(_open_archive, config) if config.tape.path else None
     mark = Mark(config.tape.path)
     guarded = await trio.to_thread.run_sync(mark.is_set)
+    if config.cluster.url and player is None:
+        return await _serve(ClusterDaemon(config, reread, mark, guarded=guarded), announce)
+    daemon = Daemon(config, archive, reread, mark, guarded=guarded, player=player)
     try:
-        if config.cluster.url:
-            return await _serve(ClusterDaemon(config, reread, mark, guarded=guarded), announce)
-        return await _serve(Daemon(config, archive, reread, mark, guarded=guarded), announce)
+        return await _serve(daemon, announce)
     finally:
+        if daemon.ingesting.recording is not None:
+            await daemon.ingesting.recording.recorder.close()
         if archive is not None:
             await archive.close()
 
@@ -147,12 +156,16 @@ class Daemon:
         mark: Mark | None = None,
         *,
         guarded: bool = False,
+        player: Player | None = None,
     ) -> None:
-        """Build it. `mark` remembers over a restart whether a token is needed; `guarded`: whether one was."""
+        """Build it. `mark` remembers over a restart whether a token is needed; `guarded`: whether one was.
+
+        With a `player` no venue is called: its recording is played, and all goes by its clock.
+        """
         self.config = config
         self.archive = archive
         self._mark = Mark("") if mark is None else mark
-        self.clock = WallClock()
+        self.clock = WallClock() if player is None else player.clock
         self.notifier = Notifier.from_environment(os.environ)
         self.board = Board(config.catalogue(), self.clock.now_ms())
         if archive is None:
@@ -164,7 +177,7 @@ class Daemon:
         log = Log(self.tape, self.board, self.ledger, self.clock, Bus())
         self._hurry: Callable[[], None] = _nothing
         self._reloading = Reloading(config, reread, self._apply, clock=self.clock, notifier=self.notifier)
-        self.ingesting = Ingesting(config, log, hurry=lambda: self._hurry())
+        self.ingesting = Ingesting(config, log, hurry=lambda: self._hurry(), player=player)
         self.serving = Serving(
             config,
             log,
@@ -174,8 +187,11 @@ class Daemon:
             remarks=Remarks(
                 unstored=lambda: "" if archive is None else archive.trouble,
                 not_reloaded=lambda: self._reloading.told.trouble,
+                unrecorded=self.ingesting.unrecorded,
+                unreached=lambda: self.ingesting.fleet.outage.words,
             ),
             guarded=guarded,
+            replay=None if player is None else player.info,
         )
         self.serving.metrics.include(
             lambda samples: self.board.measure(samples, self.clock.now_ms()),

@@ -24,6 +24,7 @@ Cause: TypeAlias = Literal[
     "unreadable",
     "gap",
     "unstored",
+    "unrecorded",
     "pause",
     "clock",
     "cluster",
@@ -39,6 +40,7 @@ Cause: TypeAlias = Literal[
 * `unreadable`: a venue sent frames that do not match its documentation;
 * `gap`: something was missing in what a venue sent of an instrument: a trade, or a change of its book;
 * `unstored`: the disk could not be written to; clients missed nothing, unless an unclean stop followed meanwhile;
+* `unrecorded`: what venues sent was not recorded, or is missing in a recording that is replayed;
 * `pause`: the daemon itself did not run: it or its machine was stopped, suspended, or too busy;
 * `clock`: the machine's clock was set: times before are by the clock as it was;
 * `cluster`: another node took over, or the engine that carries the tape was away, or lost some of it.

@@ -221,14 +221,31 @@ class ServerInfo(msgspec.Struct, frozen=True):
     node: str | UnsetType = UNSET
 
 
+class ReplayInfo(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """A recording that is played instead of live data: from when to when, and how fast.
+
+    `speed` is how many times as fast as it was recorded, or `max`: as fast as can be.
+    """
+
+    from_: Timestamp
+    to: Timestamp
+    speed: float | Literal["max"]
+
+
 class Welcome(Control, frozen=True, kw_only=True, tag="welcome"):
-    """The first message of a session: the tape's identity and head, the channels, the keepalive's period."""
+    """The first message of a session: the tape's identity and head, the channels, the keepalive's period.
+
+    `simulated`: whether the venues are simulated, so that no price is a real one. `replay` says that the daemon plays a
+    recording.
+    """
 
     server: ServerInfo
     epoch: str
     seq: int
     channels: tuple[str, ...]
     heartbeat_s: float
+    simulated: bool = False
+    replay: ReplayInfo | UnsetType = UNSET
 
 
 class Subscribed(Control, frozen=True, kw_only=True, tag="subscribed"):

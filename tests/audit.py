@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -30,7 +31,9 @@ from packaging.version import Version
 ROOT: Final = Path(__file__).resolve().parent.parent
 ADVISORIES: Final = Path(__file__).with_name("advisories.toml")
 
-PIN: Final = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+]+)(?P<more> \\)?")
+PIN: Final = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+]+)( ; (?P<marker>[\w. \"<>=!]+?))?(?P<more> \\)?"
+)
 HASH: Final = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?P<more> \\)?")
 
 BUILD_HOOKS: Final = {"hatchling": ("editables",)}
@@ -63,7 +66,7 @@ class Advisories(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lock(msgspec.Struct):
-    """The pins by canonical name, and what is wrong with the file's lines."""
+    """The pins by canonical name, as far as they are for this Python, and what is wrong with the file's lines."""
 
     pins: dict[str, str]
     findings: list[str]
@@ -85,7 +88,8 @@ def read_lock(text: str) -> Lock:
             name, goes_on = canonicalize_name(found["name"]), bool(found["more"])
             if name in lock.pins:
                 lock.findings.append(f"line {number}: {name} is pinned twice")
-            lock.pins[name] = found["version"]
+            if found["marker"] is None or Marker(found["marker"]).evaluate():
+                lock.pins[name] = found["version"]
         elif line.strip() and not line.startswith("#"):
             lock.findings.append(f"line {number} is neither a pin nor its hash: {line.strip()[:80]}")
     return lock
@@ -115,8 +119,18 @@ def admitted(requirements: Iterable[str], advisories: Sequence[Advisory]) -> Ite
 
 def stale(pins: Mapping[str, str], roots: Iterable[str], wants: Wants) -> Iterator[str]:
     """A line for each pin that no root wants, by whatever way; and for each that is wanted and not installed."""
-    waiting = [Requirement(root) for root in roots]
+    wanted, missing = closure(roots, wants)
+    yield from (f"{name} is wanted and not installed; `make install` does that" for name in sorted(missing))
+    yield from (f"nothing declared wants {name}; `make lock` drops it" for name in sorted(pins.keys() - wanted))
+
+
+def closure(
+    roots: Iterable[str], wants: Wants, hooks: Mapping[str, Sequence[str]] = BUILD_HOOKS
+) -> tuple[set[str], set[str]]:
+    """All that these requirements want, by whatever way: the names; and those of them that are not installed."""
+    waiting = [each for each in map(Requirement, roots) if each.marker is None or each.marker.evaluate()]
     seen: set[tuple[str, str]] = set()
+    missing: set[str] = set()
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
@@ -125,13 +139,12 @@ def stale(pins: Mapping[str, str], roots: Iterable[str], wants: Wants) -> Iterat
                 continue
             seen.add((name, extra))
             try:
-                declared = [Requirement(line) for line in (*wants(name), *BUILD_HOOKS.get(name, ()))]
+                declared = [Requirement(line) for line in (*wants(name), *hooks.get(name, ()))]
             except LookupError:
-                yield f"{name} is wanted and not installed; `make install` does that"
+                missing.add(name)
                 break
             waiting += [r for r in declared if r.marker is None or r.marker.evaluate({"extra": extra})]
-    wanted = {name for name, _ in seen}
-    yield from (f"nothing declared wants {name}; `make lock` drops it" for name in sorted(pins.keys() - wanted))
+    return {name for name, _ in seen}, missing
 
 
 def installed(name: str) -> Sequence[str]:
@@ -147,7 +160,8 @@ def audit(lock_text: str, pyproject_text: str, advisories: Advisories, wants: Wa
     tables = tomllib.loads(pyproject_text)
     runtime: list[str] = tables["project"]["dependencies"]
     extras: dict[str, list[str]] = tables["project"].get("optional-dependencies", {})
-    roots = [*runtime, *(line for extra in extras.values() for line in extra), *tables["build-system"]["requires"]]
+    # The lock is for those who work on the project.
+    roots = [*runtime, *extras.get("dev", ()), *tables["build-system"]["requires"]]
     lock = read_lock(lock_text)
     return [
         *(f"requirements.lock: {finding}" for finding in lock.findings),

@@ -1,14 +1,22 @@
-"""The documents name files that are there, and ARCHITECTURE.md has a place for each."""
+"""The documents name files, commands and words that are there, and ARCHITECTURE.md has a place for each file."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from daemon.commands.arguments import parser
+from tests.process.fenced import blocks
+
 ROOT = Path(__file__).resolve().parent.parent
 
-DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "protocol/PROTOCOL.md")
+DOCUMENTS = (
+    *("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "connectors/FAILURES.md"),
+    *("protocol/CLIENTS.md", "protocol/PROTOCOL.md"),
+    *("systemd/CONFIGURATION.md", "systemd/DEPLOYING.md", "systemd/TROUBLESHOOTING.md"),
+)
 
 OURS = ("connectors/", "daemon/", "protocol/", "systemd/", "tests/", ".ci/")
 """What a path of the project begins with."""
@@ -57,7 +65,49 @@ def missing(document: str, root: Path) -> list[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_a_document_names_no_file_that_is_not_there(document: str) -> None:
-    assert missing((ROOT / document).read_text(), ROOT) == []
+    path = ROOT / document
+    beside = {each.name for each in path.parent.iterdir()}
+    assert [name for name in missing(path.read_text(), ROOT) if name.rpartition(" ")[2] not in beside] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_link_leads_to_a_file_and_a_chapter(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        there = path.parent / file if file else path
+        assert there.is_file(), target
+        chapters = re.findall(r"^#+ (.+)$", there.read_text(), re.MULTILINE) if there.suffix == ".md" else []
+        assert not anchor or anchor in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in chapters]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_command_that_is_shown_is_one(document: str) -> None:
+    for info, body in blocks((ROOT / document).read_text()):
+        for line in body.replace("\\\n", " ").splitlines() if info == "sh" else []:
+            for part in re.split(r"&&|\||;", line.partition(" #")[0]):
+                words = [word for word in shlex.split(part) if not re.fullmatch(r"\w+=.*|sudo", word)]
+                if words and words[0].rpartition("/")[2] == "tickerd":
+                    parser("1").parse_args(words[1:])
+
+
+def test_what_troubleshooting_quotes_is_what_the_code_says() -> None:
+    sources = "".join(
+        " ".join(re.sub(r'"\n\s*f?"', "", path.read_text()).split())
+        for package in ("connectors", "daemon")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    )
+    quotes = re.findall(r"^\|.*?`([^`]*…[^`]*)`.*?\|", (ROOT / "systemd/TROUBLESHOOTING.md").read_text(), re.MULTILINE)
+    assert len(quotes) > 20
+    for quote in quotes:
+        for words in re.split("…|: |; ", quote):
+            assert words.strip(" ;,") in sources, quote
+
+
+def test_the_readme_is_five_screens() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 5 * 50
 
 
 def test_a_name_that_leads_nowhere_is_found(tmp_path: Path) -> None:

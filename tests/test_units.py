@@ -112,9 +112,11 @@ def test_it_runs_without_privileges(unit: Unit) -> None:
     assert {"AF_INET", "AF_INET6"} <= set(families)
 
 
-def test_the_tape_has_a_place_where_the_daemon_may_write(unit: Unit) -> None:
-    assert unit["Service"]["StateDirectory"] == ["tickerd"]
-    assert '"/var/lib/tickerd/tape"' in (ROOT / "systemd" / "tickerd.toml").read_text()
+def test_tape_and_recording_have_a_place_where_the_daemon_may_write(unit: Unit) -> None:
+    assert unit["Service"]["StateDirectory"] == ["tickerd tickerd/record"]
+    example = (ROOT / "systemd" / "tickerd.toml").read_text()
+    assert '"/var/lib/tickerd/tape"' in example
+    assert '"/var/lib/tickerd/record"' in example
 
 
 def verify(text: str, folder: Path) -> subprocess.CompletedProcess[str]:

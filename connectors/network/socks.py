@@ -7,7 +7,7 @@ import socket
 
 import trio
 
-from connectors.base import ProxyRefused, ProxyUnavailable, VenueUnavailable, what_failed
+from connectors.base import ProxyRefused, ProxyUnavailable, VenueUnavailable, unreached, what_failed
 from connectors.network.proxy import Proxy
 
 _NOT_ALLOWED = 2
@@ -40,10 +40,12 @@ async def open_socks(proxy: Proxy, host: str, port: int) -> trio.abc.Stream:
     except ProxyConnectionError as error:
         cause = error.__cause__
         reason = what_failed(cause) if isinstance(cause, OSError) else str(error)
-        raise ProxyUnavailable(f"the proxy {proxy} cannot be reached: {reason}") from None
+        away = f"the proxy {proxy} cannot be reached"
+        raise ProxyUnavailable(f"{away}: {reason}", unreached=away) from None
     except socket.gaierror as error:
         raise VenueUnavailable(
-            f"{host} cannot be found: {error.strerror}; with socks5h:// the proxy {proxy} looks it up"
+            f"{host} cannot be found: {error.strerror}; with socks5h:// the proxy {proxy} looks it up",
+            unreached=unreached(error),
         ) from None
     except ProxyError as error:
         raise _refusal(proxy, host, port, str(error), error.error_code) from None

@@ -72,15 +72,20 @@ class Tunnel:
                     return await open_socks(proxy, host, port)
                 return await self._connect(host, port)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                raise ProxyUnavailable(f"the proxy {proxy} hung up before it answered") from None
-        raise ProxyUnavailable(f"the proxy {proxy} did not open a way to {host} within {timeout_s:g} s")
+                away = f"the proxy {proxy} hung up before it answered"
+                raise ProxyUnavailable(away, unreached=away) from None
+        silent = f"the proxy {proxy} opens no way to them"
+        raise ProxyUnavailable(
+            f"the proxy {proxy} did not open a way to {host} within {timeout_s:g} s", unreached=silent
+        )
 
     async def _connect(self, host: str, port: int) -> trio.abc.Stream:
         proxy = self.proxy
         try:
             stream: trio.abc.Stream = await trio.open_tcp_stream(proxy.host, proxy.port)
         except OSError as error:
-            raise ProxyUnavailable(f"the proxy {proxy} cannot be reached: {what_failed(error)}") from None
+            away = f"the proxy {proxy} cannot be reached"
+            raise ProxyUnavailable(f"{away}: {what_failed(error)}", unreached=away) from None
         ready = False
         try:
             if self._tls is not None:
@@ -133,7 +138,8 @@ class Tunnel:
         """The same failure of an open connection, with the proxy in its words: it may be the proxy's."""
         if type(error) not in (VenueClosed, VenueTimeout) or str(self.proxy) in str(error):
             return error
-        return type(error)(f"{error} (through the proxy {self.proxy})", retry_after_s=error.retry_after_s)
+        words = f"{error} (through the proxy {self.proxy})"
+        return type(error)(words, retry_after_s=error.retry_after_s, unreached=error.unreached)
 
 
 def _ascii(host: str) -> str:

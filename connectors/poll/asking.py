@@ -13,7 +13,15 @@ from typing import Final
 import httpx
 import trio
 
-from connectors.base import ConnectorError, VenueClosed, VenueRefused, VenueTimeout, VenueUnavailable
+from connectors.base import (
+    UNANSWERED,
+    ConnectorError,
+    VenueClosed,
+    VenueRefused,
+    VenueTimeout,
+    VenueUnavailable,
+    unreached,
+)
 from connectors.limits.payload import brief
 from connectors.poll.body import Body
 from connectors.poll.host import Host
@@ -38,11 +46,19 @@ async def ask(host: Host, client: httpx.AsyncClient, request: PollRequest, now_m
     """
     host.gate.check(passed_s())
     body: Body | None = None
+    connected = False
+
+    async def trace(event: str, _: object) -> None:
+        nonlocal connected
+        connected = connected or event.endswith(".send_request_headers.started")
+
     try:
         with trio.move_on_after(host.timeout_s) as scope:
             # An empty mapping of parameters would take away the query that the path has.
             params = request.params or None
-            async with client.stream("GET", request.path, params=params, headers=request.headers) as response:
+            async with client.stream(
+                "GET", request.path, params=params, headers=request.headers, extensions={"trace": trace}
+            ) as response:
                 coding = response.headers.get("content-encoding", "")
                 body = Body(host.venue, coding, request.most_bytes)
                 count = 0
@@ -58,9 +74,9 @@ async def ask(host: Host, client: httpx.AsyncClient, request: PollRequest, now_m
                         # Not `raise`, for the same reason.
                         scope.cancel()
     except httpx.HTTPError as error:
-        raise _told(host, _failed(host, error)) from error
+        raise _told(host, _failed(host, error, connected=connected)) from error
     if body is None or (scope.cancelled_caught and body.refused is None):
-        raise _told(host, _too_slow(host))
+        raise _told(host, _too_slow(host, connected=connected))
     whole = body.end()
     if body.refused is not None and response.status_code < _ERRORS:
         raise body.refused
@@ -134,8 +150,9 @@ class HostFetcher:
             self._host.gate.close(passed_s(), error.retry_after_s, str(error))
 
 
-def _too_slow(host: Host) -> VenueUnavailable:
-    return VenueTimeout(f"{host.venue} did not answer within {host.timeout_s:g} s")
+def _too_slow(host: Host, *, connected: bool) -> VenueUnavailable:
+    nobody = "" if connected else UNANSWERED
+    return VenueTimeout(f"{host.venue} did not answer within {host.timeout_s:g} s", unreached=nobody)
 
 
 def _told(host: Host, error: ConnectorError) -> ConnectorError:
@@ -143,19 +160,29 @@ def _told(host: Host, error: ConnectorError) -> ConnectorError:
     return error if host.tunnel is None else host.tunnel.told(error)
 
 
-def _failed(host: Host, error: httpx.HTTPError) -> ConnectorError:
+def _failed(host: Host, error: httpx.HTTPError, *, connected: bool) -> ConnectorError:
     """Why there is no answer, in words. httpx's own help only where a connection failed."""
     venue = host.venue
     match error:
         case httpx.TimeoutException():
-            return _too_slow(host)
+            return _too_slow(host, connected=connected)
         case httpx.UnsupportedProtocol():
             return VenueRefused(f"{venue}'s base URL is not an http:// or https:// address")
         case httpx.ConnectError():
             why = _words(error)
-            return VenueUnavailable(f"{venue} cannot be reached" + (why and f": {why}"))
+            cause = _system_error(error)
+            nobody = "" if cause is None else unreached(cause)
+            return VenueUnavailable(f"{venue} cannot be reached" + (why and f": {why}"), unreached=nobody)
         case _:
             return VenueClosed(f"{venue} broke off before its answer was complete")
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """What the system said, which httpx and httpcore have wrapped."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def _words(error: BaseException) -> str:

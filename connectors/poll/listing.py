@@ -24,6 +24,7 @@ from connectors.base import (
     VenueThrottled,
     VenueUnavailable,
 )
+from connectors.capture.tap import NO_TAP, Tap
 from connectors.limits.notes import RENEW_S
 from connectors.metric import Samples
 from connectors.poll.asking import HostFetcher
@@ -115,6 +116,16 @@ class InstrumentCheck:
         self._left: list[tuple[str, ...]] = []
         self._found: dict[str, Wrong] = {}
         self._looks = 0
+        self._tap = NO_TAP
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """None: what it brings is no data."""
+        return ()
+
+    def record(self, tap: Tap) -> None:
+        """Tell this tap what the venue's list is, each time that it is read."""
+        self._tap = tap
 
     async def look(self, now_ms: Callable[[], int]) -> dict[str, Wrong]:
         """Read the list once. One that failed goes on where it was.
@@ -131,7 +142,10 @@ class InstrumentCheck:
             batch = self._left[0]
             symbols = [listing.symbol(name) for name in batch]
             try:
-                listed = listing.read(await fetcher.get(listing.path(symbols)))
+                path = listing.path(symbols)
+                body = await fetcher.get(path)
+                self._tap.answered(path, 200, {}, body, now_ms(), 0)
+                listed = listing.read(body)
             except UnknownInstrument:
                 half = len(batch) // 2
                 self._left[:1] = [batch[:half], batch[half:]] if half else []

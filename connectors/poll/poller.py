@@ -16,7 +16,6 @@ the venue's memory go on where they were; the connection is new with each run.
 
 from __future__ import annotations
 
-import math
 from typing import Final, NoReturn
 
 import httpx
@@ -26,26 +25,20 @@ import trio
 from connectors.base import (
     ConnectorError,
     Context,
-    Event,
-    PayloadError,
     StateChange,
-    TopicNote,
     VenueRefused,
 )
-from connectors.limits.allowance import Allowance
+from connectors.capture.tap import NO_TAP, Tap
 from connectors.limits.notes import NoteLimit
 from connectors.metric import Samples
 from connectors.poll.asking import ask
 from connectors.poll.elapsed import Elapsed
 from connectors.poll.host import Host
 from connectors.poll.schedule import Schedule
-from connectors.poll.venue import Outcome, Poll, PollRequest, PollStatistics
+from connectors.poll.ticks import REPEATED_BYTES_PER_S, Ticks
+from connectors.poll.venue import Poll, PollStatistics
 from daemon.host.loop_clock import passed_s
 from protocol.channels import Channel
-
-REPEATED_BYTES_PER_S: Final = 64 * 1024
-REPEATED_BYTES_AT_ONCE: Final = 512 * 1024
-"""What a channel's repeats of an unchanged body may add to the tape. A body of 256 KiB may be repeated every 4 s."""
 
 _LOOK_S: Final = 1.0
 """How often a poller that waits looks whether more time has passed than it has waited."""
@@ -69,8 +62,8 @@ class Poller:
         if channel.cadence_s is None:
             raise ValueError(f"channel {channel.name!r} has no cadence to poll at")
         self._channel = channel.name
-        self._kind = channel.kind
         self._cadence_s = channel.cadence_s
+        self.ticks = Ticks(channel, poll, host.venue)
         self._poll = poll
         self._host = host
         self._delay_s = delay_s
@@ -78,9 +71,8 @@ class Poller:
         self._elapsed = Elapsed()
         self._broken_off = False
         self._counts = PollStatistics()
-        self._repeatable = Allowance(REPEATED_BYTES_PER_S, REPEATED_BYTES_AT_ONCE, -math.inf)
         self._notes = NoteLimit()
-        self._left_out = False
+        self._tap = NO_TAP
 
     @property
     def name(self) -> str:
@@ -91,6 +83,15 @@ class Poller:
     def channels(self) -> tuple[str, ...]:
         """The one channel."""
         return (self._channel,)
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The one channel."""
+        return self.channels
+
+    def record(self, tap: Tap) -> None:
+        """Tell this tap of all further polls."""
+        self._tap = tap
 
     def statistics(self) -> PollStatistics:
         """The counts; the histogram goes on being filled."""
@@ -201,74 +202,37 @@ class Poller:
         Raises: ConnectorError.
         """
         self._host.gate.check(passed_s())
-        outcome = self._poll.tick(self._now_s(context))
-        self._counts.repeats += not outcome.requests
-        pending: list[PollRequest] = []
-        published = False
-        malformed: PayloadError | None = None
-        nobodys = False
-        notes: list[TopicNote] = []
+        tap = self._tap
+        tap.ticked(context.now_ms())
+        tick = self.ticks.begin(self._now_s(context), trio.current_time())
+        self._counts.repeats += not tick.asks
         while True:
-            if outcome.pause is not None:
-                pause = outcome.pause
+            if tick.outcome.pause is not None:
+                pause = tick.outcome.pause
                 self._host.gate.close(passed_s(), pause.seconds, pause.reason)
-            self._counts.budget = outcome.budget or self._counts.budget
-            events, too_large = self._accepted(outcome.events)
-            notes += outcome.notes
-            for name, error in too_large.items():
-                malformed = malformed or error
-                notes.append(self._odd(name, error))
-            if events:
-                await context.publish(events)
-                published = True
-            pending.extend(reversed(outcome.requests))
-            if not pending:
+            self._counts.budget = tick.outcome.budget or self._counts.budget
+            if tick.events:
+                await context.publish(tick.events)
+            request = tick.next()
+            if request is None:
                 break
-            request = pending.pop()
             self._counts.requests += 1
             began_s = trio.current_time()
-            answer = await ask(self._host, client, request, context.now_ms)
-            self._counts.answers_s.add(trio.current_time() - began_s)
-            answer = msgspec.structs.replace(answer, at_s=self._now_s(context))
             try:
-                outcome = self._poll.answer(request, answer)
-            except PayloadError as error:
-                # What one answer lacks is no reason to leave the other instruments without theirs.
-                malformed = malformed or error
-                nobodys = nobodys or not request.instruments
-                outcome = Outcome(notes=[self._odd(name, error) for name in request.instruments])
-        if malformed is not None and (nobodys or not published):
-            # Not one instrument's trouble, but the channel's.
-            raise malformed
-        await context.note(self._notes.due(notes, trio.current_time()))
-        return published
-
-    def _odd(self, instrument: str, error: PayloadError) -> TopicNote:
-        return TopicNote(self._channel, instrument, "unreadable", str(error))
-
-    def _accepted(self, events: list[Event]) -> tuple[list[Event], dict[str, PayloadError]]:
-        """Those that may go onto the tape, and what is wrong with the others, by instrument.
-
-        One that is larger than its kind ever is would push the history of other channels off the tape. So would repeats
-        without an end: they are left out where they cost more than `REPEATED_BYTES_PER_S`, which is no error.
-        """
-        most_bytes, now_s = self._kind.most_bytes, trio.current_time()
-        accepted: list[Event] = []
-        refused: dict[str, PayloadError] = {}
-        for event in events:
-            size = len(event.data)
-            if size > most_bytes:
-                what = event.instrument or event.channel
-                text = f"{self._host.venue} sent {size} bytes for {what}, of which at most {most_bytes} are taken"
-                refused[event.instrument] = PayloadError(text)
-            elif event.cached and not self._repeatable.take(size, now_s):
-                self._left_out = True
-            else:
-                self._left_out = self._left_out and event.cached
-                accepted.append(event)
-        return accepted, refused
+                answer = await ask(self._host, client, request, context.now_ms)
+            except ConnectorError as error:
+                tap.unanswered(request.url, str(error), context.now_ms())
+                raise
+            took_s = trio.current_time() - began_s
+            self._counts.answers_s.add(took_s)
+            took_ms = round(took_s * 1000)
+            tap.answered(request.url, answer.status, answer.headers, answer.body, answer.received_ms, took_ms)
+            answer = msgspec.structs.replace(answer, at_s=self._now_s(context))
+            tick.answer(request, answer, trio.current_time())
+        await context.note(self._notes.due(tick.end(), trio.current_time()))
+        return tick.published
 
     def _notice(self) -> str:
         """What is worth telling of a channel that is live."""
-        left_out = f"repeats of more than {REPEATED_BYTES_PER_S} bytes/s are left out" if self._left_out else ""
+        left_out = f"repeats of more than {REPEATED_BYTES_PER_S} bytes/s are left out" if self.ticks.left_out else ""
         return "; ".join(filter(None, [self._poll.notice, left_out]))

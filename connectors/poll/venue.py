@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Final, Protocol
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -49,6 +50,12 @@ class PollRequest(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     instruments: tuple[str, ...] = ()
     most_bytes: int = MAX_BODY_BYTES
+
+    @property
+    def url(self) -> str:
+        """Path and query, percent-encoded: nothing that is secret stands there (keys are sent in headers)."""
+        query = urlencode(self.params)
+        return f"{self.path}{'&' if '?' in self.path else '?'}{query}" if query else self.path
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -31,7 +31,8 @@ from trio_websocket import (
 from connectors.backoff import retry_after_s
 from connectors.base import ConnectorError, VenueClosed, VenueRefused, VenueTimeout, VenueUnavailable, leaves
 from connectors.network.tunnel import Tunnel
-from connectors.push.dial import Address, dial
+from connectors.push.address import Address
+from connectors.push.dial import dial
 from connectors.push.inlet import Inlet
 from connectors.push.session import FeedSession
 from connectors.push.venue import FeedVenue
@@ -44,6 +45,9 @@ handshake, or with a ping while we are closing."""
 
 _CLOSE_S: Final = 0.2
 """How long a venue may take over the closing handshake: we are leaving anyway."""
+
+CLOSED_HERE: Final = "closed by the daemon"
+"""What a recording says of the end of a connection that neither failed nor was closed by the venue."""
 
 
 class Spacing:
@@ -102,6 +106,15 @@ class VenueConnection:
 
     async def run(self) -> ConnectorError:
         """Connect, and work until it breaks. Returns why."""
+        reason = CLOSED_HERE
+        try:
+            error = await self._run()
+            reason = str(error)
+        finally:
+            self._session.closed(reason)
+        return error
+
+    async def _run(self) -> ConnectorError:
         target = self._target
         causes: list[BaseException] = []
         try:
@@ -134,7 +147,7 @@ class VenueConnection:
         """Open the websocket (its reader task lives in `reader`) and talk until something raises."""
         websocket = await self._shake_hands(reader, inlet)
         self.opened_s = trio.current_time()
-        self._session.begin()
+        self._session.begin(f"{self._target.address.host_header}{self._target.address.resource}")
         _log.info("%s: connected to %s", self._name, self._target.address.host)
         try:
             async with trio.open_nursery() as tasks:

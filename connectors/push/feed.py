@@ -22,11 +22,12 @@ from typing import Final, NoReturn
 import msgspec
 
 from connectors.base import Context, TopicNote
+from connectors.capture.tap import NO_TAP, Tap
 from connectors.metric import Samples
 from connectors.network.trust import client_context
 from connectors.network.tunnel import tunnel_through
+from connectors.push.address import parse_address
 from connectors.push.connection import Spacing, Target, VenueConnection
-from connectors.push.dial import parse_address
 from connectors.push.handover import Handover
 from connectors.push.intake import FeedStatistics
 from connectors.push.merge import Merge, Side
@@ -105,6 +106,7 @@ class Feed:
         self._fetcher = fetcher
         self._parts = venue.parts
         self._once = Once(consecutive=venue.rules.consecutive_trades)
+        self._tap = NO_TAP
         self.spacing = Spacing(venue.rules.connect_spacing_s) if spacing is None else spacing
 
     @property
@@ -116,6 +118,15 @@ class Feed:
     def channels(self) -> tuple[str, ...]:
         """Those that are fed by this one alone."""
         return tuple(name for name in self.venue.channels if name not in self._parts)
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Those that are fed by this one, if only in part."""
+        return tuple(self.venue.channels)
+
+    def record(self, tap: Tap) -> None:
+        """Tell this tap what is said on all further connections."""
+        self._tap = tap
 
     def statistics(self) -> FeedStatistics:
         """A copy of the counts."""
@@ -166,6 +177,7 @@ class Feed:
             silence_s=self.silence_s,
             data_s=self.data_s,
             fetcher=self._fetcher,
+            tap=self._tap,
         )
         return VenueConnection(self.venue, self.target, self.spacing, session, side.now_ms)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from functools import partial
 from itertools import count
 from math import inf
 from typing import Final, NoReturn, assert_never
@@ -31,6 +32,7 @@ from connectors.base import (
     VenueRefused,
     VenueUnavailable,
 )
+from connectors.capture.tap import NO_TAP, Tap
 from connectors.limits.allowance import Allowance
 from connectors.limits.notes import NoteLimit
 from connectors.push.inlet import Batch
@@ -87,8 +89,11 @@ class FeedSession:
         silence_s: float,
         data_s: float,
         fetcher: Fetcher | None = None,
+        tap: Tap = NO_TAP,
     ) -> None:
-        """The connection is about to be opened. For the arguments see `Feed`."""
+        """The connection is about to be opened. For the arguments see `Feed`; `tap` is told what is said."""
+        self._tap = tap
+        self._number = tap.number()
         self._talk = venue.converse()
         side.restate = self._restate
         self._fetcher = fetcher
@@ -135,6 +140,10 @@ class FeedSession:
         """It is over: what that says about how long the next one may be silent."""
         self._patience.ended(talks=self._pulse.talks, silent=self._pulse.is_silent)
 
+    def closed(self, reason: str) -> None:
+        """However it ended: why, for the record."""
+        self._tap.closed(self._number, reason, self._side.now_ms())
+
     async def prepare(self) -> None:
         """Before connecting: tell what cannot come up.
 
@@ -145,9 +154,10 @@ class FeedSession:
         await self._tell(self._subscriptions.opening(now_s))
         self._stop_if_all_refused(now_s)
 
-    def begin(self) -> None:
-        """The connection is open: what the venue owes us, it owes from now on."""
+    def begin(self, address: str) -> None:
+        """The connection is open: what the venue owes us, it owes from now on. `address` is for the record."""
         now_s = trio.current_time()
+        self._tap.opened(self._number, address, self._side.now_ms())
         self._counts.connections += 1
         self._pulse.open(now_s)
         self._subscriptions.excuse(now_s - self._began_s)
@@ -160,6 +170,7 @@ class FeedSession:
             Exception: whatever `send` raises.
         """
         pulse, subscriptions = self._pulse, self._subscriptions
+        send = partial(self._send, send)
         while True:
             now_s = trio.current_time()
             pulse.check(now_s)
@@ -177,6 +188,10 @@ class FeedSession:
             if text:
                 await send(text)
 
+    async def _send(self, send: Callable[[str], Awaitable[None]], text: str) -> None:
+        await send(text)
+        self._tap.sent(self._number, text, self._side.now_ms())
+
     async def listen(self, batches: AsyncIterable[Batch]) -> None:
         """Work off what comes, to the end of the batches.
 
@@ -190,6 +205,8 @@ class FeedSession:
             self._pulse.work()
             had_data = False
             async with self._lock:
+                # Where it has its turn: in the order in which the conversation is told of everything.
+                self._tap.frames(self._number, batch.payloads, batch.received_ms)
                 for said in self._intake.read(batch):
                     if isinstance(said, list):
                         had_data = True
@@ -254,9 +271,11 @@ class FeedSession:
                 raise VenueUnavailable(f"{self._venue.title} has no address to fetch from")
             body = await self._fetcher.get(need.path)
         except ConnectorError as error:
+            self._tap.unfetched(self._number, need.id, need.path, str(error), self._side.now_ms())
             return error
         async with self._lock:
             try:
+                self._tap.fetched(self._number, need.id, need.path, body, self._side.now_ms())
                 said = self._talk.fetched(need.id, body, self._side.now_ms())
             except PayloadError as error:
                 return error

@@ -417,6 +417,8 @@ class Simulator:
             return
         await self._subscribed.wait()
         start = trio.current_time()
+        if not recording.frames:
+            await trio.sleep_forever()
         for lap in count():
             for frame in recording.frames:
                 await trio.sleep_until(start + lap * recording.loop_s + frame.offset_s)

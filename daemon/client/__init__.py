@@ -1,4 +1,4 @@
-"""A client of the daemon for Python on trio, which reconnects by itself.
+"""The clients of the daemon for Python, on trio and on asyncio, which reconnect by themselves.
 
     async with connect("ws://127.0.0.1:8000/ws") as client:
         async for message in client.subscribe("bitcoinprice"):
@@ -8,45 +8,106 @@
                 case Reconnecting() | Resumed() | Lost() | Gap() | Lagged():
                     print(message)
 
-Each subscription has a connection of its own, so a slow consumer does not hold up others. After a lost connection it
-waits (full jitter, or as `goodbye` says), and resumes each channel where it stopped: each message is delivered at most
-once, in order, and missing ones are announced. Importing this package does not load the daemon.
+Users import them from `tickerd` and `tickerd.asyncio` (`daemon/public/`). Each subscription has a connection of its
+own, so a slow consumer does not hold up others. After a lost connection it waits (full jitter, or as `goodbye` says),
+and resumes each channel where it stopped: each message is delivered at most once, in order, and missing ones are
+announced. Importing this package loads neither the daemon nor, until `connect` and its like are asked for, trio.
 """
 
 from __future__ import annotations
 
-from daemon.client.book import Book as Book
-from daemon.client.client import Client as Client
-from daemon.client.client import check_token as check_token
-from daemon.client.client import connect as connect
-from daemon.client.client import websocket_url as websocket_url
-from daemon.client.events import ClientError as ClientError
-from daemon.client.events import CommandRefused as CommandRefused
-from daemon.client.events import Gap as Gap
-from daemon.client.events import Lost as Lost
-from daemon.client.events import NotUnderstood as NotUnderstood
-from daemon.client.events import Received as Received
-from daemon.client.events import Reconnecting as Reconnecting
-from daemon.client.events import Resumed as Resumed
-from daemon.client.events import RoundTrip as RoundTrip
-from daemon.client.events import ServerRefused as ServerRefused
-from daemon.client.events import ServerUnavailable as ServerUnavailable
-from daemon.client.history import History as History
-from daemon.client.subscription import ALL as ALL
-from daemon.client.subscription import Subscription as Subscription
-from protocol.messages import CandleUpdate as CandleUpdate
-from protocol.messages import ConsolidatedQuote as ConsolidatedQuote
-from protocol.messages import Data as Data
-from protocol.messages import DepthSnapshot as DepthSnapshot
-from protocol.messages import DepthUpdate as DepthUpdate
-from protocol.messages import Lagged as Lagged
-from protocol.messages import MarketUpdate as MarketUpdate
-from protocol.messages import OrderbookUpdate as OrderbookUpdate
-from protocol.messages import PriceUpdate as PriceUpdate
-from protocol.messages import QuoteUpdate as QuoteUpdate
-from protocol.messages import Status as Status
-from protocol.messages import Test as Test
-from protocol.messages import TickerUpdate as TickerUpdate
-from protocol.messages import TopUpdate as TopUpdate
-from protocol.messages import Trade as Trade
-from protocol.messages import TrendingUpdate as TrendingUpdate
+from typing import TYPE_CHECKING
+
+from daemon.client.core.book import Book
+from daemon.client.core.course import ALL
+from daemon.client.core.endpoint import check_token, websocket_url
+from daemon.client.core.events import (
+    ClientError,
+    CommandRefused,
+    Gap,
+    Lost,
+    NotUnderstood,
+    Received,
+    Reconnecting,
+    Resumed,
+    RoundTrip,
+    ServerRefused,
+    ServerUnavailable,
+)
+from daemon.client.core.history import History
+from daemon.client.core.records import Record, records
+from protocol.messages import (
+    CandleUpdate,
+    ConsolidatedQuote,
+    Data,
+    DepthSnapshot,
+    DepthUpdate,
+    Lagged,
+    MarketUpdate,
+    OrderbookUpdate,
+    Position,
+    PriceUpdate,
+    QuoteUpdate,
+    Status,
+    Test,
+    TickerUpdate,
+    TopUpdate,
+    Trade,
+    TrendingUpdate,
+)
+
+if TYPE_CHECKING:
+    from daemon.client.trio import Client, Subscription, connect
+
+__all__ = [
+    "ALL",
+    "Book",
+    "CandleUpdate",
+    "Client",
+    "ClientError",
+    "CommandRefused",
+    "ConsolidatedQuote",
+    "Data",
+    "DepthSnapshot",
+    "DepthUpdate",
+    "Gap",
+    "History",
+    "Lagged",
+    "Lost",
+    "MarketUpdate",
+    "NotUnderstood",
+    "OrderbookUpdate",
+    "Position",
+    "PriceUpdate",
+    "QuoteUpdate",
+    "Received",
+    "Reconnecting",
+    "Record",
+    "Resumed",
+    "RoundTrip",
+    "ServerRefused",
+    "ServerUnavailable",
+    "Status",
+    "Subscription",
+    "Test",
+    "TickerUpdate",
+    "TopUpdate",
+    "Trade",
+    "TrendingUpdate",
+    "check_token",
+    "connect",
+    "records",
+    "websocket_url",
+]
+
+_ON_TRIO = frozenset({"Client", "Subscription", "connect"})
+
+
+def __getattr__(name: str) -> object:  # a module's own, PEP 562
+    """What is made of trio, when it is first asked for: whoever is on asyncio need not load it."""
+    if name in _ON_TRIO:
+        from daemon.client import trio
+
+        found: object = getattr(trio, name)
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

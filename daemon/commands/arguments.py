@@ -11,6 +11,9 @@ from typing import Final, NoReturn, TypeAlias
 
 WRONG_USAGE: Final = 2
 
+SHELLS: Final = ("bash", "zsh", "fish")
+"""Whose completion there is."""
+
 _Add: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 
@@ -50,9 +53,13 @@ def parser(version: str) -> argparse.ArgumentParser:
     _add_rehearse(add)
     _add_check(add)
     _add_token(add)
+    _add_recordings(add)
+    _add_replay(add)
+    _add_export(add)
     _add_watch(add)
     _add_channels(add)
     _add_ping(add)
+    _add_completion(add)
     return whole
 
 
@@ -73,12 +80,15 @@ def _add_run(add: _Add) -> None:
         "Serve the real venues until SIGTERM or Ctrl-C. Without a file the defaults apply: localhost, port 8000.",
         """
   tickerd run
+  tickerd run --host 0.0.0.0 --port 9000    whatever file and environment say
   tickerd run --config /etc/tickerd/tickerd.toml
   TICKERD_LOG__LEVEL=debug tickerd run""",
         name="run",
         help="serve the real venues",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, TOML")
+    parser.add_argument("--host", metavar="ADDRESS", help="where to listen: localhost, or an IP address (localhost)")
+    parser.add_argument("--port", type=_port, metavar="N", help="where to listen; 0 for any free port (8000)")
 
 
 def _add_demo(add: _Add) -> None:
@@ -124,7 +134,9 @@ def _add_simulate(add: _Add) -> None:
         "--config-out", type=Path, metavar="FILE", help="write the configuration for `tickerd run` there"
     )
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="faults at set times: TOML, [[step]] tables")
-    parser.add_argument("--recorded", type=Path, metavar="DIR", help="serve a folder of recorded payloads instead")
+    parser.add_argument(
+        "--recorded", type=Path, metavar="DIR", help="serve a folder of recorded payloads, or of `tickerd run`"
+    )
     parser.add_argument("--stamp", action="store_true", help="put a monotonic stamp (ns) into each ticker frame")
     parser.add_argument(
         "--cache-s", type=_count, metavar="N", help="how long CoinGecko's answers stay the same (as the real ones)"
@@ -195,6 +207,88 @@ def _add_token(add: _Add) -> None:
     )
 
 
+def _add_recordings(add: _Add) -> None:
+    parser = add(
+        "List what `tickerd run` has recorded ([record] path): each connection with its channels, from when to when, "
+        "how many frames, what is missing, and how much it takes.",
+        """
+  tickerd recordings /var/lib/tickerd/record
+  tickerd recordings --json record | jq .gaps""",
+        name="recordings",
+        help="list what was recorded",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of the recording")
+    parser.add_argument("--json", action="store_true", help="one object per line")
+
+
+def _add_replay(add: _Add) -> None:
+    parser = add(
+        "Serve a recording as if it were live: the same channels, clients and page. `timestamp` is the time of "
+        "sending, all other times are the recording's. When it has ended, the daemon stays until Ctrl-C. "
+        "No venue is called.",
+        """
+  tickerd replay /var/lib/tickerd/record
+  tickerd replay record --speed 10          ten times as fast
+  tickerd replay record --speed max         as fast as can be
+  tickerd replay record --from 2025-12-08T16:30:00Z --to 2025-12-08T17:00:00Z""",
+        name="replay",
+        help="serve a recording",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of the recording")
+    parser.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="times as fast as recorded, or max (1)")
+    _add_span(parser)
+    parser.add_argument("--port", type=_port, metavar="N", help="where to listen; 0 for any free port (8000)")
+
+
+def _add_export(add: _Add) -> None:
+    parser = add(
+        "Write trades, quotes, candles or books of a recording into a table: Parquet, CSV or JSON lines, as the file's "
+        "name says. Prices and sizes are exact. Parquet needs `pip install 'tickerd[parquet]'`. No venue is called.",
+        """
+  tickerd export record trades.parquet --kind trades
+  tickerd export record btc.csv --kind quotes --instrument BTC/USDT
+  tickerd export record hour.jsonl --kind depth --from 2025-12-08T16:00:00Z --to 2025-12-08T17:00:00Z""",
+        name="export",
+        help="write a recording into a table",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="the folder of the recording")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the file: *.parquet, *.csv or *.jsonl")
+    parser.add_argument(
+        "--kind", required=True, choices=("trades", "quotes", "candles", "depth"), help="the kind of channel"
+    )
+    _add_span(parser)
+    parser.add_argument(
+        "--instrument", action="append", default=[], metavar="NAME", help="only this; may be given again (all)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+
+
+def _add_span(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from", type=_moment, dest="from_ms", metavar="T", help="ISO-8601, or ms since 1970 (the beginning)"
+    )
+    parser.add_argument("--to", type=_moment, dest="to_ms", metavar="T", help="the same (the end)")
+
+
+def _moment(text: str) -> int:
+    from daemon.commands.moments import moment
+
+    try:
+        return moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = math.inf if text == "max" else float(text)
+    except ValueError:
+        speed = math.nan
+    if not 0.001 <= speed <= 1_000_000 and text != "max":
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a number from 0.001 to 1000000, or max")
+    return speed
+
+
 def _token_name(text: str) -> str:
     from daemon.config.tokens import ALLOWED_NAME, is_name
 
@@ -206,16 +300,35 @@ def _token_name(text: str) -> str:
 def _add_watch(add: _Add) -> None:
     parser = add(
         "Show what a daemon sends: a live table, or JSON lines with --json or if standard output is not a terminal. "
-        "A lost connection is reopened, and missed messages are fetched. Ctrl-C ends it.",
+        "A lost connection is reopened, and missed messages are fetched. Arrows, PgUp and PgDn, Home and End scroll; "
+        "q or Ctrl-C ends it.",
         """
   tickerd watch                             every channel
   tickerd watch bitcoinprice ethprice
+  tickerd watch --instrument BTC/USDT --instrument ETH/USDT
+  tickerd watch --kind trades               every trade, the newest at the top
+  tickerd watch --kind book --instrument BTC/USDT
+  tickerd watch --interval 1000             the newest of each once a second
   tickerd watch --json bitcoinprice | head -3
   tickerd watch --url wss://prices.example.com --token-file token""",
         name="watch",
         help="show live prices",
     )
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="by name (all)")
+    parser.add_argument(
+        "--instrument",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one, as BTC/USDT; may be given again",
+    )
+    parser.add_argument("--kind", choices=("trades", "book"), help="a tape of trades, or one instrument's order book")
+    parser.add_argument(
+        "--interval",
+        type=_interval,
+        metavar="MS",
+        help="at most one message of each in so many milliseconds (every one)",
+    )
     parser.add_argument("--json", action="store_true", help="the daemon's messages, one per line")
     _add_peer(parser)
 
@@ -246,6 +359,20 @@ def _add_ping(add: _Add) -> None:
     _add_peer(parser)
 
 
+def _add_completion(add: _Add) -> None:
+    parser = add(
+        "Print a script that completes this command line in a shell. Its first lines say where it belongs.",
+        """
+  source <(tickerd completion bash)         in this shell, until it ends
+  tickerd completion bash > ~/.local/share/bash-completion/completions/tickerd
+  tickerd completion zsh > ~/.zfunc/_tickerd
+  tickerd completion fish > ~/.config/fish/completions/tickerd.fish""",
+        name="completion",
+        help="complete the command line in a shell",
+    )
+    parser.add_argument("shell", choices=SHELLS, help="which shell it is for")
+
+
 def _add_peer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
@@ -261,6 +388,15 @@ def _add_peer(parser: argparse.ArgumentParser) -> None:
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a whole number from 0 to 65535")
+    return int(text)
+
+
+def _interval(text: str) -> int:
+    from protocol.commands import LEAST_INTERVAL_MS, MOST_INTERVAL_MS
+
+    if not (text.isascii() and text.isdecimal() and LEAST_INTERVAL_MS <= int(text) <= MOST_INTERVAL_MS):
+        allowed = f"a whole number from {LEAST_INTERVAL_MS} to {MOST_INTERVAL_MS}, in milliseconds"
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: {allowed}")
     return int(text)
 
 

@@ -24,6 +24,7 @@ from daemon.config.presets import PRESETS, SEED
 from daemon.config.reader import ENVIRONMENT_PREFIX, shown
 from daemon.config.venues import url_keys
 from daemon.front.listening import ServerSettings, open_listeners
+from daemon.host.program import DAEMON
 from protocol.kinds import KINDS
 
 HOST: Final = "127.0.0.1"
@@ -101,6 +102,7 @@ def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) 
         config,
         server=config.server if port is None else replace(config.server, port=port),
         connectors=replace(config.connectors, **told),
+        simulated=True,
         channels=tuple(
             channel if channel.cadence_s is None else replace(channel, cadence_s=CADENCE_S)
             for channel in config.channels
@@ -166,5 +168,5 @@ def one_liner(websocket: str) -> str:
         called = "tickerd" if found and os.path.samefile(found, program) else shlex.quote(sys.argv[0])
     else:
         python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
-        called = f"{shlex.quote(python)} -m daemon"
+        called = f"{shlex.quote(python)} -m {DAEMON}"
     return f"{called} watch --json bitcoinprice --url {shlex.quote(websocket)} | head -5"

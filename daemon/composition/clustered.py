@@ -176,6 +176,7 @@ class ClusterDaemon:
             past=self._past,
             remarks=Remarks(
                 unstored=str,
+                unrecorded=str,
                 not_reloaded=lambda: self.peers.remark or self._reloading.told.trouble,
                 cut_off=lambda: self._why,
             ),

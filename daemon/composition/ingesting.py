@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
 from typing import Final
@@ -21,7 +21,9 @@ from daemon.health.watch import Watch
 from daemon.host.clock import WallClock
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.inbox import Item, Turn
+from daemon.publish.recording import Recording
 from daemon.publish.sequencer import Sequencer
+from daemon.replay.player import Player
 from daemon.tape.entry import CANARY
 
 USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
@@ -37,42 +39,60 @@ class Connections:
         fleet: those that run.
     """
 
-    def __init__(self, config: Config, clock: WallClock) -> None:
-        """Build them.
+    def __init__(self, config: Config, clock: WallClock, *, called: bool = True) -> None:
+        """Build them; none if no venue is to be `called`.
 
         Raises:
             ConfigError: a venue cannot use one of its channels.
         """
         self.inbox, self.outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
         self.fleet = Fleet(self.inbox, clock)
-        self._settings = config.supervisor
-        self._crews = {venue: connectors(venue, config) for venue in VENUES}
+        self._config = config
+        self._crews = {venue: connectors(venue, config) for venue in VENUES if called}
         self._pushing = {channel.exchange for channel in config.channels if channel.cadence_s is None}
         self._runs = False
 
-    async def start(self, nursery: trio.Nursery, *, pushed_only: bool = False) -> None:
-        """Start all that do not run yet; `pushed_only`: not those of venues that are only polled."""
+    async def start(
+        self,
+        nursery: trio.Nursery,
+        *,
+        pushed_only: bool = False,
+        record: Callable[[str, Sequence[Connector], Config], None] = lambda *_: None,
+    ) -> None:
+        """Start all that do not run yet; `pushed_only`: not those of venues that are only polled.
+
+        `record` is called with each venue's before they start.
+        """
         if not self._runs:
             self._runs = True
             await nursery.start(self.fleet.run)
         for venue in [name for name in self._crews if not pushed_only or name in self._pushing]:
-            self.fleet.start(venue, self._crews.pop(venue), self._settings)
+            crew = self._crews.pop(venue)
+            record(venue, crew, self._config)
+            self.fleet.start(venue, crew, self._config.supervisor)
 
 
 class Ingesting:
     """Connectors, sequencer and watch, built but not yet running.
 
     Attributes:
+        recording: has what the venues send recorded; None where that is not wanted.
         inbox: leads to the sequencer, in order with what the connectors send.
     """
 
     def __init__(
-        self, config: Config, log: Log, *, hurry: Callable[[], None], connections: Connections | None = None
+        self,
+        config: Config,
+        log: Log,
+        *,
+        hurry: Callable[[], None],
+        player: Player | None = None,
+        connections: Connections | None = None,
     ) -> None:
         """Build it.
 
-        `hurry` is called when the process has stood still, and systemd may have been waiting. `connections`: those that
-        run already, where a node stood by.
+        `hurry` is called when the process has stood still, and systemd may have been waiting. With a `player` no venue
+        is called, and its recording is played. `connections`: those that run already, where a node stood by.
 
         Raises:
             ConfigError: a venue cannot use one of its channels.
@@ -80,7 +100,8 @@ class Ingesting:
         self.config = config
         self._log = log
         self.sequencer = Sequencer(log.tape, log.board, log.ledger, log.clock, log.bus, config.hub)
-        self._connections = Connections(config, log.clock) if connections is None else connections
+        made = connections or Connections(config, log.clock, called=player is None)
+        self._connections = made
         self.inbox, self.fleet = self._connections.inbox, self._connections.fleet
         self._ended = trio.Event()
         self.watch = Watch(
@@ -99,16 +120,23 @@ class Ingesting:
             set_back=self._clock_was_set_back,
             hurry=hurry,
         )
+        self._player = player
+        self.recording = self._recording() if config.record.path else None
 
     async def start(self, root: trio.Nursery) -> None:
         """Start the sequencer and the watch in the root nursery. Connectors start by `start_connectors`."""
         await root.start(self._sequence)
-        await root.start(self.watch.run)
-        await root.start(self.pauses.run)
+        if self._player is None:
+            await root.start(self.watch.run)
+            await root.start(self.pauses.run)
 
     async def start_connectors(self, root: trio.Nursery) -> None:
         """Start the connectors, when what they send can be served."""
-        await self._connections.start(root)
+        if self._player is not None:
+            await root.start(self._player.run, self.sequencer, self.watch, self._log.board, self._log.ledger)
+        if self.recording is not None:
+            await root.start(self.recording.run)
+        await self._connections.start(root, record=self._record)
 
     async def reload(self, config: Config, crews: dict[str, list[Connector]], adopted: Callable[[], None]) -> None:
         """Bring a new configuration into force: end the venues that change, and start them anew.
@@ -133,6 +161,7 @@ class Ingesting:
         await self.inbox.send(Turn(bring_into_force))
         await done.wait()
         for venue, crew in crews.items():
+            self._record(venue, crew, config)
             self.fleet.start(venue, crew, config.supervisor, why="the configuration was changed")
 
     async def send_canary(self, payload: bytes) -> None:
@@ -163,6 +192,29 @@ class Ingesting:
         self.fleet.measure(samples)
         self.sequencer.measure(samples)
         self.watch.measure(samples)
+        if self.recording is not None:
+            self.recording.recorder.measure(samples)
+
+    def unrecorded(self) -> str:
+        """Why what the venues send is not recorded, although it should be; else ""."""
+        return "" if self.recording is None else self.recording.trouble
+
+    def _recording(self) -> Recording:
+        return Recording(
+            self.config.record,
+            board=self._log.board,
+            ledger=self._log.ledger,
+            clock=self._log.clock,
+            publish=self.sequencer.publish,
+            daemon=metadata.version("tickerd"),
+        )
+
+    def _record(self, venue: str, crew: Sequence[Connector], config: Config) -> None:
+        """Have what these connectors of a venue receive recorded, where that is wanted."""
+        if self.recording is not None:
+            # What the daemon itself makes of them belongs to them all.
+            channels = [channel for channel in config.channels if channel.exchange == venue or channel.kind.made_of]
+            self.recording.record(venue, crew, channels, config.connectors.of(VENUES[venue]))
 
     def _note_unreadable(self, connector: str, count: int) -> None:
         reason = f"{connector} sent frames that are not what it documents; they were left out"

@@ -37,7 +37,7 @@ from daemon.sessions.websocket import WebSockets
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
 from protocol.answers import ClusterReport, NodeReport
-from protocol.messages import ServerInfo
+from protocol.messages import ReplayInfo, ServerInfo
 
 _RETRY_SPREAD_S: Final = 10.0
 """The longest time over which clients are asked to spread their return after a planned stop."""
@@ -71,13 +71,17 @@ class Remarks(msgspec.Struct, frozen=True):
 
     Attributes:
         unstored: why what is sent is not stored.
+        unrecorded: why what the venues send is not recorded.
         not_reloaded: that the last reload failed.
+        unreached: that no exchange can be reached, and why.
         cut_off: why nobody tells this process how the channels are, and its clients are told that these are stale.
     """
 
     unstored: Callable[[], str]
+    unrecorded: Callable[[], str]
     not_reloaded: Callable[[], str]
-    cut_off: Callable[[], str] = str
+    unreached: Callable[[], str] = lambda: ""
+    cut_off: Callable[[], str] = lambda: ""
 
 
 class Serving:
@@ -94,6 +98,7 @@ class Serving:
         remarks: Remarks,
         guarded: bool,
         cluster: Callable[[Serving], ClusterReport] | None = None,
+        replay: ReplayInfo | None = None,
     ) -> None:
         """Build it.
 
@@ -106,6 +111,7 @@ class Serving:
             remarks: what there is to say in `/readyz`.
             guarded: whether a token was needed before a restart.
             cluster: which processes and nodes there are; None if this is the only one.
+            replay: what is played, if a recording is.
         """
         self.config = config
         self.log = log
@@ -123,6 +129,8 @@ class Serving:
             clock=log.clock,
             limits=config.limits,
             server=server,
+            simulated=config.simulated,
+            replay=replay,
         )
         routes = PlainRoutes(
             server=server,
@@ -137,8 +145,10 @@ class Serving:
             clock=log.clock,
             needs_token=lambda: admission.policy.tokens is not None,
             unstored=remarks.unstored,
+            unrecorded=remarks.unrecorded,
             not_reloaded=remarks.not_reloaded,
             cut_off=remarks.cut_off,
+            unreached=remarks.unreached,
             metrics=self.metrics.answer,
             cluster=self.cluster,
             histories=Histories(log.tape, log.clock, past),
@@ -194,6 +204,7 @@ class Serving:
         policy = self.front_door.admission.policy = config.policy(guarded=self.guarded)
         self.front_door.tls = tls
         self.sessions.change(config.limits)
+        self.sessions.simulated = config.simulated
         self.sessions.revoke(partial(access.ending, policy.tokens))
         raise_descriptor_limit(config.limits.clients + FILES_BESIDE_CLIENTS)
 

@@ -17,6 +17,7 @@ from daemon.publish.cluster.settings import Cluster
 _FIXED: Final = (
     *("server.host", "server.port", "server.backlog"),
     *("tape.entries", "tape.bytes", "tape.path"),
+    *("record.path", "record.keep_s", "record.keep_bytes", "record.buffer_bytes"),
     *("hub.inbox_batches", "log.format"),
     *(f"cluster.{key}" for key in Cluster.__struct_fields__),
 )

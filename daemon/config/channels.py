@@ -50,7 +50,17 @@ _NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
 class ChannelSection(msgspec.Struct, frozen=True):
     """One section as it is written; None for a key that was left out.
 
-    `levels` and `every_ms` are of books, `interval` is of candles: see `protocol.channels.Channel`.
+    Attributes:
+        connector: the venue.
+        kind: what it is asked for; a venue that is not polled needs none for its ticker.
+        instrument: the only one.
+        instruments: several; a channel has one of the two, unless it is about a whole market.
+        cadence_s: how often the venue is polled.
+        stale_after_s: after so long without data the channel is `stale`; 0 leaves that to the daemon.
+        levels: of a book, on each side.
+        every_ms: of a book, how often at most.
+        interval: of candles, as `1m`.
+        enabled: whether there is the channel.
     """
 
     connector: ConnectorName | None = None

@@ -16,12 +16,13 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from connectors.capture.recorder import RecordSettings
 from connectors.venues.registry import VENUES
 from daemon.config import credentials, tokens, venues
 from daemon.config.channels import channels, settled, unfounded
 from daemon.config.neighbours import neighbours, passed_over
 from daemon.config.presets import preset_channels
-from daemon.config.reader import Problems, overlay, parse_toml, read, shown
+from daemon.config.reader import Problems, overlay, overlay_options, parse_toml, read, shown
 from daemon.config.settings import File
 from daemon.config.tokens import TokenSection
 from daemon.config.venues import Connectors
@@ -47,6 +48,7 @@ IGNORED_VARIABLES: Final = frozenset(
         "TICKERD_REQUIRE_SEED",
         "TICKERD_REQUIRE_MOUNT",
         "TICKERD_REQUIRE_NODE",
+        "TICKERD_REQUIRE_TSC",
         "TICKERD_REQUIRE_BROWSER",
         "TICKERD_REQUIRE_SYSTEMD",
         "TICKERD_REQUIRE_PROXIES",
@@ -74,12 +76,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings
     limits: Limits
     tape: TapeSettings
+    record: RecordSettings
     hub: Passes
     cluster: Cluster
     supervisor: RestartSettings
     connectors: Connectors
     channels: tuple[Channel, ...]
     check_instruments: bool
+    simulated: bool
     tokens: dict[str, TokenSection]
     has_tokens_table: bool
     crosscheck: Tolerances
@@ -110,8 +114,10 @@ class ConfigError(Exception):
         self.errors = errors
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """Read the file, if one is given, then systemd's credentials and the environment, which override it.
+def load(path: Path | None, environ: Mapping[str, str], options: Mapping[str, object] | None = None) -> Config:
+    """Read the file, if one is given, then systemd's credentials, the environment and options, which override it.
+
+    `options`: values of keys, as `server.port`, that the command line gives by the key's last part, as `--port`.
 
     Raises:
         ConfigError: The file or a credential cannot be read, is not TOML, or has a value that is not allowed.
@@ -119,18 +125,24 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     folder = environ.get(credentials.DIRECTORY, "")
     secrets = Path(folder) if folder else None
     if path is None:
-        return parse("", environ, "the environment", secrets)
+        return parse("", environ, "the environment", secrets, options)
     try:
         text = decoded(path.read_bytes())
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror or error}",)) from None
     except ValueError as error:
         raise ConfigError((f"{path}: cannot be read: {error}",)) from None
-    return parse(text, environ, str(path), secrets)
+    return parse(text, environ, str(path), secrets, options)
 
 
-def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | None = None) -> Config:
-    """Make a configuration of TOML text, the folder of credentials if there is one, and the environment.
+def parse(
+    text: str,
+    environ: Mapping[str, str],
+    origin: str,
+    secrets: Path | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Config:
+    """Make a configuration of TOML text, the folder of credentials if there is one, the environment and options.
 
     `origin` names the text in errors.
 
@@ -146,6 +158,7 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
         credentials.overlay(tree, secrets, problems)
     strange = neighbours(environ, File)
     overlay(File, tree, environ, problems, IGNORED_VARIABLES | {name.upper() for name in strange})
+    overlay_options(tree, options or {}, problems)
     file = read(File, tree, problems)
     for key, seen, allowed in _refused(file):
         problems.value(key, seen, allowed)
@@ -163,6 +176,7 @@ def parse(text: str, environ: Mapping[str, str], origin: str, secrets: Path | No
     warnings = tuple(filter(None, [passed_over(strange), *unused, *unfounded(served)]))
     made = {"channels": served, "connectors": connectors, "has_tokens_table": "tokens" in tree}
     made["check_instruments"] = file.catalogue.check_instruments
+    made["simulated"] = file.catalogue.simulated
     return Config(**sections | made | {"warnings": warnings, "ways": tuple(ways)})
 
 
@@ -184,6 +198,9 @@ def _refused(file: File) -> Iterator[_Refusal]:
         yield "supervisor.backoff_cap_s", shown(supervisor.backoff_cap_s), least
     if file.tape.path and ("\0" in file.tape.path or not os.path.isdir(os.path.dirname(file.tape.path) or ".")):
         yield "tape.path", shown(file.tape.path), "the path of a file in a folder that exists"
+    record = file.record.path
+    if record and ("\0" in record or not os.path.isdir(record) or not os.access(record, os.W_OK | os.X_OK)):
+        yield "record.path", shown(record), "the path of a folder that exists and can be written"
     yield from _refused_cluster(file)
     yield from venues.refused(file.connectors)
 
@@ -200,6 +217,9 @@ def _refused_cluster(file: File) -> Iterator[_Refusal]:
         yield "cluster.url", seen, str(error)
     if file.tape.path:
         yield "tape.path", shown(file.tape.path), '"" in a cluster: the engine of [cluster] url keeps the tape'
+    if file.record.path:
+        allowed = '"" in a cluster: record at a daemon that is alone'
+        yield "record.path", shown(file.record.path), allowed
     if cluster.ca and not os.path.isfile(cluster.ca):
         yield "cluster.ca", shown(cluster.ca), "the path of a file that exists"
 

@@ -54,10 +54,12 @@ class CatalogueSettings(msgspec.Struct, frozen=True):
     Attributes:
         presets: whose channels there are without a section of their own.
         check_instruments: whether the instruments are looked up on the venues' own lists.
+        simulated: whether clients are told that the venues are simulated.
     """
 
     presets: tuple[str, ...] = (SEED,)
     check_instruments: bool = True
+    simulated: bool = False
 
     def refused(self) -> Iterator[tuple[str, str, str]]:
         """Key, value seen and what is allowed, for presets that there are not."""

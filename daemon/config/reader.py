@@ -153,20 +153,22 @@ def keys(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterator[s
         if inner is None:
             yield ".".join(here)
         else:
-            yield from keys(inner, (*here, "NAME") if _is_named(field.type) else here)
+            yield from keys(inner, (*here, "NAME") if is_named(field.type) else here)
 
 
-def _is_table(type_: object) -> TypeGuard[type[msgspec.Struct]]:
+def is_table(type_: object) -> TypeGuard[type[msgspec.Struct]]:
+    """Whether an annotation is that of a table."""
     return isinstance(type_, type) and issubclass(type_, msgspec.Struct)
 
 
-def _is_named(type_: object) -> bool:
+def is_named(type_: object) -> bool:
+    """Whether an annotation is that of tables that may have any name."""
     return get_origin(type_) is dict
 
 
 def _inner_table(type_: object) -> type[msgspec.Struct] | None:
-    inner = get_args(type_)[1] if _is_named(type_) else type_
-    return inner if _is_table(inner) else None
+    inner = get_args(type_)[1] if is_named(type_) else type_
+    return inner if is_table(inner) else None
 
 
 def read(struct: type[Table], tree: Mapping[str, Any], problems: Problems) -> Table:
@@ -202,7 +204,7 @@ def _read(
             # A secret that was meant for a key of the table.
             seen = "a value that is not shown" if _holds_secret(inner) else shown(given)
             problems.value(dotted(here), seen, "a table")
-        elif _is_named(field.type):
+        elif is_named(field.type):
             values[field.name] = {
                 part: _read(inner, table, (*here, part), problems, everywhere)
                 for part, table in given.items()
@@ -247,6 +249,16 @@ def overlay(
             table[path[-1]] = _from_text(environ[variable], type_)
 
 
+def overlay_options(tree: dict[str, Any], options: Mapping[str, object], problems: Problems) -> None:
+    """Write what the command line gives over the tree: values by key, as `server.port` for `--port`."""
+    for key, value in options.items():
+        section, _, name = key.rpartition(".")
+        table = tree.setdefault(section, {})
+        if isinstance(table, dict):
+            problems.came_from(key, f"--{name}")
+            table[name] = value
+
+
 def _unknown_variable(variable: str, path: Sequence[str], known: Iterable[str], problems: Problems) -> None:
     # A part that may have any name keeps the name that was written.
     name = path[1] if len(path) > 1 else "NAME"
@@ -272,9 +284,9 @@ def _value_type(struct: type[msgspec.Struct], path: Sequence[str]) -> object | N
     """The annotation at the end of a path; None if there is no such value."""
     current: object = struct
     for part in path:
-        if _is_named(current):
+        if is_named(current):
             current = get_args(current)[1]
-        elif _is_table(current):
+        elif is_table(current):
             current = {field.encode_name: field.type for field in msgspec.structs.fields(current)}.get(part)
         else:
             return None

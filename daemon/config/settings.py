@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from connectors.capture.recorder import RecordSettings
 from daemon.config.channels import ChannelSection
 from daemon.config.presets import CatalogueSettings
 from daemon.config.tokens import TokenSection
@@ -28,6 +29,7 @@ class File(msgspec.Struct, frozen=True):
     server: ServerSettings = ServerSettings()
     limits: Limits = Limits()
     tape: TapeSettings = TapeSettings()
+    record: RecordSettings = RecordSettings()
     hub: Passes = Passes()
     cluster: Cluster = Cluster()
     supervisor: RestartSettings = RestartSettings()

@@ -21,7 +21,13 @@ _HASH_ALLOWED: Final = "sha256: and 64 hexadecimal digits, as `tickerd token` pr
 
 
 class TokenSection(msgspec.Struct, frozen=True):
-    """One section as it is written. `hash` is not shown, either, because a weak token could be guessed from it."""
+    """One section as it is written. `hash` is not shown, either, because a weak token could be guessed from it.
+
+    Attributes:
+        hash: the token's digest, as `tickerd token` prints it.
+        channels: which channels it covers; `*` and `?` are wildcards.
+        test: whether its bearer may send test messages to everybody.
+    """
 
     hash: Annotated[str, Meta(description=_HASH_ALLOWED, extra={"secret": True})] = ""
     channels: Annotated[tuple[str, ...], Meta(description='a list of channels and patterns, as ["binance_*"]')] = (

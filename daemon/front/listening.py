@@ -32,7 +32,11 @@ _log: Final = logging.getLogger(__name__)
 
 
 class ServerSettings(msgspec.Struct, frozen=True):
-    """`[server]`: where to listen, and to whom."""
+    """`[server]`: where to listen, and to whom.
+
+    Attributes:
+        key: see `certificate`.
+    """
 
     host: Annotated[str | tuple[str, ...], Meta(description='"localhost", an IP address, or a list of them')] = (
         "localhost"

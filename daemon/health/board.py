@@ -1,13 +1,14 @@
 """The board: the current state of every channel, since when, why, and when data last came.
 
-Four sources report on a channel, each from its own point of view, and none may overwrite another:
+Five sources report on a channel, each from its own point of view, and none may overwrite another:
 
 * its *connector* (`connectors.base.StateChange`): whether there is a link to the venue, and why not;
 * the *freshness* contract (`daemon.health.freshness`): whether data comes in time, whatever the connector reports;
 * the *cross-check* (`daemon.health.crosscheck`): whether the data is plausible;
+* the *recorder* (`daemon.publish.recording`): whether what the venues send is recorded, where it should be;
 * the *topics* (`daemon.health.topics`): how each instrument does, by its own data and by what its connector noted.
 
-The last three pass *verdicts*. Only the board combines all reports into the one state that clients see: the worst of
+The last four pass *verdicts*. Only the board combines all reports into the one state that clients see: the worst of
 them, with the reasons joined. One instrument's trouble is not the channel's, unless it is that of all. While a
 connector is `reconnecting`, `down` or `stale`, only its own report counts: that it has no data explains everything
 else.
@@ -34,14 +35,17 @@ from daemon.host.clock import WallClock
 from protocol.channels import WHOLE_MARKET, Catalogue, Channel
 from protocol.messages import Status, TopicCause, TopicStatus
 
-Source: TypeAlias = Literal["freshness", "crosscheck"]
+Source: TypeAlias = Literal["freshness", "crosscheck", "record"]
 """The sources of verdicts, in the order in which their reasons are joined."""
 
-_SOURCES: Final[tuple[Source, ...]] = ("freshness", "crosscheck")
+_SOURCES: Final[tuple[Source, ...]] = ("freshness", "crosscheck", "record")
 
 _log: Final = logging.getLogger(__name__)
 
 _NOT_YET: Final = "its connector has not been started yet"
+
+_UNHEARD: Final = frozenset({"connecting", "reconnecting", "down"})
+"""States in which there is no data, and was none."""
 
 _OPEN: Final = frozenset({"live", "connecting"})
 """The connector's states in which verdicts count."""
@@ -243,7 +247,9 @@ class Board:
         new = self._states[name] = ChannelState(told.state, since_ms, told.reason, told.retry_in_s, topics=topics)
         if old.state != new.state:
             said = {"event": "state", "channel": name, "before": old.state, "state": new.state, "reason": new.reason}
-            _log.info("channel %s is %s, was %s", name, new.state, old.state, extra=said)
+            # How a connector tries again and again is told by its supervisor.
+            level = logging.DEBUG if {old.state, new.state} <= _UNHEARD else logging.INFO
+            _log.log(level, "channel %s is %s, was %s", name, new.state, old.state, extra=said)
         return new
 
     def _dated(self, name: str, conditions: Mapping[str, Condition], now_ms: int) -> dict[str, TopicState]:

@@ -25,6 +25,10 @@ class WallClock:
         """Now, as `2025-12-08T16:30:45.123Z`."""
         return self.iso(self.now_ms())
 
+    def stamp(self, now_ms: int) -> str:
+        """The `timestamp` of what is sent at that moment, which is now: `now_ms` has been asked for already."""
+        return self.iso(now_ms)
+
     def iso(self, ms: int) -> str:
         """The moment `ms` as ISO-8601, UTC, milliseconds, `Z`.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import msgspec
 import trio
@@ -17,11 +18,22 @@ from connectors.base import FAILURE_CAUSES, Connector, Count, FailureCause, Seco
 from connectors.metric import Samples
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import Item
+from daemon.ingest.outage import Outage
 from daemon.ingest.supervisor import Intensity, Link, Rouser, supervise
 
 
 class RestartSettings(msgspec.Struct, frozen=True):
-    """`[supervisor]`: how a failed connector is restarted."""
+    """`[supervisor]`: how a failed connector is restarted.
+
+    Attributes:
+        backoff_base_s: the most that the first wait after a failure takes.
+        backoff_cap_s: the most that any wait takes, until there are too many failures.
+        stable_after_s: a connector that has run for so long begins again with the first wait.
+        breaker_after: failures in a row until it is left alone.
+        breaker_s: for how long it is left alone then, at least.
+        restarts: how many failures are too many, whether in a row or not.
+        restarts_per_s: in what time.
+    """
 
     backoff_base_s: Seconds = 1.0
     backoff_cap_s: Seconds = 60.0
@@ -43,7 +55,11 @@ class _Crew:
 
 
 class Fleet:
-    """All connectors, by venue."""
+    """All connectors, by venue.
+
+    Attributes:
+        outage: whether any exchange can be reached.
+    """
 
     def __init__(self, inbox: trio.MemorySendChannel[Item], clock: WallClock) -> None:
         """`inbox` leads to the sequencer; it is closed when `run` ends."""
@@ -53,6 +69,7 @@ class Fleet:
         self._failures: dict[str, Counter[FailureCause]] = {}
         self._all = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
+        self.outage = Outage(lambda: len(self._crews))
 
     @property
     def connectors(self) -> Sequence[Connector]:
@@ -87,7 +104,7 @@ class Fleet:
         crew = _Crew(tuple(connectors))
         if crew.connectors:
             self._crews[venue] = crew
-            self._nursery.start_soon(self._serve, crew, settings, why, name=venue)
+            self._nursery.start_soon(self._serve, venue, crew, settings, why, name=venue)
 
     async def end(self, venue: str) -> None:
         """End a venue's connectors, if there are any; returns when they have released everything."""
@@ -95,6 +112,7 @@ class Fleet:
         if crew is not None:
             crew.scope.cancel(reason="the configuration was read again")
             await crew.gone.wait()
+            self.outage.forget(venue)
 
     def anew(self, why: str) -> None:
         """Have every connector begin anew, though none has failed; clients are told `why`."""
@@ -106,7 +124,7 @@ class Fleet:
         """Begin to end all of them; nothing can be started afterwards."""
         self._all.cancel(reason="the daemon is stopping")
 
-    async def _serve(self, crew: _Crew, settings: RestartSettings, why: str) -> None:
+    async def _serve(self, venue: str, crew: _Crew, settings: RestartSettings, why: str) -> None:
         intensity = Intensity(settings.restarts, settings.restarts_per_s)
         try:
             with crew.scope:
@@ -119,11 +137,14 @@ class Fleet:
                             settings.breaker_after,
                             settings.breaker_s,
                         )
-                        link = Link(self._inbox, self._clock)
-                        counts = self.failures(connector.name)
-                        nursery.start_soon(
-                            supervise, connector, link, backoff, intensity, why, counts, rouser, name=connector.name
+                        link = Link(self._inbox, self._clock, self.outage)
+                        start = partial(
+                            supervise,
+                            failures=self.failures(connector.name),
+                            rouser=rouser,
+                            tell=partial(self.outage.failed, venue),
                         )
+                        nursery.start_soon(start, connector, link, backoff, intensity, why, name=connector.name)
         finally:
             crew.gone.set()
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 import trio
@@ -32,6 +32,7 @@ from connectors.base import (
 from daemon.host.clock import WallClock
 from daemon.host.loop_clock import passed_s, sleep_until_passed
 from daemon.ingest.inbox import Item, TopicNotes
+from daemon.ingest.outage import Outage
 
 _log: Final = logging.getLogger(__name__)
 
@@ -49,9 +50,11 @@ class Link:
     Only an event makes a channel `live`.
     """
 
-    def __init__(self, inbox: trio.MemorySendChannel[Item], clock: WallClock) -> None:
+    def __init__(self, inbox: trio.MemorySendChannel[Item], clock: WallClock, outage: Outage | None = None) -> None:
+        """`outage` is told of data; all links of a daemon share it."""
         self._inbox = inbox
         self._clock = clock
+        self._outage = Outage() if outage is None else outage
         self._states: dict[str, State] = {}
 
     async def publish(self, events: Sequence[Event]) -> None:
@@ -59,9 +62,13 @@ class Link:
         if not events:
             await trio.lowlevel.checkpoint()
             return
+        is_new = not events[0].cached
+        self._outage.heard += is_new
         for channel in {event.channel for event in events}:
             if self._states.get(channel) != "live":
                 await self.report(StateChange(channel, "live"))
+                if is_new:
+                    self._outage.reached()
         await self._inbox.send(events)
 
     async def report(self, change: StateChange) -> None:
@@ -113,6 +120,15 @@ class _Failure(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
     cause: FailureCause = "internal"
     refused: bool = False
+    unreached: str = ""
+
+
+Tell: TypeAlias = Callable[[str, str, str, float, FailureCause], None]
+"""Logs a failure; see `Outage.failed`, without the venue."""
+
+
+def _tell(name: str, unreached: str, line: str, delay_s: float, cause: FailureCause) -> None:
+    _log.warning("%s: %s", name, line, extra={"connector": name})
 
 
 async def supervise(
@@ -123,6 +139,7 @@ async def supervise(
     why: str = "",
     failures: Counter[FailureCause] | None = None,
     rouser: Rouser | None = None,
+    tell: Tell = _tell,
 ) -> None:
     """Run a connector for ever. Never returns; ends only when cancelled.
 
@@ -134,6 +151,7 @@ async def supervise(
         why: the reason that the first attempt reports.
         failures: counts every failure, by its cause.
         rouser: has it begin anew, which is no failure.
+        tell: logs every failure, or lets one line stand for many.
     """
     rouser = Rouser() if rouser is None else rouser
     name, channels = _identity(connector)
@@ -152,7 +170,8 @@ async def supervise(
         restarts.append(now_s)
         hopeless = len(restarts) > intensity.restarts and now_s - restarts[0] <= intensity.within_s
         delay_s = backoff.next_delay_s(now_s, failure.retry_after_s, refused=hopeless or failure.refused)
-        _log.warning("%s: %s; next attempt in %.1f s", name, failure.reason, delay_s, extra={"connector": name})
+        line = f"{failure.reason}; next attempt in {delay_s:.1f} s"
+        tell(name, failure.unreached, line, delay_s, failure.cause)
         state: State = "down" if backoff.open else "reconnecting"
         asleep_s = passed_s()
         await _report(channels, link, state, failure.reason, delay_s)
@@ -206,7 +225,8 @@ def _one_of(group: BaseExceptionGroup[ConnectorError]) -> ConnectorError:
 def _described(name: str, failure: ConnectorError) -> _Failure:
     try:
         retry_after_s = None if failure.retry_after_s is None else float(failure.retry_after_s)
-        return _Failure(str(failure), retry_after_s, _cause_of(failure), isinstance(failure, VenueRefused))
+        refused, unreached = isinstance(failure, VenueRefused), str(failure.unreached)
+        return _Failure(str(failure), retry_after_s, _cause_of(failure), refused, unreached)
     except Exception:
         _log.exception("%s failed, and its error cannot be read", name)
         return _Failure(f"internal error in connector {name}")

@@ -132,7 +132,7 @@ class Sequencer:
         The clock is read only after a hand-over, because the fan-out takes most of the time.
         """
         now_ms = self._clock.now_ms()
-        timestamp = self._clock.iso(now_ms)
+        timestamp = self._clock.stamp(now_ms)
         events = 0
         while True:
             handed_over = self._publish(item, now_ms, timestamp)
@@ -151,12 +151,32 @@ class Sequencer:
     def publish(self, batch: Sequence[Item | Verdict | TopicVerdict]) -> None:
         """One pass: put the whole batch on the tape, and hand it to the followers."""
         now_ms = self._clock.now_ms()
-        timestamp = self._clock.iso(now_ms)
+        timestamp = self._clock.stamp(now_ms)
         for item in batch:
             self._publish(item, now_ms, timestamp)
         self._hand_over()
         if self._keyframes.due:
             self._make_keyframes(now_ms)
+
+    def play(self, moments: Sequence[tuple[int, Item]]) -> None:
+        """One pass over what was recorded: each item is taken at its own moment, ms since 1970.
+
+        So what is made of it does not depend on which items are in one pass.
+        """
+        stamp, timestamp = self._clock.stamp, ""
+        for now_ms, item in moments:
+            timestamp = timestamp or stamp(now_ms)
+            if type(item) is list:
+                for event in item:
+                    self._take(event, now_ms, timestamp)
+                if self._bytes >= _HAND_OVER_BYTES:
+                    self._hand_over()
+                    timestamp = ""
+            elif self._publish(item, now_ms, timestamp):
+                timestamp = ""
+        self._hand_over()
+        if moments and self._keyframes.due:
+            self._make_keyframes(moments[-1][0])
 
     def _publish(self, item: Item | Verdict | TopicVerdict, now_ms: int, timestamp: str) -> bool:
         """Append an item. Returns whether a part was handed over already; the caller hands over the rest."""
@@ -238,7 +258,7 @@ class Sequencer:
     def _begin(self) -> None:
         """Say at once what the catalogue's channels make of each other."""
         now_ms = self._clock.now_ms()
-        self._derive(self._consolidated.begin(now_ms), now_ms, self._clock.iso(now_ms))
+        self._derive(self._consolidated.begin(now_ms), now_ms, self._clock.stamp(now_ms))
         self._hand_over()
 
     def _take(self, event: Event, now_ms: int, timestamp: str) -> None:

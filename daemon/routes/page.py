@@ -14,22 +14,54 @@ from typing import Final
 import msgspec
 
 from daemon.front.http import Headers, Request, Response
+from daemon.routes.declarations import declarations
 
-_FOLDER: Final = Path(__file__).parent / "web"
+FOLDER: Final = Path(__file__).parent / "web"
 
 _HTML: Final = "text/html; charset=utf-8"
 _JAVASCRIPT: Final = "text/javascript; charset=utf-8"
+
+_SCRIPTS: Final = (
+    "book",
+    "candles",
+    "canvas",
+    "channels",
+    "chart",
+    "choice",
+    "client",
+    "colours",
+    "console",
+    "crosshair",
+    "dom",
+    "link",
+    "lists",
+    "market",
+    "notices",
+    "numbers",
+    "page",
+    "paint",
+    "prices",
+    "sparks",
+    "storage",
+    "tape",
+    "theme",
+    "trace",
+    "trades",
+    "venues",
+    "wake",
+)
 
 FILES: Final = {
     "/": ("index.html", _HTML),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
-    **{
-        f"/{name}.js": (f"{name}.js", _JAVASCRIPT)
-        for name in ("client", "page", "market", "numbers", "dom", "live", "chart", "lists", "console", "link")
-    },
+    "/client.d.ts": ("client.d.ts", "text/plain; charset=utf-8"),
+    **{f"/{name}.js": (f"{name}.js", _JAVASCRIPT) for name in _SCRIPTS},
 }
 """By path: the file, and its content type."""
+
+FOR_OTHERS: Final = frozenset({"/client.js", "/client.d.ts"})
+"""What other sites' pages may use; whether they may connect is decided at the handshake."""
 
 _POLICY: Final = "; ".join(
     [
@@ -54,13 +86,16 @@ class _Asset(msgspec.Struct, frozen=True):
 class Page:
     """Answers for the page's files."""
 
-    def __init__(self, folder: Path = _FOLDER) -> None:
+    def __init__(self, folder: Path = FOLDER) -> None:
         """Read them.
 
         Raises:
             OSError: one is missing; its `filename` names it.
         """
-        self._assets = {path: _read(folder / name, content_type) for path, (name, content_type) in FILES.items()}
+        self._assets = {
+            path: _asset(path, (folder / name).read_bytes(), content_type)
+            for path, (name, content_type) in FILES.items()
+        }
 
     def answer(self, request: Request) -> Response:
         """The file at the request's path, which must be one of `FILES`; 304 if the browser already has it."""
@@ -70,15 +105,20 @@ class Page:
         return Response(200, asset.body, content_type=asset.content_type, headers=asset.headers)
 
 
-def _read(file: Path, content_type: str) -> _Asset:
-    body = file.read_bytes()
+def types_of_client(head: bytes) -> bytes:
+    """The declarations of `/client.js`: what is written by hand, and the messages."""
+    return head + b"\n" + declarations().encode()
+
+
+def _asset(path: str, body: bytes, content_type: str) -> _Asset:
+    if path == "/client.d.ts":
+        body = types_of_client(body)
     headers = [
         ("ETag", f'"{hashlib.sha256(body).hexdigest()[:20]}"'),
         ("Cache-Control", "no-cache"),
         ("Content-Security-Policy", _POLICY),
     ]
-    if file.name == "client.js":
-        # Other sites' pages may use it; whether they may connect is decided at the handshake.
+    if path in FOR_OTHERS:
         headers.append(("Access-Control-Allow-Origin", "*"))
     return _Asset(body, content_type, tuple(headers))
 

@@ -126,8 +126,10 @@ class PlainRoutes:
         clock: WallClock,
         needs_token: Callable[[], bool] = lambda: False,
         unstored: Callable[[], str] = lambda: "",
+        unrecorded: Callable[[], str] = lambda: "",
         not_reloaded: Callable[[], str] = lambda: "",
         cut_off: Callable[[], str] = lambda: "",
+        unreached: Callable[[], str] = lambda: "",
         metrics: Callable[[Request], Response] | None = None,
         cluster: Callable[[], ClusterReport] | None = None,
         histories: Histories | None = None,
@@ -140,10 +142,10 @@ class PlainRoutes:
 
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
         why the tape is not being stored although it should be, else ""; clients get everything all the same.
-        `not_reloaded`: what there is to say of a reload that failed, else "". `cut_off`: why nobody tells this process
-        how the channels are, else "". `metrics` answers `GET /metrics`, and
-        `histories` what is below `/history/`, `cluster` makes what `GET /cluster` answers; without one of them there is
-        no such route.
+        `unrecorded`: the same of the recording of what venues send. `not_reloaded`: what there is to say of a reload
+        that failed, else "". `cut_off`: why nobody tells this process how the channels are, else "". `unreached`: that
+        no exchange can be reached, and why, else "". `metrics` answers `GET /metrics`, and `histories` what is below
+        `/history/`, `cluster` makes what `GET /cluster` answers; without one of them there is no such route.
         """
         self._server = server
         self._catalogue = catalogue
@@ -157,7 +159,8 @@ class PlainRoutes:
         self._clock = clock
         self._description = Description(server)
         self._needs_token = needs_token
-        self._unstored, self._not_reloaded, self._cut_off = unstored, not_reloaded, cut_off
+        self._unstored, self._unrecorded = unstored, unrecorded
+        self._not_reloaded, self._unreached, self._cut_off = not_reloaded, unreached, cut_off
         self._histories = histories
         page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
@@ -222,12 +225,15 @@ class PlainRoutes:
         elif why := self._cut_off():
             reason = why
         elif not delivered:
-            reason = "no connector has delivered yet"
+            unreached = self._unreached()
+            reason = "no connector has delivered yet" + (unreached and f": {unreached}")
         ready = not reason
         if ready and (trouble := self._unstored()):
             reason = f"clients are served, and what is sent is not stored: the tape's file {trouble}"
+        elif ready and (trouble := self._unrecorded()):
+            reason = f"clients are served, and what the venues send is not recorded: the folder {trouble}"
         elif ready:
-            reason = self._not_reloaded()
+            reason = self._unreached() or self._not_reloaded()
         reports = self._reports()
         stale = {report.name: report.reason for report in reports if report.state == "stale"}
         body = Readiness(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 import trio
+from msgspec import UNSET
 
 from daemon.fanout.hub import Hub
 from daemon.fanout.joining import Joining
@@ -27,7 +28,7 @@ from daemon.tape.tape import Tape
 from protocol.channels import Catalogue
 from protocol.codes import CloseCode
 from protocol.grant import Grant
-from protocol.messages import Goodbye, ServerInfo, Welcome
+from protocol.messages import Goodbye, ReplayInfo, ServerInfo, Welcome
 
 _SWEEP_S: Final = 1.0
 
@@ -65,16 +66,20 @@ class Sessions:
         clock: WallClock,
         limits: Limits,
         server: ServerInfo,
+        simulated: bool = False,
+        replay: ReplayInfo | None = None,
     ) -> None:
         self.tape = tape
         self.hub = hub
         self.clock = clock
         self.joining = Joining(tape, hub, board, ledger, clock)
         self.limits = limits
+        self.simulated = simulated
         self.counts = ClientCounts()
         self.turns = Turns(_SHARE_S)
         self._board = board
         self._server = server
+        self._replay = UNSET if replay is None else replay
         self._open: set[ConnectedClient] = set()
         self._opening_count = 0
         self._opened = trio.lowlevel.ParkingLot()
@@ -180,6 +185,8 @@ class Sessions:
             seq=tape.head,
             channels=self.catalogue.granted(grant).names,
             heartbeat_s=self.limits.ping_every_s,
+            simulated=self.simulated,
+            replay=self._replay,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -7,7 +7,7 @@ ledger answers later questions: when, for how long, why, and how many. One *gap*
   instrument whose channel goes on without it (`stale`, the reason names it);
 * for single incidents (`lagged`, `refused`, `unreadable`, `resync`): one entry per cause and channel counts them, and
   stays open until none has come for `WINDOW_MS`. Ten thousand clients that lag at once are one entry;
-* for the tape (`restart`, `unstored`);
+* for the tape (`restart`, `unstored`), and for the recording (`unrecorded`);
 * for the daemon itself (`pause`, `clock`): it did not run, or its clock was set.
 
 Bounded: each cause keeps its `PER_CAUSE` newest gaps, so a flood of one cause cannot push out the others.

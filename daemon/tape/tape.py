@@ -44,7 +44,12 @@ _SKIPS_KEPT: Final = 256
 
 
 class TapeSettings(msgspec.Struct, frozen=True):
-    """`[tape]`: how much history is kept (the bound reached first counts), and where; `path` "": only in memory."""
+    """`[tape]`: how much history is kept (the bound reached first counts), and where; `path` "": only in memory.
+
+    Attributes:
+        entries: how many messages.
+        bytes: how many bytes they may have together.
+    """
 
     entries: Count = 100_000
     bytes: Bytes = 67_108_864

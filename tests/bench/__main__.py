@@ -24,10 +24,12 @@ from tests.bench.crowds import CROWDS
 from tests.bench.histories import histories
 from tests.bench.measures import Plan
 from tests.bench.processes import Cores
+from tests.bench.recording import played, record
 from tests.bench.report import Row, machine, plain, table
 from tests.bench.streams import busy_day, streams
 
 OURS = {"append": appends, "history": histories, "streams": streams, "busy_day": busy_day}
+OURS |= {"record": record, "replay": played}
 MEASURES = measures.MEASURES | OURS | CROWDS | CLUSTER
 
 WITHIN_S = 1800

@@ -51,6 +51,13 @@ class Look:
         """What the page was sent, decoded."""
         return [json.loads(text) for text in self.said]
 
+    def wait_from(self, *channels: str) -> None:
+        """Until each of these channels has sent something."""
+        deadline = time.monotonic() + WITHIN_MS / 1000
+        while missing := set(channels) - {message.get("connector_id") for message in self.messages()}:
+            assert time.monotonic() < deadline, f"not within {WITHIN_MS} ms: a message of {missing}"
+            self.page.wait_for_timeout(100)
+
     def text(self, selector: str) -> str:
         """An element's text, whether it can be seen or not."""
         return self.page.locator(selector).first.text_content() or ""
@@ -76,7 +83,7 @@ class Look:
 
     def market(self, expression: str) -> Any:
         """A JavaScript expression over `market`, the module that holds the page's state."""
-        return self.page.evaluate(f"import('/market.js').then((market) => {expression})")
+        return self.page.evaluate(f"import('./market.js').then((market) => {expression})")
 
 
 @contextmanager

@@ -13,9 +13,10 @@ QUICK = {
     "TICKERD_SERVER__PORT": "0",
     "TICKERD_SUPERVISOR__BACKOFF_BASE_S": "0.2",
     "TICKERD_SUPERVISOR__BACKOFF_CAP_S": "1",
+    "TICKERD_SUPERVISOR__BREAKER_AFTER": "1000",
     "TICKERD_LIMITS__PING_EVERY_S": "1",
 }
-"""The daemon with short waits, so that a test need not wait long."""
+"""The daemon with short waits, so that a test need not wait long. It gives no venue up, however slow that is."""
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def test_a_channel_that_is_about_something_else_after_a_reload_is_shown_as_that(
         changed = '\n[channels.bitcoinprice]\nconnector = "binance"\nkind = "orderbook"\ninstrument = "ADA/USDT"\n'
         config.write_text(config.read_text() + changed + "cadence_s = 1.0\n")
         daemon.process.send_signal(1)
-        look.wait("import('/market.js').then((market) => market.books.has('ADA/USDT'))")
+        look.wait("import('/market.js').then((market) => market.books.has('bitcoinprice ADA/USDT'))")
         look.wait("(selector) => !document.querySelector(selector)", OKX_BTC)
         assert look.market("market.channel('bitcoinprice').view") == "book"
         assert look.problems == []
@@ -151,9 +151,9 @@ def test_an_odd_row_leaves_the_others(browser: Browser, demo_url: str) -> None:
 
 
 FLASHES = """() => [...document.querySelectorAll('#price-rows tr')].filter((row) => {
-  const cell = row.querySelector('.price');
-  const [flash] = cell.getAnimations();
-  return flash && flash.id !== cell.dataset.move;
+  const {flash, move} = row.querySelector('.price').dataset;
+  const arrow = row.querySelector('.move').textContent;
+  return flash && (flash !== move || arrow !== {up: '▲', down: '▼'}[flash]);
 }).map((row) => row.dataset.key)"""
 
 
@@ -167,7 +167,7 @@ def test_a_flash_never_has_the_colour_of_the_other_direction(browser: Browser, d
               const wrong = [];
               for (let turn = 0; turn < 60; turn += 1) {
                 Object.assign(row, {move: turn % 2 ? 'up' : 'down', flash: true});
-                await import('/dom.js').then(({touch}) => touch('live'));
+                await import('/paint.js').then(({touchNow}) => touchNow('prices'));
                 await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
                 wrong.push(...(0, Function)(`return (${flashes})()`)());
               }

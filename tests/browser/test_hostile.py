@@ -77,7 +77,7 @@ def test_the_page_lives_whatever_a_price_is(browser: Browser, demo_url: str, dig
     page.set_default_timeout(SOON_MS)
     page.goto(demo_url)
     look.wait("(selector) => document.querySelector(selector)", OKX_BTC)
-    page.evaluate("import('/chart.js').then((chart) => chart.select('BTC/USDT'))")
+    page.evaluate("import('/choice.js').then((choice) => choice.choose({instrument: 'BTC/USDT'}))")
     while change.made < 6:
         page.wait_for_timeout(100)
     # A tab that hangs answers nothing.

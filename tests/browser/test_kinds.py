@@ -1,41 +1,33 @@
 """The live page of a daemon with all presets: every channel is listed, and the best bid and ask over all venues."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.looking import Look, looking
-from tests.process.running import tickerd, wait_ready
-
-
-@pytest.fixture(scope="module")
-def url(browser: Browser) -> Iterator[str]:
-    with tickerd("demo", "--port", "0") as process:
-        wait_ready(process.port)
-        yield f"http://127.0.0.1:{process.port}"
 
 
 def channels(url: str) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = httpx.get(f"{url}/channels", trust_env=False).json()["channels"]
+    listed: list[dict[str, Any]] = httpx.get(f"{url}channels", trust_env=False).json()["channels"]
     return listed
 
 
 def wait_listed(look: Look, count: int) -> None:
+    look.page.evaluate("document.querySelector('#channels').open = true")
     look.wait("(count) => document.querySelectorAll('#channel-list [data-state=live]').length === count", count)
 
 
-def test_every_channel_is_listed_and_none_breaks_the_page(browser: Browser, url: str) -> None:
-    listed = channels(url)
+def test_every_channel_is_listed_and_none_breaks_the_page(browser: Browser, market_url: str) -> None:
+    listed = channels(market_url)
     assert {"okx_trades", "okx_depth", "okx_candles", "market_quotes"} <= {each["name"] for each in listed}
-    with looking(browser, url) as look:
+    with looking(browser, market_url) as look:
         wait_listed(look, len(listed))
         look.wait("document.querySelector('#bids tr')")
-        # What no view of the page shows is not sent to it; what is typed into the console is, and harms nothing.
+        # Of a venue that is not looked at only prices are sent; what is typed into the console is, and harms nothing.
+        look.wait_from("binance_book", "binance_trades", "binance_candles", "okx_ticker")
         followed = {message.get("connector_id") for message in look.messages()}
-        assert followed.isdisjoint({"okx_trades", "okx_depth", "okx_quotes", "okx_candles"})
+        assert followed.isdisjoint({"okx_trades", "okx_depth", "okx_quotes", "okx_candles", "okx_book"})
         look.page.locator("#command-channels").fill("okx_trades, okx_depth, okx_quotes, okx_candles")
         look.page.get_by_role("button", name="Subscribe", exact=True).click()
         for name in ("okx_trades", "okx_depth", "okx_quotes", "okx_candles"):
@@ -44,8 +36,8 @@ def test_every_channel_is_listed_and_none_breaks_the_page(browser: Browser, url:
         assert look.problems == []
 
 
-def test_the_best_bid_and_ask_of_all_venues_are_shown_with_whose_they_are(browser: Browser, url: str) -> None:
-    with looking(browser, url) as look:
+def test_the_best_bid_and_ask_of_all_venues_are_shown_with_whose_they_are(browser: Browser, market_url: str) -> None:
+    with looking(browser, market_url) as look:
         look.wait("document.querySelectorAll('#best-rows tr').length >= 2")
         look.page.wait_for_timeout(300)
         rows: list[list[str]] = look.page.evaluate(
@@ -62,11 +54,11 @@ def test_the_best_bid_and_ask_of_all_venues_are_shown_with_whose_they_are(browse
         assert look.problems == []
 
 
-def test_the_order_book_is_one_venues_at_a_time(browser: Browser, url: str) -> None:
-    with looking(browser, url) as look:
+def test_the_order_book_is_one_venues_at_a_time(browser: Browser, market_url: str) -> None:
+    with looking(browser, market_url) as look:
         look.wait("document.querySelector('#bids tr')")
         of: set[str] = set()
         for _ in range(10):
-            of.add(look.market("market.books.get('BTC/USDT').channel"))
+            of |= set(look.market("[...market.books.values()].map((book) => book.channel)"))
             look.page.wait_for_timeout(250)
         assert len(of) == 1

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, expect
 
@@ -39,6 +40,10 @@ def test_a_killed_venue_is_shown_within_seconds_and_heals(browser: Browser, tmp_
         venues.end()
         expect(chip.locator(".state")).not_to_have_text("live", timeout=5000)
         expect(chip.locator(".reason")).not_to_be_empty()
+        # It is not said in green that all is well, but what does not come, and why.
+        expect(look.page.locator("#link")).to_have_attribute("data-state", "partly")
+        look.wait_text("#link", "Connected, but")
+        look.wait_text("#link-more", "bitcoinprice is ")
         on_hover, as_text = chip.evaluate("(chip) => [chip.title, chip.querySelector('.reason').textContent]")
         assert on_hover == as_text
         expect(look.page.locator(f"{OKX_BTC} .wrong")).not_to_be_empty()
@@ -47,6 +52,7 @@ def test_a_killed_venue_is_shown_within_seconds_and_heals(browser: Browser, tmp_
         with tickerd("simulate", "--port", str(port)):
             expect(chip.locator(".state")).to_have_text("live", timeout=20_000)
             _wait_moving(look)
+            expect(look.page.locator("#link")).to_have_attribute("data-state", "open", timeout=20_000)
             expect(look.page.locator(f"{OKX_BTC} .wrong")).to_be_empty()
         assert look.problems == []
 
@@ -101,6 +107,65 @@ def test_a_lost_connection_is_resumed_without_a_hole(browser: Browser, tmp_path:
         assert not any(bucket["broken"] for bucket in look.market(SERIES))
         assert _holes(look.messages()) == []
         assert _unexpected(look) == []
+
+
+AWAY = """(() => {
+  // As in a tab that nobody looks at: nothing is drawn.
+  const real = window.requestAnimationFrame.bind(window);
+  const waiting = [];
+  let hidden = true;
+  Object.defineProperty(document, 'visibilityState', {get: () => (hidden ? 'hidden' : 'visible')});
+  Object.defineProperty(document, 'hidden', {get: () => hidden});
+  window.requestAnimationFrame = (draw) => (hidden ? waiting.push(draw) : real(draw));
+  window.comeBack = () => {
+    hidden = false;
+    waiting.splice(0).forEach((draw) => real(draw));
+    document.dispatchEvent(new Event('visibilitychange', {bubbles: true}));
+  };
+  document.dispatchEvent(new Event('visibilitychange', {bubbles: true}));
+})()"""
+
+
+def test_a_tab_in_the_background_goes_on_and_shows_everything_when_somebody_looks(
+    browser: Browser, demo_url: str
+) -> None:
+    with looking(browser, demo_url) as look:
+        look.wait_text("#link", "Connected")
+        _wait_moving(look)
+        look.page.evaluate(AWAY)
+        at = f"{OKX_BTC} .digits"
+        look.page.wait_for_timeout(200)  # what was to be drawn has been
+        title, shown = look.page.title(), look.text(at)
+        look.wait("(title) => document.title !== title && document.title.includes('BTC/USDT')", title)
+        count = look.market("market.channel('bitcoinprice').count")
+        look.wait("(n) => import('./market.js').then((market) => market.channel('bitcoinprice').count > n + 5)", count)
+        assert look.text(at) == shown
+        look.page.evaluate("comeBack()")
+        look.wait("([at, old]) => document.querySelector(at).textContent !== old", [at, shown], within_ms=2000)
+        assert look.problems == []
+
+
+def test_after_a_sleep_a_dead_connection_is_found_within_seconds(browser: Browser, demo_url: str) -> None:
+    port = urlsplit(demo_url).port
+    assert port is not None
+    with line_to(port) as line, looking(browser, f"http://127.0.0.1:{line.port}") as look:
+        look.wait_text("#link", "Connected")
+        _wait_moving(look)
+        # Without a look at the clock it would take two heartbeats to find out.
+        assert next(each for each in look.messages() if each["type"] == "welcome")["heartbeat_s"] == 20
+        line.frozen.set()
+        # A machine that has slept: its clock has gone on, and no timer has run.
+        began: float = look.page.evaluate(
+            "(() => { const real = Date.now; Date.now = () => real() + 3600e3; return performance.now(); })()"
+        )
+        look.wait_text("#link", "Connection lost")
+        took_ms = look.page.evaluate("performance.now()") - began
+        line.cut()
+        line.frozen.clear()
+        look.page.evaluate(ONLINE)
+        look.wait_text("#link", "Connected again")
+        _wait_moving(look)
+        assert took_ms < 8000, took_ms  # 4.5 s, and what a busy machine adds
 
 
 def _holes(messages: list[Any]) -> list[Any]:

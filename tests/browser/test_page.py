@@ -1,6 +1,5 @@
 """The live page, read as a person would: with the eyes, the keyboard, a phone, and reduced motion."""
 
-import json
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.looking import Look, looking, row
 from tests.browser.outages import behind_venues
+from tests.browser.speed import measure
 
 OKX_BTC = row("BTC/USDT", "okx")
 LAST = f"{OKX_BTC} .price > :last-child"
@@ -23,12 +23,16 @@ def _wait_filled(look: Look) -> None:
     look.wait("document.querySelectorAll('#price-rows tr').length === 12")
 
 
-def test_prices_move_and_keep_the_venues_digits(browser: Browser, demo_url: str) -> None:
+def _number(shown: str) -> Decimal:
+    return Decimal(shown.strip().replace(",", ""))
+
+
+def test_prices_move_and_have_the_venues_value(browser: Browser, demo_url: str) -> None:
     with looking(browser, demo_url) as look:
         _wait_filled(look)
         before = look.text(LAST)
         look.wait("([at, old]) => document.querySelector(at).textContent !== old", [LAST, before])
-        shown: dict[str, list[str]] = look.page.evaluate(
+        shown: dict[str, str] = look.page.evaluate(
             "Object.fromEntries([...document.querySelectorAll('#price-rows tr')].map("
             "(row) => [row.dataset.key, row.querySelector('.price > :last-child').textContent]))"
         )
@@ -46,12 +50,14 @@ def test_prices_move_and_keep_the_venues_digits(browser: Browser, demo_url: str)
                 lists.append(text)
         assert shown.keys() == said.keys()
         for key, digits in shown.items():
-            assert str(digits).replace(",", "") in said[key]
-        assert any(str(digits).endswith("0000") for digits in shown.values()), "Binance's zeros belong to its digits"
-        # As Decimals they are alike only with all their digits, also zeros at the end; an exponent is no digit.
-        exact = {Decimal(found).as_tuple() for text in lists for found in re.findall(r'"current_price":([^,]+),', text)}
+            assert _number(digits) in {Decimal(each) for each in said[key]}
+            assert not re.search(r"\.\d*0$", digits.strip()), "no zeros at the end, whatever the venue says"
+        exact = {Decimal(found) for text in lists for found in re.findall(r'"current_price":([^,]+),', text)}
         for cells in coins:
-            assert Decimal(cells[2].replace(",", "")).as_tuple() in exact, cells
+            assert _number(cells[2]) in exact, cells
+        price = look.page.locator(f"{row('ADA/USDT', 'binance')} .digits")
+        price.hover()
+        expect(price).to_have_attribute("title", re.compile(r"^0\.\d{8}$"))
         assert look.problems == []
 
 
@@ -63,8 +69,8 @@ def test_everything_is_there(browser: Browser, demo_url: str) -> None:
         book: list[list[str]] = page.evaluate(
             "['bids', 'asks'].map((id) => [...document.querySelectorAll(`#${id} .price`)].map((c) => c.textContent))"
         )
-        bids, asks = ([float(price.replace(",", "")) for price in side] for side in book)
-        assert len(bids) == len(asks) == 10
+        bids, asks = ([_number(price) for price in side] for side in book)
+        assert len(bids) == len(asks) == 12
         assert bids == sorted(bids, reverse=True)
         assert asks == sorted(asks)
         assert bids[0] < asks[0]
@@ -74,8 +80,8 @@ def test_everything_is_there(browser: Browser, demo_url: str) -> None:
             "(row) => [...row.querySelectorAll('.digits, td > span:first-child')].map((c) => c.textContent)"
             ".concat(row.lastChild.textContent)"
         )
-        lowest, highest = (float(digits.replace(",", "")) for digits in (low, high))
-        assert spread == f"{(highest / lowest - 1) * 100:.3f}\u2009%"
+        lowest, highest = (_number(digits) for digits in (low, high))
+        assert _number(spread.removesuffix("%")) == round((highest / lowest - 1) * 100, 3)
         expect(page.locator("#trending-rows tr")).to_have_count(15)
         expect(page.locator("#figures dd").first).to_have_text(re.compile(r"^\d{1,3}(,\d{3}){4}(\.\d+)?$"))
         drawn = page.evaluate(
@@ -90,9 +96,8 @@ def test_everything_is_there(browser: Browser, demo_url: str) -> None:
         assert held in look.said
         page.wait_for_timeout(700)
         assert look.text("#raw-text") == held
-        page.locator(row("SOL/USDT", "binance")).get_by_role("button").click()
+        page.locator(row("SOL/USDT", "binance")).locator(".choose").click()
         expect(page.locator("#instrument")).to_have_value("SOL/USDT")
-        expect(page.locator("#book-instrument")).to_have_value("SOL/USDT")
         look.wait_text("#chart-text", "SOL/USDT, last 5 min.")
         assert look.problems == []
 
@@ -103,7 +108,17 @@ def test_a_screen_reader_finds_its_way(browser: Browser, demo_url: str) -> None:
         page = look.page
         for landmark in ("banner", "main", "contentinfo"):
             expect(page.get_by_role(landmark)).to_have_count(1)
-        for name in ("Prices", "Chart", "Order book", "Global market", "Top 100", "Trending", "Raw", "Console"):
+        for name in (
+            "Channels",
+            "Prices",
+            "Chart",
+            "Order book",
+            "Trades",
+            "All venues of BTC/USDT",
+            "Across exchanges",
+        ):
+            expect(page.get_by_role("heading", name=name, exact=True)).to_have_count(1)
+        for name in ("Global market", "Top 100", "Trending", "Raw", "Console"):
             expect(page.get_by_role("heading", name=name, exact=True)).to_have_count(1)
         expect(
             page.get_by_role("img", name=re.compile("^BTC.USDT, last 5 min.*okx: low .*, high .*, last"))
@@ -167,7 +182,7 @@ def test_what_others_say_is_text_and_never_html(browser: Browser, demo_url: str)
         httpx.post(f"{demo_url}/ws/test", json={"message": spiteful}).raise_for_status()
         look.wait_text("#log", spiteful)
         assert look.page.locator("#log img").count() == 0
-        assert look.page.title() == "tickerd"
+        assert "caught" not in look.page.title()
         refused = look.page.evaluate("try { document.body.innerHTML = '<b>'; 'let in' } catch (e) { e.name }")
         assert refused == "TypeError"
 
@@ -185,42 +200,34 @@ def test_it_fits_a_phone_and_a_desk(
 
 
 def test_nothing_moves_where_motion_is_not_wanted(browser: Browser, demo_url: str) -> None:
-    animated = "new Promise((done) => setTimeout(() => done(document.getAnimations().length), 100))"
+    flashes = "document.querySelectorAll('[data-flash]').length"
 
     def most(**context: Any) -> int:
         with looking(browser, demo_url, **context) as look:
             _wait_filled(look)
-            counts: list[int] = [look.page.evaluate(animated) for _ in range(8)]
+            counts: list[int] = []
+            for _ in range(12):
+                counts.append(look.page.evaluate(flashes))
+                look.page.wait_for_timeout(100)
+            assert look.page.evaluate("document.getAnimations().length") == 0
             return max(counts)
 
     assert most() > 0
     assert most(reduced_motion="reduce") == 0
 
 
-def test_a_thousand_messages_a_second_do_not_freeze_it(browser: Browser, tmp_path: Path) -> None:
+def test_a_thousand_messages_a_second_take_less_than_half_a_core(browser: Browser, tmp_path: Path) -> None:
     with (
         behind_venues(tmp_path, "--okx-rate", "500") as (_, daemon),
         looking(browser, f"http://127.0.0.1:{daemon.port}") as look,
     ):
         look.wait_text("#link", "Connected")
-        look.page.wait_for_timeout(1500)
-        count = look.market("market.counts.messages")
-        gaps: list[float] = look.page.evaluate(
-            """new Promise((done) => {
-              const gaps = [];
-              let before = performance.now();
-              requestAnimationFrame(function next(now) {
-                gaps.push(now - before);
-                before = now;
-                if (gaps.reduce((a, b) => a + b) < 3000) requestAnimationFrame(next); else done(gaps);
-              });
-            })"""
-        )
-        count = look.market("market.counts.messages") - count
+        look.page.wait_for_load_state("networkidle")
+        found = measure(look, 4)
         behind_ms = look.market("market.now() - market.channel('bitcoinprice').last.received_ms")
-        figures = json.dumps({"messages": count, "frames": len(gaps), "longest_ms": max(gaps), "behind": behind_ms})
-        assert count > 1500, figures
-        assert max(gaps) < 1000, figures
-        assert sorted(gaps)[len(gaps) // 2] < 150, figures
-        assert behind_ms < 2000, figures
+        assert found.messages_per_s > 500, found
+        assert 0 < found.busy < 0.5, found
+        assert all(2 < each <= 11 for each in found.changes_per_s.values()), found
+        assert found.longest_ms < 1000, found
+        assert behind_ms < 2000, behind_ms
         assert look.problems == []

@@ -92,12 +92,12 @@ def tickerd(
         process.end()
 
 
-def wait_ready(port: int, within_s: float = START_S) -> None:
-    """Until every channel is live."""
+def wait_ready(port: int, within_s: float = START_S, prefix: str = "") -> None:
+    """Until every channel is live. `prefix`: what the paths of that daemon begin with."""
     deadline = time.monotonic() + within_s
     channels: list[dict[str, object]] = []
     while time.monotonic() < deadline:
-        channels = json.loads(httpx.get(f"http://127.0.0.1:{port}/channels").content)["channels"]
+        channels = json.loads(httpx.get(f"http://127.0.0.1:{port}{prefix}/channels").content)["channels"]
         if all(channel["state"] == "live" for channel in channels):
             return
         time.sleep(0.05)

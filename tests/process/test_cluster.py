@@ -1,4 +1,4 @@
-"""Whole nodes, as processes: killed, stopped, restarted, and behind the proxy of the README."""
+"""Whole nodes, as processes: killed, stopped, restarted, and behind the proxy that the document shows."""
 
 import json
 import signal
@@ -232,7 +232,7 @@ def check(node: NodeProcess) -> str:
     return subprocess.run(command, env=node._environment, capture_output=True, text=True, check=False).stdout
 
 
-def test_behind_the_readmes_haproxy_clients_come_to_a_node_that_is_ready(
+def test_behind_the_haproxy_of_the_document_clients_come_to_a_node_that_is_ready(
     tmp_path: Path, venues: Venues, engine: RedisServer
 ) -> None:
     haproxy, port = program("haproxy", "haproxy"), free_port()
@@ -244,7 +244,7 @@ def test_behind_the_readmes_haproxy_clients_come_to_a_node_that_is_ready(
     config = tmp_path / "haproxy.cfg"
     config.write_text(
         replaced(
-            only("README.md", "## Grow", "haproxy"),
+            only("systemd/DEPLOYING.md", "## On several machines", "haproxy"),
             ("bind :8000", f"bind 127.0.0.1:{port}"),
             ("10.0.0.1:8000", f"127.0.0.1:{nodes[0].port}"),
             ("10.0.0.2:8000", f"127.0.0.1:{nodes[1].port}"),

@@ -1,4 +1,4 @@
-"""Behind nginx and Caddy, with the very configurations that the README shows; only addresses and paths are others."""
+"""Behind nginx and Caddy, with the configurations that systemd/DEPLOYING.md shows, word for word but for addresses."""
 
 import json
 import os
@@ -24,6 +24,7 @@ from websockets.sync.client import connect
 from tests.process.fenced import only, replaced
 from tests.process.running import START_S, tickerd, wait_ready
 
+PAGE = "systemd/DEPLOYING.md"
 HEADING = "## Behind nginx or Caddy"
 
 NGINX = """
@@ -124,7 +125,7 @@ def nginx(folder: Path, daemon_port: int) -> Iterator[int]:
     port = free_port()
     certificate(folder)
     site = replaced(
-        only("README.md", HEADING, "nginx"),
+        only(PAGE, HEADING, "nginx"),
         ("127.0.0.1:8000;\n", f"127.0.0.1:{daemon_port};\n"),
         ("listen 80;", f"listen 127.0.0.1:{free_port()};"),
         ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
@@ -141,7 +142,7 @@ def caddy(folder: Path, daemon_port: int) -> Iterator[int]:
     binary = program("caddy", "caddy")
     port = free_port()
     site = replaced(
-        only("README.md", HEADING, "caddyfile"),
+        only(PAGE, HEADING, "caddyfile"),
         # For this name it makes a certificate itself.
         ("tickerd.example.org", f"https://localhost:{port}"),
         ("127.0.0.1:8000", f"127.0.0.1:{daemon_port}"),
@@ -153,8 +154,8 @@ def caddy(folder: Path, daemon_port: int) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def daemon_port() -> Iterator[int]:
-    """A demo that believes its proxy, as the README says."""
-    server = tomllib.loads(only("README.md", HEADING, "toml"))["server"]
+    """A demo that believes its proxy, as the page says."""
+    server = tomllib.loads(only(PAGE, HEADING, "toml"))["server"]
     environ = {f"TICKERD_SERVER__{key.upper()}": json.dumps(value) for key, value in server.items()}
     assert set(server) == {"host", "trusted_proxies", "names"}
     # So that somebody is another one.

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -13,11 +14,14 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
@@ -46,22 +50,31 @@ class Terminal:
     """A process in a terminal of its own, as wide and high as a test says."""
 
     def __init__(
-        self, *arguments: str, columns: int = 120, lines: int = 50, term: str | None = "xterm-256color"
+        self,
+        *arguments: str,
+        columns: int = 120,
+        lines: int = 50,
+        term: str | None = "xterm-256color",
+        command: Sequence[str] = TICKERD,
+        environ: Mapping[str, str] = MappingProxyType({}),
+        keyboard: bool = True,
     ) -> None:
         self.output = ""
-        environ = {name: value for name, value in os.environ.items() if name != "TERM"}
+        environ = {name: value for name, value in os.environ.items() if name not in ("TERM", "NO_COLOR")} | dict(
+            environ
+        )
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._slave = slave
         self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
-            [*TICKERD, *arguments],
-            stdin=slave,
+            [*command, *arguments],
+            stdin=slave if keyboard else subprocess.DEVNULL,
             stdout=slave,
             stderr=slave,
             start_new_session=True,
             # So that Ctrl-C, typed into it, is a signal.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),
             env=environ if term is None else {**environ, "TERM": term},
         )
 
@@ -82,7 +95,12 @@ class Terminal:
 
     def wait(self) -> int:
         """Its exit code; what it has printed is in `output`."""
-        code = self.process.wait(SOON_S)
+        deadline = time.monotonic() + SOON_S
+        while (code := self.process.poll()) is None:
+            # A terminal takes what is written to it.
+            assert time.monotonic() < deadline, "it does not end"
+            if select.select([self._master], [], [], 0.05)[0]:
+                self.output += os.read(self._master, 65536).decode(errors="replace")
         while select.select([self._master], [], [], 0)[0]:
             self.output += os.read(self._master, 65536).decode(errors="replace")
         return code
@@ -103,10 +121,8 @@ class Terminal:
 
 
 @contextmanager
-def _terminal(
-    *arguments: str, columns: int = 120, lines: int = 50, term: str | None = "xterm-256color"
-) -> Iterator[Terminal]:
-    terminal = Terminal(*arguments, columns=columns, lines=lines, term=term)
+def open_terminal(*arguments: str, **options: Any) -> Iterator[Terminal]:
+    terminal = Terminal(*arguments, **options)
     try:
         yield terminal
     finally:
@@ -168,7 +184,7 @@ def test_the_table_shows_prices_that_move_and_ctrl_c_gives_the_terminal_back(dem
     def prices(output: str) -> set[str]:
         return set(re.findall(r"bitcoinprice +BTC/USDT +([0-9.]+) +[▲▼]? +[0-9.]+ s +live", _plain(output)))
 
-    with _terminal("watch", "bitcoinprice", "coingecko_global", "--url", _url(demo_port)) as terminal:
+    with open_terminal("watch", "bitcoinprice", "coingecko_global", "--url", _url(demo_port)) as terminal:
         terminal.read(lambda output: len(prices(output)) >= 3)
         assert "\x1b[?25l" in terminal.output
         assert re.search("coingecko_global +[0-9.]+ s +live", _plain(terminal.output))
@@ -180,10 +196,109 @@ def test_the_table_shows_prices_that_move_and_ctrl_c_gives_the_terminal_back(dem
         assert "bitcoinprice" in terminal.output[terminal.output.rfind("\x1b[?1049l") :], "no last table is left"
 
 
-def test_a_window_that_is_too_low_says_so(demo_port: int) -> None:
-    with _terminal("watch", "--url", _url(demo_port), lines=12, columns=60) as terminal:
-        terminal.read(lambda output: "more rows do not fit" in _plain(output))
+def test_what_does_not_fit_is_scrolled_to_and_q_ends_it(demo_port: int) -> None:
+    with open_terminal("watch", "--url", _url(demo_port), lines=12, columns=60) as terminal:
+        terminal.read(lambda output: re.search(r"1-9 of \d+", _plain(output)) is not None)
+        for keys, first in (("\x1b[B", 2), ("\x1b[6~", 10), ("\x1b[5~\x1bOA", 1), ("\x1b[F\x1b[H", 1)):
+            before = len(terminal.output)
+            terminal.type(keys)
+            wanted = f"{first}-{first + 8} of"
+            terminal.read(lambda _, at=before, seen=wanted: seen in _plain(terminal.output[at:]))  # type: ignore[misc]
+        terminal.type("\x1b[F")
+        terminal.read(lambda output: re.search(r"-(\d+) of \1;", _plain(output)) is not None)
+        terminal.type("q")
+        assert terminal.wait() == 0
+        assert terminal.is_as_before()
+
+
+def test_a_terminate_signal_gives_the_terminal_back(demo_port: int) -> None:
+    with open_terminal("watch", "--url", _url(demo_port)) as terminal:
+        terminal.read(lambda output: "live" in output)
         terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.wait() == 0
+        assert terminal.is_as_before()
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(1, 1), (20, 5), (80, 24), (300, 100)])
+def test_any_window_is_filled_and_none_is_overflown(demo_port: int, columns: int, lines: int) -> None:
+    with open_terminal("watch", "--url", _url(demo_port), columns=columns, lines=lines) as terminal:
+        terminal.read(lambda output: output.count("\x1b[H") > 3)
+        terminal.type("q")
+        assert terminal.wait() == 0
+        assert terminal.is_as_before()
+    frames = terminal.output.partition("\x1b[?1049l")[0].split("\x1b[H")[2:-1]
+    for frame in frames:
+        rows = _plain(frame).split("\n")
+        assert len(rows) <= lines
+        assert [row for row in rows if cell_len(row.rstrip("\r")) > columns] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (("--kind", "trades"), r"\d\d:\d\d:\d\d\.\d{3} +\w+_trades +\w+/USDT +(buy|sell) +[0-9.]+ +[0-9.]+"),
+        (("--kind", "book", "--instrument", "btc/usdt"), r"[0-9.]+ +[0-9]+\.[0-9]+ +[0-9]+\.[0-9]+ +[0-9.]+"),
+        (("--instrument", "ETH/USDT", "--interval", "100"), r"ethprice +ETH/USDT +[0-9.]+"),
+    ],
+)
+def test_a_tape_of_trades_a_book_and_one_instrument(demo_port: int, arguments: tuple[str, ...], pattern: str) -> None:
+    with open_terminal("watch", *arguments, "--url", _url(demo_port)) as terminal:
+        terminal.read(lambda output: re.search(pattern, _plain(output)) is not None)
+        terminal.type("q")
+        assert terminal.wait() == 0
+        assert terminal.is_as_before()
+    if "ETH/USDT" in arguments:
+        assert "BTC/USDT" not in terminal.output
+        assert "left out, as no message of them may be skipped (--interval): " in _plain(terminal.output)
+
+
+def test_without_colours_nothing_is_coloured(demo_port: int) -> None:
+    with open_terminal("watch", "--url", _url(demo_port), environ={"NO_COLOR": "1"}) as terminal:
+        terminal.read(lambda output: output.count("\x1b[H") > 3 and "live" in output)
+        terminal.type("q")
+        assert terminal.wait() == 0
+    colours = [code for found in re.findall(r"\x1b\[([0-9;]*)m", terminal.output) for code in found.split(";")]
+    assert [code for code in colours if code not in ("", "0", "1", "2")] == []
+
+
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(demo_port: int) -> None:
+    """In a shell, as a process that no shell could wake is not stopped at all."""
+    watch = shlex.join([*TICKERD, "watch", "bitcoinprice", "--url", _url(demo_port)])
+    with open_terminal(command=["bash", "--norc", "-i"], environ={"PS1": "prompt ", "HISTFILE": ""}) as terminal:
+        terminal.read(lambda output: "prompt " in output)
+        terminal.type(f"{watch}\n")
+        terminal.read(lambda output: "\x1b[?1049h" in output and "live" in _plain(output))
+        terminal.type("\x1a")
+        terminal.read(lambda output: "Stopped" in output)
+        stopped = terminal.output.index("Stopped")
+        assert terminal.output.rfind("\x1b[?1049l") > terminal.output.rfind("\x1b[?1049h", 0, stopped)
+        terminal.type("echo e''choed\n")
+        terminal.read(lambda output: "echoed" in output[stopped:])
+        at = len(terminal.output)
+        terminal.type("fg\n")
+        terminal.read(lambda output: "\x1b[?1049h" in output[at:] and "live" in _plain(output[at:]))
+        terminal.type("q")
+        terminal.read(lambda output: output.rstrip().endswith("prompt"))
+        terminal.type("stty -a; exit\n")
+        terminal.wait()
+        assert " icanon" in terminal.output
+        assert " echo " in terminal.output
+
+
+def test_where_nobody_could_wake_it_ctrl_z_does_nothing(demo_port: int) -> None:
+    with open_terminal("watch", "bitcoinprice", "--url", _url(demo_port)) as terminal:
+        terminal.read(lambda output: "live" in _plain(output))
+        terminal.type("\x1a")
+        terminal.read(lambda output: output.count("\x1b[?1049h") > 1)
+        terminal.type("q")
+        assert terminal.wait() == 0
+        assert terminal.is_as_before()
+
+
+def test_without_a_keyboard_it_is_drawn_all_the_same(demo_port: int) -> None:
+    with open_terminal("watch", "bitcoinprice", "--url", _url(demo_port), keyboard=False) as terminal:
+        terminal.read(lambda output: "live" in _plain(output))
+        terminal.process.send_signal(signal.SIGINT)
         assert terminal.wait() == 0
         assert terminal.is_as_before()
 
@@ -195,7 +310,8 @@ def test_a_closed_pipe_ends_it_cleanly(demo_port: int, tmp_path: Path) -> None:
     pipe = f"{{ {watch} 2>{errors}; echo $? >{code}; }} | head -3"
     printed = subprocess.run(["sh", "-c", pipe], capture_output=True, text=True, check=True, timeout=SOON_S)
     assert [json.loads(line)["type"] for line in printed.stdout.splitlines()] == ["status"] * 3
-    assert (code.read_text(), errors.read_text(), printed.stderr) == ("0\n", "", "")
+    remark = "tickerd: simulated venues: no price here is a real one\n"
+    assert (code.read_text(), errors.read_text(), printed.stderr) == ("0\n", remark, "")
     assert time.monotonic() - began_s < 5
 
 
@@ -238,14 +354,14 @@ def test_json_lines_are_the_daemons_own_bytes(demo_port: int, tmp_path: Path) ->
 def test_nothing_from_the_network_steers_the_terminal() -> None:
     evil = "\x1b]0;owned\x07 [red]not markup[/red] \u202e"
     with _scripted(_status("down", evil)) as port:
-        with _terminal("watch", "x", "--url", _url(port)) as terminal:
+        with open_terminal("watch", "x", "--url", _url(port)) as terminal:
             terminal.read(lambda output: "not markup" in output)
             assert r"\x1b]0;owned\x07 [red]not markup[/red] \u202e" in _plain(terminal.output)
             assert "\x1b]0;" not in terminal.output
             assert r"9\x1b[31m" in terminal.output
             terminal.type("\x03")
             assert terminal.wait() == 0
-        with _terminal("watch", "--json", "--url", _url(port)) as terminal:
+        with open_terminal("watch", "--json", "--url", _url(port)) as terminal:
             terminal.read(lambda output: "not markup" in output)
             assert json.loads(terminal.output)["reason"] == evil
             assert "\x1b" not in terminal.output
@@ -254,7 +370,7 @@ def test_nothing_from_the_network_steers_the_terminal() -> None:
 
 def test_a_lost_connection_is_shown_and_told() -> None:
     with _scripted(_status(), lasts_s=0.3) as port:
-        with _terminal("watch", "x", "--url", _url(port)) as terminal:
+        with open_terminal("watch", "x", "--url", _url(port)) as terminal:
             terminal.read(lambda output: "reconnecting in" in _plain(output))
             terminal.read(lambda output: "resumed after" in _plain(output))
             terminal.type("\x03")
@@ -299,13 +415,17 @@ def test_other_mistakes_are_one_line_too(demo_port: int, tmp_path: Path) -> None
         (("watch", "--url", f"{_url(demo_port)}/wss"), 1, f"{_url(demo_port)}/wss answered with HTTP 404: "),
         (("ping", "--url", "ftp://127.0.0.1"), 2, "--url: 'ftp://127.0.0.1/ws' must begin with"),
         (("ping", *url, "--token-file", str(tmp_path / "none")), 1, "cannot be read: No such file"),
+        (("watch", *url, "--instrument", "BTC/USTD"), 1, "--instrument: 'BTC/USTD'; allowed: BTC/USD, BTC/USDT"),
+        (("watch", *url, "--kind", "book"), 2, "--kind book: got 0 instruments; allowed: one --instrument of BTC/USD"),
+        (("watch", *url, "--kind", "trades", "bitcoinprice"), 1, "--kind trades: bitcoinprice has none; allowed: "),
+        (("watch", *url, "--interval", "1"), 2, "--interval: got '1'; allowed: a whole number from 50 to 3600000"),
     ):
         ended = _run(*arguments)
         assert (ended.returncode, ended.stdout) == (code, ""), ended.stderr
         assert ended.stderr.startswith("tickerd: ")
         assert said in ended.stderr
         assert ended.stderr.count("\n") == 1
-    with _terminal("watch", "bitcoinpric", *url) as terminal:
+    with open_terminal("watch", "bitcoinpric", *url) as terminal:
         assert terminal.wait() == 1
         assert "nearest: bitcoinprice" in _plain(terminal.output)
         assert "\x1b[?25l" not in terminal.output
@@ -333,7 +453,7 @@ def test_the_daemon_does_not_take_the_token_for_a_setting(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", "", None])
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(demo_port: int, term: str | None) -> None:
-    with _terminal("watch", "bitcoinprice", "--url", _url(demo_port), term=term) as terminal:
+    with open_terminal("watch", "bitcoinprice", "--url", _url(demo_port), term=term) as terminal:
         terminal.read(lambda output: output.count("bitcoinprice BTC/USDT ") >= 3 and "bitcoinprice is live" in output)
         terminal.type("\x03")
         assert terminal.wait() == 0
@@ -341,10 +461,10 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(demo_port: int, term:
 
 
 def test_a_small_window_shows_whole_prices_also_after_it_was_made_smaller(demo_port: int) -> None:
-    with _terminal("watch", "bitcoinprice", "--url", _url(demo_port), columns=100, lines=20) as terminal:
+    with open_terminal("watch", "bitcoinprice", "--url", _url(demo_port), columns=100, lines=20) as terminal:
         terminal.read(lambda output: "bitcoinprice" in output)
         fcntl.ioctl(terminal._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 5, 20, 0, 0))
         before = len(terminal.output)
-        terminal.read(lambda output: re.search(r"\d{4,}\.\d.{0,40}BTC", output[before:]) is not None)
+        terminal.read(lambda output: re.search(r"BTC/USDT +\d{4,}", _plain(output[before:])) is not None)
         terminal.type("\x03")
         assert terminal.wait() == 0

@@ -149,8 +149,8 @@ class Recording:
         if not folder.is_dir():
             raise RecordingError(f"{folder}: not a folder; expected one with recorded payloads")
         path = _one(folder, "okx_ws_*.jsonl", "a websocket capture with OKX ticker pushes")
-        frames, loop_s = _parse_capture(path, _read(path))
-        captures = {"okx": _capture("okx", path, _read(path))}
+        frames, loop_s = parse_capture(path, _read(path))
+        captures = {"okx": capture("okx", path, _read(path))}
         tickers = [
             _checked(path, list[_Ticker] | _Ticker, "a 24 h ticker or a list of them")
             for path in _all(folder, "binance_rest_ticker24hr_*.json", "a Binance 24 h ticker")
@@ -175,7 +175,7 @@ class Recording:
         for venue in ("binance", "bybit", "coinbase", "kraken"):
             files = [found for found in sorted(folder.glob(f"{venue}_ws_*.jsonl")) if found.name not in left_out]
             if files:
-                captures[venue] = _capture(venue, files[-1], _read(files[-1]))
+                captures[venue] = capture(venue, files[-1], _read(files[-1]))
         return Recording(frames, loop_s, tickers, depths, bodies, captures, left_out)
 
     def binance(self, request: VenueRequest) -> VenueResponse:
@@ -216,9 +216,9 @@ class Recording:
         """Answer a GET of one of CoinGecko's paths."""
         match request.path:
             case "/api/v3/global":
-                return cached(request, self._bodies["global"], _SLOW_MAX_AGE_S, 0)
+                return self._cached(request, "global")
             case "/api/v3/search/trending":
-                return cached(request, self._bodies["trending"], _SLOW_MAX_AGE_S, 0)
+                return self._cached(request, "trending")
             case _:
                 currency = request.parameter("vs_currency")
                 if currency is None:
@@ -228,6 +228,10 @@ class Recording:
                 if name not in self._bodies:
                     return json_response({"error": "invalid vs_currency"}, 400)
                 return cached(request, self._bodies[name], _MARKETS_MAX_AGE_S, 0)
+
+    def _cached(self, request: VenueRequest, name: str) -> VenueResponse:
+        body = self._bodies.get(name)
+        return _not_recorded(request) if body is None else cached(request, body, _SLOW_MAX_AGE_S, 0)
 
     def okx(self, request: VenueRequest) -> VenueResponse:
         """Answer a GET of one of OKX's REST paths."""
@@ -320,7 +324,7 @@ def _snapshots(path: Path) -> dict[str, bytes]:
     return found
 
 
-def _capture(venue: str, path: Path, text: bytes) -> Capture:
+def capture(venue: str, path: Path, text: bytes) -> Capture:
     """What a venue's websocket said, but for answers and OKX's tickers, which are pushed another way."""
     wanted = 'a line {"recv_ts": seconds, "frame": text}'
     times: list[float] = []
@@ -341,7 +345,7 @@ def _capture(venue: str, path: Path, text: bytes) -> Capture:
     return Capture(captured, loop_s * 1000)
 
 
-def _parse_capture(path: Path, text: bytes) -> tuple[list[TickerFrame], float]:
+def parse_capture(path: Path, text: bytes) -> tuple[list[TickerFrame], float]:
     """The `tickers` pushes of a capture, and how long the whole capture took."""
     lines = []
     frames = []

@@ -10,7 +10,6 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -26,6 +25,7 @@ from connectors.venues.registry import VENUES
 from daemon.commands.rehearse.client import Notebook, Pushes, listen, watch_ourselves
 from daemon.commands.rehearse.records import LogLine
 from daemon.commands.rehearse.set_clock import set_clock
+from daemon.host.program import DAEMON, HOME, command
 from protocol.kinds import KINDS, View
 
 START_S: Final = 30.0
@@ -39,8 +39,6 @@ CHANNELS: Final[dict[str, tuple[str, ...]]] = {
     "okx": ("bitcoinprice", "ethprice"),
 }
 """By venue; one client listens to each venue's."""
-
-_ROOT: Final = Path(__file__).resolve().parents[3]
 
 ALL: Final = tuple(channel for group in CHANNELS.values() for channel in group)
 
@@ -207,15 +205,15 @@ class Process:
 
 
 @asynccontextmanager
-async def _process(*arguments: str, program: Sequence[str] = ("daemon",)) -> AsyncIterator[Process]:
+async def _process(*arguments: str, program: Sequence[str] = (DAEMON,)) -> AsyncIterator[Process]:
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", *program, *arguments],
+        command(*arguments, module=program),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=_environment(os.environ),
         # The very same program, wherever the user stands.
-        cwd=_ROOT,
+        cwd=HOME,
         # Ctrl-C is for us, and we end it.
         start_new_session=True,
     )
@@ -294,7 +292,7 @@ async def running(folder: Path, seed: int, pushes: Pushes, *, own: bool = False)
     async with _process(*simulate, "--config-out", str(folder / "venues.toml")) as venues:
         text = _HEAD + _CONFIG.format(venues=venues.port, tape=folder / "tape")
         config.write_text(text + _OWN if own else text, encoding="utf-8")
-        clock, program = folder / "clock", ["daemon"]
+        clock, program = folder / "clock", [DAEMON]
         if own:
             set_clock(clock, 0.0)
             program = [set_clock.__module__, str(clock)]

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from daemon.host.program import DAEMON
+
 _OFFSET_NS: Final = struct.Struct("<q")
 
 
@@ -37,4 +39,4 @@ def _replace_clock(path: Path) -> None:
 
 if __name__ == "__main__":
     _replace_clock(Path(sys.argv.pop(1)))
-    runpy.run_module("daemon", run_name="__main__", alter_sys=True)
+    runpy.run_module(DAEMON, run_name="__main__", alter_sys=True)

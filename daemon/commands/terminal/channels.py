@@ -1,35 +1,42 @@
-"""`tickerd channels`: the daemon's channels and their states, from `GET /channels`, as a table or as JSON lines."""
+"""`tickerd channels`: the daemon's channels and their states, as a table or as JSON lines.
+
+On a terminal a channel is one line in a window of any width, and why it is not well stands in a line below it. In a
+pipe each is one line, with everything.
+"""
 
 from __future__ import annotations
 
-import ssl
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import h11
-import msgspec
-import trio
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from connectors.base import VenueUnavailable
-from connectors.push.dial import dial, parse_address
-from daemon.commands.terminal.peer import CommandFailed, Peer, clean
+from daemon.commands.terminal.catalogue import fetch_lines, fetch_reports
+from daemon.commands.terminal.columns import Column, Layout
+from daemon.commands.terminal.peer import Peer, clean
 from daemon.commands.terminal.table import STYLES, seconds
-from protocol.answers import ChannelList, ChannelReport
-from protocol.messages import Error, Format, MessageError, decode_message
+from protocol.answers import ChannelReport
 
-_TIMEOUT_S: Final = 10.0
-_UNWRAPPED: Final = 1000
-_MOST_BYTES: Final = 4 * 1024 * 1024
+_UNBOUNDED: Final = 100_000
+"""Columns of what is no terminal: nothing is left out there."""
 
+_FEW: Final = 28
+"""Cells that the instruments of a channel take; those that are left out are counted."""
 
-class _Lines(msgspec.Struct):
-    """The answer, with each channel as received."""
+_WHOLE_MARKET: Final = "whole market"
 
-    channels: list[msgspec.Raw]
+_COLUMNS: Final = (
+    Column("channel", 90, least=8),
+    Column("source", 20),
+    Column("kind", 40),
+    Column("instruments", 50, least=8),
+    Column("every", 30, right=True),
+    Column("state", 100),
+    Column("age", 80, right=True),
+)
 
 
 async def channels(peer: Peer, say: Callable[[str], None], *, json: bool) -> None:
@@ -38,94 +45,56 @@ async def channels(peer: Peer, say: Callable[[str], None], *, json: bool) -> Non
     Raises:
         CommandFailed: no answer, or not the one of a tickerd.
     """
-    body = await _get(peer, "channels")
-    try:
-        if json:
-            for line in msgspec.json.decode(body, type=_Lines).channels:
-                say(bytes(line).decode())
-        else:
-            listing = msgspec.json.decode(body, type=ChannelList)
-            # Do not wrap lines for anything but a terminal.
-            console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNWRAPPED)
-            with console.capture() as printed:
-                console.print(_table(listing.channels))
-            say(printed.get().rstrip("\n"))
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise CommandFailed(f"{clean(peer.url)}: GET /channels has no list of channels: {clean(str(error))}") from None
+    if json:
+        for each in await fetch_lines(peer):
+            say(each)
+        return
+    reports = await fetch_reports(peer)
+    is_terminal = sys.stdout.isatty()
+    console = Console(highlight=False, width=None if is_terminal else _UNBOUNDED)
+    with console.capture() as printed:
+        for line in listing(reports, console.width, compact=is_terminal):
+            console.print(line, soft_wrap=True)
+    say(printed.get().rstrip("\n"))
 
 
-def _table(reports: Sequence[ChannelReport]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("channel", "source", "kind", "instruments", "every", "state", "age"):
-        table.add_column(name, justify="right" if name in ("every", "age") else "left", overflow="fold")
-    for each in reports:
-        state = Text(each.state, STYLES.get(each.state, ""))
-        if each.reason and (each.state != "live" or each.topics):
-            state.append(f" {clean(each.reason)}", "default")
-        table.add_row(
-            Text(clean(each.name), "bold"),
-            Text(clean(each.source)),
-            Text(clean(each.kind)),
-            Text(clean(" ".join(each.instruments)) or "whole market"),
-            Text("push" if each.cadence_s is None else seconds(each.cadence_s)),
-            state,
-            Text("never" if each.age_s is None else seconds(each.age_s)),
-        )
-    return table
+def listing(reports: Sequence[ChannelReport], width: int, *, compact: bool) -> list[Text]:
+    """The headings and the channels in so many cells; `compact`: with few instruments, and reasons below."""
+    rows = [_cells(each, compact=compact) for each in reports]
+    layout = Layout(_COLUMNS, rows, width)
+    lines = [layout.head]
+    for each, row in zip(reports, rows, strict=True):
+        lines += layout.lines(row)
+        if compact and (reason := _reason(each)):
+            lines.append(Text(f"  {reason}", "dim"))
+    return lines
 
 
-async def _get(peer: Peer, name: str) -> bytes:
-    """The body of a 200, by HTTP/1.1, from beside the websocket. Raises: CommandFailed."""
-    address = parse_address(peer.url)
-    path = f"{address.resource.partition('?')[0].rstrip('/').rpartition('/')[0]}/{name}"
-    where = clean(address.host_header)
-    headers = [("Host", address.host_header), ("Connection", "close"), ("User-Agent", "tickerd")]
-    if peer.token:
-        headers.append(("Authorization", f"Bearer {peer.token}"))
-    request = h11.Request(method="GET", target=path, headers=headers)
-    try:
-        with trio.fail_after(_TIMEOUT_S):
-            stream = await dial(
-                address, ssl_context=ssl.create_default_context() if address.tls else None, timeout_s=_TIMEOUT_S
-            )
-            async with stream:
-                status, body = await _exchange(stream, request)
-    except VenueUnavailable as error:
-        raise CommandFailed(clean(f"{where}: {error}")) from None
-    except trio.TooSlowError:
-        raise CommandFailed(f"{where} did not answer GET {path} in {_TIMEOUT_S:g} s") from None
-    except (h11.ProtocolError, trio.BrokenResourceError):
-        raise CommandFailed(f"{where} does not answer GET {path} by HTTP/1.1") from None
-    if status == 200:
-        return body
-    said = f"{where}{path} answered with HTTP {status}"
-    try:
-        message = decode_message(body, Format.JSON)
-    except MessageError:
-        message = None
-    raise CommandFailed(f"{said}: {clean(message.message)}" if isinstance(message, Error) else said)
+def _cells(report: ChannelReport, *, compact: bool) -> list[Text]:
+    state = Text(report.state, STYLES.get(report.state, ""))
+    if not compact and (reason := _reason(report)):
+        state.append(f" {reason}", "default")
+    names = [clean(name) for name in report.instruments] or [_WHOLE_MARKET]
+    return [
+        Text(clean(report.name), "bold"),
+        Text(clean(report.source)),
+        Text(clean(report.kind)),
+        Text(_few(names) if compact else " ".join(names)),
+        Text("push" if report.cadence_s is None else seconds(report.cadence_s)),
+        state,
+        Text("never" if report.age_s is None else seconds(report.age_s)),
+    ]
 
 
-async def _exchange(stream: trio.abc.Stream, request: h11.Request) -> tuple[int, bytes]:
-    """One request and its answer. Raises: h11.ProtocolError, trio.BrokenResourceError."""
-    connection = h11.Connection(h11.CLIENT)
-    head = connection.send(request) or b""
-    await stream.send_all(head + (connection.send(h11.EndOfMessage()) or b""))
-    status, body = 0, bytearray()
-    while True:
-        event = connection.next_event()
-        match event:
-            case h11.NEED_DATA:
-                connection.receive_data(bytes(await stream.receive_some()))
-            case h11.Response(status_code=code):
-                status = code
-            case h11.Data(data=data):
-                body += data
-                if len(body) > _MOST_BYTES:
-                    raise h11.RemoteProtocolError("the answer is too long")
-            case h11.EndOfMessage():
-                return status, bytes(body)
-            case h11.InformationalResponse():
-                continue
-            case _:
-                raise h11.RemoteProtocolError("the connection was closed before the answer")
+def _reason(report: ChannelReport) -> str:
+    """Why the channel, or one of its instruments, is not well; "" where all is."""
+    return clean(report.reason) if report.state != "live" or report.topics else ""
+
+
+def _few(names: Sequence[str]) -> str:
+    """As many names as there is room for, and how many there are beside them."""
+    shown = list(names)
+    while len(shown) > 1 and cell_len(" ".join(shown)) > _FEW:
+        shown.pop()
+    left_out = len(names) - len(shown)
+    return " ".join([*shown, f"+{left_out}"] if left_out else shown)

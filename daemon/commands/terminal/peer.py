@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import trio
 
-from connectors.push.dial import parse_address
+from connectors.push.address import parse_address
 from daemon.client import ClientError, CommandRefused, check_token, websocket_url
 from daemon.host.text import decoded
 

@@ -1,146 +1,92 @@
-"""`tickerd watch`: a live table for a person, JSON lines for a pipe.
-
-JSON lines are written without waiting in a system call that Ctrl-C could not interrupt: nobody may be reading a pipe.
-Where the reader goes away, that is the end, and a clean one.
-"""
+"""`tickerd watch`: a live table, a tape of trades or a book for a person, JSON lines for a pipe."""
 
 from __future__ import annotations
 
 import os
-import re
-import stat
 import sys
 import time
-from collections.abc import Sequence
 from typing import Final
 
 import trio
-from rich.console import Console
-from rich.live import Live
 
-from daemon.client import Client, Data, Gap, Lost, Reconnecting, Resumed, connect
-from daemon.commands.terminal.peer import Peer
-from daemon.commands.terminal.table import Sheet, change, words
+from daemon.client import Client, Data, Subscription, connect
+from daemon.commands.terminal.catalogue import fetch_reports
+from daemon.commands.terminal.choice import Choice, Wish, chosen
+from daemon.commands.terminal.ladder import Ladder
+from daemon.commands.terminal.lines import json_lines, plain_lines
+from daemon.commands.terminal.peer import Peer, clean
+from daemon.commands.terminal.picture import View
+from daemon.commands.terminal.screen import show
+from daemon.commands.terminal.table import Sheet
+from daemon.commands.terminal.trades import TradeTape
+from protocol.messages import Welcome
 
-_FRAMES_PER_S: Final = 8
-_HEAD_LINES: Final = 3
-"""Above and below the rows: the line about the connection, the table's head, and one to spare."""
+SIMULATED: Final = "simulated venues: no price here is a real one"
 
-_STDOUT: Final = 1
-_PIPE_BYTES: Final = 4096
-"""A pipe that is writable takes as much at once (POSIX: PIPE_BUF, at least 512; Linux: 4096)."""
-
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
+_DUMB: Final = ("", "dumb", "unknown")
+"""Values of `TERM` of a terminal that cannot move its cursor."""
 
 
-async def watch(peer: Peer, channels: Sequence[str], *, json: bool) -> None:
-    """Show these channels until cancelled, or until the reader of standard output is gone.
+async def watch(peer: Peer, wish: Wish, *, json: bool) -> None:
+    """Show what is wished for until cancelled, until `q` is pressed, or until nobody reads standard output.
 
-    On a terminal that cannot move its cursor (`TERM` is `dumb`, `unknown` or not set) there is a line for each change
-    instead of a table.
+    On a terminal that cannot move its cursor (`TERM` is `dumb`, `unknown` or not set) there is a line for each change.
 
     Raises:
+        CommandFailed: the daemon has nothing of the kind.
         ClientError: see `connect` and `Subscription`; from inside a group where it is raised by the iteration.
     """
     async with connect(peer.url, token=peer.token) as client:
+        reports = await fetch_reports(peer) if wish.needs_catalogue else ()
+        covered = set(client.welcome.channels)
+        choice = chosen(wish, [report for report in reports if report.name in covered])
+        if choice.left_out:
+            named = clean(", ".join(choice.left_out))
+            sys.stderr.write(f"tickerd: left out, as no message of them may be skipped (--interval): {named}\n")
+        subscription = client.subscribe(*choice.channels, instruments=choice.instruments, interval_ms=wish.interval_ms)
+        remark = _unreal(client.welcome)
         if json:
-            await _lines(client, peer, channels)
-        elif os.environ.get("TERM", "").lower() in ("", "dumb", "unknown"):
-            await _changes(client, channels)
+            await json_lines(subscription, remark)
+        elif os.environ.get("TERM", "").lower() in _DUMB:
+            await plain_lines(subscription, remark)
         else:
-            await _table(client, peer, channels)
+            await _picture(client, subscription, await _view(client, peer, wish, choice))
 
 
-async def _changes(client: Client, channels: Sequence[str]) -> None:
-    """A line for each price that is new, and for whatever else happens."""
-    seen: dict[tuple[str, object], str] = {}
-    async with client.subscribe(*channels) as subscription:
-        async for received in subscription:
-            line = change(received, seen)
-            if line and not await _write(f"{line}\n".encode()):
-                return
+def _unreal(welcome: Welcome) -> str:
+    """Why what comes is not of now, in one line that is safe to print; "" if it is."""
+    if welcome.replay:
+        replay = welcome.replay
+        return clean(f"a recording from {replay.from_} to {replay.to}, played at speed {replay.speed}")
+    return SIMULATED if welcome.simulated else ""
 
 
-async def _table(client: Client, peer: Peer, channels: Sequence[str]) -> None:
-    clock = await client.ping()
-    sheet = Sheet(f"tickerd {client.welcome.server.version} at {peer.url}", clock.clock_offset_s)
-    console = Console(highlight=False)
+async def _view(client: Client, peer: Peer, wish: Wish, choice: Choice) -> View:
+    unreal = "simulated venues; " if client.welcome.simulated else ""
+    unreal = f"{_unreal(client.welcome)}; " if client.welcome.replay else unreal
+    title = f"{unreal}tickerd {client.welcome.server.version} at {peer.url}"
+    match wish.kind:
+        case "trades":
+            return TradeTape(title)
+        case "book":
+            return Ladder(f"{choice.channels[0]} {' '.join(choice.instruments or ())}  {title}")
+        case None:
+            replayed = bool(client.welcome.replay)
+            return Sheet(title, (await client.ping()).clock_offset_s, replayed=replayed)
+
+
+async def _picture(client: Client, subscription: Subscription, view: View) -> None:
     first = trio.Event()
-    async with trio.open_nursery() as nursery, client.subscribe(*channels) as subscription:
-        nursery.start_soon(_draw, console, sheet, first)
-        # After the first message, so that the screen does not hide a refusal.
-        async for received in subscription:
-            # Up to the welcome's position they are older messages, which the daemon stamped when they were new.
-            is_new = isinstance(received, Data) and received.seq > client.welcome.seq
-            sheet.take(received, trio.current_time(), time.time() if is_new else None)
-            first.set()
+    async with trio.open_nursery() as nursery, subscription:
+        nursery.start_soon(_take, client, subscription, view, first)
+        await show(view, first)
+        nursery.cancel_scope.cancel(reason="q was pressed")
 
 
-async def _draw(console: Console, sheet: Sheet, first: trio.Event) -> None:
-    """Draw until cancelled; the terminal is then as it was, with the last table on it."""
-    await first.wait()
-    try:
-        # No thread of rich's own: it would draw while the sheet changes.
-        with Live(console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                rows = max(1, console.height - _HEAD_LINES)
-                live.update(sheet.draw(trio.current_time(), time.time(), rows, console.width), refresh=True)
-                await trio.sleep(1 / _FRAMES_PER_S)
-    finally:
-        rows = max(1, console.height - _HEAD_LINES - 1)
-        console.print(sheet.draw(trio.current_time(), time.time(), rows, console.width))
-
-
-async def _lines(client: Client, peer: Peer, channels: Sequence[str]) -> None:
-    """One message per line, as the daemon sent it; events of the connection go to standard error."""
-    kind = os.fstat(_STDOUT).st_mode
-    async with trio.open_nursery() as nursery, client.subscribe(*channels) as subscription:
-        if stat.S_ISFIFO(kind):
-            nursery.start_soon(_wait_unread, nursery.cancel_scope)
-        escaped = os.isatty(_STDOUT)
-        async for received in subscription:
-            if isinstance(received, Reconnecting | Resumed | Lost | Gap):
-                sys.stderr.write(f"tickerd: {words(received)}\n")
-            elif not await _write(_line(subscription.raw, escaped=escaped)):
-                break
-        nursery.cancel_scope.cancel(reason="nobody reads")
-
-
-def _line(raw: str, *, escaped: bool) -> bytes:
-    """JSON in one line; for a terminal also without control characters."""
-    # Outside of strings a line end is white space, and inside JSON has none (RFC 8259 section 7).
-    line = raw.replace("\n", " ").replace("\r", " ")
-    if escaped:
-        line = _UNPRINTABLE.sub(_escape, line)
-    return line.encode() + b"\n"
-
-
-def _escape(found: re.Match[str]) -> str:
-    units = found[0].encode("utf-16-be")
-    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
-
-
-async def _write(line: bytes) -> bool:
-    """Write to standard output. Returns False if its reader is gone."""
-    while line:
-        try:
-            await trio.lowlevel.wait_writable(_STDOUT)
-        except PermissionError:
-            await trio.lowlevel.checkpoint()  # an ordinary file: there is nothing to wait for
-        try:
-            written = os.write(_STDOUT, line[:_PIPE_BYTES])
-        except BlockingIOError:
-            continue
-        except BrokenPipeError:
-            return False
-        line = line[written:]
-    return True
-
-
-async def _wait_unread(scope: trio.CancelScope) -> None:
-    """Cancel once the pipe's reading end is closed, also while there is nothing to write.
-
-    That wakes a task that waits for the writing end to become readable; nothing else does.
-    """
-    await trio.lowlevel.wait_readable(_STDOUT)
-    scope.cancel(reason="nobody reads")
+async def _take(client: Client, subscription: Subscription, view: View, first: trio.Event) -> None:
+    """Feed the view. It is shown after the first message, so that the screen does not hide a refusal."""
+    async for received in subscription:
+        # Up to the welcome's position they are older messages, which the daemon stamped when they were new.
+        is_new = isinstance(received, Data) and received.seq > client.welcome.seq
+        view.take(received, trio.current_time(), time.time() if is_new else None)
+        first.set()

@@ -5,7 +5,8 @@
  *     const client = connect('/ws', {channels: ['bitcoinprice'], onMessage: console.log});
  *
  * After a loss it resumes each channel. A message comes at most once; a missing one is told.
- * `JSON.parse` makes 42150.5 of `42150.50`: `message.data` has all.
+ * `JSON.parse` makes 42150.5 of `42150.50`: `message.data` has all. It runs in pages, in workers, and in Node from 22 on;
+ * an older Node has no WebSocket, and takes one as an option. Its types are in `/client.d.ts`.
  */
 
 const FINAL = [1003, 1007, 1008, 1009];
@@ -21,6 +22,7 @@ const MOST_CHANNELS = 64;
  *
  * channels  names, or `['*']` for all
  * token     if one is needed
+ * WebSocket the constructor, instead of the global one
  * replay    begin so many messages (of all channels) before the newest
  * onMessage (message, text): data; `text` is what came
  * onStatus  (status): a channel is `live`...
@@ -28,7 +30,10 @@ const MOST_CHANNELS = 64;
  * onEvent   (event): what else is said (`pong`, `lagged`...), `resumed` (`recovered`; `lost`: channels that go on from
  *           their newest message; `restarted`; `away_ms`), `gap` (`channel`, `instrument`, `before`...)
  */
-export function connect(url, {channels = [], token, replay, onMessage, onStatus, onState, onEvent, ...rest} = {}) {
+export function connect(url, options = {}) {
+  const {channels = [], token, replay, WebSocket = globalThis.WebSocket, ...others} = options;
+  const {onMessage, onStatus, onState, onEvent, ...rest} = others;
+  if (!WebSocket) throw new TypeError('no WebSocket here: pass one in the options, or use Node 22');
   const wanted = new Map(); // channel: its options (`how`), where it is (above `floor` all are due)
   const asked = new Map(); // id: a `subscribe` not answered
   let all; // the options of '*'
@@ -36,7 +41,8 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   let [openedAt, lostAt, attempt, unanswered, commands] = [0, 0, 0, 0, 0];
   let announced = 0; // `lagged` covers these
 
-  const target = new URL(url, location);
+  const listening = new AbortController();
+  const target = new URL(url, globalThis.location);
   target.protocol = target.protocol.replace('http', 'ws');
   if (token) target.searchParams.set('token', token);
 
@@ -71,13 +77,20 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     const mine = (socket = new WebSocket(target, 'tickerd.v1.json'));
     expect(LONG_MS);
     mine.onmessage = ({data}) => mine === socket && receive(data);
+    mine.onerror = () => mine === socket && !openedAt && lost(1006); // in Node no close may follow
     mine.onclose = ({code, reason}) => mine === socket && lost(code, reason);
   }
 
   function receive(text) {
     clearTimeout(deadline);
     unanswered = 0;
-    const message = JSON.parse(text);
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      return end(1003, 'what came is not a message');
+    }
+    if (!openedAt && message.type !== 'welcome') return strange();
     if (message.connector_id && message.seq) return data(message, text);
     switch (message.type) {
       case 'welcome': return restore(message);
@@ -89,6 +102,12 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
       default: return;
     }
     if (message.id !== 'heartbeat') onEvent?.(message);
+  }
+
+  /** It is not tickerd: if it has been, something in between answers while it is away. */
+  function strange() {
+    if (welcome) lost(1006, 'no welcome came');
+    else end(1003, 'no welcome came; it is not tickerd, or another version');
   }
 
   function begin(at, {epoch, seq}) {
@@ -170,18 +189,27 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     if (openedAt && (lostAt = performance.now()) - openedAt > LONG_MS) attempt = 0;
     const retry_in_s = goodbye?.retry_after_s ?? Math.random() * Math.min(CAP_S, 2 ** attempt++);
     reason = why = reason || goodbye?.reason || why || 'the connection was lost';
+    if (FINAL.includes(code)) return end(code, reason);
     drop();
-    if (FINAL.includes(code)) return onState?.({state: 'closed', code, reason});
     retryTimer = setTimeout(open, retry_in_s * 1000);
     onState?.({state: 'waiting', code, reason, retry_in_s});
   }
 
   function drop(code) {
-    socket?.close(code);
-    socket = goodbye = null;
+    const mine = socket;
+    socket = goodbye = null; // it may tell of its end at once
+    mine?.close(code);
     openedAt = 0;
     clearTimeout(deadline);
     clearInterval(heartbeat);
+  }
+
+  /** For good. */
+  function end(code, reason) {
+    retryTimer = clearTimeout(retryTimer);
+    drop(1000);
+    listening.abort();
+    onState?.({state: 'closed', code, reason});
   }
 
   async function history(channel, query = {}) {
@@ -195,7 +223,9 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
   }
 
   wish(channels, rest);
-  for (const what of ['online', 'offline', 'visibilitychange', 'pageshow']) addEventListener(what, probe);
+  for (const what of ['online', 'offline', 'visibilitychange', 'pageshow']) {
+    globalThis.addEventListener?.(what, probe, {signal: listening.signal});
+  }
   open();
 
   return {
@@ -211,10 +241,6 @@ export function connect(url, {channels = [], token, replay, onMessage, onStatus,
     },
     ping: () => ping(),
     history,
-    close() {
-      retryTimer = clearTimeout(retryTimer);
-      drop(1000);
-      onState?.({state: 'closed', code: 1000, reason: 'closed by this page'});
-    },
+    close: () => end(1000, 'closed by this page'),
   };
 }

@@ -1,7 +1,8 @@
 // What the venue said last, and a console to talk to the daemon by hand.
 
-import {byId, make, put, rows, touch, view} from './dom.js';
+import {byId, make, options, put, rows} from './dom.js';
 import {channels} from './market.js';
+import {touch, touchNow, view} from './paint.js';
 
 const RAW_EVERY_MS = 300; // faster, nobody can read it
 const RAW_CHARS = 6000;
@@ -12,12 +13,11 @@ const lines = [];
 const sent = new Map(); // id: when
 let rawAt = 0;
 
-view('live', () => {
+view('raw', () => {
   if (rawChoice.length !== channels.size) {
-    const {value} = rawChoice;
-    rawChoice.replaceChildren(...[...channels.keys()].map((name) => new Option(name)));
-    if (channels.has(value)) rawChoice.value = value;
-    byId('names').replaceChildren(...['*', ...channels.keys()].map((name) => new Option(name)));
+    const names = [...channels.keys()];
+    options(rawChoice, names, channels.has(rawChoice.value) ? rawChoice.value : names[0]);
+    byId('names').replaceChildren(...['*', ...names].map((name) => new Option(name)));
   }
   const at = performance.now();
   if (byId('raw-hold').checked || at - rawAt < RAW_EVERY_MS) return;
@@ -38,7 +38,7 @@ view('log', () => {
   const atEnd = list.scrollTop + list.clientHeight > list.scrollHeight - 30;
   showLog(lines, () => {});
   if (atEnd) list.scrollTop = list.scrollHeight;
-});
+}, {always: true});
 
 function add(kind, head, text) {
   lines.push({kind, head, text, time: new Date().toLocaleTimeString('en-GB')});
@@ -55,7 +55,7 @@ export function log(event) {
 export function setUpConsole(client) {
   rawChoice.onchange = () => {
     rawAt = 0;
-    touch('live');
+    touchNow('raw');
   };
   byId('command').onsubmit = (submitted) => {
     submitted.preventDefault();

@@ -1,31 +1,6 @@
-// How the views are drawn: once a frame, only what has changed, and never as HTML.
+// Elements and what is written into them: only what has changed, and never as HTML.
 
-import {inParts, percent} from './numbers.js';
-
-const views = {};
-const touched = new Set();
-let frame = 0;
-
-// `draw` belongs to the view of that name, which is drawn after it was touched.
-export const view = (name, draw) => (views[name] ??= []).push(draw);
-
-export function touch(name) {
-  touched.add(name);
-  frame ||= requestAnimationFrame(render);
-}
-
-function render() {
-  const due = [...touched].flatMap((name) => views[name] ?? []);
-  touched.clear();
-  frame = 0;
-  for (const draw of due) {
-    try {
-      draw();
-    } catch (error) {
-      reportError(error); // the others go on
-    }
-  }
-}
+import {decimals, inColumn, percent, word} from './numbers.js';
 
 export const byId = (id) => document.getElementById(id);
 
@@ -42,8 +17,12 @@ export function rowHead(...cells) {
   return head;
 }
 
+// What was written last is remembered: to ask the document would cost more than to write.
 export function put(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  if (element.said === text) return;
+  element.said = text;
+  if (element.firstChild?.nodeType === Node.TEXT_NODE && !element.firstChild.nextSibling) element.firstChild.data = text;
+  else element.textContent = text;
 }
 
 export function mark(element, name, value) {
@@ -51,27 +30,39 @@ export function mark(element, name, value) {
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
-const changed = (write) => (element, digits) => {
-  if (element.digits !== digits) write(element, (element.digits = digits));
-};
+// A number without zeros that end its decimals, in a column of numbers with `most` decimals. On hover it says all its digits.
+export function putDigits(element, digits, most = 0) {
+  if (element.digits === digits && element.most === most) return;
+  Object.assign(element, {digits, most});
+  put(element, inColumn(digits, most));
+  if (element.title) element.title = word(digits);
+}
 
-// A number with all its digits; zeros at the end are there, but step back.
-export const putDigits = changed((element, digits) => {
-  if (!element.lastElementChild) element.replaceChildren(new Text(), make('span', 'zeros'));
-  [element.firstChild.data, element.lastChild.textContent] = inParts(digits);
-});
+// Of several elements with a number each: the decimals of the one that has most.
+export const mostDecimals = (numbers) => Math.max(0, ...numbers.map(decimals));
 
 // A change in per cent; one that is rounded says in full what it was.
-export const putChange = changed((element, digits) => {
-  const {text, full, move} = percent(digits);
+export function putChange(element, digits) {
+  if (element.digits === digits) return;
+  element.digits = digits;
+  const {text, move} = percent(digits);
   put(element, text);
-  mark(element, 'title', full);
   mark(element, 'data-move', move);
+  if (element.title) element.title = word(digits);
+}
+
+// The exact value is looked up when somebody points at it, not each time that it changes.
+document.addEventListener('pointerover', ({target}) => {
+  if (target.digits !== undefined) target.title = word(target.digits);
+});
+document.addEventListener('pointerout', ({target}) => {
+  if (target.digits !== undefined) target.removeAttribute('title');
 });
 
 // The rows of a table body or list by key, made when they are first needed; `fill` writes into one.
 export function rows(parent, build) {
   const known = new Map();
+  let before = [];
   return (keys, fill) => {
     const shown = keys.map((key) => {
       let row = known.get(key);
@@ -79,10 +70,9 @@ export function rows(parent, build) {
       fill(row, key);
       return row.element;
     });
-    const there = parent.children;
-    if (shown.length !== there.length || shown.some((element, at) => element !== there[at])) {
+    if (shown.length !== before.length || shown.some((element, at) => element !== before[at])) {
       const focused = document.activeElement;
-      parent.replaceChildren(...shown);
+      parent.replaceChildren(...(before = shown));
       if (parent.contains(focused)) focused.focus({preventScroll: true});
     }
     if (known.size > 2 * keys.length + 50) for (const key of known.keys()) if (!keys.includes(key)) known.delete(key);
@@ -94,3 +84,13 @@ export const figures = (parent) => rows(parent, (name) => {
   const value = make('dd');
   return {element: make('div', '', make('dt', '', name), value), value};
 });
+
+// What can be chosen from a list, and what is chosen.
+export function options(list, names, chosen) {
+  const said = names.join('\n');
+  if (list.names !== said) {
+    list.names = said;
+    list.replaceChildren(...names.map((name) => new Option(name)));
+  }
+  if (list.value !== chosen) list.value = chosen;
+}

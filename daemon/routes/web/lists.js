@@ -1,8 +1,9 @@
 // The whole market: figures, the largest coins, what people search for.
 
-import {byId, figures, make, mark, put, putChange, putDigits, rowHead, rows, touch, view} from './dom.js';
+import {byId, figures, make, mark, put, putChange, putDigits, rowHead, rows} from './dom.js';
 import {exactly, lists} from './market.js';
-import {grouped, isNumber, value, word} from './numbers.js';
+import {isNumber, plain, value, word} from './numbers.js';
+import {touchNow, view} from './paint.js';
 
 const SHARES = 6;
 const MOST_ROWS = 250; // more than is asked for
@@ -52,7 +53,7 @@ view('market', () => {
   const shares = Object.fromEntries(Object.entries(all.market_cap_percentage ?? {}).slice(0, SHARES));
   showShares(Object.keys(shares), (row, symbol) => {
     const share = value(shares[symbol]) || 0;
-    put(row.share, `${grouped(share.toFixed(2))}\u2009%`);
+    put(row.share, `${plain(share.toFixed(2))}\u2009%`);
     mark(row.element, 'title', `${word(shares[symbol])} %`);
     row.element.style.setProperty('--share', share / 100);
   });
@@ -71,7 +72,7 @@ const heads = COLUMNS.map((column) => {
   const button = make('button', '', column.name);
   button.onclick = () => {
     sort = {column, direction: sort.column === column ? -sort.direction : column.first ?? -1};
-    touch('top');
+    touchNow('top');
   };
   return {column, head: make('th', '', button)};
 });

@@ -1,11 +1,13 @@
-// Numbers as text: all digits of the venue, and nothing like a number where there is none.
+// Numbers as text: every digit that says something, no zeros that end the decimals, and nothing like a number where there
+// is none.
 
 const MINUS = '−';
 const NONE = '–';
 const PERCENT = '\u2009%';
 const MOST_CHARS = 66; // as many as a price may have
 const MOST_TICKS = 40;
-export const MOST_DECIMALS = 30;
+const [DIGIT_WIDE, POINT_WIDE] = ['\u2007', '\u2008']; // spaces as wide as a digit and a point
+const MOST_DECIMALS = 30;
 
 // Text, or a number as text; '' for anything else that may stand in JSON.
 export const word = (said) => (['string', 'number'].includes(typeof said) ? String(said) : '');
@@ -31,26 +33,42 @@ export function grouped(said) {
   return `${sign === '-' ? MINUS : ''}${units.replace(/\B(?=(\d{3})+$)/g, ',')}${decimals && `.${decimals}`}`;
 }
 
-// The same in two parts: the second has the zeros that end the decimals, and say nothing of the size.
-export function inParts(said) {
+// The same without zeros that end the decimals: they say how a venue writes, and nothing of the size.
+export function plain(said) {
   const text = grouped(said);
-  const zeros = /\.0+$|(?<=\.\d*[1-9])0+$/.exec(text)?.[0] ?? '';
-  return [text.slice(0, text.length - zeros.length), zeros];
+  return /^−?[\d,]+\.\d+$/.test(text) ? text.replace(/\.?0+$/, '') : text;
+}
+
+// How many decimals say something: of the prices of an instrument, as many as its tick size has.
+export const decimals = (said) => Math.min(MOST_DECIMALS, /^−?[\d,]+\.(\d+)$/.exec(plain(said))?.[1].length ?? 0);
+
+// The same as `plain`, with room for the decimals that others in its column have, so that points stand below each other.
+export function inColumn(said, most) {
+  const text = plain(said);
+  const has = decimals(text);
+  if (!/\d$/.test(text) || has >= most) return text;
+  return `${text}${has ? '' : POINT_WIDE}${DIGIT_WIDE.repeat(most - has)}`;
 }
 
 // A change in per cent: with more than three decimals it is rounded to two, and `full` has them all.
 export function percent(said) {
   if (!isNumber(said)) return {text: '', full: null, move: null};
   const full = grouped(said) + PERCENT;
-  const text = /\.\d{4}/.test(full) ? grouped(value(said).toFixed(2)) + PERCENT : full;
-  if (!/[1-9]/.test(text)) return {text: text.replace(MINUS, ''), full, move: null};
+  const text = plain(/\.\d{4}/.test(full) ? value(said).toFixed(2) : said) + PERCENT;
+  if (!/[1-9]/.test(text)) return {text: `0${PERCENT}`, full, move: null};
   return value(said) > 0 ? {text: `+${text}`, full, move: 'up'} : {text, full, move: 'down'};
 }
 
 // By how much the higher price is above the lower one, where that can be said.
 export function spread(low, high) {
   const apart = ((high / low - 1) * 100).toFixed(3);
-  return low > 0 && isNumber(apart) ? grouped(apart) + PERCENT : NONE;
+  return low > 0 && isNumber(apart) ? plain(apart) + PERCENT : NONE;
+}
+
+// `price` minus `other`, with no more decimals than they have.
+export function difference(price, other) {
+  const apart = (price - other).toFixed(Math.max(decimals(price), decimals(other)));
+  return isNumber(apart) ? plain(apart) : NONE;
 }
 
 export function age(ms) {
@@ -63,13 +81,16 @@ export function age(ms) {
   return `${hours}\u2009h ${String(minutes).padStart(2, '0')}\u2009min`;
 }
 
+// A time of the day, where the page is.
+export const clock = (at, seconds) => new Date(at).toLocaleTimeString('en-GB').slice(0, seconds ? 8 : 5);
+
 // About `count` round prices from low to high, with their text. Counted: a step may be lost in a large price.
 export function ticks(low, high, count) {
   const power = 10 ** Math.floor(Math.log10((high - low) / count));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power * count >= high - low); // as rulers have them
-  const decimals = Math.min(MOST_DECIMALS, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  const places = Math.min(MOST_DECIMALS, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
   const first = Math.ceil(low / step);
   const length = Math.max(0, Math.min(Math.ceil(high / step) - first, MOST_TICKS) || 0);
   const prices = Array.from({length}, (_, at) => (first + at) * step);
-  return prices.map((price) => [price, grouped(price.toFixed(decimals))]);
+  return prices.map((price) => [price, plain(price.toFixed(places))]);
 }

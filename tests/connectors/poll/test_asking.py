@@ -1,11 +1,14 @@
 """Bodies for those who need one now and then: through the venue's one gate, one after the other."""
 
+import errno
+import socket
+
 import httpx
 import pytest
 import trio
 from trio.testing import MockClock
 
-from connectors.base import ConnectorError, VenueRefused, VenueThrottled, VenueUnavailable
+from connectors.base import ConnectorError, VenueRefused, VenueThrottled, VenueTimeout, VenueUnavailable
 from connectors.poll.asking import HostFetcher
 from connectors.poll.host import Host
 from connectors.poll.venue import Answer, Pause
@@ -45,6 +48,44 @@ async def test_symbols_of_any_script_are_escaped_once(autojump_clock: MockClock)
     venue = Venue()
     await fetcher(venue.host()).get("/depth?symbol=%E5%B8%81USDT&limit=5")
     assert venue.asked[0][1].url.params["symbol"] == "币USDT"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "name resolution fails"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "there is no route to them"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), ""),
+    ],
+)
+async def test_whether_anybody_was_reached(error: OSError, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object, **__: object) -> trio.SocketStream:
+        raise error
+
+    monkeypatch.setattr(trio, "open_tcp_stream", fails)
+    host = Host("Acme", "http://acme.invalid/", timeout_s=1.0, user_agent="tickerd/1")
+    with pytest.raises(VenueUnavailable, match=r"^Acme cannot be reached: ") as raised:
+        await fetcher(host).get("/a")
+    assert raised.value.unreached == why
+
+
+@pytest.mark.parametrize(("connects", "why"), [(False, "connections are not answered"), (True, "")])
+async def test_a_venue_that_is_silent_was_reached_and_one_that_is_not_there_was_not(
+    connects: bool, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(*_: object, **__: object) -> trio.SocketStream:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    if not connects:
+        monkeypatch.setattr(trio, "open_tcp_stream", hangs)
+    [silent] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with silent:
+        port = silent.socket.getsockname()[1]
+        host = Host("Acme", f"http://127.0.0.1:{port}/", timeout_s=0.3, user_agent="tickerd/1")
+        with pytest.raises(VenueTimeout, match=r"^Acme did not answer within 0\.3 s$") as raised:
+            await fetcher(host).get("/a")
+    assert raised.value.unreached == why
 
 
 async def test_one_is_asked_after_the_other(autojump_clock: MockClock) -> None:

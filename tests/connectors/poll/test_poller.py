@@ -23,7 +23,8 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.poll.host import Host
-from connectors.poll.poller import REPEATED_BYTES_AT_ONCE, REPEATED_BYTES_PER_S, Poller
+from connectors.poll.poller import Poller
+from connectors.poll.ticks import REPEATED_BYTES_AT_ONCE, REPEATED_BYTES_PER_S
 from connectors.poll.venue import MAX_BODY_BYTES, Answer, Outcome, Pause, PollRequest
 from protocol.channels import Channel
 from protocol.kinds import KINDS

@@ -11,7 +11,7 @@ import trio.testing
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from connectors.base import Event, PayloadError, StateChange, TopicNote
-from connectors.push.dial import Address
+from connectors.push.address import Address
 from connectors.push.venue import (
     ClosingNotice,
     Control,

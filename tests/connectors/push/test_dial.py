@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from connectors.base import VenueUnavailable
-from connectors.push.dial import Address, dial, parse_address
+from connectors.base import VenueTimeout, VenueUnavailable
+from connectors.push.address import Address, parse_address
+from connectors.push.dial import dial
 from tests.daemon.serving import certificate
 
 
@@ -89,8 +90,43 @@ async def test_an_unknown_host() -> None:
 
     trio.socket.set_custom_hostname_resolver(Resolver())
     address = parse_address("wss://nowhere.invalid/")
-    with pytest.raises(VenueUnavailable, match=r"^nowhere\.invalid cannot be found: Name or service not known$"):
+    with pytest.raises(
+        VenueUnavailable, match=r"^nowhere\.invalid cannot be found: Name or service not known$"
+    ) as raised:
         await dial(address, ssl_context=ssl.create_default_context(), timeout_s=5)
+    assert raised.value.unreached == "name resolution fails"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "why"),
+    [
+        ([errno.ENETUNREACH, errno.EHOSTUNREACH], "there is no route to them"),
+        ([errno.ENETUNREACH, errno.ETIMEDOUT], "connections are not answered"),
+        ([errno.ENETUNREACH, errno.ECONNREFUSED], ""),
+        ([errno.EACCES], ""),
+    ],
+)
+async def test_whether_anybody_was_reached(numbers: list[int], why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object) -> trio.SocketStream:
+        raise OSError("all attempts failed") from ExceptionGroup("", [OSError(each, "x") for each in numbers])
+
+    monkeypatch.setattr(trio, "open_tcp_stream", fails)
+    with pytest.raises(VenueUnavailable) as raised:
+        await dial(here(1), ssl_context=None, timeout_s=5)
+    assert raised.value.unreached == why
+
+
+async def test_a_connection_that_is_never_made_has_reached_nobody(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(*_: object) -> trio.SocketStream:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(trio, "open_tcp_stream", hangs)
+    with pytest.raises(VenueTimeout) as raised:
+        await dial(here(1), ssl_context=None, timeout_s=5)
+    assert raised.value.unreached == "connections are not answered"
 
 
 async def test_a_server_that_does_not_speak_tls() -> None:

@@ -29,7 +29,7 @@ from connectors.base import (
     VenueUnavailable,
 )
 from connectors.push import connection
-from connectors.push.dial import Address
+from connectors.push.address import Address
 from connectors.push.feed import Feed
 from connectors.push.inlet import BATCHES
 from connectors.push.intake import FeedStatistics

@@ -13,7 +13,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from connectors.base import ConnectorError, Event, StateChange, VenueUnavailable
 from connectors.push import connection
-from connectors.push.dial import Address
+from connectors.push.address import Address
 from connectors.push.feed import Feed
 from connectors.push.handover import APART_S, PATIENCE_S, Handover
 from connectors.push.intake import FeedStatistics

@@ -13,10 +13,10 @@ import pytest
 import trio
 
 from connectors.base import Event
-from connectors.push.dial import Address
 from daemon.client import ClientError, CommandRefused, History, NotUnderstood, PriceUpdate, ServerUnavailable, connect
-from daemon.client.history import fetch
-from daemon.client.link import Endpoint
+from daemon.client.core.endpoint import Endpoint, endpoint
+from daemon.client.core.history import Question
+from daemon.client.trio.history import ask
 from protocol.codes import ErrorCode
 from tests.daemon.front.test_admitted import PARTNER, TOKENS, Door, open_door
 from tests.daemon.serving import SOON_S, certificate
@@ -106,9 +106,7 @@ async def answering(sent: bytes, *, slow: bool = False) -> AsyncIterator[Endpoin
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, serve, 0)
         port = listeners[0].socket.getsockname()[1]
-        yield Endpoint(
-            address=Address("127.0.0.1", port, tls=False, resource="/ws"), token="", ssl_context=None, timeout_s=SOON_S
-        )
+        yield endpoint(f"127.0.0.1:{port}", token="", ssl_context=None, timeout_s=SOON_S, retry_base_s=1, retry_cap_s=1)
         nursery.cancel_scope.cancel()
 
 
@@ -134,17 +132,19 @@ ERROR = b'{"type":"error","timestamp":"2025-12-08T16:30:45.123Z","code":"rate_li
     ],
 )
 async def test_whatever_else_answers_is_told_apart(sent: bytes, type_: type[ClientError], told: str) -> None:
-    async with answering(sent) as endpoint:
+    async with answering(sent) as there:
         with pytest.raises(type_, match=told) as caught:
-            await fetch(endpoint, "c", wait_at_most_s=SOON_S)
+            await ask(there, Question(there, "c"))
         if isinstance(caught.value, ServerUnavailable) and b"Retry-After" in sent:
             assert caught.value.retry_after_s == 7.0
 
 
 async def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer() -> None:
-    async with answering(b"HTTP/1.1 200 OK\r\n", slow=True) as endpoint:
+    async with answering(b"HTTP/1.1 200 OK\r\n", slow=True) as there:
+        question = Question(there, "c")
+        question.wait_s = 0.2
         with pytest.raises(ServerUnavailable, match=r"did not answer in 0\.2 s"):
-            await fetch(endpoint, "c", wait_at_most_s=0.2)
+            await ask(there, question)
 
 
 DRIVER = """
@@ -193,8 +193,8 @@ async def test_client_js_gives_a_promise_of_what_was() -> None:
 
 
 async def test_client_js_says_what_another_answer_is() -> None:
-    async with answering(http("502 Bad Gateway", b"<html>")) as endpoint:
-        [refused] = await asked(f"http://127.0.0.1:{endpoint.address.port}/", "", ("c", {}))
+    async with answering(http("502 Bad Gateway", b"<html>")) as there:
+        [refused] = await asked(f"http://127.0.0.1:{there.address.port}/", "", ("c", {}))
         assert refused == {"message": "HTTP 502"}
 
 

@@ -89,6 +89,9 @@ def test_the_version_is_told_without_loading_the_daemon() -> None:
         (["run", "--prot", "1"], "--prot"),
         (["demo", "--port", "70000"], "--port: got '70000'; allowed: a whole number from 0 to 65535"),
         (["demo", "--port", "-1"], "--port"),
+        (["run", "--port", "70000"], "--port: got '70000'; allowed: a whole number from 0 to 65535"),
+        (["watch", "--kind", "prices"], "--kind: invalid choice: 'prices'"),
+        (["watch", "--interval", "fast"], "--interval: got 'fast'; allowed: a whole number from 50 to 3600000"),
         (["simulate", "--port", "eighty"], "--port: got 'eighty'"),
         (["simulate", "--seed", "x"], "--seed"),
         (["simulate", "--okx-rate", "0"], "--okx-rate: got '0'; allowed: a number over 0"),
@@ -236,7 +239,7 @@ IN_USE = OSError(errno.EADDRINUSE, "Address already in use", "127.0.0.1 port 800
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
-        (IN_USE, 1, "127.0.0.1 port 8000 is in use; choose another with [server] port or TICKERD_SERVER__PORT"),
+        (IN_USE, 1, "127.0.0.1 port 8000 is in use; choose another with --port, [server] port or TICKERD_SERVER__PORT"),
         (BaseExceptionGroup("", [BaseExceptionGroup("", [IN_USE])]), 1, "127.0.0.1 port 8000 is in use; "),
         (
             OSError(errno.EACCES, "Permission denied", "::1 port 80"),
@@ -284,6 +287,13 @@ def test_run_hands_the_configuration_over_and_prints_the_addresses(
     monkeypatch.setenv("TICKERD_SERVER__PORT", "7")
     assert main(["run"]) == 3
     assert capfd.readouterr().out == "listening on http://127.0.0.1:7\nlistening on http://[::1]:9\n"
+    assert main(["run", "--port", "8"]) == 3
+    assert capfd.readouterr().out == "listening on http://127.0.0.1:8\nlistening on http://[::1]:9\n"
+
+
+def test_a_wrong_address_on_the_command_line_is_one_line(complaint: Callable[[], str]) -> None:
+    assert main(["run", "--host", "nowhere"]) == 78
+    assert complaint().startswith('server.host (from --host): got "nowhere"; allowed: "localhost", an IP address')
 
 
 # The demo's configuration and words.
@@ -303,6 +313,7 @@ def test_the_demo_asks_simulated_venues_and_ticks_fast() -> None:
     assert {channel.cadence_s for channel in config.channels} == {2.0, None}
     assert {channel.name for channel in config.channels} == preset_channels(demo.presets()).keys()
     assert "seed" in demo.presets()
+    assert config.simulated
     assert (config.limits.grace_s, config.server.port) == (1.0, 9000)
     assert demo.demo_config(1234, environ, 0).server.port == 0
     assert demo.demo_config(1234, {}, None).server.port == 8000
@@ -476,7 +487,7 @@ def test_simulate_serves_a_recording(recorded: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "hint"),
-    [("simulate", "--port"), ("demo", "--port"), ("run", "[server] port or TICKERD_SERVER__PORT")],
+    [("simulate", "--port"), ("demo", "--port"), ("run", "--port, [server] port or TICKERD_SERVER__PORT")],
 )
 def test_a_port_in_use_is_one_line(command: str, hint: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -506,7 +517,7 @@ def test_the_demo_runs_and_its_line_to_try_shows_prices() -> None:
         line = next(line for line in process.stdout if line.startswith("try "))
         shell: dict[str, Any] = {"shell": True, "cwd": ROOT, "capture_output": True, "text": True}
         tried = subprocess.run(line.removeprefix("try").strip(), **shell, timeout=DEADLINE_S, check=False)
-        assert (tried.returncode, tried.stderr) == (0, "")
+        assert (tried.returncode, tried.stderr) == (0, "tickerd: simulated venues: no price here is a real one\n")
         assert len(tried.stdout.splitlines()) == 5
         assert '"type":"price_update","connector_id":"bitcoinprice"' in tried.stdout
         status, errors = end(process, signal.SIGINT)

@@ -11,7 +11,7 @@ import pytest
 
 from connectors.venues.registry import VENUES
 from daemon.config import reader
-from daemon.config.load import Config, ConfigError, load, parse
+from daemon.config.load import IGNORED_VARIABLES, Config, ConfigError, load, parse
 from daemon.config.presets import DEFAULT_CHANNELS
 from daemon.config.settings import File
 from protocol.channels import Channel
@@ -183,6 +183,19 @@ def test_a_file_sets_what_it_names_and_nothing_else(tmp_path: Path) -> None:
 
 def test_no_file_is_the_environment_alone() -> None:
     assert load(None, {"TICKERD_SERVER__PORT": "1"}) == config("server.port = 1")
+
+
+def test_an_option_wins_over_the_environment_and_is_checked_like_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "tickerd.toml"
+    file.write_text("[server]\nhost = '127.0.0.1'\nport = 9000\n")
+    made = load(file, {"TICKERD_SERVER__PORT": "9001"}, {"server.port": 9002})
+    assert (made.server.hosts, made.server.port) == (("127.0.0.1",), 9002)
+    assert load(None, {}, {"server.host": "::1"}).server.hosts == ("::1",)
+    with pytest.raises(ConfigError) as refused:
+        load(file, {"TICKERD_SERVER__HOST": "::1"}, {"server.host": "nowhere", "server.port": 70000})
+    host, port = sorted(refused.value.errors)
+    assert host.startswith('server.host (from --host): got "nowhere"; allowed: "localhost", an IP address')
+    assert port == "server.port (from --port): got 70000; allowed: a whole number from 0 to 65535"
 
 
 def test_the_environment_wins_over_the_file_in_any_case_of_letters() -> None:
@@ -397,8 +410,8 @@ def test_a_certificate_has_to_exist(tmp_path: Path) -> None:
         ("log.zzz = 1", "log.zzz: unknown key; allowed: log.level, log.format"),
         (
             "'a b' = 1",
-            '"a b": unknown key; allowed: server, limits, tape, hub, cluster, supervisor, connectors, catalogue, '
-            "channels, tokens, crosscheck, log",
+            '"a b": unknown key; allowed: server, limits, tape, record, hub, cluster, supervisor, connectors, '
+            "catalogue, channels, tokens, crosscheck, log",
         ),
         (
             "[channels.ethprice]\ninstrumnt = 'A/B'",
@@ -466,3 +479,8 @@ def test_a_paid_plan_is_served_by_its_own_root() -> None:
     assert config(paid).connectors.of(VENUES["coingecko"]).root == "https://pro-api.coingecko.com/api/v3"
     elsewhere = "base_url = 'http://127.0.0.1:9/api/v3'"
     assert config(paid + elsewhere).connectors.of(VENUES["coingecko"]).root == "http://127.0.0.1:9/api/v3"
+
+
+def test_what_the_checks_set_for_the_tests_is_no_setting_of_the_daemon() -> None:
+    said = (Path(__file__).resolve().parents[3] / ".ci" / "run").read_text()
+    assert {*re.findall(r"TICKERD_[A-Z_]+", said)} <= IGNORED_VARIABLES

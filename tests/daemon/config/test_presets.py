@@ -34,6 +34,11 @@ def called(read: Config) -> list[str]:
     ]
 
 
+def test_venues_are_said_to_be_simulated_only_where_that_is_configured() -> None:
+    assert not config().simulated
+    assert config("[catalogue]\nsimulated = true").simulated
+
+
 def test_the_seeds_channels_are_the_default() -> None:
     assert config() == presets("seed")
     assert [channel.name for channel in config().channels] == list(DEFAULT_CHANNELS)

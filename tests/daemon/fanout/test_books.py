@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from msgspec import Raw
 
 from connectors.base import Event, StateChange, TopicNote
-from daemon.client.book import Book
+from daemon.client.core.book import Book
 from daemon.fanout.subscriber import State
 from daemon.host.clock import WallClock
 from daemon.ingest.inbox import TopicNotes

@@ -40,6 +40,20 @@ def test_a_state_is_as_old_as_the_state_and_not_as_its_reason(board: Board) -> N
     assert board.state("b") == ChannelState("connecting", 1000)
 
 
+def test_the_log_tells_when_data_begins_and_ends_and_not_each_attempt_in_between(
+    board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    states: tuple[State, ...] = ("reconnecting", "connecting", "down", "connecting", "live", "stale", "reconnecting")
+    for state in states:
+        board.apply(StateChange("a", state), 2000)
+    assert [record.getMessage() for record in caplog.records] == [
+        "channel a is live, was connecting",
+        "channel a is stale, was live",
+        "channel a is reconnecting, was stale",
+    ]
+
+
 def test_what_changes_nothing_is_not_told(board: Board) -> None:
     assert board.apply(StateChange("a", "connecting"), 2000) is None
     assert board.apply(StateChange("gone", "live"), 2000) is None

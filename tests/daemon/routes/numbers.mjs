@@ -7,9 +7,12 @@ const numbers = await import(pathToFileURL(process.argv[2]));
 const {said, spans, pairs, ages} = JSON.parse(readFileSync(0, 'utf8'));
 console.log(JSON.stringify({
   grouped: said.map((each) => numbers.grouped(each)),
-  inParts: said.map((each) => numbers.inParts(each)),
+  plain: said.map((each) => numbers.plain(each)),
+  decimals: said.map((each) => numbers.decimals(each)),
+  inColumn: said.map((each) => numbers.inColumn(each, 3)),
   percent: said.map((each) => numbers.percent(each)),
   ticks: spans.map((span) => numbers.ticks(...span)),
+  difference: pairs.map((pair) => numbers.difference(...pair)),
   spread: pairs.map((pair) => numbers.spread(...pair)),
   age: ages.map((ms) => numbers.age(ms ?? NaN)),
 }));

@@ -83,9 +83,10 @@ async def running(text: str = "", archive: Archive | None = None) -> AsyncIterat
 
 
 async def full_scrape(folder: Path) -> Scrape:
-    """That of a daemon of which every part has something to say: simulated venues, and a tape on disk."""
+    """That of a daemon of which every part has something to say: simulated venues, a tape on disk, and a recording."""
     venues = await trio.open_tcp_listeners(0, host="127.0.0.1")
     config = simulator_config("127.0.0.1", venues[0].socket.getsockname()[1])
+    config += f'\n[record]\npath = "{folder}"\n'
     archive = Archive.open(folder / "tape", 1000, 1_000_000, WallClock())
     try:
         async with trio.open_nursery() as nursery:

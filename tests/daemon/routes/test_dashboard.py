@@ -153,7 +153,7 @@ def test_every_metric_is_shown_or_watched(scrape: Scrape) -> None:
         *("tickerd_accepting", "tickerd_archive_reserved_position", "tickerd_channel_fresh_events_total"),
         *("tickerd_connections", "tickerd_connections_max", "tickerd_feed_empty_total"),
         *("tickerd_feed_events_total", "tickerd_feed_ignored_total", "tickerd_passes_total", "tickerd_tape_position"),
-        "tickerd_config_loaded_time_seconds",
+        *("tickerd_config_loaded_time_seconds", "tickerd_record_removed_total"),
     }
 
 

@@ -1,4 +1,4 @@
-"""How the page writes numbers: all digits, no exponent, and no word of JavaScript's for what is no number."""
+"""How the page writes numbers: no zeros at the end, no exponent, and no word of JavaScript's for what is no number."""
 
 import json
 import random
@@ -33,35 +33,57 @@ def made(
 
 
 DIGITS = {
-    "0": ("0", ""),
-    "0.00": ("0", ".00"),
-    "100": ("100", ""),
-    "100.00": ("100", ".00"),
-    "42150": ("42,150", ""),
-    "42150.50": ("42,150.5", "0"),
-    "97065.3": ("97,065.3", ""),
-    "1000000": ("1,000,000", ""),
-    "1000": ("1,000", ""),
-    "1e-8": ("0.00000001", ""),
-    "1E-8": ("0.00000001", ""),
-    "1.50e-7": ("0.00000015", "0"),
-    "12.5e1": ("125", ""),
-    "1e21": ("1,000,000,000,000,000,000,000", ""),
-    "1e+21": ("1,000,000,000,000,000,000,000", ""),
-    "0.00001234": ("0.00001234", ""),
-    "-42150.50": ("\u221242,150.5", "0"),
-    "-1e-8": ("\u22120.00000001", ""),
-    "12345678901234567": ("12,345,678,901,234,567", ""),
-    "0.12345678901234567": ("0.12345678901234567", ""),
-    "10.010": ("10.01", "0"),
-    "1e400": ("1e400", ""),
-    "": ("", ""),
-    "n/a": ("n/a", ""),
+    "0": ("0", 0),
+    "0.00": ("0", 0),
+    "100": ("100", 0),
+    "100.00": ("100", 0),
+    "42150": ("42,150", 0),
+    "42150.50": ("42,150.5", 1),
+    "97057.04000000": ("97,057.04", 2),
+    "97065.3": ("97,065.3", 1),
+    "1000000": ("1,000,000", 0),
+    "1000": ("1,000", 0),
+    "1e-8": ("0.00000001", 8),
+    "1E-8": ("0.00000001", 8),
+    "1.50e-7": ("0.00000015", 8),
+    "12.5e1": ("125", 0),
+    "1e21": ("1,000,000,000,000,000,000,000", 0),
+    "1e+21": ("1,000,000,000,000,000,000,000", 0),
+    "0.00001234": ("0.00001234", 8),
+    "-42150.50": ("\u221242,150.5", 1),
+    "-1e-8": ("\u22120.00000001", 8),
+    "12345678901234567": ("12,345,678,901,234,567", 0),
+    "0.12345678901234567": ("0.12345678901234567", 17),
+    "10.010": ("10.01", 2),
+    "1e400": ("1e400", 0),
+    "": ("", 0),
+    "n/a": ("n/a", 0),
+    "1.0.0": ("1.0.0", 0),
 }
 
 
-def test_every_digit_is_there_and_only_zeros_behind_the_point_step_back() -> None:
-    assert [tuple(parts) for parts in made(list(DIGITS))["inParts"]] == list(DIGITS.values())
+def test_every_digit_that_says_something_is_there_and_no_zero_at_the_end() -> None:
+    found = made(list(DIGITS))
+    assert dict(zip(DIGITS, zip(found["plain"], found["decimals"], strict=True), strict=True)) == DIGITS
+
+
+def test_points_stand_below_each_other_in_a_column() -> None:
+    said = ["1", "1.5", "1.50", "1.123", "1.12345", "", "n/a"]
+    digit, point = "\u2007", "\u2008"
+    assert made(said)["inColumn"] == [
+        f"1{point}{digit * 3}",
+        f"1.5{digit * 2}",
+        f"1.5{digit * 2}",
+        "1.123",
+        "1.12345",
+        "",
+        "n/a",
+    ]
+
+
+def test_a_difference_has_no_more_decimals_than_what_it_is_of() -> None:
+    pairs = [("97057.05000000", "97057.03000000"), ("0.3", "0.1"), ("5", "5"), ("1e-8", "0"), ("x", "1")]
+    assert made(pairs=pairs)["difference"] == ["0.02", "0.2", "0", "0.00000001", "\u2013"]
 
 
 def test_numbers_are_as_their_text_and_what_is_neither_is_nothing() -> None:
@@ -95,11 +117,12 @@ def test_a_number_stays_the_number_that_it_is() -> None:
         ("2.45", "+2.45", "up"),
         ("-3.604", "\u22123.604", "down"),
         ("1.23456", "+1.23", "up"),
-        ("-0.00004", "0.00", None),
-        ("0.00004", "0.00", None),
-        ("1e-8", "0.00", None),
+        ("2.50", "+2.5", "up"),
+        ("-0.00004", "0", None),
+        ("0.00004", "0", None),
+        ("1e-8", "0", None),
         ("0", "0", None),
-        ("-0.00", "0.00", None),
+        ("-0.00", "0", None),
         ("12345.67", "+12,345.67", "up"),
         ("1e21", "+1,000,000,000,000,000,000,000", "up"),
         (100, "+100", "up"),
@@ -118,7 +141,7 @@ def test_a_change_that_is_no_number_is_not_shown(said: Any) -> None:
 def test_a_spread_is_only_said_where_there_is_one() -> None:
     pairs = [(100, 101), (100, 100), (0, 5), (0, 0), (-5, 5), (1e-300, 1e300)]
     none = "\u2013"
-    assert made(pairs=pairs)["spread"] == ["1.000\u2009%", "0.000\u2009%", none, none, none, none]
+    assert made(pairs=pairs)["spread"] == ["1\u2009%", "0\u2009%", none, none, none, none]
 
 
 SPANS = [

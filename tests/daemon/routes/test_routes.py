@@ -63,6 +63,7 @@ class Daemon:
     tests: list[str] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     unstored: str = ""
+    unreached: str = ""
 
     def payloads(self, channel: str, instrument: str = "*") -> list[bytes]:
         return [message for (name, of), message in self.messages.items() if name == channel and instrument in ("*", of)]
@@ -73,6 +74,7 @@ class Daemon:
     def routes(self) -> PlainRoutes:
         return PlainRoutes(
             unstored=lambda: self.unstored,
+            unreached=lambda: self.unreached,
             server=ServerInfo("tickerd", "1.2.3"),
             catalogue=lambda: CATALOGUE,
             tape=self,
@@ -170,6 +172,15 @@ async def test_readiness_says_that_the_tape_is_not_stored_though_clients_are_ser
     assert "not stored: the tape's file cannot be written: database or disk is full" in body["reason"]
     daemon.accepting = False
     assert json.loads((await daemon.get("/readyz")).body)["reason"].startswith("stopping")
+
+
+async def test_readiness_says_that_no_exchange_can_be_reached() -> None:
+    daemon = Daemon(unreached="no exchange can be reached: why")
+    body = json.loads((await daemon.get("/readyz")).body)
+    assert body["reason"] == "no connector has delivered yet: no exchange can be reached: why"
+    daemon.channel_states["binance_prices"] = FakeState("live", last_event_ms=NOW_MS)
+    response = await daemon.get("/readyz")
+    assert (response.status, json.loads(response.body)["reason"]) == (200, "no exchange can be reached: why")
 
 
 async def test_the_ledger_can_be_asked_for() -> None:

@@ -54,6 +54,14 @@ async def test_the_welcome_comes_first() -> None:
             assert welcome["seq"] == 2
             assert welcome["heartbeat_s"] == 60.0
             assert welcome["server"] == {"name": "tickerd", "version": "test"}
+            assert "simulated" not in welcome
+
+
+async def test_the_welcome_says_that_the_venues_are_simulated() -> None:
+    async with open_gateway() as gateway:
+        gateway.sessions.simulated = True
+        async with await gateway.upgrade(await gateway.dial()) as client:
+            assert (await client.message())["simulated"] is True
 
 
 async def test_what_is_lost_on_the_way_is_sent_again_eight_times_before_the_client_counts_as_dead() -> None:

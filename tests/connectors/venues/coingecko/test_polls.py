@@ -318,6 +318,7 @@ def test_the_key_goes_into_the_plans_header_only(plan: str, header: str, monkeyp
 
     class Noted(Host):
         def __init__(self, venue: str, base_url: str, **more: object) -> None:
+            self.venue = venue
             hosts.append({"venue": venue, "base_url": base_url, **more})
 
     monkeypatch.setattr(polls, "Host", Noted)

@@ -21,8 +21,11 @@ from daemon.client import (
     Status,
     Test,
 )
+from daemon.commands.terminal.headline import words
+from daemon.commands.terminal.lines import Changes
 from daemon.commands.terminal.peer import clean
-from daemon.commands.terminal.table import Sheet, change, seconds, words
+from daemon.commands.terminal.picture import Scroll
+from daemon.commands.terminal.table import Sheet, seconds
 from protocol.messages import (
     CandleUpdate,
     ConsolidatedQuote,
@@ -55,10 +58,21 @@ def _price(digits: str, instrument: str = "BTC/USDT", channel: str = "bitcoinpri
     )
 
 
-def _drawn(sheet: Sheet, now_s: float = 0.0, wall_s: float = 100.0, rows: int = 20, *, styled: bool = False) -> str:
+def _drawn(
+    sheet: Sheet,
+    now_s: float = 0.0,
+    wall_s: float = 100.0,
+    *,
+    width: int = 100,
+    height: int = 24,
+    scroll: Scroll | None = None,
+    styled: bool = False,
+) -> str:
+    """A window of that size, as text."""
     file = io.StringIO()
-    console = Console(file=file, width=100, force_terminal=styled, color_system="standard" if styled else None)
-    console.print(sheet.draw(now_s, wall_s, rows))
+    console = Console(file=file, width=width, force_terminal=styled, color_system="standard" if styled else None)
+    for line in (scroll or Scroll()).frame(sheet.draw(now_s, wall_s, width), height):
+        console.print(line)
     return file.getvalue()
 
 
@@ -126,7 +140,7 @@ def test_a_book_shows_its_best_prices() -> None:
 def test_a_channel_without_a_message_shows_its_state_and_why() -> None:
     drawn = _drawn(_sheet(_status("ethprice", "down", "OKX does not serve this address")))
     assert "ethprice" in drawn
-    assert "down OKX does not serve this address" in drawn
+    assert "down   OKX does not serve this address" in drawn
 
 
 def test_the_first_line_tells_of_the_connection() -> None:
@@ -140,10 +154,10 @@ def test_the_first_line_tells_of_the_connection() -> None:
 
 def test_what_does_not_fit_is_counted() -> None:
     sheet = _sheet(*(_price("1", f"A{number}/USDT") for number in range(10)))
-    drawn = _drawn(sheet, rows=4)
+    drawn = _drawn(sheet, height=6)
     assert [f"A{number}/USDT" in drawn for number in range(10)] == [True] * 3 + [False] * 7
-    assert "7 more rows do not fit" in drawn
-    assert "more rows" not in _drawn(sheet, rows=10)
+    assert "1-3 of 10; arrows and PgUp, PgDn scroll; q ends" in drawn
+    assert _drawn(sheet, height=13).splitlines()[-1] == "q ends"
 
 
 def test_texts_from_outside_are_neither_markup_nor_commands() -> None:
@@ -182,13 +196,24 @@ def test_ages_are_short() -> None:
 @pytest.mark.parametrize(
     ("width", "price"), [(10, "42150.50"), (20, "42150.50"), (59, "1234567.12345678"), (10, "1" * 30)]
 )
-def test_in_a_narrow_window_a_price_is_whole_or_says_that_it_is_not(width: int, price: str) -> None:
-    file = io.StringIO()
+def test_in_a_narrow_window_a_price_is_whole_or_not_there(width: int, price: str) -> None:
     sheet = _sheet(_status("bitcoinprice"), _price(price))
-    Console(file=file, width=width).print(sheet.draw(0.0, 100.0, 2, width))
-    row = file.getvalue().splitlines()[1]
-    assert len(row) <= width
-    assert row.split()[0] == price if len(price) < width else row == f"{price[: width - 1]}…"
+    rows = _drawn(sheet, width=width, height=6).splitlines()[2:5]
+    assert all(len(row) <= width for row in rows)
+    assert any(price in row.split() for row in rows) == (len(price) < width)
+    assert any("1" in row for row in rows) == (price != "1" * 30)
+
+
+def test_what_is_not_current_is_marked_where_its_state_has_no_room() -> None:
+    sheet = _sheet(_status("bitcoinprice", "stale", "no data for 9 s"), _price("42150.50"))
+    assert _drawn(sheet, width=20, height=3).splitlines()[1].split() == ["BTC/USDT", "42150.50", "!"]
+
+
+def test_in_a_narrow_window_a_whole_market_is_known_by_its_channel() -> None:
+    sheet = _sheet(_status("coingecko_top"), _price("", "", "coingecko_top"), _price("42150.50"))
+    drawn = _drawn(sheet, width=20)
+    assert "coingecko_…" in drawn
+    assert "42150.50" in drawn
 
 
 @pytest.mark.parametrize(
@@ -210,7 +235,7 @@ def test_an_age_below_a_minute_is_not_sixty_seconds() -> None:
 
 
 def test_what_is_new_is_a_line_and_what_is_not_is_none() -> None:
-    seen: dict[tuple[str, object], str] = {}
+    changes = Changes()
     told: list[Received] = [
         _status("bitcoinprice"),
         _price("1.50"),
@@ -219,7 +244,7 @@ def test_what_is_new_is_a_line_and_what_is_not_is_none() -> None:
         _status("bitcoinprice"),
     ]
     stale = _status("bitcoinprice", "stale", "silent\x1b[2J")
-    assert [change(each, seen) for each in [*told, stale]] == [
+    assert [changes.line(each) for each in [*told, stale]] == [
         "bitcoinprice is live",
         "bitcoinprice BTC/USDT 1.50",
         "",
@@ -254,8 +279,8 @@ COMMON: dict[str, Any] = {
             ConsolidatedQuote(**COMMON, bid=Raw(b"1.10"), bid_size=Raw(b"3"), bid_exchange="kraken"),
             "1.10 kraken / -",
         ),
-        (DepthUpdate(**COMMON, bids=Raw(b'[["1","2"],["0.9","0"]]'), asks=Raw(b"[]")), "levels: 2 bids, 0 asks"),
-        (DepthSnapshot(**COMMON, bids=Raw(b'[["1","2"]]'), asks=Raw(b'[["2","2"]]')), "levels: 1 bids, 1 asks"),
+        (DepthUpdate(**COMMON, bids=Raw(b'[["1","2"],["0.9","0"]]'), asks=Raw(b"[]")), ""),
+        (DepthSnapshot(**COMMON, bids=Raw(b'[["1","2"]]'), asks=Raw(b'[["2","2"]]')), "1 / 2"),
         (
             CandleUpdate(
                 **COMMON,
@@ -274,9 +299,8 @@ COMMON: dict[str, Any] = {
     ids=lambda each: type(each).__name__,
 )
 def test_every_kind_has_something_to_see(message: DataMessage, shown: str) -> None:
-    if not shown.endswith("asks"):
-        assert shown in _drawn(_sheet(_status("x"), message))
-    assert change(message, {}) == f"x BTC/USDT {shown}"
+    assert shown in _drawn(_sheet(_status("x"), message))
+    assert Changes().line(message) == f"x BTC/USDT {shown or 'a new message'}"
 
 
 def test_the_price_of_a_trade_has_an_arrow_whatever_its_size() -> None:

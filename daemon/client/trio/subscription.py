@@ -1,0 +1,161 @@
+"""One subscription of a client: an iterator over messages, in order, each at most once, across reconnects.
+
+No task runs beside the consumer: `__anext__` itself reads the socket, detects a dead connection, waits, opens a new one
+and resumes. So a slow consumer slows down only its own connection, and one that has stopped reading holds no memory but
+what one connection reads ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Self, assert_never, cast
+
+import trio
+
+from daemon.client.core.course import Course, Deliver, Open, Over, Read, Renew
+from daemon.client.core.events import ClientError, Received
+from daemon.client.core.verdicts import Disconnected
+from daemon.client.trio.link import Link
+from protocol.messages import Position
+
+
+class Subscription:
+    """What `Client.subscribe` returns: an asynchronous iterator of `Received`, for one task at a time.
+
+    It ends when every channel has been left (`unsubscribe`) or after `aclose`; leaving `async with` ends it, too. If an
+    iteration is cancelled, no message is lost: the next one goes on.
+
+    Attributes:
+        raw: the last message, as the daemon sent it; "" after an event of the client's own.
+    """
+
+    def __init__(self, open_link: Callable[[], Awaitable[Link]], course: Course) -> None:
+        self.raw = ""
+        self._open_link = open_link
+        self._course = course
+        self._link: Link | None = None
+        self._speaking = trio.Lock()
+        self._step: trio.CancelScope | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._end()
+
+    @property
+    def positions(self) -> dict[str, Position]:
+        """Per channel, the position (`since`) from which this or another process can resume: all before was yielded."""
+        return self._course.positions
+
+    async def __anext__(self) -> Received:
+        """The next message or event.
+
+        Raises:
+            CommandRefused: the daemon refuses the subscription, which ends by this.
+            ServerRefused, NotUnderstood: reconnecting would not help; the subscription ends by this.
+            trio.BusyResourceError: another task is iterating.
+        """
+        if self._step is not None:
+            raise trio.BusyResourceError("another task is iterating over this subscription")
+        try:
+            with trio.CancelScope() as self._step:
+                await trio.lowlevel.checkpoint()
+                while True:
+                    match self._course.next():
+                        case Deliver(received=received, raw=raw):
+                            self.raw = raw
+                            return received
+                        case Read():
+                            await self._read()
+                        case Renew():
+                            await self._renew()
+                        case Open(at_s=at_s):
+                            await self._open(at_s)
+                        case Over():
+                            break
+                        case _ as action:
+                            assert_never(action)
+            raise StopAsyncIteration
+        except ClientError:
+            self._end()
+            raise
+        finally:
+            self._step = None
+
+    async def unsubscribe(self, *channels: str) -> None:
+        """Leave these channels (`"*"`: all): their messages stop at once. Leaving the last one ends the iteration.
+
+        Names that are not subscribed are ignored. If cancelled, the channels are left all the same.
+        """
+        command = self._course.leave(channels)
+        if self._course.is_over:
+            self._end()
+        async with self._speaking:
+            if self._link is not None and command is not None:
+                try:
+                    await self._link.send(command)
+                except (Disconnected, ClientError):
+                    return  # the iterating task sees the error, too, and does not restore these channels
+
+    async def aclose(self) -> None:
+        """End the subscription, and begin to close its connection. May be called repeatedly."""
+        self._end()
+        await trio.lowlevel.checkpoint()
+
+    # ---- what the course says; `Renew` and `Read` come only after `_open` has set a link -----------------------------
+
+    async def _open(self, at_s: float) -> None:
+        """Wait until the attempt is due, open a connection and subscribe to everything again."""
+        await trio.sleep_until(at_s)
+        self._course.opening(trio.current_time())
+        link: Link | None = None
+        try:
+            link = await self._open_link()
+            async with self._speaking:
+                for command in self._course.opened(link.welcome):
+                    await link.send(command)
+                if not self._course.is_over:
+                    self._link = link
+        except (Disconnected, ClientError) as error:
+            self._course.failed(error, trio.current_time())
+        finally:
+            if link is not None and self._link is not link:
+                self._course.dropped()
+                link.close()
+
+    async def _renew(self) -> None:
+        """Have books come whole. If cancelled, the connection ends, and the next one does it."""
+        link = cast("Link", self._link)
+        try:
+            async with self._speaking:
+                for command in self._course.renewing():
+                    await link.send(command)
+        except (Disconnected, ClientError) as error:
+            self._course.failed(error, trio.current_time())
+            self._drop()
+
+    async def _read(self) -> None:
+        """Take the next message of the connection, or learn that there is none."""
+        link = cast("Link", self._link)
+        try:
+            message, text = await link.receive()
+        except (Disconnected, ClientError) as error:
+            self._course.failed(error, trio.current_time())
+            self._drop()
+        else:
+            self._course.took(message, text, trio.current_time())
+
+    def _drop(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _end(self) -> None:
+        self._course.end()
+        self._drop()
+        if self._step is not None:
+            self._step.cancel(reason="the subscription is closed")

@@ -1,0 +1,1 @@
+"""`tickerd export`: a recording as a table."""

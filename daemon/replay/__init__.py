@@ -1,0 +1,1 @@
+"""A recording served as if it were live."""
