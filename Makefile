@@ -54,7 +54,7 @@ $(OTHERS): python%: install
 		$(VENV)/$*/bin/python -m pytest --quiet -p no:cacheprovider --hypothesis-profile=quick \
 			--ignore tests/browser --ignore tests/process --ignore tests/daemon/front/test_fuzz.py \
 			--ignore tests/daemon/commands --ignore tests/connectors/simulator \
-			--ignore-glob 'tests/connectors/*/test_floods.py' --ignore tests/daemon/client/test_changes.py \
+			--ignore-glob 'tests/connectors/*/test_floods.py' --ignore tests/daemon/client/trio/test_changes.py \
 			--ignore-glob 'tests/daemon/routes/test_*_changes.py' --ignore-glob 'tests/daemon/routes/test_page_*.py'; \
 	else echo "no Python $* here: its tests are not run"; fi
 

@@ -18,7 +18,7 @@ DOCUMENTS = (
     *("systemd/CONFIGURATION.md", "systemd/DEPLOYING.md", "systemd/TROUBLESHOOTING.md"),
 )
 
-OURS = ("connectors/", "daemon/", "protocol/", "systemd/", "tests/", ".ci/")
+OURS = ("connectors/", "daemon/", "protocol/", "systemd/", "tests/", ".ci/", ".packaging/")
 """What a path of the project begins with."""
 
 FILE = re.compile(r"[\w./-]*\.(?:py|js|toml|service|socket|yml|json|html)")

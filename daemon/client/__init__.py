@@ -16,7 +16,7 @@ announced. Importing this package loads neither the daemon nor, until `connect` 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from daemon.client.core.book import Book
 from daemon.client.core.course import ALL
@@ -100,14 +100,15 @@ __all__ = [
     "websocket_url",
 ]
 
-_ON_TRIO = frozenset({"Client", "Subscription", "connect"})
+_ON_TRIO: Final = frozenset({"Client", "Subscription", "connect"})
 
 
-def __getattr__(name: str) -> object:  # a module's own, PEP 562
-    """What is made of trio, when it is first asked for: whoever is on asyncio need not load it."""
-    if name in _ON_TRIO:
+if not TYPE_CHECKING:  # or every name would be right for a type checker
+
+    def __getattr__(name: str) -> object:  # a module's own, PEP 562
+        """What is made of trio, when it is first asked for: whoever is on asyncio need not load it."""
+        if name not in _ON_TRIO:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from daemon.client import trio
 
-        found: object = getattr(trio, name)
-        return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(trio, name)

@@ -236,6 +236,7 @@ def test_types_are_seen_by_who_installs_it(installed: Path, tmp_path: Path) -> N
         "        async for message in client.subscribe('x'):\n"
         "            if isinstance(message, Gap):\n"
         "                reveal_type(message.after)\n"
+        "from tickerd import conect  # type: ignore[attr-defined]\n"
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--python-executable"]
     command += [str(installed / "bin" / "python"), str(script)]

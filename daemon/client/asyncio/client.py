@@ -193,6 +193,7 @@ class Client:
 
     async def _open_link(self) -> Link:
         link = await Link.open(self._endpoint)
-        self._links = {each for each in self._links if not each.is_over} | {link}
+        # Until it is closed: asyncio itself does not hold the task that closes it.
+        self._links = {each for each in self._links if not each.is_closed} | {link}
         self.welcome = link.welcome
         return link

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from daemon.client.asyncio.reaching import unreachable
 from daemon.client.core.endpoint import Endpoint
@@ -21,9 +22,10 @@ async def ask(endpoint: Endpoint, question: Question) -> History:
         async with asyncio.timeout(question.wait_s):
             writer.write(question.outgoing())
             await writer.drain()
-            while (found := question.took(await reader.read(RECEIVE_BYTES))) is None:
-                continue
-            return found
+            while True:
+                received = await reader.read(RECEIVE_BYTES)
+                if (found := question.took(received, int(time.time() * 1000))) is not None:
+                    return found
     except TimeoutError:
         raise question.late() from None
     except OSError:

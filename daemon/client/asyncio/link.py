@@ -93,6 +93,11 @@ class Link:
         return self._closing is not None
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing is left of it."""
+        return self._closing is not None and self._closing.done()
+
+    @property
     def is_alive(self) -> bool:
         """Whether it can be used: it is not closed, and something was received recently."""
         is_open = not self.is_over and self._websocket.close_code is None

@@ -7,7 +7,6 @@ older = await client.history("okx_candles", instrument="BTC/USDT", before_ms=fou
 from __future__ import annotations
 
 from contextlib import suppress
-from time import time
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -90,8 +89,8 @@ class Question:
         request = h11.Request(method="GET", target=self._target, headers=headers)
         return self._connection.send(request) + self._connection.send(h11.EndOfMessage())
 
-    def took(self, received: bytes) -> History | None:
-        """These bytes have come, b"" for the end. Returns the answer, as soon as it is whole.
+    def took(self, received: bytes, now_ms: int) -> History | None:
+        """These bytes have come, b"" for the end, now (ms since 1970). Returns the answer, as soon as it is whole.
 
         Raises:
             CommandRefused: there is no such channel or instrument, the token does not cover it, or a number is wrong.
@@ -116,7 +115,7 @@ class Question:
                     if len(self._body) > MESSAGE_BYTES:
                         raise NotUnderstood(f"the answer to {self._target} has more than {MESSAGE_BYTES} bytes")
                 case h11.EndOfMessage():
-                    return self._judged()
+                    return self._judged(now_ms)
                 case h11.ConnectionClosed():
                     raise self.lost()
 
@@ -128,7 +127,7 @@ class Question:
         """The answer did not come in time."""
         return ServerUnavailable(f"{self._endpoint.where} did not answer in {self.wait_s:g} s")
 
-    def _judged(self) -> History:
+    def _judged(self, now_ms: int) -> History:
         said = f"{self._endpoint.where}{self._target.partition('?')[0]} answered with HTTP {self._status}"
         body = bytes(self._body)
         if self._status == _OK:
@@ -140,7 +139,7 @@ class Question:
             raise CommandRefused(error.code, error.message, error.channels)
         why = f"{said}: {error.message}" if isinstance(error, Error) else said
         wait = self._headers.get(b"retry-after", b"").decode("latin-1")
-        raise ServerUnavailable(why, retry_after_s(wait, int(time() * 1000)))
+        raise ServerUnavailable(why, retry_after_s(wait, now_ms))
 
 
 def _read(body: bytes, said: str) -> History:

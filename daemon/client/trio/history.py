@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import trio
 
 from connectors.base import VenueUnavailable
@@ -20,9 +22,10 @@ async def ask(endpoint: Endpoint, question: Question) -> History:
     try:
         with trio.move_on_after(question.wait_s):
             await stream.send_all(question.outgoing())
-            while (found := question.took(bytes(await stream.receive_some(RECEIVE_BYTES)))) is None:
-                continue
-            return found
+            while True:
+                received = bytes(await stream.receive_some(RECEIVE_BYTES))
+                if (found := question.took(received, int(time.time() * 1000))) is not None:
+                    return found
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         raise question.lost() from None
     finally:

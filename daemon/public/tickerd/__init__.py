@@ -22,11 +22,12 @@ __all__: list[str] = []
 __all__ += _client.__all__
 
 
-def __getattr__(name: str) -> object:  # a module's own, PEP 562
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(_client, name)
-    return found
+if not TYPE_CHECKING:  # or every name would be right for a type checker
+
+    def __getattr__(name: str) -> object:  # a module's own, PEP 562
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(_client, name)
 
 
 def __dir__() -> list[str]:
