@@ -30,6 +30,9 @@ from tests.engine import RedisServer
 _BETWEEN_S: Final = (4.0, 9.0)
 _QUIET_S: Final = 25.0
 
+_RESTS_S: Final = 5.0
+"""In this time every client is at a node, and what was sent last has come to it."""
+
 _FAULTS: Final = {
     "kill the leader": 3,
     "stop the leader": 2,
@@ -87,7 +90,7 @@ class Soak:
                     self._nodes.append(node)
                 for node in self._nodes:
                     await trio.to_thread.run_sync(node.wait, "leads", "follows", "stands by")
-                await self._with_clients(engine)
+                await self._with_clients(engine, venues)
                 nursery.cancel_scope.cancel()
             for node in self._nodes:
                 code = await trio.to_thread.run_sync(node.stop)
@@ -103,17 +106,25 @@ class Soak:
             if "Traceback" in text:
                 self.wrong.append(f"{node.name} logged a traceback: see {node.log}")
 
-    async def _with_clients(self, engine: RedisServer) -> None:
+    async def _with_clients(self, engine: RedisServer, venues: Venues) -> None:
         clients = [HoppingClient(number, self._seed, self.judge, self._ports) for number in range(self._clients)]
         async with trio.open_nursery() as nursery:
             for client in clients:
-                nursery.start_soon(client.live)
+                nursery.start_soon(client.run)
             end_s = trio.current_time() + self._seconds
             while trio.current_time() < end_s:
                 await trio.sleep(self._dice.uniform(*_BETWEEN_S))
                 await self._fault(engine, self._dice.choices(list(_FAULTS), list(_FAULTS.values()))[0])
-            await self._calm()
+            # Nothing is done to anybody any more.
+            await trio.sleep(_QUIET_S)
             self._check_the_end()
+            for client in clients:
+                client.rest()
+            await trio.sleep(_RESTS_S)
+            venues.kill()
+            await trio.sleep(_RESTS_S)
+            for client in clients:
+                client.settle()
             nursery.cancel_scope.cancel()
 
     def _ports(self) -> list[int]:
@@ -170,10 +181,6 @@ class Soak:
                 return
             await trio.sleep(0.3)
         self.wrong.append(f"after {sum(self.played.values())} faults no node led for 30 s")
-
-    async def _calm(self) -> None:
-        """Nothing is done to anybody any more."""
-        await trio.sleep(_QUIET_S)
 
     def _check_the_end(self) -> None:
         states = {node.name: node.state for node in self._nodes}

@@ -246,6 +246,8 @@ class Engine:
         except StrangeEntryError:
             raise  # it answered
         except Exception as error:
+            if link.cancel_called:  # another question was not answered, so this one cannot be: that is told already
+                raise self._error or EngineError("lost", "is being connected to anew") from error
             if isinstance(error, trio.TooSlowError):
                 failed = EngineError("silent", "does not answer in time")
             else:
@@ -308,7 +310,13 @@ class Engine:
         _judge(await self._run(scripts.CLEAR, [self._keys.leader, self._keys.tape, self._keys.state], [token]))
 
     async def settle(self, token: str, stored: Stored, first: EntryId | None) -> None:
-        """Store a state, and let go of the entries before `first`. Raises: EngineError, NotLeaderError."""
+        """Store the state after the newest entry, and let go of the entries before `first`.
+
+        Raises:
+            EngineError: the engine did not answer; it may have been done.
+            FencedError: the stream ends with something else; nothing is done.
+            NotLeaderError: the lease is not ours; nothing is done.
+        """
         oldest = "" if first is None else str(first)
         arguments: list[str | bytes | int] = [token, stored.epoch, str(stored.at), stored.floor, oldest, stored.data]
         _judge(await self._run(scripts.SETTLE, [self._keys.leader, self._keys.tape, self._keys.state], arguments))

@@ -268,7 +268,7 @@ class Node:
             acknowledged=reader.feed,
         )
         if seed:
-            await writer.seed()
+            await writer.seed(reader.last)
         else:
             found = [each for each in reader.log if overview.first is None or each[0] >= overview.first]
             claim = Part(before, [], dict(board.states()), ledger.dump(), skip=skip)

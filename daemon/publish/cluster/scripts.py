@@ -31,13 +31,14 @@ return {{'ok', ''}}
 """
 """KEYS: leader, tape, state. ARGV: the lease's token."""
 
-SETTLE: Final = f"""{_LEADS}
+SETTLE: Final = f"""{_LEADS}{_LAST}
+if last ~= ARGV[3] then return {{'fence', last}} end
 redis.call('HSET', KEYS[3], 'epoch', ARGV[2], 'at', ARGV[3], 'floor', ARGV[4], 'data', ARGV[6])
 if ARGV[5] ~= '' then redis.call('XTRIM', KEYS[2], 'MINID', ARGV[5]) end
 return {{'ok', ''}}
 """
-"""KEYS: leader, tape, state. ARGV: the lease's token, epoch, the id of the entry of which this is the state, the head
-before the oldest entry that stays, that entry's id, the state."""
+"""KEYS: leader, tape, state. ARGV: the lease's token, epoch, the id of the newest entry, of which this is the state, the
+head before the oldest entry that stays, that entry's id, the state."""
 
 HOLD: Final = """
 local holder = redis.call('GET', KEYS[1])

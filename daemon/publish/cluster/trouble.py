@@ -74,7 +74,9 @@ def _explained(error: BaseException) -> EngineError | None:
             return _coded("OOM", error)
         case redis.RedisError() if "-READONLY" in text or "read only replica" in text:
             return EngineError("readonly", "is a replica, or became one: it takes no entries")
-        case redis.RedisError() if "NOPERM" in text or "ACL failure" in text or "permissions" in text:
+        case redis.RedisError() if any(
+            words in text for words in ("NOPERM", "ACL failure", "permissions", "can't run this command")
+        ):
             return _coded("NOPERM", error)
         case ssl.SSLError():
             return EngineError(

@@ -119,6 +119,8 @@ class Writer:
         self._idle = trio.Event()
         self._tried: tuple[int, Carried] | None = None
         """An entry that the engine may have taken, and the number of the part after it."""
+        self._newest = EntryId()
+        """No follower has an id beyond this one, also of entries that the engine has lost."""
 
     # ---- how it begins: one of these, then `run` ---------------------------------------------------------------------
 
@@ -132,17 +134,21 @@ class Writer:
         self._held_bytes = sum(each.size_bytes for each in self._written)
         self._floor = floor
         self.last = self._written[-1].id if self._written else None
+        self._newest = self.last or EntryId()
         await self._append(claim, self._number)
         self._capture()
 
-    async def seed(self) -> None:
+    async def seed(self, newest: EntryId | None = None) -> None:
         """Write the whole tape, as far as the stream is to hold it, in the place of what is there.
+
+        `newest`: the newest entry that a follower may have, where this writer has not written it.
 
         Raises:
             EngineError, NotLeaderError: try again.
             FencedError: somebody else writes.
         """
         tape, outlet = self._leading.tape, self._leading.outlet
+        self._newest = max(self._newest, newest or EntryId())
         await self._engine.clear(self._leading.token)
         outlet.tell()
         self._tried = None
@@ -158,14 +164,18 @@ class Writer:
                 break
         rows = [entry for entry in rows if entry.seq > self._floor]
         head, number = tape.head, self._number
-        state = _State(number, self._floor, None, parts.encode(self._beginning()))
+        beginning = self._beginning()
+        state = _State(number, self._floor, None, parts.encode(beginning))
         before = self._floor
         for at in range(0, len(rows), _SEED_ROWS):
             part = Part(before, [Row.of(entry) for entry in rows[at : at + _SEED_ROWS]])
             await self._append(part, -1, seed=True)
             before = part.end
-        # An entry in any case, which names where the tape ends: a skip may be its end.
-        await self._append(Part(before, [], skip=head if head > before else 0), number, seed=True)
+        # An entry in any case, which names where the tape ends: a skip may be its end. And followers have not been told
+        # what the parts say beside the tape that are not written any more.
+        skip = head if head > before else 0
+        last = Part(before, [], beginning.states, beginning.gaps, beginning.channels, skip)
+        await self._append(last, number, seed=True)
         await self._settle(state)
         _log.info("the tape was written to the engine: %d messages up to %d", len(rows), head, extra={"event": "seed"})
 
@@ -258,6 +268,10 @@ class Writer:
         leading = self._leading
         entry = fields(part, leading.tape.epoch, leading.node, left=left, seed=seed)
         id_ = (self.last or EntryId()).then(part.end)
+        if self._newest.seq == part.end:
+            # Followers pass over ids that they have. This one may say more than the one that was lost.
+            id_ = max(id_, self._newest.then(part.end))
+        self._newest = max(self._newest, id_)
         carried = Carried(id_, leading.tape.epoch, leading.node, part, left, seed, size_bytes(entry))
         while True:
             began_s = time.perf_counter()

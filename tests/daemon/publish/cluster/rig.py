@@ -109,7 +109,11 @@ class Rigged:
         nothing = Beginning(copying.origin(Tape(1, 1)), listed(catalogue), states, [])
         self.replica = Replica(nothing, entries, 10**8, self.clock, adopted=self._adopted)
         self.engine = Engine(
-            parse(url), Keys(self.settings.name), password=self.settings.password, replicas=self.settings.wait_replicas
+            parse(url),
+            Keys(self.settings.name),
+            password=self.settings.password,
+            ca=self.settings.ca,
+            replicas=self.settings.wait_replicas,
         )
         self.reader = Reader(self.engine, self.replica, self.clock, self._dismiss, self.settings.stream_bytes)
         self.cut_off: list[str] = []

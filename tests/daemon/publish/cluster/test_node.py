@@ -1,5 +1,6 @@
 """Nodes share one tape: whatever dies, stands still or is cut off, each client has everything once, or is told."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import trio
 
 from tests.cuts import open_cuts
 from tests.daemon.publish.cluster.rig import Rigged, leading, open_rig, until
-from tests.engine import RedisServer
+from tests.daemon.serving import certificate
+from tests.engine import PASSWORD, RedisServer, free_port
 
 
 @pytest.fixture
@@ -139,6 +141,71 @@ async def test_an_engine_that_comes_back_empty_is_given_the_tape_again(engine: R
         late = await rig.node("late", role="serve")
         await until(lambda: late.head == one.head)
         assert len(late.replica.tape) == len(one.replica.tape)
+
+
+async def test_an_engine_that_comes_back_empty_is_noticed_also_where_nothing_is_written(engine: RedisServer) -> None:
+    async with open_rig(engine.url) as rig:
+        one = await rig.node("one")
+        await leading(one)
+        rig.publish(one, 3)
+        await until(lambda: one.witness.numbers == [1, 2, 3])
+        engine.kill()
+        engine.start()
+        assert one.node.writer is not None
+        one.node.writer._settled_s = -math.inf  # as if the time for the next state had come
+        late = await rig.node("late", role="serve")
+        await until(lambda: late.witness.numbers == [1, 2, 3])
+
+
+async def test_who_had_more_entries_than_are_written_again_still_hears_of_the_next_gap(engine: RedisServer) -> None:
+    async with open_rig(engine.url) as rig:
+        one = await rig.node("one")
+        leader = await leading(one)
+        two = await rig.node("two", role="serve")
+        rig.publish(leader, 1)
+        assert one.node.leading is not None
+        ledger, outlet = one.node.leading.ledger, one.node.leading.outlet
+        for number in range(4):  # an entry each, and none with a position of its own
+            ledger.note("lagged", "", 0, messages=1, reason=f"slow {number}")
+            outlet.tell()
+            await until(lambda: outlet.next == one.node.writer._number)  # type: ignore[union-attr]
+        await until(lambda: two.reader.last == one.reader.last and two.reader.last is not None)
+        engine.kill()
+        engine.start()
+        for reason in ("found by this one", "and another one"):
+            ledger.record("cluster", "", 1, 2, reason=reason)
+            outlet.tell()
+            await until(lambda reason=reason: reason in [gap.reason for gap in two.replica.ledger.gaps(0)])  # type: ignore[misc]
+
+
+async def test_an_engine_that_was_away_for_longer_than_parts_are_kept_is_given_the_tape_anew(
+    engine: RedisServer,
+) -> None:
+    async with open_rig(engine.url) as rig:
+        one = await rig.node("one")
+        await leading(one)
+        two = await rig.node("two", role="serve")
+        rig.publish(one, 5)
+        await until(lambda: one.witness.numbers == two.witness.numbers == [1, 2, 3, 4, 5])
+        assert one.node.leading is not None
+        one.node.leading.outlet._kept_bytes = 1000
+        engine.pause()
+        for _ in range(20):
+            rig.publish(one, 2)
+        one.node.leading.ledger.record("unstored", "", 1, 2, reason="it must reach everybody")
+        rig.live(one)
+        rig.publish(one, 1)
+        await until(lambda: all("".join(node.cut_off[-1:]).startswith("the engine") for node in (one, two)))
+        engine.resume()
+        await until(lambda: one.witness.numbers == two.witness.numbers == list(range(1, 47)))
+        late = await rig.node("late", role="serve")
+        await until(lambda: late.witness.numbers == list(range(1, 47)))
+        for node in (two, late):
+            await until(lambda node=node: node.replica.board.told()["a"].state == "live")  # type: ignore[misc]
+            assert "it must reach everybody" in [gap.reason for gap in node.replica.ledger.gaps(0)]
+        assert one.node.leads
+        assert not one.witness.told
+        assert not two.witness.told
 
 
 async def test_an_engine_that_comes_back_empty_after_the_leader_died_has_the_tape_of_another_node(
@@ -375,6 +442,37 @@ async def test_an_engine_without_memory_is_told_and_nobody_is_shown_what_it_does
         await until(lambda: one.witness.numbers == two.witness.numbers == [1, 2, 3, 4])
         await until(lambda: one.cut_off[-1] == two.cut_off[-1] == "")
         assert one.node.leads
+
+
+async def test_what_the_user_in_the_engine_may_not_do_is_told_and_tried_again(engine: RedisServer) -> None:
+    engine.ask("ACL", "SETUSER", "tickerd", "on", f">{PASSWORD}", "~tickerd:*", "+@all", "-xadd")
+    url = f"redis://tickerd@127.0.0.1:{engine.port}"
+    async with open_rig(url) as rig:
+        one = await rig.node("one", password=PASSWORD)
+        await until(lambda: "does not permit what is needed" in "".join(one.cut_off[-1:]) + one.engine.trouble)
+        assert not one.node.leads
+        engine.ask("ACL", "SETUSER", "tickerd", "+xadd")
+        await leading(one)
+        rig.publish(one, 1)
+        await until(lambda: one.witness.numbers == [1] and one.cut_off[-1:] == [""])
+
+
+async def test_by_tls_the_engine_is_who_its_certificate_says(tmp_path: Path) -> None:
+    pem, key = certificate(tmp_path)
+    tls = free_port()
+    options = ("--tls-port", str(tls), "--tls-cert-file", str(pem), "--tls-key-file", str(key))
+    engine = RedisServer(tmp_path / "engine", *options, "--tls-auth-clients", "no").start()
+    try:
+        async with open_rig(f"rediss://localhost:{tls}") as rig:
+            one, two = await rig.node("one", ca=str(pem)), await rig.node("two", role="serve")
+            await leading(one)
+            rig.publish(one, 3)
+            await until(lambda: one.witness.numbers == [1, 2, 3])
+            # Nothing that the machine trusts has signed it.
+            await until(lambda: "cannot be reached by TLS" in two.engine.trouble)
+            assert not two.reader.begun
+    finally:
+        engine.kill()
 
 
 async def test_a_leader_that_does_not_run_is_noticed_before_its_lease_ends(engine: RedisServer) -> None:

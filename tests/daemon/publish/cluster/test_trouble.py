@@ -35,6 +35,11 @@ def wrapped(cause: BaseException) -> BaseException:
             "asks for a password: set the credential cluster_password, or TICKERD_CLUSTER__PASSWORD",
         ),
         (redis.AuthorizationError("User x has no permissions"), "permission", "does not permit what is needed"),
+        (
+            redis.ResponseError("The user executing the script can't run this command or subcommand script: 18c9"),
+            "permission",
+            "does not permit what is needed",
+        ),
         (redis.ReadOnlyError("You can't write against a replica"), "readonly", "is a replica, or became one"),
         (redis.ResponseError("READONLY You can't write against a read only replica."), "readonly", "is a replica"),
         (redis.BusyLoadingError("Redis is loading the dataset in memory"), "loading", "is reading its data from disk"),
