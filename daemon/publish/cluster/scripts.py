@@ -37,8 +37,8 @@ redis.call('HSET', KEYS[3], 'epoch', ARGV[2], 'at', ARGV[3], 'floor', ARGV[4], '
 if ARGV[5] ~= '' then redis.call('XTRIM', KEYS[2], 'MINID', ARGV[5]) end
 return {{'ok', ''}}
 """
-"""KEYS: leader, tape, state. ARGV: the lease's token, epoch, the id of the newest entry, of which this is the state, the
-head before the oldest entry that stays, that entry's id, the state."""
+"""KEYS: leader, tape, state. ARGV: the lease's token, epoch, the id of the newest entry, after which the state is that,
+the head before the oldest entry that stays, that entry's id, the state."""
 
 HOLD: Final = """
 local holder = redis.call('GET', KEYS[1])
