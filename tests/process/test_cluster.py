@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.cluster_soak.nodes import NodeProcess, Venues
@@ -297,3 +297,42 @@ def test_a_client_that_is_ahead_of_a_node_by_a_moment_is_not_told_that_it_lost_s
         with reader.at(one.port) as connection:
             reader.read(connection, 4)
     assert [set(told.values()) for told in reader.recovered] == [{True}]
+
+
+def test_a_node_that_only_takes_data_in_has_no_clients_and_its_reload_reaches_those_of_others(
+    tmp_path: Path, venues: Venues, engine: RedisServer
+) -> None:
+    one = NodeProcess(tmp_path, "one", venues, engine.url, PUSHED, role="ingest")
+    two = NodeProcess(tmp_path, "two", venues, engine.url, PUSHED, role="serve")
+    reader = Reader()
+    with running(one, two):
+        with pytest.raises(InvalidStatus) as refused, reader.at(one.port):
+            pass
+        assert refused.value.response.status_code == 503
+        with reader.at(two.port) as connection:
+            reader.read(connection, 1)
+            assert "okx_trades" in channels(two)
+            one.config.write_text(one.config.read_text().replace('"seed", "okx"', '"seed"'))
+            one.send(signal.SIGHUP)
+            give_up_s = time.monotonic() + SOON_S
+            while "okx_trades" in channels(two):
+                assert time.monotonic() < give_up_s, one.log.read_text()
+                time.sleep(0.1)
+            assert channels(two) == channels(one)
+            # Nobody leads now: that is told to clients, who stay, and is over when the node is back.
+            one.kill()
+            reader.read(connection, 8)
+            before = reader.position
+            told = [message for message in reader.said if message["type"] == "status"]
+            assert told[-1]["state"] == "stale"
+            assert told[-1]["reason"] == "no node of the cluster takes data in just now"
+            one.start()
+            one.wait("leads")
+            reader.read(connection, 6)
+            assert [message for message in reader.said if message["type"] == "status"][-1]["state"] == "live"
+            assert reader.position > before
+
+
+def channels(node: NodeProcess) -> set[str]:
+    """The channels that it has."""
+    return {each["name"] for each in node.get("/channels").json()["channels"]}
