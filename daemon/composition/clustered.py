@@ -19,9 +19,10 @@ import trio
 
 from connectors.metric import Samples
 from connectors.poll.past_candles import PastCandles
-from daemon.composition.ingesting import Connections, Ingesting
+from daemon.composition.ingesting import Ingesting
 from daemon.composition.reloading import Crews, Reloading
 from daemon.composition.serving import Log, Remarks, Serving
+from daemon.composition.warm import Warm
 from daemon.config.load import Config
 from daemon.front.guarded import Mark
 from daemon.health.board import Board, ChannelState, status
@@ -36,7 +37,6 @@ from daemon.publish.cluster.node import Ingest, Node
 from daemon.publish.cluster.peers import NOT_YET, Peers
 from daemon.publish.cluster.reader import Reader
 from daemon.publish.cluster.settings import Keys
-from daemon.publish.cluster.standby import Remembered
 from daemon.publish.parts import Beginning, listed
 from daemon.publish.replica import Replica
 from daemon.sessions.canary import Canary
@@ -63,9 +63,6 @@ _PATIENCE_S = 2.0
 _TAPE_WITHIN_S = 5.0
 """Clients are let in when the tape is there; if that takes longer, without it, and are told why."""
 
-_MARGIN_S = 10.0
-"""What came from the venues is remembered for two leases, and so much longer."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -82,33 +79,6 @@ class _Taking:
     async def finish(self) -> None:
         """End the connectors, and wait until all that they sent is on the tape."""
         await self._ingesting.finish()
-
-
-class _Warm:
-    """Connections to the venues while the node stands by, and what came of them.
-
-    Attributes:
-        draining: cancelled when the node takes over: from then on the sequencer takes what comes.
-        drained: set when nothing more is taken here.
-        over: set when the connections are to end.
-    """
-
-    def __init__(self, config: Config, clock: WallClock) -> None:
-        self.connections = Connections(config, clock)
-        self.remembered = Remembered(config.catalogue(), 2 * config.cluster.lease_s + _MARGIN_S)
-        self.draining = trio.CancelScope()
-        self.drained = trio.Event()
-        self.over = trio.Event()
-
-    async def run(self) -> None:
-        """Keep the connections until they are over."""
-        async with trio.open_nursery() as nursery:
-            await self.connections.start(nursery, pushed_only=True)
-            with self.draining:
-                await self.remembered.run(self.connections.outbox)
-            self.drained.set()
-            await self.over.wait()
-            nursery.cancel_scope.cancel(reason="these connections are not needed any more")
 
 
 class ClusterDaemon:
@@ -161,7 +131,7 @@ class ClusterDaemon:
             tell=self._cut_off,
         )
         self.ingesting: Ingesting | None = None
-        self._warm: _Warm | None = None
+        self._warm: Warm | None = None
         self._hurry: Callable[[], None] = _nothing
         self._reloading = Reloading(config, reread, self._apply, clock=self.clock, notifier=self.notifier)
         self._why = ""
@@ -248,7 +218,7 @@ class ClusterDaemon:
     async def _stand_by(self) -> None:
         """Have connections to the venues before this node leads, and while it does."""
         while True:
-            self._warm = _Warm(self.config, self.clock)
+            self._warm = Warm(self.config, self.clock)
             await self._warm.run()
 
     @asynccontextmanager

@@ -16,7 +16,8 @@ import trio
 
 from connectors.metric import Samples
 from daemon.host.clock import WallClock
-from daemon.publish.cluster.engine import AWAY_S, Engine, Overview
+from daemon.publish.cluster.engine import Engine, Overview
+from daemon.publish.cluster.link import AWAY_S
 from daemon.publish.cluster.node import Node
 from daemon.publish.cluster.reader import Reader
 from daemon.publish.cluster.reports import NAMED_TWICE_S, Said, Up, encode, node_of, read_all, reported
