@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Final, cast
@@ -26,6 +27,8 @@ _WAIT_MS: Final = 200
 
 _UP_KEPT: Final = 10_000
 """So many messages to the leader are kept, about."""
+
+_log: Final = logging.getLogger(__name__)
 
 
 class FencedError(Exception):
@@ -107,6 +110,7 @@ class Engine(Link):
         self.short = 0
         self._keys = keys
         self._replicas = replicas
+        self._was_short = False
 
     async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | bytes | int]) -> list[Any]:
         async def question(client: Client) -> object:
@@ -140,12 +144,23 @@ class Engine(Link):
             waiting = client.ensure_replication(self._replicas, _WAIT_MS) if self._replicas else nullcontext()
             try:
                 with waiting:
-                    return await script(keys=keys, args=[*arguments, *fields])
+                    answer: object = await script(keys=keys, args=[*arguments, *fields])
             except ReplicationError:  # it is written, and the engine alone has it
                 self.short += 1
+                self._is_short(True)
                 return [b"ok"]
+            self._is_short(False)
+            return answer
 
         _judge(cast("list[bytes]", await self.ask(question)))
+
+    def _is_short(self, short: bool) -> None:
+        if short != self._was_short:
+            self._was_short = short
+            if short:
+                _log.warning("too few replicas of the engine have an entry in time: wait_replicas = %d", self._replicas)
+            else:
+                _log.info("as many replicas of the engine as wait_replicas names have each entry again")
 
     async def clear(self, token: str) -> None:
         """Remove the tape, to write it anew. Raises: EngineError, NotLeaderError."""

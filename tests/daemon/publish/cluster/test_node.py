@@ -488,7 +488,7 @@ async def test_a_leader_that_does_not_run_is_noticed_before_its_lease_ends(engin
 
 
 async def test_entries_that_too_few_replicas_have_are_counted_and_shown_all_the_same(
-    tmp_path: Path, engine: RedisServer
+    tmp_path: Path, engine: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = RedisServer(tmp_path / "other").start()
     try:
@@ -502,6 +502,11 @@ async def test_entries_that_too_few_replicas_have_are_counted_and_shown_all_the_
             other.kill()
             rig.publish(one, 1)
             await until(lambda: one.witness.numbers == [1, 2] and one.engine.short)
+            rig.publish(one, 1)
+            await until(lambda: one.witness.numbers == [1, 2, 3] and one.engine.short > 1)
+            assert [text for text in caplog.messages if "replicas" in text] == [
+                "too few replicas of the engine have an entry in time: wait_replicas = 1"
+            ]
             assert one.node.leads
     finally:
         other.kill()
