@@ -48,7 +48,18 @@ class BookTopic:
         is_whole: whether it is right, as far as is known.
     """
 
-    __slots__ = ("_depth", "_exchange_ms", "_source", "_tops", "book", "instrument", "is_whole", "symbol")
+    __slots__ = (
+        "_best",
+        "_between",
+        "_depth",
+        "_exchange_ms",
+        "_source",
+        "_tops",
+        "book",
+        "instrument",
+        "is_whole",
+        "symbol",
+    )
 
     def __init__(self, instrument: str, symbol: str, channels: Sequence[Channel]) -> None:
         """`channels` are those of the kinds `depth` and `book` that carry it; `symbol` is the venue's name of it."""
@@ -61,6 +72,9 @@ class BookTopic:
         self._tops = [_Top(channel) for channel in channels if channel not in deltas]
         self._source = _encode({"symbol": symbol})
         self._exchange_ms: int | None = None
+        self._best: tuple[str, str] | None = None
+        """The best prices at which `_middle` was looked up last, and what it was."""
+        self._between = ""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -121,8 +135,14 @@ class BookTopic:
     @property
     def _middle(self) -> str:
         bid, ask = self.book.bids.best, self.book.asks.best
-        # A ladder has looked at its prices: the middle of two is a number that JSON takes, too.
-        return between(bid[0], ask[0]) if bid and ask else ""
+        if not bid or not ask:
+            return ""
+        # Most changes are not at the top.
+        best = bid[0], ask[0]
+        if best != self._best:
+            # A ladder has looked at its prices: the middle of two is a number that JSON takes, too.
+            self._best, self._between = best, between(*best)
+        return self._between
 
     def _snapshots(self, received_ms: int, source: bytes) -> list[Event]:
         if not self._depth:

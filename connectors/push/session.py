@@ -43,6 +43,7 @@ from connectors.push.subscriptions import Subscriptions
 from connectors.push.venue import (
     ClosingNotice,
     Control,
+    Conversation,
     FeedVenue,
     Fetch,
     Fetcher,
@@ -75,6 +76,17 @@ _LONG_S: Final = 1.0
 """A hub that is busy for so long delays what is owed to us by as much."""
 
 
+class _Over(Conversation):
+    """What a connection says that is over."""
+
+    def handle(self, payload: bytes, received_ms: int) -> Ignored:
+        """Nothing."""
+        return Ignored("a frame after the end")
+
+
+_OVER: Final = _Over()
+
+
 class FeedSession:
     """One connection's, from before it is opened to its end."""
 
@@ -94,7 +106,7 @@ class FeedSession:
         """The connection is about to be opened. For the arguments see `Feed`; `tap` is told what is said."""
         self._tap = tap
         self._number = tap.number()
-        self._talk = venue.converse()
+        self._talk: Conversation = venue.converse()
         side.restate = self._restate
         self._fetcher = fetcher
         self._fetching: set[str] = set()
@@ -143,6 +155,10 @@ class FeedSession:
     def closed(self, reason: str) -> None:
         """However it ended: why, for the record."""
         self._tap.closed(self._number, reason, self._side.now_ms())
+        # What ended it and the tasks that were cancelled for it refer to each other (trio's exceptions do), and to
+        # this. They stay until the collector looks at old objects, which is seldom; whole books need not stay as long.
+        self._talk = _OVER
+        self._intake = Intake(self._venue.name, _OVER, self._counts)
 
     async def prepare(self) -> None:
         """Before connecting: tell what cannot come up.
@@ -213,6 +229,8 @@ class FeedSession:
                         await self._publish(said)
                     elif isinstance(said, Rows):
                         await self._note(said)
+                        for control in said.controls if isinstance(said, Said) else ():
+                            await self._heed(control)
                     else:
                         await self._heed(said)
             wait_ms = self._talk.waits_ms(batch.received_ms)

@@ -123,9 +123,11 @@ class Said(Rows):
 
     Attributes:
         needs: in order; what is needed of one instrument concerns no other.
+        controls: what the same message says that is no data. They count after the notes.
     """
 
     needs: Sequence[Need] = ()
+    controls: Sequence[Single] = ()
 
 
 class FeedRules(msgspec.Struct, frozen=True, kw_only=True):

@@ -87,6 +87,8 @@ class PushedStage:
                 if isinstance(said, Said) or any(note.cause == "gap" for note in said.notes):
                     found += [*self._publish(one, events, at_ms), *self._note(one, said, at_ms)]
                     events = []
+                    for control in said.controls if isinstance(said, Said) else ():
+                        found += self._heed(control, at_ms)
                 else:
                     notes += said.notes
                 events = [*events, *said.events]

@@ -164,6 +164,13 @@ def test_an_interval_explains_what_it_leaves_out_but_no_disorder(reference: Refe
     assert kinds(wrong.offences) == ["disorder"]
 
 
+def test_what_is_due_after_the_client_left_was_not_to_come(reference: Reference) -> None:
+    for interval_ms, found in ((2000, ["never came"]), (2001, [])):
+        made = session(reference, Joined(channels=("prices",), seq=12, interval_ms=interval_ms))
+        made.complete_to, made.longest_ms = 20, 2000
+        assert kinds(judged(reference, made).offences)[:1] == found
+
+
 def test_whoever_leaves_an_interval_goes_on_with_the_newest_message(reference: Reference) -> None:
     slow = Joined(channels=("prices",), seq=12, interval_ms=500)
     fast = Joined(channels=("prices",), seq=24)

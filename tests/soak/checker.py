@@ -406,6 +406,8 @@ class _SessionCheck:
                 self._offend("unanswered", ("interval", ""), 0, f"also for {sorted(names)} an interval was asked for")
         evidence = session.evidence
         for topic, place in self._places.items():
+            if place.interval_ms > session.longest_ms:
+                continue
             newest = self._reference.newest(topic, session.complete_to)
             if place.must_begin and place.last is NOWHERE:
                 self._offend("never came", topic, newest or 0, f"no book, though the client waited for it\n{evidence}")

@@ -265,7 +265,7 @@ class Client:
         began_s = listener.heard_s = trio.current_time()
         listener.session.deeds.append((began_s, f"settle from seq {listener.newest} to {head}"))
         await listener.listen(SETTLE_S)
-        was_held, due_s = False, 0.0
+        was_held = False
         while (listener.taken and listener.newest <= head) or (listener.unanswered() and not listener.naughty):
             now_s = trio.current_time()
             if now_s > min(listener.heard_s + PATIENCE_S, began_s + DRAIN_S):
@@ -280,8 +280,8 @@ class Client:
                     break
                 was_held = True
             await listener.listen(0.5)
-            # What is taken at an interval does not come in order with the rest, but when it is due.
-            due_s = max(listener.taken.values(), default=0) / 1000
+        # What is taken at an interval does not come in order with the rest, but when it is due.
+        due_s = max((ms / 1000 for ms in listener.taken.values() if ms <= _INTERVALS_MS[-1]), default=0.0)
         if due_s and listener.newest > head:
             await listener.listen(due_s + 1.0)
         if was_held:
@@ -289,4 +289,4 @@ class Client:
         port = listener.connection.local_port
         listener.session.evidence = listener.session.evidence or await self._way.opinion(port)
         listener.session.deeds.append((trio.current_time(), f"settled at seq {listener.newest}"))
-        listener.session.complete_to = head
+        listener.session.complete_to, listener.session.longest_ms = head, _INTERVALS_MS[-1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from math import inf
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -109,6 +110,7 @@ class Session:
 
     Attributes:
         complete_to: Everything up to this position must have come; None where the client left too soon to say so.
+        longest_ms: But for what is taken at longer intervals than this: the client did not wait for that.
         unanswered: Commands that got no answer though there was time for one.
         remarks: What was wrong beside the messages: an internal error, a close that nothing explains.
         evidence: What daemon and kernel said about the client when its patience was at an end.
@@ -120,6 +122,7 @@ class Session:
         self.number = number
         self.format = format
         self.complete_to: int | None = None
+        self.longest_ms: float = inf
         self.unanswered: tuple[str, ...] = ()
         self.remarks: list[str] = []
         self.evidence = ""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, Literal
 from zlib import crc32
 
@@ -32,7 +33,7 @@ _ROUND: Final = sum(_COUNTS)
 _SAMPLES: Final = 8
 """At so many steps the market is looked at for a candle from before the market began."""
 
-_KEPT: Final = 256
+_KEPT: Final = 1024
 """Books, and candles that have closed, that are kept of each kind."""
 
 
@@ -138,7 +139,9 @@ class MarketStream:
         book = self._books.get((listing, step))
         if book is None:
             if len(self._books) >= _KEPT:
-                self._books.clear()
+                # The older half: those of the last few steps are what the next changes are made of.
+                for old in list(islice(self._books, _KEPT // 2)):
+                    del self._books[old]
             book = self._books[listing, step] = self.market.book(listing, step)
         return book if depth >= BOOK_LEVELS else Book(book.bids[:depth], book.asks[:depth])
 
@@ -198,7 +201,7 @@ class MarketStream:
         name = (listing, interval_ms, start_ms)
         candle = self._closed.get(name)
         if candle is None:
-            if len(self._closed) >= _KEPT * 16:
+            if len(self._closed) >= _KEPT * 4:
                 self._closed.clear()
             first, last = self.step_at(start_ms), self.step_at(start_ms + interval_ms) - 1
             if start_ms + interval_ms <= self.began_ms:

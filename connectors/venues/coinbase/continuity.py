@@ -10,10 +10,8 @@ counted, stands nowhere; clients that run by this rule say so. So:
 * The rule may be wrong for a kind of connection, for a while or for ever; then reconnecting would never end. So after
   `MOST_BREAKS` within `SPAN_MS` it is distrusted: further breaks are noted only, and the data goes on. It is believed
   again `SPAN_MS` after the last break; if it breaks soon after that, it is distrusted at once, for twice as long, up to
-  a day. A connection on which a break was noted only is given up when the rule is believed again, so that no book
-  stays wrong for ever.
-
-An `l2_data` frame for a book whose snapshot has not come is a break too.
+  a day. The connection stays. When no more breaks come (`streams.QUIET_MS`), each of its books is asked for anew, one
+  by one, so that none stays wrong.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ from connectors.push.venue import (
     Reconnect,
     Renew,
     Said,
+    Several,
     SubscribeRequest,
 )
 from connectors.venues.coinbase import history
@@ -83,6 +84,9 @@ RULES: Final = FeedRules(
 RENEW_MS: Final = 6_000
 """How often a break that is noted only is noted again; a moment more than the 5 s in which no more than one goes
 through."""
+
+QUIET_MS: Final = 10_000
+"""So long after the last break that was noted only each book is asked for anew, since it may be wrong."""
 
 _BOOK: Final = b'{"channel":"l2_data"'
 
@@ -137,7 +141,8 @@ class CoinbaseTalk(Conversation):
         """Whether there was a break that is acted on: what comes now is of no use."""
         self._doubt = ""
         """Why the books may be wrong, after a break that was noted only."""
-        self._renew_at_ms = 0
+        self._doubted_ms = self._renew_at_ms = 0
+        """When the last of these breaks was; when it is to be noted again."""
         self._values = CoinbaseRows(subscriptions)
         self._books: dict[str, list[CoinbaseBook]] = {}
         self._owing: dict[str, CoinbaseBook] = {}
@@ -177,14 +182,13 @@ class CoinbaseTalk(Conversation):
             if before is None:
                 return self._said(frame, payload, received_ms)
             if type(before) is Rows:
-                said = self._said(frame, payload, received_ms)
-                return _joined(before, said) if isinstance(said, list | Rows) else before
+                return _joined(before, self._said(frame, payload, received_ms))
         except UNREADABLE as error:
             raise PayloadError(f"Coinbase sent {beginning(payload)}: {error}"[:300]) from None
         return before
 
     def waits_ms(self, now_ms: int) -> float | None:
-        """Until best levels are due, a book has been crossed for too long, or a doubt is to be told or ended."""
+        """Until best levels are due, a book has been crossed for too long, or a doubt is to be told or mended."""
         waits: list[float] = []
         for id_ in list(self._owing):
             wait_ms = self._owing[id_].waits_ms(now_ms)
@@ -193,7 +197,8 @@ class CoinbaseTalk(Conversation):
             else:
                 waits.append(wait_ms)
         if self._doubt and not self._is_over:
-            waits.append(min(self._trust.waits_ms(now_ms), max(0, self._renew_at_ms - now_ms), RENEW_MS))
+            ends_at_ms = self._doubted_ms + QUIET_MS
+            waits.append(max(0, min(ends_at_ms - now_ms, self._renew_at_ms - now_ms, RENEW_MS)))
         return min(waits, default=None)
 
     def tick(self, now_ms: int) -> list[Event] | Rows:
@@ -207,9 +212,11 @@ class CoinbaseTalk(Conversation):
             else:
                 said.events += book.tick(now_ms)
         if self._doubt and not self._is_over:
-            if not self._trust.waits_ms(now_ms):
-                return self._give_up(self._doubt)
-            if not 0 < self._renew_at_ms - now_ms <= RENEW_MS:
+            if not 0 <= now_ms - self._doubted_ms < QUIET_MS:
+                reason, self._doubt = self._doubt, ""
+                for book in [book for same in self._books.values() for book in same]:
+                    self._lose(book, reason, said, needs)
+            elif not 0 < self._renew_at_ms - now_ms <= RENEW_MS:
                 said.notes += self._doubts(now_ms)
         said.needs = needs
         return said if said.notes or needs else said.events
@@ -240,15 +247,11 @@ class CoinbaseTalk(Conversation):
     def _broke(self, reason: str, received_ms: int) -> Rows:
         """Something is lost, and nobody knows what: the books are, unless the rule is distrusted."""
         if self._trust.broke(received_ms):
-            return self._give_up(reason)
-        self._doubt = reason
+            self._is_over = True
+            lost = [note for same in self._books.values() for book in same for note in book.lost(reason)]
+            return Said([], lost, [Reconnect(reason)])
+        self._doubt, self._doubted_ms = reason, received_ms
         return Rows([], self._doubts(received_ms))
-
-    def _give_up(self, reason: str) -> Said:
-        """All books are lost, and so is the connection."""
-        self._is_over = True
-        lost = [note for same in self._books.values() for book in same for note in book.lost(reason)]
-        return Said([], lost, [Reconnect(reason)])
 
     def _doubts(self, now_ms: int) -> list[TopicNote]:
         """That something may be missing of whatever is made of every frame."""
@@ -332,12 +335,11 @@ class CoinbaseTalk(Conversation):
                     said.events += began
                 elif book.topic.is_whole:
                     said.events += book.update(bids, asks, received_ms, exchange_ms)
-                elif book.is_renewed:
+                elif reason := book.in_vain(received_ms):
+                    self._lose(book, reason, said, needs)
                     continue
                 else:
-                    reason = f"Coinbase's book of {event.product_id} did not begin with a snapshot"
-                    self._add_break(reason, received_ms, said, needs)
-                    return
+                    continue
             except ValueError as error:
                 self._lose(book, f"a level that cannot be read: {brief(str(error))}", said, needs)
                 continue
@@ -425,10 +427,12 @@ def _command(type_: str, channel: str, *products: str) -> str:
     return msgspec.json.encode(command).decode()
 
 
-def _joined(before: Rows, said: list[Event] | Rows) -> Rows:
+def _joined(before: Rows, said: list[Event] | Rows | Control) -> Rows:
     """Notes, then what the frame itself says."""
     if isinstance(said, Said):
         return Said(said.events, [*before.notes, *said.notes], said.needs)
     if isinstance(said, Rows):
         return Rows(said.events, [*before.notes, *said.notes])
-    return Rows(said, before.notes)
+    if isinstance(said, list):
+        return Rows(said, before.notes)
+    return Said([], before.notes, controls=said.controls if isinstance(said, Several) else (said,))

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from connectors.base import Event, TopicNote
+from connectors.books.awaited import SNAPSHOT_MS, Awaited
 from connectors.books.book import Changes, Level
 from connectors.books.topic import BookTopic
 
@@ -31,12 +32,13 @@ class CoinbaseBook:
         is_renewed: whether it was lost on this connection, and its next snapshot has not come yet.
     """
 
-    __slots__ = ("_crossed_ms", "_held", "id", "is_renewed", "topic")
+    __slots__ = ("_awaited", "_crossed_ms", "_held", "id", "is_renewed", "topic")
 
     def __init__(self, topic: BookTopic, id_: str) -> None:
         self.topic = topic
         self.id = id_
         self.is_renewed = False
+        self._awaited = Awaited()
         self._held: Changes | None = None
         self._crossed_ms = 0
 
@@ -58,6 +60,7 @@ class CoinbaseBook:
         if self.topic.book.is_crossed:
             return None
         self.is_renewed = False
+        self._awaited.came()
         return self.topic.began(received_ms, exchange_ms)
 
     def update(
@@ -82,7 +85,14 @@ class CoinbaseBook:
     def lost(self, reason: str) -> list[TopicNote]:
         """It is not to be trusted until the next snapshot."""
         self.is_renewed, self._held = True, None
+        self._awaited.came()
         return self.topic.lost(reason)
+
+    def in_vain(self, now_ms: int) -> str:
+        """One more update has come without a snapshot before it: what is wrong; "" where it may still come."""
+        if not self.is_renewed:
+            return "an update came without a snapshot before it"
+        return f"no snapshot of it came in {SNAPSHOT_MS // 1000} s" if self._awaited.in_vain(now_ms) else ""
 
     def crossed_for_ms(self, now_ms: int) -> int | None:
         """How long it has been crossed; None while it is not. A clock that was set back counts as the whole time."""

@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from connectors.base import Event, TopicNote
+from connectors.books.awaited import SNAPSHOT_MS, Awaited
 from connectors.books.book import Level
 from connectors.books.topic import BookTopic
 from connectors.limits.rows import Odd
@@ -33,10 +34,6 @@ from connectors.venues.kraken.frames import Level as RawLevel
 
 MISMATCHES: Final = 3
 """So many in a row, and the book is not checked any more."""
-
-SNAPSHOT_MS: Final = 90_000
-"""How long updates may come without a snapshot before it is asked for again: longer than that takes at most (the pause
-before a subscription is renewed, and the answers)."""
 
 UNVERIFIED: Final = f"unverified: its checksum did not match {MISMATCHES} times in a row"
 
@@ -60,7 +57,7 @@ class KrakenBook:
         is_muted: whether nothing is published of it, because the venue does not trade the pair; it is kept right.
     """
 
-    __slots__ = ("_checksum", "_depth", "_id", "_mismatches", "_waits_since_ms", "is_checked", "is_muted", "topic")
+    __slots__ = ("_awaited", "_checksum", "_depth", "_id", "_mismatches", "is_checked", "is_muted", "topic")
 
     def __init__(self, topic: BookTopic, id_: str, depth: int) -> None:
         """`id_` is its subscription's, `depth` how many levels of each side were subscribed to."""
@@ -71,8 +68,7 @@ class KrakenBook:
         self._depth = depth
         self._checksum: Checksum | None = None
         self._mismatches = 0
-        self._waits_since_ms: int | None = None
-        """When the first update came that had no snapshot before it."""
+        self._awaited = Awaited()
 
     def learn(self, precision: Precision) -> None:
         """What the venue says of the pair's precision; it is put to the test at the next snapshot."""
@@ -81,7 +77,7 @@ class KrakenBook:
 
     def snapshot(self, item: BookItem, received_ms: int) -> Said:
         """The whole book."""
-        self._waits_since_ms = None
+        self._awaited.came()
         try:
             exchange_ms = ms(item.timestamp, "timestamp") if item.timestamp else None
             self.topic.book.replace(_levels(item.bids), _levels(item.asks))
@@ -103,7 +99,9 @@ class KrakenBook:
         """The levels that changed; nothing comes of it while a snapshot is awaited."""
         topic = self.topic
         if not topic.is_whole:
-            return self._waited(received_ms)
+            if self._awaited.in_vain(received_ms):
+                return self._lost(f"no snapshot of it came in {SNAPSHOT_MS // 1000} s")
+            return []
         book = topic.book
         try:
             exchange_ms = ms(item.timestamp, "timestamp") if item.timestamp else None
@@ -129,16 +127,6 @@ class KrakenBook:
         """The venue does not trade the pair, or does again: then where the book stands."""
         was_muted, self.is_muted = self.is_muted, is_muted
         return self.topic.restate(now_ms) if was_muted and not is_muted else []
-
-    def _waited(self, now_ms: int) -> list[Event] | Said:
-        """One more update without a snapshot before it."""
-        since_ms = self._waits_since_ms
-        if since_ms is None or now_ms < since_ms:
-            self._waits_since_ms = now_ms
-        elif now_ms - since_ms >= SNAPSHOT_MS:
-            self._waits_since_ms = now_ms
-            return self._lost(f"no snapshot of it came in {SNAPSHOT_MS // 1000} s")
-        return []
 
     def _matches(self, checksum: int) -> bool:
         """An empty book is the same at any precision."""

@@ -32,6 +32,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from connectors.base import Event, PayloadError, Rows
+from connectors.books.awaited import SNAPSHOT_MS, Awaited
 from connectors.books.book import key
 from connectors.books.topic import BookTopic
 from connectors.limits.payload import brief, look_over, spliced
@@ -316,6 +317,7 @@ class Books(Topic):
         super().__init__(channel, inst_id, instrument, channels, id_)
         self.published = BookTopic(instrument, inst_id, channels)
         self._chain = Chain()
+        self._awaited = Awaited()
         self._must_begin = True
         """Whether the next message has to be a snapshot. Until a renewal is answered, those from before come, too."""
         self._may_cross = False
@@ -359,6 +361,7 @@ class Books(Topic):
             except (ValueError, IndexError) as error:
                 return self._lost(f"a snapshot cannot be read: {error}")
             self._chain.begin(seq)
+            self._awaited.came()
             if published.book.is_crossed:
                 self._may_cross = True
                 return self._not_told()
@@ -367,7 +370,11 @@ class Books(Topic):
             raise Odd(f"{quoted('action')} is {shown(action)}, neither snapshot nor update")
         before = self._chain.last
         if before is None:
-            return self._lost("an update came without a snapshot before it") if self._must_begin else []
+            if self._must_begin:
+                return self._lost("an update came without a snapshot before it")
+            if self._awaited.in_vain(received_ms):
+                return self._lost(f"no snapshot of it came in {SNAPSHOT_MS // 1000} s")
+            return []
         if not self._chain.follows(previous, seq):
             return self._lost(f"the update after {previous} does not follow {before}")
         try:
@@ -396,6 +403,7 @@ class Books(Topic):
     def _lost(self, reason: str) -> Said:
         """The book is not OKX's any more: that is told, and it is to begin anew."""
         self._chain.lose()
+        self._awaited.came()
         self._must_begin = False
         told = self.published.lost(brief(reason))
         return Said([], told, [Renew(self.id, f"the book of {self.inst_id}: {brief(reason)}")])

@@ -4,7 +4,9 @@ How one connection takes over from another is in `test_handover`.
 """
 
 import base64
+import gc
 import hashlib
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from math import inf
@@ -33,6 +35,7 @@ from connectors.push.address import Address
 from connectors.push.feed import Feed
 from connectors.push.inlet import BATCHES
 from connectors.push.intake import FeedStatistics
+from connectors.push.venue import Conversation, Ignored
 from protocol.frames import close_frame, ping_frame, text_frame
 from tests.connectors.push.scripted_venue import Hub, Script, Venue, Words, say
 
@@ -88,6 +91,31 @@ class TestSession:
         assert path == "/public"
         assert headers[b"user-agent"] == b"tickerd/test"
         assert feed.statistics() == FeedStatistics(connections=1, frames=6, events=3, ignored=1)
+
+    async def test_what_is_known_of_a_connection_that_is_over_does_not_wait_for_the_collector(
+        self, autojump_clock: trio.testing.MockClock, in_memory: Callable[[Script], Venue], hub: Hub
+    ) -> None:
+        class Talk(Conversation):
+            def handle(self, payload: bytes, received_ms: int) -> Ignored:
+                return Ignored("news")
+
+        talks: list[weakref.ref[Talk]] = []
+
+        class Talking(Words):
+            def converse(self) -> Talk:
+                talk = Talk()
+                talks.append(weakref.ref(talk))
+                return talk
+
+        in_memory(say("news"))
+        feed = Feed(Talking("a"), "ws://venue/public", user_agent="tickerd/test", data_s=30, timeout_s=10)
+        gc.collect()
+        gc.disable()
+        try:
+            error = await failure_of(feed, hub)
+            assert [talk() for talk in talks] == [None], error
+        finally:
+            gc.enable()
 
     async def test_silence_despite_pongs(
         self, autojump_clock: trio.testing.MockClock, in_memory: Callable[[Script], Venue], hub: Hub

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.base import Event, PayloadError, Rows, TopicNote
+from connectors.books.awaited import SNAPSHOT_MS
 from connectors.push.feed import Feed
 from connectors.push.venue import (
     Control,
@@ -21,9 +22,9 @@ from connectors.push.venue import (
     SubscribeEnded,
     SubscribeRefused,
 )
-from connectors.venues.coinbase.continuity import MOST_BREAKS, SPAN_MS
+from connectors.venues.coinbase.continuity import MOST_BREAKS
 from connectors.venues.coinbase.plan import plan
-from connectors.venues.coinbase.streams import RENEW_MS, Coinbase, CoinbaseStreams, CoinbaseTalk, build
+from connectors.venues.coinbase.streams import QUIET_MS, RENEW_MS, Coinbase, CoinbaseStreams, CoinbaseTalk, build
 from connectors.venues.coinbase.sync import CROSSED_MS
 from protocol.channels import Channel
 from protocol.fields import CandleFields, DepthFields, QuoteFields, SnapshotFields, TradeFields
@@ -466,15 +467,41 @@ def test_holes_that_come_again_and_again_are_noted_only_and_the_data_goes_on() -
     assert len(events(connection.handle(frame("l2_data", 3, book("update", "BTC-USD", ("bid", "97", "1"))), NOW))) == 1
 
 
-def test_a_doubt_is_noted_as_long_as_it_lasts_and_then_the_connection_is_given_up() -> None:
+def test_a_doubt_is_noted_as_long_as_it_lasts_and_then_the_books_are_asked_for_anew() -> None:
     connection, _ = broken(MOST_BREAKS + 1)
     assert connection.waits_ms(NOW) == RENEW_MS
     assert len(wrong(connection.tick(NOW + RENEW_MS))) == 2
     assert connection.tick(NOW + RENEW_MS + 1) == []
-    said = connection.tick(NOW + SPAN_MS)
+    assert connection.waits_ms(NOW + RENEW_MS) == QUIET_MS - RENEW_MS
+    said = connection.tick(NOW + QUIET_MS)
     assert isinstance(said, Said)
-    assert said.needs == [Reconnect("Coinbase's frame 2 came where 1 was due")]
-    assert [(note.channel, note.partial) for note in said.notes] == [("depth", False)]
+    reason = "Coinbase's frame 2 came where 1 was due"
+    assert said.needs == [Renew("level2 BTC/USD", f"BTC/USD: {reason}")]
+    assert [(note.channel, note.reason, note.partial) for note in said.notes] == [("depth", reason, False)]
+    assert connection.waits_ms(NOW + QUIET_MS) is None
+    again = events(connection.handle(frame("l2_data", 3, book("snapshot", "BTC-USD", ("bid", "9", "1"))), NOW))
+    assert [type(event.fields) for event in again] == [SnapshotFields]
+
+
+def test_a_doubt_is_not_ended_while_frames_are_missing() -> None:
+    connection, _ = broken(MOST_BREAKS + 1)
+    connection.handle(frame("l2_data", 9, book("update", "BTC-USD", ("bid", "97", "1"))), NOW + QUIET_MS - 1)
+    said = connection.tick(NOW + QUIET_MS)
+    assert not isinstance(said, Said) or not said.needs
+    said = connection.tick(NOW + 2 * QUIET_MS - 1)
+    assert isinstance(said, Said)
+    assert len(said.needs) == 1
+
+
+def test_an_answer_behind_a_hole_that_is_noted_only_is_heard() -> None:
+    connection, _ = broken(MOST_BREAKS + 1)
+    listed = frame("subscriptions", 9, {"subscriptions": {"level2": ["BTC-USD"]}})
+    said = connection.handle(listed, NOW + 1)
+    assert [reason for *_, reason in wrong(said)] == [
+        "Coinbase's frame 9 came where 3 was due; that comes too often to be acted on"
+    ] * 2
+    assert isinstance(said, Said)
+    assert said.controls == (SubscribeAck("level2 BTC/USD"),)
 
 
 def test_other_frames_go_on_too_while_holes_are_noted_only() -> None:
@@ -484,15 +511,25 @@ def test_other_frames_go_on_too_while_holes_are_noted_only() -> None:
     assert not isinstance(said, Said)
     assert [event.data for event in said.events] == [TRADE]
     beat = connection.handle(frame("heartbeats", 19), NOW)
-    assert isinstance(beat, Rows)
-    assert beat.events == []
-    assert len(beat.notes) == 2
+    assert len(wrong(beat)) == 2
+    assert isinstance(beat, Said)
+    assert beat.controls == (Heartbeat(),)
 
 
-def test_a_book_that_does_not_begin_with_a_snapshot_is_a_break() -> None:
-    said = talk(kinds=["depth"]).handle(frame("l2_data", 0, book("update", "BTC-USD", ("bid", "98", "1"))), NOW)
-    reason = "Coinbase's book of BTC-USD did not begin with a snapshot"
-    assert said == Said([], [TopicNote("depth", "BTC/USD", "gap", reason)], [Reconnect(reason)])
+def test_a_book_that_does_not_begin_with_a_snapshot_is_asked_for_anew_alone() -> None:
+    connection = talk("BTC/USD", "ETH/USD", kinds=["depth"])
+    update = book("update", "BTC-USD", ("bid", "98", "1"))
+    said = connection.handle(frame("l2_data", 0, update), NOW)
+    reason = "an update came without a snapshot before it"
+    assert said == Said(
+        [], [TopicNote("depth", "BTC/USD", "gap", reason)], [Renew("level2 BTC/USD", f"BTC/USD: {reason}")]
+    )
+    # It may take a while until the venue has ended the subscription, but not for ever.
+    assert connection.handle(frame("l2_data", 1, update), NOW) == []
+    assert connection.handle(frame("l2_data", 2, update), NOW + SNAPSHOT_MS - 1) == []
+    said = connection.handle(frame("l2_data", 3, update), NOW + SNAPSHOT_MS)
+    assert isinstance(said, Said)
+    assert said.needs == [Renew("level2 BTC/USD", "BTC/USD: no snapshot of it came in 90 s")]
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,8 @@ class LossyWay(RuleBasedStateMachine):
                     case Reconnect():
                         self.connect(1000)
                         return
+            for control in said.controls if isinstance(said, Said) else ():
+                self.take(control)
             said = said.events
         match said:
             case list():

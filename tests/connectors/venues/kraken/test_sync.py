@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from connectors.base import Event, Rows
+from connectors.books.awaited import SNAPSHOT_MS
 from connectors.push.venue import Control, Renew, Said
 from connectors.venues.kraken.plan import plan
 from connectors.venues.kraken.streams import KrakenStreams, KrakenTalk
-from connectors.venues.kraken.sync import MISMATCHES, SNAPSHOT_MS, UNVERIFIED
+from connectors.venues.kraken.sync import MISMATCHES, UNVERIFIED
 from protocol.channels import Channel
 from protocol.fields import DepthFields, SnapshotFields
 from protocol.kinds import KINDS

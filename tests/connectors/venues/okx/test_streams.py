@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from trio.testing import MockClock
 
 from connectors.base import Connector, Event, PayloadError, Rows, StateChange, TopicNote, VenueUnavailable
+from connectors.books.awaited import SNAPSHOT_MS
 from connectors.push import connection
 from connectors.push.feed import Feed
 from connectors.push.venue import Control, Ignored, Renew, Said, SubscribeEnded, SubscribeRefused
@@ -380,6 +381,12 @@ def test_a_book_whose_first_snapshot_got_lost_is_asked_for_anew() -> None:
     said = conversation.handle(update(10, 11), NOW)
     assert renewals(said) == 1
     assert odd(said) == "an update came without a snapshot before it"
+    # The venue takes a while to end the subscription, but not for ever.
+    assert renewals(conversation.handle(update(11, 12), NOW)) == 0
+    assert renewals(conversation.handle(update(12, 13), NOW + SNAPSHOT_MS - 1)) == 0
+    said = conversation.handle(update(13, 14), NOW + SNAPSHOT_MS)
+    assert renewals(said) == 1
+    assert odd(said) == "no snapshot of it came in 90 s"
     assert renewals(conversation.handle(update(11, 12), NOW)) == 0, "it is being ended"
     conversation.handle(ACK, NOW)
     assert renewals(conversation.handle(update(12, 13), NOW)) == 1, "the snapshot of the renewal got lost, too"
