@@ -94,6 +94,22 @@ class Samples:
         for value in values:
             family.add_metric([name, value], value == held)
 
+    def take(self, kind: str, name: str, text: str, found: Iterable[tuple[str, dict[str, str], float]]) -> None:
+        """Samples of a family that were measured elsewhere, each with its own name, labels and value.
+
+        `kind`: `counter`, `histogram`, or anything else for a gauge.
+        """
+        family: Metric
+        match kind:
+            case "counter":
+                family = self.counter(name, text)
+            case "histogram":
+                family = self._histograms.setdefault(name, HistogramMetricFamily(name, text))
+            case _:
+                family = self.gauge(name, text)
+        for sample, labels, value in found:
+            family.add_sample(sample, labels, value)
+
     def histogram(self, name: str, text: str, histogram: Histogram, **labels: str) -> None:
         """A histogram, with these labels."""
         family = self._histograms.setdefault(name, HistogramMetricFamily(name, text, labels=tuple(labels)))

@@ -210,7 +210,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     # The configuration needs the venues' port.
     with socket.create_server((demo.HOST, 0)) as venues:
         port: int = venues.getsockname()[1]
-        config = _configured(lambda: demo.demo_config(port, os.environ, arguments.port))
+        config = _configured(lambda: demo.demo_config(port, os.environ, arguments.port, arguments.workers))
         serve = partial(app.serve, config, announce=announce)
         start = partial(demo.demo, venues, arguments.seed, serve)
         return _until_stopped(start, config.log, "choose another with --port")

@@ -6,9 +6,10 @@
              (supervised)   (bounded: a busy hub            (front door lets them in,
                              slows the venues' links)        a session serves each)
 
-Two halves, each in a file of `daemon.composition`: one takes data in and makes the tape, one serves clients from it.
-Only these files know the concrete classes. The root nursery owns everything: a failure of the hub or the front door
-ends the process, which systemd restarts; a failure of a connector does not (see `daemon.ingest.supervisor`).
+Two halves, each in a file of `daemon.composition`: one takes data in and makes the tape, one serves clients from it, in
+this process, or in several others (`daemon.workers`). Only these files know the concrete classes. The root nursery owns
+everything: a failure of the hub or the front door ends the process, which systemd restarts; a failure of a connector
+does not (see `daemon.ingest.supervisor`), nor does one of a worker.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,6 +27,7 @@ from typing import Final
 
 import trio
 
+from connectors.base import leaves
 from connectors.venues.registry import VENUES
 from daemon.composition.clustered import ClusterDaemon
 from daemon.composition.ingesting import Ingesting, connectors
@@ -34,19 +37,22 @@ from daemon.config.load import Config
 from daemon.front import certificate
 from daemon.front.guarded import Mark
 from daemon.front.limits import FILES_BESIDE_CLIENTS
-from daemon.front.listening import base_urls, open_listeners, passed_listeners, raise_descriptor_limit
+from daemon.front.listening import base_urls, open_groups, passed_listeners, raise_descriptor_limit
 from daemon.health.board import Board
 from daemon.health.status_line import publish_status
 from daemon.host.clock import WallClock
 from daemon.host.garbage import Garbage
 from daemon.host.systemd import Notifier
+from daemon.ingest.inbox import Turn
 from daemon.publish.bus import Bus
 from daemon.publish.sequencer import known_topics
 from daemon.replay.player import Player
 from daemon.sessions.canary import Canary
 from daemon.tape.archive import Archive
 from daemon.tape.ledger import Ledger
-from daemon.tape.tape import Tape
+from daemon.tape.tape import CANARY, Tape
+from daemon.workers.worker import WorkerError
+from daemon.workers.workers import Workers
 from protocol.messages import ServerInfo
 
 STDIN: Final = 0
@@ -116,13 +122,14 @@ async def _serve(daemon: Daemon | ClusterDaemon, announce: Callable[[Sequence[st
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         clients, backlog = config.limits.clients, config.server.backlog
         files = raise_descriptor_limit(clients + FILES_BESIDE_CLIENTS)
-        listeners = passed_listeners(os.environ) or await open_listeners(config.server)
+        passed = passed_listeners(os.environ)
+        groups = [passed] if passed else await open_groups(config.server, daemon.processes)
         _log.info("room for %d clients: %d open files are allowed, %d connections may wait", clients, files, backlog)
         failed = stopping = False
         try:
             async with trio.open_nursery() as root:
-                await daemon.start(root, listeners)
-                announce(base_urls(listeners, secure=bool(config.server.certificate)))
+                await daemon.start(root, *groups)
+                announce(base_urls(groups[0], secure=bool(config.server.certificate)))
                 daemon.notifier.ready()
                 async for number in signals:
                     hung_up = number == signal.SIGHUP
@@ -137,6 +144,10 @@ async def _serve(daemon: Daemon | ClusterDaemon, announce: Callable[[Sequence[st
                         _log.warning("a second signal: ending at once")
                         failed = True
                         root.cancel_scope.cancel(reason="a second signal")
+        except* WorkerError as error:
+            for leaf in leaves(error):
+                _log.error("the daemon cannot start: %s", leaf)
+            failed = True
         except* Exception:  # the hub or the front door: without them there is no daemon
             _log.exception("the daemon failed")
             failed = True
@@ -146,7 +157,7 @@ async def _serve(daemon: Daemon | ClusterDaemon, announce: Callable[[Sequence[st
 
 
 class Daemon:
-    """All components of a daemon that is one process, built but not yet running."""
+    """All components of a daemon, built but not yet running."""
 
     def __init__(
         self,
@@ -178,54 +189,102 @@ class Daemon:
         self._hurry: Callable[[], None] = _nothing
         self._reloading = Reloading(config, reread, self._apply, clock=self.clock, notifier=self.notifier)
         self.ingesting = Ingesting(config, log, hurry=lambda: self._hurry(), player=player)
-        self.serving = Serving(
-            config,
-            log,
-            ServerInfo("tickerd", metadata.version("tickerd")),
-            broadcast=self.ingesting.sequencer.broadcast_test,
-            past=self.ingesting.past,
-            remarks=Remarks(
-                unstored=lambda: "" if archive is None else archive.trouble,
-                not_reloaded=lambda: self._reloading.told.trouble,
-                unrecorded=self.ingesting.unrecorded,
-                unreached=lambda: self.ingesting.fleet.outage.words,
-            ),
-            guarded=guarded,
-            replay=None if player is None else player.info,
+        info = ServerInfo("tickerd", metadata.version("tickerd"), socket.gethostname())
+        remarks = Remarks(
+            unstored=lambda: "" if archive is None else archive.trouble,
+            not_reloaded=lambda: self._reloading.told.trouble,
+            unrecorded=self.ingesting.unrecorded,
+            unreached=lambda: self.ingesting.fleet.outage.words,
         )
-        self.serving.metrics.include(
+        broadcast, past = self.ingesting.sequencer.broadcast_test, self.ingesting.past
+        self.server: Serving | Workers
+        # A recording is played by its own clock, which is this process's.
+        self.processes = config.server.worker_count if player is None else 1
+        if self.processes > 1:
+            self.server = Workers(
+                config,
+                log,
+                info,
+                broadcast=broadcast,
+                past=past,
+                remarks=remarks,
+                guarded=guarded,
+                send_canary=self._send_canary,
+            )
+            self.ingesting.sequencer.held_s = self.server.held_s
+        else:
+            self.server = Serving(
+                config,
+                log,
+                info,
+                broadcast=broadcast,
+                past=past,
+                remarks=remarks,
+                guarded=guarded,
+                replay=None if player is None else player.info,
+            )
+        self.server.metrics.include(
             lambda samples: self.board.measure(samples, self.clock.now_ms()),
             self.ingesting.measure,
             self.tape.measure,
-            self.serving.measure,
+            self.server.measure,
             lambda samples: self.ledger.measure(samples, self.clock.now_ms()),
             self._reloading.told.measure,
         )
         if archive is not None:
-            self.serving.metrics.include(archive.measure)
+            self.server.metrics.include(archive.measure)
 
-    async def start(self, root: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
-        """Start everything in the root nursery; returns when clients are let in and the connectors run."""
+    async def start(
+        self, root: trio.Nursery, listeners: list[trio.SocketListener], *others: list[trio.SocketListener]
+    ) -> None:
+        """Start everything in the root nursery; returns when clients are let in and the connectors run.
+
+        `listeners` are those of the process that serves clients, or of all workers; with `others`, of the first worker,
+        and `others` of each further one.
+        """
         if self.archive is not None:
             await root.start(self.archive.run)
         await self.ingesting.start(root)
-        await self.serving.start(root, listeners)
+        server = self.server
+        if isinstance(server, Workers):
+            await server.start(root, [listeners, *others])
+        else:
+            await server.start(root, listeners)
+        server.warn_if_exposed()
         await self.ingesting.start_connectors(root)
         await self._remember()
         root.start_soon(self._reloading.run)
-        hub = self.serving.hub
         await root.start(
             publish_status,
             self.notifier,
-            lambda: hub.statistics().subscribers,
+            lambda: server.clients,
             self.board.states,
             lambda: self._reloading.told.words,
         )
-        if self.notifier.watchdog_s is not None:
-            canary = Canary(self.ingesting.send_canary, hub, self.serving.front_door, listeners)
+        if isinstance(server, Workers):
+            self._hurry = server.hurry
+            await root.start(server.watch, self.notifier)
+        elif self.notifier.watchdog_s is not None:
+            canary = Canary(self.ingesting.send_canary, server.hub, server.front_door, listeners)
             self._hurry = canary.hurry
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
         await root.start(Garbage().run)
+
+    async def _send_canary(self, payload: bytes, sent: Callable[[], None]) -> None:
+        """Put it onto the tape, in order with what the connectors send; then call `sent`, in the same turn."""
+
+        def act() -> None:
+            self.ingesting.sequencer.tell(CANARY, payload)
+            sent()
+
+        await self.ingesting.inbox.send(Turn(act))
+
+    @property
+    def serving(self) -> Serving:
+        """The half that serves clients, where this process has it: there are no workers."""
+        if isinstance(self.server, Workers):
+            raise AssertionError("clients are served by workers")
+        return self.server
 
     @property
     def reloads(self) -> bool:
@@ -234,7 +293,7 @@ class Daemon:
 
     async def _remember(self) -> None:
         """Remember, over a restart, whether a token is needed."""
-        await trio.to_thread.run_sync(partial(self._mark.keep, guarded=self.serving.guarded))
+        await trio.to_thread.run_sync(partial(self._mark.keep, guarded=self.server.guarded))
 
     def ask_to_reload(self) -> None:
         """Read the configuration again soon."""
@@ -246,9 +305,9 @@ class Daemon:
 
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
         self.config = config
-        self.serving.adopt(config, tls)
+        self.server.adopt(config, tls)
         logging.getLogger().setLevel(config.log.level.upper())
-        self.serving.warn_if_exposed()
+        self.server.warn_if_exposed()
 
     async def stop(self, root: trio.CancelScope) -> None:
         """Stop in order, within the grace period, and then end everything.
@@ -258,10 +317,10 @@ class Daemon:
         self.notifier.stopping()
         grace_s = self.config.limits.grace_s
         with trio.move_on_after(grace_s):
-            self.serving.stop_accepting()
+            self.server.stop_accepting()
             self._reloading.stop()
             self.ingesting.stop()
-            await self.serving.say_goodbye("the daemon is stopping", grace_s)
+            await self.server.say_goodbye("the daemon is stopping", grace_s)
         root.cancel(reason="the daemon has stopped")
 
 

@@ -214,7 +214,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
-    """The name and version of the server, and the name of its node where it is one of a cluster."""
+    """The name and version of the server, and of the node that it runs as (see `GET /cluster`)."""
 
     name: str
     version: str

@@ -50,9 +50,10 @@ FLOORS = {
     "daemon/sessions": 8,
     "daemon/commands": 8,
     "daemon/composition": 9,
-    "daemon/app.py": 10,
-    "daemon/__main__.py": 11,
-    "daemon/public": 12,
+    "daemon/workers": 10,
+    "daemon/app.py": 11,
+    "daemon/__main__.py": 12,
+    "daemon/public": 13,
 }
 """On which floor a folder stands, with all that is in it; a file that is named by itself has its own."""
 
@@ -366,7 +367,7 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
         (
             "daemon/sessions/client.py",
             "import daemon.app",
-            "daemon/sessions/client.py:1: daemon/sessions (floor 8) imports daemon.app (floor 10)",
+            "daemon/sessions/client.py:1: daemon/sessions (floor 8) imports daemon.app (floor 11)",
         ),
         (
             "daemon/loose.py",

@@ -97,12 +97,16 @@ def _add_demo(add: _Add) -> None:
         """
   tickerd demo
   tickerd demo --port 0                     on any free port
-  tickerd demo --seed 7                     other prices; the same ones for the same seed""",
+  tickerd demo --seed 7                     other prices; the same ones for the same seed
+  tickerd demo --workers 2                  clients are served by two processes""",
         name="demo",
         help="try it, with simulated venues",
     )
     parser.add_argument("--port", type=_port, metavar="N", help="where to listen; 0 for any free port (8000)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="decides all prices (1)")
+    parser.add_argument(
+        "--workers", type=_workers, metavar="N", help="processes that serve clients; 0 for one per core (1)"
+    )
 
 
 def _add_simulate(add: _Add) -> None:
@@ -383,6 +387,14 @@ def _add_peer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help="the file with the token; else TICKERD_TOKEN of the environment"
     )
+
+
+def _workers(text: str) -> int:
+    from daemon.front.listening import MOST_WORKERS
+
+    if not (text.isascii() and text.isdecimal() and int(text) <= MOST_WORKERS):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a whole number from 0 to {MOST_WORKERS}")
+    return int(text)
 
 
 def _port(text: str) -> int:

@@ -82,13 +82,14 @@ async def demo(venues: socket.socket, seed: int, serve: Callable[[], Awaitable[i
     return status
 
 
-def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) -> Config:
+def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None, workers: int | None = None) -> Config:
     """The configuration of the demo.
 
     Args:
         venues_port: Where the simulator listens.
         environ: Overrides; those of connectors are ignored, so that no real venue is contacted.
         port: Where the daemon listens, regardless of the environment; None keeps the configured port.
+        workers: How many processes serve clients; None keeps what is configured.
 
     Raises:
         daemon.config.ConfigError: Something in the environment is not allowed.
@@ -97,10 +98,11 @@ def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None) 
     kept = {name: value for name, value in environ.items() if not name.upper().startswith(real)}
     config = parse(simulator_config(HOST, venues_port, presets=presets()), kept, "the demo")
     replace = msgspec.structs.replace
+    given = {key: value for key, value in (("port", port), ("workers", workers)) if value is not None}
     told = {name: replace(config.connectors.of(VENUES[name]), **SIMULATED[name]) for name in SIMULATED}
     return replace(
         config,
-        server=config.server if port is None else replace(config.server, port=port),
+        server=replace(config.server, **given),
         connectors=replace(config.connectors, **told),
         simulated=True,
         channels=tuple(

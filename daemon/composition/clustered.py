@@ -82,7 +82,13 @@ class _Taking:
 
 
 class ClusterDaemon:
-    """All components of one node, built but not yet running."""
+    """All components of one node, built but not yet running.
+
+    Attributes:
+        processes: how many serve clients.
+    """
+
+    processes = 1
 
     def __init__(
         self,
@@ -172,13 +178,16 @@ class ClusterDaemon:
             return config
         return msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, clients=0))
 
-    async def start(self, root: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
-        """Start everything in the root nursery; returns when clients are let in."""
+    async def start(
+        self, root: trio.Nursery, listeners: list[trio.SocketListener], *others: list[trio.SocketListener]
+    ) -> None:
+        """Start everything in the root nursery; returns when clients are let in. There are no `others`."""
         await root.start(self.node.run)
         await root.start(self.peers.run)
         with trio.move_on_after(_TAPE_WITHIN_S):
             await self.reader.whole.wait()
         await self.serving.start(root, listeners)
+        self.serving.warn_if_exposed()
         await self._remember()
         if self.config.cluster.ingests and self.config.cluster.standby == "warm":
             root.start_soon(self._stand_by)

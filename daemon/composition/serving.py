@@ -17,18 +17,19 @@ import msgspec
 import trio
 
 from connectors.metric import Samples
-from connectors.poll.past_candles import PastCandles
-from daemon.config.load import Config
+from daemon.config.load import ServingConfig
 from daemon.fanout.hub import Hub
 from daemon.front import access, certificate
+from daemon.front.address_counts import AddressCounts
 from daemon.front.admission import Admission
 from daemon.front.front_door import FrontDoor
 from daemon.front.limits import FILES_BESIDE_CLIENTS
 from daemon.front.listening import raise_descriptor_limit
+from daemon.front.request import Later, Request
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
 from daemon.publish.bus import Bus
-from daemon.routes.history import Histories
+from daemon.routes.history import Histories, PastView
 from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
 from daemon.sessions.event_stream import EventStreams
@@ -36,7 +37,7 @@ from daemon.sessions.sessions import Sessions
 from daemon.sessions.websocket import WebSockets
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
-from protocol.answers import ClusterReport, NodeReport
+from protocol.answers import ClusterReport, NodeReport, WorkerReport
 from protocol.messages import ReplayInfo, ServerInfo
 
 _RETRY_SPREAD_S: Final = 10.0
@@ -89,16 +90,19 @@ class Serving:
 
     def __init__(
         self,
-        config: Config,
+        config: ServingConfig,
         log: Log,
         server: ServerInfo,
         *,
         broadcast: Callable[[str], None],
-        past: Callable[[str], PastCandles | None],
+        past: Callable[[str], PastView | None],
         remarks: Remarks,
         guarded: bool,
-        cluster: Callable[[Serving], ClusterReport] | None = None,
         replay: ReplayInfo | None = None,
+        metrics: Callable[[Request], Later] | None = None,
+        cluster: Callable[[Serving], ClusterReport | Later] | None = None,
+        connections: AddressCounts | None = None,
+        clients: AddressCounts | None = None,
     ) -> None:
         """Build it.
 
@@ -110,8 +114,11 @@ class Serving:
             past: who asks a venue, by its name, for past candles; None if nobody does.
             remarks: what there is to say in `/readyz`.
             guarded: whether a token was needed before a restart.
-            cluster: which processes and nodes there are; None if this is the only one.
             replay: what is played, if a recording is.
+            metrics: answers `GET /metrics`; None if this process knows all figures.
+            cluster: which processes and nodes there are; None if this is the only one.
+            connections: where connections are counted together with those of other processes, if there are some.
+            clients: the same for clients.
         """
         self.config = config
         self.log = log
@@ -120,7 +127,8 @@ class Serving:
         self.hub = Hub(log.tape, log.ledger, log.clock)
         log.bus.add(self.hub)
         self.metrics = Metrics(server.version)
-        admission = Admission(config.policy(guarded=guarded))
+        self._cluster = alone if cluster is None else cluster
+        admission = Admission(config.policy(guarded=guarded), connections, clients)
         self.sessions = Sessions(
             tape=log.tape,
             hub=self.hub,
@@ -136,7 +144,7 @@ class Serving:
             server=server,
             catalogue=lambda: log.board.catalogue,
             tape=log.tape,
-            clients=lambda: self.cluster().clients,
+            clients=self._clients_of_all if clients is None else (lambda: clients.total),
             broadcast=broadcast,
             admit_test=admission.rates.test,
             board=log.board,
@@ -149,7 +157,7 @@ class Serving:
             not_reloaded=remarks.not_reloaded,
             cut_off=remarks.cut_off,
             unreached=remarks.unreached,
-            metrics=self.metrics.answer,
+            metrics=self.metrics.answer if metrics is None else metrics,
             cluster=self.cluster,
             histories=Histories(log.tape, log.clock, past),
         )
@@ -162,11 +170,19 @@ class Serving:
             events=EventStreams(self.sessions),
         )
         self._hosts: list[str] = []
-        self._cluster = alone if cluster is None else cluster
 
-    def cluster(self) -> ClusterReport:
-        """Which processes and nodes there are."""
+    def cluster(self) -> ClusterReport | Later:
+        """Which processes and nodes there are; or what has to be waited for, to know."""
         return self._cluster(self)
+
+    def _clients_of_all(self) -> int:
+        report = self.cluster()
+        return report.clients if isinstance(report, ClusterReport) else self.clients
+
+    @property
+    def clients(self) -> int:
+        """How many clients this process has."""
+        return self.hub.statistics().subscribers
 
     @property
     def guarded(self) -> bool:
@@ -178,8 +194,7 @@ class Serving:
         await root.start(self.hub.run)
         await root.start(self.sessions.run)
         await root.start(self.front_door.run, listeners)
-        self._hosts = [listener.socket.getsockname()[0] for listener in listeners]
-        self.warn_if_exposed()
+        self._hosts = hosts(listeners)
 
     def measure(self, samples: Samples) -> None:
         """Add the numbers of all of its components."""
@@ -189,16 +204,9 @@ class Serving:
 
     def warn_if_exposed(self) -> None:
         """Log what an operator should know of who can come in."""
-        config, tokens = self.config, self.front_door.admission.policy.tokens
-        encrypted = bool(config.server.certificate or config.server.trusted_proxies)
-        for warning in access.exposure(self._hosts, tokens=tokens is not None, encrypted=encrypted):
-            _log.warning("%s", warning)
-        if tokens is not None and not tokens:
-            _log.warning("%s", access.CLOSED)
-        for warning in certificate.warnings(self.front_door.tls, config.server):
-            _log.warning("%s", warning)
+        warn_if_exposed(self._hosts, self.config, self.front_door.admission.policy.tokens, self.front_door.tls)
 
-    def adopt(self, config: Config, tls: ssl.SSLContext | None) -> None:
+    def adopt(self, config: ServingConfig, tls: ssl.SSLContext | None) -> None:
         """Bring a new configuration into force, when the board has its catalogue. Clients that may stay do."""
         self.config = config
         policy = self.front_door.admission.policy = config.policy(guarded=self.guarded)
@@ -212,17 +220,26 @@ class Serving:
         """Let nobody in any more."""
         self.front_door.stop_accepting()
 
-    async def say_goodbye(self, reason: str, grace_s: float) -> None:
-        """Send the rest of the tape, then `goodbye` and 1001; and answer the last requests. Takes `grace_s` about."""
-        await self.sessions.say_goodbye(reason, grace_s * 0.9, _RETRY_SPREAD_S)
+    async def say_goodbye(self, reason: str, grace_s: float, clients: int | None = None) -> None:
+        """Send the rest of the tape, then `goodbye` and 1001; and answer the last requests. Takes `grace_s` about.
+
+        `clients`: how many will come back, where there are others beside those of this process.
+        """
+        await self.sessions.say_goodbye(reason, grace_s * 0.9, _RETRY_SPREAD_S, clients)
         with trio.move_on_after(_LAST_ANSWERS_S):
             await self.front_door.wait_answered()
 
 
 def alone(serving: Serving) -> ClusterReport:
     """What a daemon that is one process says of itself."""
-    log, clients = serving.log, serving.hub.statistics().subscribers
-    name = serving.server.node or socket.gethostname()
+    return of_one_node(serving.server, serving.log, serving.started, serving.clients)
+
+
+def of_one_node(
+    server: ServerInfo, log: Log, started: str, clients: int, workers: tuple[WorkerReport, ...] = ()
+) -> ClusterReport:
+    """What a daemon says of itself that is the only one; with its workers, if it has some."""
+    name = server.node or socket.gethostname()
     own = NodeReport(
         node=name,
         role="both",
@@ -230,7 +247,8 @@ def alone(serving: Serving) -> ClusterReport:
         seq=log.tape.head,
         lag=0,
         clients=clients,
-        since=serving.started,
+        since=started,
+        workers=workers,
     )
     return ClusterReport(
         timestamp=log.clock.timestamp(),
@@ -241,3 +259,19 @@ def alone(serving: Serving) -> ClusterReport:
         clients=clients,
         nodes=(own,),
     )
+
+
+def hosts(listeners: list[trio.SocketListener]) -> list[str]:
+    """The addresses that these listen on."""
+    return [listener.socket.getsockname()[0] for listener in listeners]
+
+
+def warn_if_exposed(hosts: list[str], config: ServingConfig, tokens: access.Tokens, tls: ssl.SSLContext | None) -> None:
+    """Log what an operator should know of who can come in where the daemon listens on these addresses."""
+    encrypted = bool(config.server.certificate or config.server.trusted_proxies)
+    for warning in access.exposure(hosts, tokens=tokens is not None, encrypted=encrypted):
+        _log.warning("%s", warning)
+    if tokens is not None and not tokens:
+        _log.warning("%s", access.CLOSED)
+    for warning in certificate.warnings(tls, config.server):
+        _log.warning("%s", warning)

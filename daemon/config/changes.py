@@ -15,7 +15,7 @@ from daemon.config.load import Config
 from daemon.publish.cluster.settings import Cluster
 
 _FIXED: Final = (
-    *("server.host", "server.port", "server.backlog"),
+    *("server.host", "server.port", "server.backlog", "server.workers"),
     *("tape.entries", "tape.bytes", "tape.path"),
     *("record.path", "record.keep_s", "record.keep_bytes", "record.buffer_bytes"),
     *("hub.inbox_batches", "log.format"),

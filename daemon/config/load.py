@@ -65,17 +65,34 @@ CADENCE_S: Final = 10.0
 """The default cadence of a scheduled channel."""
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole configuration, checked.
+class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What serving clients needs of the configuration, beside the channels; a worker has no more of it.
 
-    `channels`: the channels that are served, in order. `has_tokens_table`: whether it has a table of tokens, even an
-    empty one. `warnings`: what its reader should hear of though it can be used, a sentence each. `ways`: those
-    about venues that are reached through a proxy.
+    `has_tokens_table`: whether it has a table of tokens, even an empty one.
     """
 
     server: ServerSettings
     limits: Limits
     tape: TapeSettings
+    tokens: dict[str, TokenSection]
+    has_tokens_table: bool
+    log: LogSettings
+    simulated: bool
+
+    def policy(self, *, guarded: bool = False) -> admission.Policy:
+        """Which clients are let in, and how many; `guarded`: whether a token was needed until now."""
+        given = tokens.grants(self.tokens)
+        known = access.in_force(given, opened=self.server.open, declared=self.has_tokens_table, before=guarded)
+        return admission.policy(self.server, self.limits, known)
+
+
+class Config(ServingConfig, frozen=True, kw_only=True):
+    """The whole configuration, checked.
+
+    `channels`: the channels that are served, in order. `warnings`: what its reader should hear of though it can be
+    used, a sentence each. `ways`: those about venues that are reached through a proxy.
+    """
+
     record: RecordSettings
     hub: Passes
     cluster: Cluster
@@ -83,11 +100,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     connectors: Connectors
     channels: tuple[Channel, ...]
     check_instruments: bool
-    simulated: bool
-    tokens: dict[str, TokenSection]
-    has_tokens_table: bool
     crosscheck: Tolerances
-    log: LogSettings
     warnings: tuple[str, ...] = ()
     ways: tuple[str, ...] = ()
 
@@ -95,11 +108,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """The channels by name."""
         return Catalogue(self.channels)
 
-    def policy(self, *, guarded: bool = False) -> admission.Policy:
-        """Which clients are let in, and how many; `guarded`: whether a token was needed until now."""
-        given = tokens.grants(self.tokens)
-        known = access.in_force(given, opened=self.server.open, declared=self.has_tokens_table, before=guarded)
-        return admission.policy(self.server, self.limits, known)
+    def serving(self) -> ServingConfig:
+        """What serving clients needs of it."""
+        return ServingConfig(**{name: getattr(self, name) for name in ServingConfig.__struct_fields__})
 
 
 class ConfigError(Exception):
@@ -217,6 +228,9 @@ def _refused_cluster(file: File) -> Iterator[_Refusal]:
         yield "cluster.url", seen, str(error)
     if file.tape.path:
         yield "tape.path", shown(file.tape.path), '"" in a cluster: the engine of [cluster] url keeps the tape'
+    if file.server.worker_count > 1:
+        allowed = "1 in a cluster: a machine with several cores can run several nodes, each with a port and a name"
+        yield "server.workers", shown(file.server.workers), allowed
     if file.record.path:
         allowed = '"" in a cluster: record at a daemon that is alone'
         yield "record.path", shown(file.record.path), allowed

@@ -95,12 +95,15 @@ async def _accept(
                         await trio.sleep(_AGAIN_S)
                         break
                     short = False
-                    connections.start_soon(_serve, serve, trio.SocketStream(trio.socket.from_stdlib_socket(accepted)))
+                    connections.start_soon(
+                        serve_one, serve, trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+                    )
     finally:
         plain.detach()
 
 
-async def _serve(serve: Callable[[trio.SocketStream], Awaitable[None]], stream: trio.SocketStream) -> None:
+async def serve_one(serve: Callable[[trio.SocketStream], Awaitable[None]], stream: trio.SocketStream) -> None:
+    """Serve a connection, and close it."""
     try:
         await serve(stream)
     finally:

@@ -1,8 +1,8 @@
 """Who may have data: bearer tokens, and what each of them covers. Pure.
 
 A daemon whose configuration never spoke of tokens lets everybody have everything. One that has tokens, or had some,
-wants one on these paths: `/ws`, `/ws/test`, `/events`, `/snapshot/...` and `/history/...`. To revoke the last one
-closes the door; only the operator's word (`[server] open`) opens it. The other paths stay open: the page and
+wants one on these paths: `/ws`, `/ws/test`, `/events`, `/snapshot/...`, `/history/...` and `/cluster`. To revoke the
+last one closes the door; only the operator's word (`[server] open`) opens it. The other paths stay open: the page and
 `/client.js`, since a browser cannot send a token for them and they hold no data; `/healthz`, `/readyz` and `/metrics`,
 since who watches over the daemon is no client of it; `/channels` and `/gaps`, which say what there is and how it does,
 and no price.
@@ -25,7 +25,7 @@ from daemon.front.tokens import Presented, digest_of
 from protocol.codes import CloseCode, ErrorCode
 from protocol.grant import ANYONE, Grant
 
-_PATHS: Final = frozenset({"/ws", "/ws/test", "/events"})
+_PATHS: Final = frozenset({"/ws", "/ws/test", "/events", "/cluster"})
 _BELOW: Final = ("/snapshot/", "/history/")
 
 _BEARER: Final = re.compile(r"(?i:bearer)(?: +(?P<token>.*))?", re.DOTALL)

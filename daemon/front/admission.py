@@ -17,7 +17,7 @@ import msgspec
 
 from daemon.front import access, addresses
 from daemon.front.access import Tokens
-from daemon.front.address_counts import AddressCounts, Network
+from daemon.front.address_counts import AddressCounts, Network, NoRoomError, Place
 from daemon.front.http import Refused, Request
 from daemon.front.limits import FILES_BESIDE_CLIENTS, Limits
 from daemon.front.listening import ServerSettings
@@ -84,10 +84,13 @@ class Admission:
         accepting: whether anybody may still come; False from the beginning of a stop.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(
+        self, policy: Policy, connections: AddressCounts | None = None, clients: AddressCounts | None = None
+    ) -> None:
+        """`connections` and `clients`: who is counted together with those of other processes, where there are some."""
         self.accepting = True
-        self.connections = AddressCounts()
-        self.clients = AddressCounts()
+        self.connections = AddressCounts() if connections is None else connections
+        self.clients = AddressCounts() if clients is None else clients
         self.rates = Rates(policy.limits)
         self.policy = policy
 
@@ -121,10 +124,6 @@ class Admission:
         """One more connection from that IP address, as long as the block lasts; whether it may stay is asked next."""
         return self.connections.counting(peer)
 
-    def client(self, peer: str) -> AbstractContextManager[None]:
-        """One more websocket or event stream from that IP address, as long as the block lasts."""
-        return self.clients.counting(peer)
-
     def refusal(self, peer: str, *, tls: bool) -> Refused | None:
         """Why a connection, which is counted already, may not stay; None where it may."""
         policy = self._policy
@@ -145,13 +144,15 @@ class Admission:
             return request
         return msgspec.structs.replace(request, grant=access.granted(request.presented, self._policy.tokens))
 
-    def check_room(self, peer: str) -> None:
-        """Whether one more websocket or event stream may come. Raises: Refused, 503."""
+    def take_place(self, peer: str) -> Place:
+        """One more websocket or event stream from that IP address, until it leaves. Raises: Refused, 503."""
         limits = self.limits
-        if self.clients.total >= limits.clients:
-            raise full(f"all {limits.clients} places for clients are taken")
-        if self.clients.of(peer) >= limits.clients_per_address:
-            raise full(f"{peer} has {limits.clients_per_address} clients already, which is the limit")
+        try:
+            return self.clients.take(peer, limits.clients, limits.clients_per_address)
+        except NoRoomError as none:
+            if none.of == "all":
+                raise full(f"all {limits.clients} places for clients are taken") from None
+            raise full(f"{peer} has {limits.clients_per_address} clients already, which is the limit") from None
 
 
 def full(message: str) -> Refused:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import msgspec
 import trio
 
+from daemon.front.address_counts import Place
 from daemon.front.event_request import EventRequest
 from daemon.front.tls import TlsStream
 from protocol.grant import ANYONE, Grant
@@ -26,6 +27,7 @@ class Upgrade(msgspec.Struct, frozen=True, kw_only=True):
         format: how its messages are written.
         subprotocol: the name to confirm, or None where it offered none.
         grant: what it may have.
+        place: as it is counted; to be left when it is gone.
     """
 
     stream: Transport
@@ -34,6 +36,7 @@ class Upgrade(msgspec.Struct, frozen=True, kw_only=True):
     peer: str
     format: Format
     subprotocol: str | None
+    place: Place
     grant: Grant = ANYONE
 
 
@@ -45,9 +48,11 @@ class EventClient(msgspec.Struct, frozen=True, kw_only=True):
         head: the answer's head, to be sent first.
         peer: its IP address.
         request: what it asked for.
+        place: as it is counted; to be left when it is gone.
     """
 
     stream: Transport
     head: bytes
     peer: str
     request: EventRequest
+    place: Place

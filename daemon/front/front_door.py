@@ -22,7 +22,8 @@ import trio
 
 from connectors.metric import Samples
 from daemon.front import addresses, event_request, forwarded, handshake, origins, paths, proxy_protocol
-from daemon.front.accepting import serve_connections
+from daemon.front.accepting import serve_connections, serve_one
+from daemon.front.address_counts import Place
 from daemon.front.admission import Admission, unavailable
 from daemon.front.arrivals import EventClient, Transport, Upgrade
 from daemon.front.event_request import EventRequest
@@ -71,11 +72,18 @@ class Events(Protocol):
         ...
 
 
-class _Admitted(msgspec.Struct, frozen=True):
+class _Stream(msgspec.Struct, frozen=True):
     """An event stream that is let in: its answer's head, and what it asked for."""
 
     head: bytes
     request: EventRequest
+
+
+class _Admitted(msgspec.Struct, frozen=True):
+    """A client that is let in, and its place."""
+
+    what: handshake.Handshake | _Stream
+    place: Place
 
 
 class Routes(Protocol):
@@ -123,6 +131,7 @@ class FrontDoor:
         self._left = trio.Event()
         self._turns = Turns(_SHARE_S)
         self._shares = False
+        self._connections: trio.Nursery | None = None
 
     @property
     def accepting(self) -> bool:
@@ -138,15 +147,15 @@ class FrontDoor:
 
     async def wait_answered(self) -> None:
         """Wait until no connection is left but those of clients; to be called after `stop_accepting`."""
-        while self.admission.connections.total > self.admission.clients.total:
+        while self.admission.connections.here > self.admission.clients.here:
             self._left = trio.Event()
             await self._left.wait()
 
     def statistics(self) -> FrontDoorStatistics:
         """Counts of now and since the start."""
         return FrontDoorStatistics(
-            connections_open=self.admission.connections.total,
-            clients_open=self.admission.clients.total,
+            connections_open=self.admission.connections.here,
+            clients_open=self.admission.clients.here,
             **{
                 f"{name}_count": self._counts[name]
                 for name in ("accepted", "requests", "upgrades", "event_streams", "refused", "broken", "failed")
@@ -170,9 +179,20 @@ class FrontDoor:
             await own.start(self._turns.run)
             self._shares = True
             async with trio.open_nursery() as connections:
+                self._connections = connections
                 with self._listening:
                     await serve_connections(self._barrier, listeners, connections, task_status=task_status)
             own.cancel_scope.cancel(reason="no connection is left")
+
+    def let_in(self, stream: trio.SocketStream) -> None:
+        """Serve a connection that was accepted elsewhere, as those that come to the listeners; to be called in `run`.
+
+        Raises:
+            RuntimeError: it does not run, or has ended.
+        """
+        if self._connections is None:
+            raise RuntimeError("the front door does not run")
+        self._connections.start_soon(serve_one, self._barrier, stream)
 
     async def _barrier(self, stream: trio.SocketStream) -> None:
         """Serve one connection, and let nothing out of here that would end the others."""
@@ -224,13 +244,15 @@ class FrontDoor:
         if client is None:
             return
         del http  # a client stays for hours: HTTP's buffers and states go now
-        with self.admission.client(client.peer):
+        try:
             if isinstance(client, Upgrade):
                 self._counts["upgrades"] += 1
                 await self._upgrade(client)
             elif self._events is not None:
                 self._counts["event_streams"] += 1
                 await self._events.serve(client)
+        finally:
+            client.place.leave()
 
     async def _secured(self, stream: trio.SocketStream, tls: ssl.SSLContext, peer: str, deadline: float) -> TlsStream:
         """The connection, with its TLS handshake done. Raises: as `TlsStream.do_handshake`, and trio.TooSlowError."""
@@ -254,8 +276,8 @@ class FrontDoor:
         """Answer one request after the other, until the connection ends or a client is let in.
 
         Returns:
-            That client, with no checkpoint between the check of the limits and the return; None where the connection
-            has ended, and is closed.
+            That client, whose place is taken, and with no checkpoint between that and the return; None where the
+            connection has ended, and is closed.
 
         Raises:
             trio.BrokenResourceError, trio.TooSlowError: the client went, or did not take its answer.
@@ -270,20 +292,22 @@ class FrontDoor:
         if admitted is None:
             await http.close()
             return None
-        if isinstance(admitted, _Admitted):
-            return EventClient(stream=stream, head=admitted.head, peer=http.client, request=admitted.request)
+        what, place = admitted.what, admitted.place
+        if isinstance(what, _Stream):
+            return EventClient(stream=stream, head=what.head, peer=http.client, request=what.request, place=place)
         return Upgrade(
             stream=stream,
-            head=admitted.head,
+            head=what.head,
             trailing=http.trailing,
             peer=http.client,
-            format=admitted.format,
-            subprotocol=admitted.subprotocol,
-            grant=admitted.grant,
+            format=what.format,
+            subprotocol=what.subprotocol,
+            grant=what.grant,
+            place=place,
         )
 
-    async def _answer_until_upgrade(self, http: Conversation) -> handshake.Handshake | _Admitted | None:
-        """Answer requests; a client that is let in ends it, with no checkpoint between the limits and the count."""
+    async def _answer_until_upgrade(self, http: Conversation) -> _Admitted | None:
+        """Answer requests; a client that is let in ends it, with no checkpoint after its place is taken."""
         while True:
             try:
                 request = await self._receive(http)
@@ -306,14 +330,13 @@ class FrontDoor:
                     request = self.admission.granted(request)
                     self.admission.rates.token(request, arrives=arrives)
                     if request.path == handshake.PATH:
-                        admitted = handshake.judge(request, policy.origins)
-                        self._check_room(request)
-                        return admitted
+                        return _Admitted(handshake.judge(request, policy.origins), self._take_place(request))
                     if request.path == event_request.PATH and self._events is not None:
-                        events = self._judge_events(request, self._events, http)
+                        admitted = self._judge_events(request, self._events, http)
                         if request.method == "GET":
-                            return events
-                        await http.send_head(events.head)
+                            return admitted
+                        admitted.place.leave()
+                        await http.send_head(admitted.what.head)
                         return None
                     self._check_page(request)
                     response = await self._answer(request)
@@ -347,10 +370,14 @@ class FrontDoor:
         event_request.check_method(request)
         listed = self.admission.policy.origins
         origins.check_reading(request, listed)
-        self._check_room(request)
-        asked = events.judge(request)
+        place = self._take_place(request)
+        try:
+            asked = events.judge(request)
+        except BaseException:
+            place.leave()
+            raise
         headers = (*event_request.HEADERS, *origins.sharing(http.origin, listed))
-        return _Admitted(http.endless_head(event_request.CONTENT_TYPE, headers), asked)
+        return _Admitted(_Stream(http.endless_head(event_request.CONTENT_TYPE, headers), asked), place)
 
     def _check_page(self, request: Request) -> None:
         """Whether the page that a plain request comes from, if it comes from one, may send it. Raises: Refused, 403."""
@@ -363,11 +390,11 @@ class FrontDoor:
             said = {"event": "unread", "peer": request.peer, "origin": seen}
             _log.info("a page of the origin %r cannot read its answer: it is not in server.origins", seen, extra=said)
 
-    def _check_room(self, request: Request) -> None:
-        """Whether one more client may come. Raises: Refused, 503."""
+    def _take_place(self, request: Request) -> Place:
+        """A place for one more client. Raises: Refused, 503."""
         if not self.accepting:
             raise unavailable(ErrorCode.UNAVAILABLE, "the daemon is stopping; come back later")
-        self.admission.check_room(request.peer)
+        return self.admission.take_place(request.peer)
 
     async def _answer(self, request: Request) -> Response:
         """The routes' answer. The second barrier: a bug in there costs its client a 500 and nobody else anything.

@@ -18,6 +18,9 @@ from msgspec import Meta
 
 from daemon.front.origins import ANY
 
+MOST_WORKERS: Final = 64
+"""Processes that serve clients. The connectors and the sequencer, which feed all of them, are one."""
+
 _TRIES: Final = 10
 """How often another free port is looked for that is free on every address."""
 
@@ -42,6 +45,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
         "localhost"
     )
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    workers: Annotated[int, Meta(ge=0, le=MOST_WORKERS)] = 1
     backlog: Annotated[int, Meta(ge=1, le=65535)] = 1024
     certificate: str = ""
     key: str = ""
@@ -51,6 +55,11 @@ class ServerSettings(msgspec.Struct, frozen=True):
     trusted_proxies: tuple[str, ...] = ()
     proxy_protocol: bool = False
     prefix: str = ""
+
+    @property
+    def worker_count(self) -> int:
+        """How many processes serve clients: `workers`, or one for each core that this process may use."""
+        return self.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -162,6 +171,44 @@ async def open_listeners(server: ServerSettings) -> list[trio.SocketListener]:
                 _log.warning("not listening on %s: %s; listening on the others", why.filename, why.strerror)
         return listeners
     raise AssertionError("the last try returns or raises")
+
+
+async def open_groups(server: ServerSettings, count: int) -> list[list[trio.SocketListener]]:
+    """So many groups of listeners on the same addresses and port, one for each worker.
+
+    The kernel shares connections out among them (SO_REUSEPORT, socket(7)).
+
+    The first listener of each address is opened as anybody's, and shares only from then on: so a port that another
+    process has, another tickerd too, is in use.
+
+    Raises:
+        OSError: see `open_listeners`.
+    """
+    first = await open_listeners(server)
+    groups = [first, *([] for _ in range(count - 1))]
+    for listener in first if count > 1 else ():
+        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for group in groups[1:]:
+            group.append(_beside(listener, server.backlog))
+    return groups
+
+
+def _beside(listener: trio.SocketListener, backlog: int) -> trio.SocketListener:
+    """Another one at the same address."""
+    name = listener.socket.getsockname()
+    another = socket.socket(listener.socket.family, socket.SOCK_STREAM)
+    try:
+        another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if another.family == socket.AF_INET6:
+            only = listener.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            another.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        another.bind(name)
+        another.listen(backlog)
+    except OSError as error:
+        another.close()
+        raise _named(error, str(name[0]), name[1]) from None
+    return trio.SocketListener(trio.socket.from_stdlib_socket(another))
 
 
 def base_urls(listeners: Sequence[trio.SocketListener], *, secure: bool) -> list[str]:

@@ -54,12 +54,15 @@ class LogSettings(msgspec.Struct, frozen=True):
     format: Format = "auto"
 
 
-def setup(level: Level, format_: Format, *, fd: int = STDERR, queue_lines: int = QUEUE_LINES) -> Callable[[], None]:
+def setup(
+    level: Level, format_: Format, *, worker: int = 0, fd: int = STDERR, queue_lines: int = QUEUE_LINES
+) -> Callable[[], None]:
     """Send the root logger's records to a file descriptor.
 
     Args:
         level: The lowest level that is written.
         format_: `text`, `json`, or `auto`: text, in the journal's own form where the descriptor is the journal.
+        worker: Which of the daemon's workers this process is, to be named in each line; 0 for none.
         fd: Where the lines go.
         queue_lines: How many lines wait for a stalled reader before more are dropped.
 
@@ -68,7 +71,7 @@ def setup(level: Level, format_: Format, *, fd: int = STDERR, queue_lines: int =
     """
     lines: queue.Queue[str | None] = queue.Queue(queue_lines)
     handler = _BoundedHandler(lines)
-    handler.setFormatter(_formatter(format_, journal=is_journal(fd)))
+    handler.setFormatter(_formatter(format_, journal=is_journal(fd), worker=worker))
     limit = LogLimit()
     handler.addFilter(limit)
     writer = threading.Thread(target=_write, args=(lines, handler, limit, fd), name="log writer", daemon=True)
@@ -181,10 +184,10 @@ def _write_line(fd: int, line: str) -> None:
         return
 
 
-def _formatter(format_: Format, *, journal: bool) -> logging.Formatter:
+def _formatter(format_: Format, *, journal: bool, worker: int) -> logging.Formatter:
     if format_ == "json":
-        return _JsonFormatter(journal=journal)
-    return _TextFormatter(journal=journal and format_ == "auto")
+        return _JsonFormatter(journal=journal, worker=worker)
+    return _TextFormatter(journal=journal and format_ == "auto", worker=worker)
 
 
 _PRIORITIES: Final = (
@@ -206,11 +209,15 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 class _TextFormatter(logging.Formatter):
-    """`2025-12-08T16:30:45.123Z INFO daemon.app: message`; for the journal `<6>daemon.app: message`."""
+    """`2025-12-08T16:30:45.123Z INFO daemon.app: message`; for the journal `<6>daemon.app: message`.
 
-    def __init__(self, *, journal: bool) -> None:
+    A worker's line begins its message with `worker 1: `.
+    """
+
+    def __init__(self, *, journal: bool, worker: int = 0) -> None:
         super().__init__()
         self._journal = journal
+        self._by = f"worker {worker}: " if worker else ""
 
     def format(self, record: logging.LogRecord) -> str:
         parts = [record.getMessage()]
@@ -220,23 +227,28 @@ class _TextFormatter(logging.Formatter):
             parts.append(record.stack_info)
         message = "\n".join(parts).translate(_ESCAPES)
         if self._journal:
-            return f"<{_priority(record.levelno)}>{record.name}: {message}"
-        return f"{_timestamp(record)} {record.levelname} {record.name}: {message}"
+            return f"<{_priority(record.levelno)}>{record.name}: {self._by}{message}"
+        return f"{_timestamp(record)} {record.levelname} {record.name}: {self._by}{message}"
 
 
 _EVERY_RECORDS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object per line. The journal adds its own timestamp, and reads the priority in front of the object."""
+    """One JSON object per line. The journal adds its own timestamp, and reads the priority in front of the object.
 
-    def __init__(self, *, journal: bool) -> None:
+    A worker's has its number as `worker`.
+    """
+
+    def __init__(self, *, journal: bool, worker: int = 0) -> None:
         super().__init__()
         self._journal = journal
+        self._by = {"worker": worker} if worker else {}
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = {} if self._journal else {"timestamp": _timestamp(record)}
         fields |= {"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        fields |= self._by
         own = {name: value for name, value in record.__dict__.items() if name not in _EVERY_RECORDS}
         fields |= {name: value for name, value in own.items() if name not in fields}
         if record.exc_info:

@@ -7,7 +7,6 @@ is handed to a new one from the tape itself.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
@@ -41,10 +40,11 @@ class Outlet:
 
     Attributes:
         next: the number of the next part; they are numbered from 0.
+        made_bytes: how long all parts were that were made so far.
     """
 
     def __init__(self, tape: Tape, board: Board, ledger: Ledger, kept_bytes: int = KEPT_BYTES) -> None:
-        self.next = 0
+        self.next = self.made_bytes = 0
         self._tape = tape
         self._board = board
         self._ledger = ledger
@@ -95,10 +95,16 @@ class Outlet:
         data = encode(part)
         self._kept.append(data)
         self._bytes += len(data)
+        self.made_bytes += len(data)
         self.next += 1
         while self._bytes > self._kept_bytes and len(self._kept) > 1:
             self._bytes -= len(self._kept.popleft())
         self._more.unpark_all()
+
+    def forget(self, number: int) -> None:
+        """Drop the parts before that number: all who follow have them."""
+        while self._kept and self.next - len(self._kept) < number:
+            self._bytes -= len(self._kept.popleft())
 
     def begin(self) -> tuple[Beginning, Iterator[Part]]:
         """Where following begins now: then come the parts of what is on the tape, and then those from `next` on.
@@ -126,7 +132,9 @@ class Outlet:
         if at < 0:
             raise OvertakenError(f"part {number} is not kept any longer; the first that is, is {number - at}")
         found: list[bytes] = []
-        for data in itertools.islice(self._kept, at, None):
+        # By index: a deque finds what is near one of its ends at once, and a walk would begin at the oldest.
+        for index in range(at, len(self._kept)):
+            data = self._kept[index]
             if found and most_bytes < len(data):
                 break
             found.append(data)

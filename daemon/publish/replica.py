@@ -169,8 +169,10 @@ class Replica:
                     if part.skip:
                         tape.skip_to(part.skip)
                     before = tape.head
-                self.board.follow(part.states)
-                self.ledger.follow(part.gaps)
+                if part.states:
+                    self.board.follow(part.states)
+                if part.gaps:
+                    self.ledger.follow(part.gaps)
                 for row in part.rows:
                     entry = tape.place(row.entry(tape.epoch))
                     deltas.placed(tape, entry)

@@ -78,6 +78,7 @@ class Sequencer:
 
     Attributes:
         passes: how passes are spaced; a reload sets it.
+        held_s: how long a rest has to be at least, because all who follow the tape elsewhere are behind.
         events: events that went onto the tape.
         refused: events of an unknown channel, or with a price that is no number.
         batches: how many events and changes of state each pass took.
@@ -86,6 +87,7 @@ class Sequencer:
 
     def __init__(self, tape: Tape, board: Board, ledger: Ledger, clock: WallClock, bus: Bus, passes: Passes) -> None:
         self.passes = passes
+        self.held_s: Callable[[], float] = lambda: 0.0
         self.events = self.refused = 0
         self.batches = Histogram(_BATCH_BOUNDS)
         self.passes_s = Histogram(_PASS_BOUNDS_S)
@@ -124,7 +126,8 @@ class Sequencer:
             took_s = time.perf_counter() - began_s
             self.batches.add(events)
             self.passes_s.add(took_s)
-            rested_s = trio.current_time() + min(took_s * self.passes.rest_ratio, self.passes.rest_max_ms / 1000)
+            rest_s = min(took_s * self.passes.rest_ratio, self.passes.rest_max_ms / 1000)
+            rested_s = trio.current_time() + max(rest_s, self.held_s())
 
     def _pass(self, item: Item, inbox: trio.MemoryReceiveChannel[Item], until_s: float) -> int:
         """Publish this item and others that are ready, up to the bounds. Returns the number of events.

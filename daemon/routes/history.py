@@ -14,14 +14,14 @@ An answer is bounded in messages and in bytes, and made in small steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import trio
 from msgspec import UNSET, Raw
 
 from connectors.limits.rows import FIRST_MS
 from connectors.poll.candles import PastCandle, end_ms, length_ms
-from connectors.poll.past_candles import PastCandles
+from connectors.poll.past_candles import Past
 from daemon.front.http import Later, Refused, Request, Response
 from daemon.host.clock import WallClock
 from daemon.routes.query import LAST, LONGEST_SHOWN, fields, number
@@ -50,10 +50,18 @@ _Found: TypeAlias = dict[tuple[int, str], Entry | PastCandle]
 """Candles by when they began, and the instrument."""
 
 
+class PastView(Protocol):
+    """Who asks a venue for past candles: `connectors.poll.past_candles.PastCandles`, here or in another process."""
+
+    async def get(self, instrument: str, interval: str, spans: Sequence[tuple[int, int]]) -> Past:
+        """The closed candles that began within these spans."""
+        ...
+
+
 class Histories:
     """Answers requests for the history of a channel."""
 
-    def __init__(self, tape: Tape, clock: WallClock, past: Callable[[str], PastCandles | None]) -> None:
+    def __init__(self, tape: Tape, clock: WallClock, past: Callable[[str], PastView | None]) -> None:
         """`past`: who asks a venue, by its name, for past candles; None if nobody does."""
         self._tape = tape
         self._clock = clock
@@ -128,7 +136,7 @@ class CandleAnswer:
         self,
         tape: Tape,
         clock: WallClock,
-        past: PastCandles | None,
+        past: PastView | None,
         channel: Channel,
         topics: Sequence[Topic],
         limit: int,

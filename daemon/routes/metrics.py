@@ -3,7 +3,7 @@
 They are collected at most once a second, however often and in whatever format they are requested: collecting all of
 them costs as much as ten plain requests. `Last-Modified` gives the time of collection.
 
-This file measures only the process. Every component keeps its own counts, and adds them to each collection
+This file measures only the process itself. Every component keeps its own counts, and adds them to each collection
 (`connectors.metric`); this file writes them out.
 
 Each `Metrics` has its own registry, so that two daemons in one process do not share prometheus_client's global one.
@@ -62,7 +62,11 @@ class Metrics(Collector):
 
     def answer(self, request: Request) -> Response:
         """Answer in the text format, or as OpenMetrics if the client prefers that. No checkpoint."""
-        encode, content_type = _OPENMETRICS if _prefers_openmetrics(request) else _TEXT
+        return self.scrape(openmetrics=prefers_openmetrics(request))
+
+    def scrape(self, *, openmetrics: bool) -> Response:
+        """The same, in that format."""
+        encode, content_type = _OPENMETRICS if openmetrics else _TEXT
         now_s = trio.current_time()
         if now_s - self._made_s >= FRESH_S:
             self._made_s, self._made = now_s, list(self._measured())
@@ -86,26 +90,30 @@ class Metrics(Collector):
         build = {"version": self._version, "python": platform.python_version()}
         yield InfoMetricFamily("tickerd_build", "What runs.", value=build)
         samples = Samples()
-        for measure in (*self._components, self._process):
+        # What the process itself uses comes first: a worker's has its label, and belongs to the same families.
+        measure_process(self._started_s, samples)
+        for measure in self._components:
             measure(samples)
         yield from samples
 
-    def _process(self, samples: Samples) -> None:
-        samples.value("tickerd_tasks", "Tasks of trio.", trio.lowlevel.current_statistics().tasks_living)
-        dropped = "Lines that the log's reader was too slow for."
-        samples.count("tickerd_log_lines_dropped", dropped, dropped_count())
-        usage = process_usage()
-        samples.count("process_cpu_seconds", "Total user and system CPU time spent in seconds.", usage.cpu_s)
-        if usage.resident_bytes is not None:
-            samples.value("process_resident_memory_bytes", "Resident memory size in bytes.", usage.resident_bytes)
-        if usage.open_files is not None:
-            samples.value("process_open_fds", "Number of open file descriptors.", usage.open_files)
-        samples.value("process_max_fds", "Maximum number of open file descriptors.", usage.most_files)
-        started = "Start time of the process since unix epoch in seconds."
-        samples.value("process_start_time_seconds", started, self._started_s)
+
+def measure_process(started_s: float, samples: Samples) -> None:
+    """Add what this process uses; `started_s`: when it started, seconds since 1970. Call this inside trio."""
+    samples.value("tickerd_tasks", "Tasks of trio.", trio.lowlevel.current_statistics().tasks_living)
+    dropped = "Lines that the log's reader was too slow for."
+    samples.count("tickerd_log_lines_dropped", dropped, dropped_count())
+    usage = process_usage()
+    samples.count("process_cpu_seconds", "Total user and system CPU time spent in seconds.", usage.cpu_s)
+    if usage.resident_bytes is not None:
+        samples.value("process_resident_memory_bytes", "Resident memory size in bytes.", usage.resident_bytes)
+    if usage.open_files is not None:
+        samples.value("process_open_fds", "Number of open file descriptors.", usage.open_files)
+    samples.value("process_max_fds", "Maximum number of open file descriptors.", usage.most_files)
+    started = "Start time of the process since unix epoch in seconds."
+    samples.value("process_start_time_seconds", started, started_s)
 
 
-def _prefers_openmetrics(request: Request) -> bool:
+def prefers_openmetrics(request: Request) -> bool:
     """Whether the `Accept` header (RFC 9110 section 12.5.1) ranks OpenMetrics at least as high as plain text."""
     quality = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
     for item in request.tokens("accept"):

@@ -130,8 +130,8 @@ class PlainRoutes:
         not_reloaded: Callable[[], str] = lambda: "",
         cut_off: Callable[[], str] = lambda: "",
         unreached: Callable[[], str] = lambda: "",
-        metrics: Callable[[Request], Response] | None = None,
-        cluster: Callable[[], ClusterReport] | None = None,
+        metrics: Callable[[Request], Response | Later] | None = None,
+        cluster: Callable[[], ClusterReport | Later] | None = None,
         histories: Histories | None = None,
     ) -> None:
         """Set up.
@@ -144,8 +144,8 @@ class PlainRoutes:
         why the tape is not being stored although it should be, else ""; clients get everything all the same.
         `unrecorded`: the same of the recording of what venues send. `not_reloaded`: what there is to say of a reload
         that failed, else "". `cut_off`: why nobody tells this process how the channels are, else "". `unreached`: that
-        no exchange can be reached, and why, else "". `metrics` answers `GET /metrics`, and `histories` what is below
-        `/history/`, `cluster` makes what `GET /cluster` answers; without one of them there is no such route.
+        no exchange can be reached, and why, else "". `metrics` answers `GET /metrics`, `cluster` makes what `GET
+        /cluster` answers, and `histories` what is below `/history/`; without one of them there is no such route.
         """
         self._server = server
         self._catalogue = catalogue
@@ -162,6 +162,7 @@ class PlainRoutes:
         self._unstored, self._unrecorded = unstored, unrecorded
         self._not_reloaded, self._unreached, self._cut_off = not_reloaded, unreached, cut_off
         self._histories = histories
+        self._cluster_report = cluster
         page = Page()
         self._routes: dict[str, dict[str, _Route]] = {
             **{path: {"GET": page.answer} for path in FILES},
@@ -172,7 +173,7 @@ class PlainRoutes:
             "/asyncapi.json": {"GET": self._asyncapi},
             "/ws/test": {"POST": self._test},
             **({} if metrics is None else {"/metrics": {"GET": metrics}}),
-            **({} if cluster is None else {"/cluster": {"GET": lambda _: _ok(cluster())}}),
+            **({} if cluster is None else {"/cluster": {"GET": self._cluster}}),
         }
 
     @property
@@ -286,14 +287,15 @@ class PlainRoutes:
             raise Refused(404, ErrorCode.UNKNOWN_CHANNEL, seen)
         return channel
 
+    def _cluster(self, request: Request) -> Response | Later:
+        _check_insider(request, "GET /cluster")
+        if self._cluster_report is None:
+            raise AssertionError("without a report there is no such route")
+        report = self._cluster_report()
+        return _ok(report) if isinstance(report, ClusterReport) else report
+
     def _test(self, request: Request) -> Response:
-        # Behind a proxy on this machine every peer is loopback: a forwarded request came from elsewhere, unless a
-        # trusted proxy says otherwise.
-        forwarded = not request.vouched and any(request.values(name) for name in FORWARDED)
-        local = not forwarded and ipaddress.ip_address(request.peer).is_loopback
-        if request.grant == ANYONE and not local:
-            remote = "POST /ws/test is for clients on the daemon's own machine, and for those with a token"
-            raise Refused(403, ErrorCode.FORBIDDEN, remote)
+        _check_insider(request, "POST /ws/test")
         if request.grant != ANYONE and not request.grant.test:
             without = f"token {request.grant.name} may not send test messages; `test = true` in its table lets it"
             raise Refused(403, ErrorCode.FORBIDDEN, without)
@@ -346,6 +348,17 @@ class PlainRoutes:
             age_s=age_s,
             topics=topic_statuses(state.topics, self._clock),
         )
+
+
+def _check_insider(request: Request, what: str) -> None:
+    """Raises: Refused, 403, where it comes from another machine and brings no token."""
+    # Behind a proxy on this machine every peer is loopback: a forwarded request came from elsewhere, unless a trusted
+    # proxy says otherwise.
+    forwarded = not request.vouched and any(request.values(name) for name in FORWARDED)
+    local = not forwarded and ipaddress.ip_address(request.peer).is_loopback
+    if request.grant == ANYONE and not local:
+        remote = f"{what} is for clients on the daemon's own machine, and for those with a token"
+        raise Refused(403, ErrorCode.FORBIDDEN, remote)
 
 
 def _ok(body: Control) -> Response:

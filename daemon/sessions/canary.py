@@ -12,7 +12,8 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -101,23 +102,13 @@ class Canary:
 
     async def _through_the_hub(self) -> None:
         """Attach a subscriber, wait until it gets the canary as any client gets a message, and detach it."""
-        near, far = socket.socketpair()
-        ours, theirs = trio.socket.from_stdlib_socket(near), trio.socket.from_stdlib_socket(far)
-        subscriber = Subscriber(Format.JSON, ClientStream(trio.SocketStream(theirs)), _nothing)
-        subscriber.selection = frozenset({CANARY})
         self._sent += 1
-        payload = b'{"type":"canary","number":%d}' % self._sent
-        self._hub.attach(subscriber, is_client=False)
-        try:
-            await self._send(payload)
-            frame, received = text_frame(payload), b""
+        with perch(self._hub) as ours:
+            await self._send(message(self._sent))
+            frame, received = text_frame(message(self._sent)), b""
             # An earlier canary that was late may come first.
             while frame not in received:
                 received += await ours.recv(4096)
-        finally:
-            self._hub.detach(subscriber)
-            theirs.close()
-            ours.close()
 
     async def _through_the_front_door(self, family: socket.AddressFamily, address: tuple[str | int, ...]) -> None:
         """Connect and send a request. Any answer shows that the connection was let in; so does its end.
@@ -127,11 +118,41 @@ class Canary:
         """
         with trio.socket.socket(family, socket.SOCK_STREAM) as connection:
             await connection.connect(address)
-            try:
-                await connection.send(_REQUEST)
-                await connection.recv(4096)
-            except ConnectionError:
-                return
+            await knock(connection)
+
+
+def message(number: int) -> bytes:
+    """The canary of that number, as it stands on the tape."""
+    return b'{"type":"canary","number":%d}' % number
+
+
+@contextmanager
+def perch(hub: Hub) -> Iterator[trio.socket.SocketType]:
+    """A subscriber that canaries come to, as messages come to any client, as long as the block lasts.
+
+    Yields:
+        The other end of its socket.
+    """
+    near, far = socket.socketpair()
+    ours, theirs = trio.socket.from_stdlib_socket(near), trio.socket.from_stdlib_socket(far)
+    subscriber = Subscriber(Format.JSON, ClientStream(trio.SocketStream(theirs)), _nothing)
+    subscriber.selection = frozenset({CANARY})
+    hub.attach(subscriber, is_client=False)
+    try:
+        yield ours
+    finally:
+        hub.detach(subscriber)
+        theirs.close()
+        ours.close()
+
+
+async def knock(connection: trio.socket.SocketType) -> None:
+    """Send a request, and wait for an answer, or the connection's end. Raises: OSError, other than that end."""
+    try:
+        await connection.send(_REQUEST)
+        await connection.recv(4096)
+    except ConnectionError:
+        return
 
 
 def _address(listening: trio.socket.SocketType) -> tuple[socket.AddressFamily, tuple[str | int, ...]]:

@@ -214,14 +214,15 @@ class Sessions:
             if count % 100 == 99:
                 await trio.lowlevel.checkpoint()
 
-    async def say_goodbye(self, reason: str, grace_s: float, retry_spread_s: float) -> None:
+    async def say_goodbye(self, reason: str, grace_s: float, retry_spread_s: float, clients: int | None = None) -> None:
         """Close all sessions in order: the rest of the tape, `goodbye`, 1001. Takes `grace_s` at most.
 
         `retry_after_s` is random for each client, up to the time that `RETURNS_PER_S` leaves for all of them, and to
-        `retry_spread_s`: a crowd does not come back at once, and a lone client does.
+        `retry_spread_s`: a crowd does not come back at once, and a lone client does. `clients`: how many they are, with
+        those of other processes.
         """
         deadline_s = trio.current_time() + grace_s
-        retry_spread_s = min(retry_spread_s, len(self) / RETURNS_PER_S)
+        retry_spread_s = min(retry_spread_s, (len(self) if clients is None else clients) / RETURNS_PER_S)
         async with trio.open_nursery() as nursery:
 
             def dismiss(session: ConnectedClient) -> None:

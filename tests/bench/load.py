@@ -173,18 +173,18 @@ class Load:
     def measure(self, seconds: float) -> Window:
         """Count for so long."""
         self._reset()
-        pid = self.options.pid
+        pids = self.options.pid
         began_ns, server_ns, waiting_ns, load_ns = (
             time.monotonic_ns(),
-            cpu_ns(pid),
-            waited_ns(pid),
+            sum(map(cpu_ns, pids)),
+            sum(map(waited_ns, pids)),
             time.process_time_ns(),
         )
         until_ns = began_ns + int(seconds * 1e9)
         while (left_ns := until_ns - time.monotonic_ns()) > 0:
             self._turn(min(left_ns / 1e9, 0.1))
-        server_ns = cpu_ns(pid) - server_ns
-        waiting_ns = waited_ns(pid) - waiting_ns
+        server_ns = sum(map(cpu_ns, pids)) - server_ns
+        waiting_ns = sum(map(waited_ns, pids)) - waiting_ns
         load_ns = time.process_time_ns() - load_ns
         took_s = (time.monotonic_ns() - began_ns) / 1e9
         frame_bytes = self.sampled_bytes / self.frames if self.frames else 0.0
@@ -355,7 +355,8 @@ def main() -> None:
     """Read the command line and carry out what comes on standard input."""
     parser = argparse.ArgumentParser(description="websocket subscribers for measuring")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--pid", type=int, required=True, help="the server's, for its CPU time")
+    pids = "the server's, for its CPU time; again for each of its workers"
+    parser.add_argument("--pid", type=int, action="append", required=True, help=pids)
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--sample", type=int, default=1, help="how many of them are parsed frame by frame")
     parser.add_argument("--others-ms", type=float, default=10.0, help="how often the others are counted")

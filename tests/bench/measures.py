@@ -216,6 +216,24 @@ def _alone(plan: Plan, rate: float, clients: int, environ: Mapping[str, str], *h
         return measure_window(plan, server, clients, plan.seconds, *how)
 
 
+def workers(plan: Plan) -> Iterator[Row]:
+    """Two workers beside one process, all on one core: what it costs to have the tape in several processes.
+
+    Each pass, and each message, costs a worker something, however many clients it has: with few clients that counts.
+    """
+    two = {"TICKERD_SERVER__WORKERS": "2"}
+    for rate, clients, target in ((100, 500, 1.15), (50, 2000, 1.15), (1000, 500, 1.15), (1000, 100, None)):
+        what = f"CPU per delivery with 2 workers, all processes, {rate} messages/s to {clients} clients"
+        cost = Row(what, "µs") if target is None else Row(what, "µs", AT_MOST, target)
+        delay = Row("median delay of these", "ms")
+        cost.note = delay.note = "compared with one process"
+        for _ in range(plan.repeats):
+            several, one = _alone(plan, rate, clients, two, *SAMPLE), _alone(plan, rate, clients, {}, *SAMPLE)
+            cost.add(_cost_us(several), _cost_us(one))
+            delay.add(several.delays.p50 / 1e3, one.delays.p50 / 1e3)
+        yield from (cost, delay)
+
+
 def never_reading(plan: Plan) -> Iterator[Row]:
     """What 100 clients that never read cost 400 that do."""
     rate, readers, stuck = 100, 400, 100
@@ -302,6 +320,7 @@ MEASURES: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {
     "thousand": thousand,
     "latency": latency,
     "tls": tls,
+    "workers": workers,
     "stuck": never_reading,
     "connections": connections,
     "ingest": ingest,

@@ -164,11 +164,12 @@ def running(
 
 
 class Served(msgspec.Struct, frozen=True):
-    """A server to connect to. `feed_pid` is what feeds it, 0 where nothing does."""
+    """A server to connect to. `feed_pid` is what feeds it, 0 where nothing does; `workers`: those that it started."""
 
     pid: int
     port: int
     feed_pid: int = 0
+    workers: tuple[int, ...] = ()
 
 
 @contextmanager
@@ -198,9 +199,13 @@ def daemon(
             module, arguments = ("daemon", run) if steps is None else ("tests.observed", ("steps", steps, *run))
             settings = {**SETTINGS, **(environ or {})}
             with running(module, *arguments, core=cores.server, environ=settings) as server:
-                served = Served(server.pid, server.port(), venues.pid)
+                served = Served(server.pid, server.port(), venues.pid, _children(server.pid))
                 _wait_live(served.port, settings.get("TICKERD_SERVER__CERTIFICATE", ""))
                 yield served
+
+
+def _children(pid: int) -> tuple[int, ...]:
+    return tuple(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 @contextmanager
@@ -236,7 +241,8 @@ class Clients:
 @contextmanager
 def load(cores: Cores, server: Served, clients: int, *options: object) -> Iterator[Clients]:
     """The load generator, not yet connected. `options` as on its command line."""
-    arguments = ("--port", server.port, "--pid", server.pid, "--clients", clients, *options)
+    pids = [option for pid in (server.pid, *server.workers) for option in ("--pid", pid)]
+    arguments = ("--port", server.port, *pids, "--clients", clients, *options)
     with running("tests.bench.load", *arguments, core=cores.others) as process:
         yield Clients(process)
 

@@ -52,10 +52,11 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", choices=("none", "mute"), default="none", help="what is to be wrong with the daemon")
+    parser.add_argument("--workers", type=int, default=1, help="processes that serve clients")
     parser.add_argument("--quiet", action="store_true", help="do not print the configuration")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tickerd-soak-"))
-    plan = Plan(arguments.minutes * 60, arguments.clients, arguments.seed, arguments.fault)
+    plan = Plan(arguments.minutes * 60, arguments.clients, arguments.seed, arguments.fault, arguments.workers)
     if not arguments.quiet:
         sys.stdout.write(f"{CONFIG}\n")
     sys.stdout.write(f"{plan.clients} clients for {plan.seconds:g} s, seed {plan.seed}; logs in {folder}\n")

@@ -30,6 +30,7 @@ CONFIG: Final = """\
 [server]
 host = "127.0.0.1"
 port = 0
+workers = {workers}
 
 [limits]          # short, so that all of them are met within minutes
 ping_every_s = 4
@@ -231,9 +232,9 @@ class Process:
 class Daemon(Process):
     """`tickerd run`, with its tasks counted."""
 
-    def __init__(self, folder: Path, venues_port: int, fault: str) -> None:
+    def __init__(self, folder: Path, venues_port: int, fault: str, workers: int = 1) -> None:
         config, self._count, self._inside = folder / "tickerd.toml", folder / "tasks", folder / "inside"
-        config.write_text(CONFIG.format(venues=venues_port, tape=folder / "tape"), encoding="utf-8")
+        config.write_text(CONFIG.format(venues=venues_port, tape=folder / "tape", workers=workers), encoding="utf-8")
         inside = "tests.soak.inside", self._count, self._inside, fault
         super().__init__(folder / "daemon.log", *inside, "run", "--config", config)
 
@@ -257,12 +258,16 @@ class Daemon(Process):
             return f"it does not say what it thinks: {error!r}"
 
     def pause(self, for_s: float) -> None:
-        """Stop it (SIGSTOP), as a frozen virtual machine is, and let it go on after so long."""
-        os.kill(self.pid, signal.SIGSTOP)
+        """Stop it (SIGSTOP) with its workers, as a frozen virtual machine is, and let it go on after so long."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        pids = [self.pid, *map(int, children)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         try:
             time.sleep(for_s)
         finally:
-            os.kill(self.pid, signal.SIGCONT)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def cost(self) -> Cost:
         """What it takes now. Raises: RuntimeError, where it has ended."""
@@ -279,13 +284,13 @@ class Daemon(Process):
 
 
 @contextmanager
-def running(folder: Path, seed: int, okx_rate: float, fault: str) -> Iterator[tuple[int, Daemon]]:
+def running(folder: Path, seed: int, okx_rate: float, fault: str, workers: int = 1) -> Iterator[tuple[int, Daemon]]:
     """The simulator (its port) and the daemon before it; both are certainly gone afterwards."""
     simulate = ("simulate", "--port", 0, "--seed", seed, "--okx-rate", okx_rate, "--config-out", folder / "venues.toml")
     venues = Process(folder / "venues.log", "daemon", *simulate)
     try:
         port = venues.port()
-        daemon = Daemon(folder, port, fault)
+        daemon = Daemon(folder, port, fault, workers)
         try:
             yield port, daemon
         finally:

@@ -53,12 +53,16 @@ _BASELINE_S: Final = 3.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How long, how many, which draws, and what is to be wrong with the daemon (`tests.soak.inside`)."""
+    """How long, how many, which draws, and what is to be wrong with the daemon (`tests.soak.inside`).
+
+    `workers`: how many processes serve clients; what is measured is the daemon's first process.
+    """
 
     seconds: float
     clients: int
     seed: int
     fault: str = "none"
+    workers: int = 1
 
     @property
     def first_wave_s(self) -> float:
@@ -99,7 +103,7 @@ class Result(msgspec.Struct, kw_only=True):
 def soak(plan: Plan, folder: Path) -> Result:
     """Run it all; logs and configuration are left in the folder."""
     result, market = Result(), MarketBooks(plan.seed, OKX_RATE)
-    with running(folder, plan.seed, OKX_RATE, plan.fault) as (venues_port, daemon):
+    with running(folder, plan.seed, OKX_RATE, plan.fault, plan.workers) as (venues_port, daemon):
         reference, clients, tally = Reference(), list[Client](), Tally()
         faults, disk = VenueFaults(venues_port, plan.seed), DiskFaults(daemon, plan.seed)
         port = daemon.port()

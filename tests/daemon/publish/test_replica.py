@@ -166,6 +166,25 @@ def test_who_takes_nothing_is_overtaken_and_nobody_waits_for_it() -> None:
     assert outlet.kept(outlet.next, 100) == []
 
 
+def test_what_all_followers_have_is_not_kept() -> None:
+    tape, ledger = Tape(1000, 10**6), Ledger()
+    fan = Fan(tape=tape)
+    outlet = Outlet(fan.tape, fan.board, ledger)
+    fan.bus.add(outlet)
+    for _ in range(10):
+        fan.sequencer.publish([[event("a")]])
+    kept = outlet.kept(7, 10**6)
+    outlet.forget(7)
+    assert outlet.kept(7, 10**6) == kept
+    with pytest.raises(OvertakenError, match="part 6 is not kept any longer; the first that is, is 7"):
+        outlet.kept(6, 100)
+    outlet.forget(3)
+    outlet.forget(outlet.next)
+    assert outlet.kept(outlet.next, 100) == []
+    fan.sequencer.publish([[event("a")]])
+    assert len(outlet.kept(10, 100)) == 1
+
+
 def test_a_part_that_does_not_follow_is_refused_and_those_before_it_are_taken() -> None:
     fan = FollowedFan()
     fan.sequencer.publish([[event("a")]])

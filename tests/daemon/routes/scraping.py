@@ -12,7 +12,11 @@ from daemon.app import Daemon
 from daemon.commands.demo import simulator_config
 from daemon.config.load import parse
 from daemon.host.clock import WallClock
+from daemon.routes.metrics import Metrics
 from daemon.tape.archive import Archive
+from daemon.workers.figures import Figures
+from daemon.workers.messages import Family
+from daemon.workers.workers import Workers
 from tests.daemon.serving import SOON_S
 
 Series = tuple[str, frozenset[tuple[str, str]]]
@@ -83,7 +87,10 @@ async def running(text: str = "", archive: Archive | None = None) -> AsyncIterat
 
 
 async def full_scrape(folder: Path) -> Scrape:
-    """That of a daemon of which every part has something to say: simulated venues, a tape on disk, and a recording."""
+    """That of a daemon of which every part has something to say: simulated venues, a tape on disk, and a recording.
+
+    With what the parent of workers says beside that.
+    """
     venues = await trio.open_tcp_listeners(0, host="127.0.0.1")
     config = simulator_config("127.0.0.1", venues[0].socket.getsockname()[1])
     config += f'\n[record]\npath = "{folder}"\n'
@@ -101,4 +108,16 @@ async def full_scrape(folder: Path) -> Scrape:
             nursery.cancel_scope.cancel(reason="enough is known")
     finally:
         await archive.close()
-    return scrape
+    return Scrape(scrape | _of_workers())
+
+
+def _of_workers() -> Scrape:
+    """What a parent says of its workers, none of which is there yet; and what one of them uses."""
+    workers = Daemon(parse("[server]\nworkers = 2\n", {}, "a test"), None).server
+    assert isinstance(workers, Workers)
+    used = Family("gauge", "process_start_time_seconds", "When.", [("process_start_time_seconds", {}, 1.0)])
+    figures = Figures()
+    figures.measured(1, [used])
+    metrics = Metrics("1")
+    metrics.include(workers.measure, figures.measure)
+    return Scrape.of(metrics.scrape(openmetrics=False).body.decode())

@@ -152,7 +152,7 @@ def test_tokens_are_asked_for_where_there_are_any() -> None:
     schemes = [{"$ref": "#/components/securitySchemes/bearer"}, {"$ref": "#/components/securitySchemes/token"}]
     assert guarded["servers"]["websocket"]["security"] == schemes
     asked = {name for name, operation in guarded["operations"].items() if operation.get("security") == schemes}
-    assert asked == {"snapshot", "history", "events", "test"}
+    assert asked == {"snapshot", "history", "events", "cluster", "test"}
 
 
 def test_it_is_made_once_per_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:

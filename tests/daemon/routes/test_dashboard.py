@@ -111,6 +111,7 @@ def mistakes(expr: str, scrape: Scrape) -> Iterator[str]:
             values = {labels[label] for labels in held if label in labels}
             if not values:
                 yield f"{name} has no label {label}"
+            values |= {""} if any(label not in labels for labels in held) else set()  # as Prometheus sees it
             yield from (
                 f"{name} has no {label} {each}"
                 for each in (value.split("|") if "~" in sign else [value])

@@ -17,6 +17,7 @@ from daemon.tape.ledger import Ledger
 from protocol.answers import ClusterReport
 from protocol.channels import Catalogue, Channel
 from protocol.codes import ErrorCode
+from protocol.grant import Grant
 from protocol.kinds import KINDS
 from protocol.messages import ServerInfo
 
@@ -107,7 +108,8 @@ class Daemon:
 
 
 async def test_the_cluster_is_told_as_it_is() -> None:
-    body = json.loads((await Daemon().get("/cluster")).body)
+    asked = Request(method="GET", path="/cluster", peer="127.0.0.1")
+    body = json.loads((await Daemon().answer(asked)).body)
     assert body == {
         "type": "cluster",
         "timestamp": NOW,
@@ -118,6 +120,17 @@ async def test_the_cluster_is_told_as_it_is() -> None:
         "clients": 2,
         "nodes": [],
     }
+
+
+async def test_which_processes_there_are_is_told_to_this_machine_and_to_tokens_only() -> None:
+    refused = await Daemon().refusal("GET", "/cluster")
+    assert (refused.status, refused.code) == (403, ErrorCode.FORBIDDEN)
+    assert "GET /cluster is for clients on the daemon's own machine, and for those with a token" in str(refused)
+    forwarded = Request(method="GET", path="/cluster", peer="127.0.0.1", headers=(("x-forwarded-for", "192.0.2.1"),))
+    with pytest.raises(Refused):
+        await Daemon().answer(forwarded)
+    granted = Request(method="GET", path="/cluster", peer="192.0.2.1", grant=Grant("partner", ("*",), b"mark"))
+    assert (await Daemon().answer(granted)).status == 200
 
 
 async def test_health_says_who_and_where() -> None:

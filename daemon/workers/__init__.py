@@ -1,0 +1,1 @@
+"""Several processes that serve clients (`[server] workers`): the parent makes the tape, the workers follow it."""

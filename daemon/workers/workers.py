@@ -1,0 +1,470 @@
+"""All workers of a daemon, as their parent has them: in place of the half that serves clients in its own process.
+
+The parent makes the tape. An `Outlet` follows its bus, and each `Worker` is sent what is in it. Beside that the parent
+opens the listeners, keeps the count of all clients, answers what only it knows, and looks after the workers: a canary
+goes through every one of them, and only then systemd's watchdog is fed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, assert_never
+
+import trio
+
+from connectors.metric import Samples
+from connectors.poll.past_candles import Past, PastCandles
+from daemon.composition import serving
+from daemon.composition.serving import Log, Remarks
+from daemon.config.load import Config
+from daemon.front import certificate
+from daemon.front.request import Refused, Response
+from daemon.front.shared_counts import CountsMemory, SharedCounts
+from daemon.host.systemd import Notifier
+from daemon.publish.bus import Appended
+from daemon.publish.outlet import Outlet
+from daemon.routes.metrics import FRESH_S, Metrics
+from daemon.sessions.canary import message
+from daemon.tape.ledger import LedgerGap
+from daemon.workers.figures import Figures
+from daemon.workers.messages import (
+    AskCluster,
+    AskPast,
+    Broadcast,
+    CloseDoor,
+    Gone,
+    Measure,
+    Measured,
+    PastFound,
+    Progress,
+    Ready,
+    Reload,
+    SayGoodbye,
+    Scrape,
+    Scraped,
+    Seen,
+    Setup,
+    Stood,
+    Told,
+    Up,
+)
+from daemon.workers.worker import Worker
+from protocol.answers import ClusterReport, WorkerReport
+from protocol.codes import ErrorCode
+from protocol.messages import ServerInfo, encode
+
+_LOOK_S: Final = 5.0
+"""How often, at least, a canary goes through the workers."""
+
+_PART: Final = 4
+"""The watchdog's time, divided by this, is the time between two looks; see `daemon.sessions.canary`."""
+
+_TELL_S: Final = 1.0
+
+_MEASURE_S: Final = 0.5
+"""How long a worker may take to send its figures; then its last ones have to do."""
+
+_REST_S: Final = 0.002
+"""The sequencer rests so long at least: what it hands over costs each worker a turn of its event loop."""
+
+_HELD_BYTES: Final = 1024 * 1024
+_HELD_S: Final = 0.025
+_HELD_MOST_S: Final = 0.5
+"""While all workers are so far behind it rests so much longer: four times that where they are twice as far."""
+
+_ABOUT_MS: Final = 2000
+"""Clocks of two processes notice the same pause so far apart at the most."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Workers:
+    """All workers. It has the face that `daemon.composition.serving.Serving` has for the daemon."""
+
+    def __init__(
+        self,
+        config: Config,
+        log: Log,
+        server: ServerInfo,
+        *,
+        broadcast: Callable[[str], None],
+        past: Callable[[str], PastCandles | None],
+        remarks: Remarks,
+        guarded: bool,
+        send_canary: Callable[[bytes, Callable[[], None]], Awaitable[None]],
+        cluster: Callable[[Workers], ClusterReport] | None = None,
+    ) -> None:
+        """Build them; no process is started before `start`.
+
+        Args:
+            config: the configuration.
+            log: the tape, and what belongs to it.
+            server: who we are, as clients are told it.
+            broadcast: sends a `test` message to every client.
+            past: who asks a venue, by its name, for past candles; None if nobody does.
+            remarks: what there is to say in `/readyz`.
+            guarded: whether a token was needed before a restart.
+            send_canary: puts a canary onto the tape, and calls its second argument before anything else comes there.
+            cluster: which processes and nodes there are; None if this node is the only one.
+
+        Raises:
+            OSError: the certificate or key cannot be used.
+        """
+        self.config = config
+        self._log = log
+        self.metrics = Metrics(server.version)
+        self._server = server
+        self._started = log.clock.timestamp()
+        self._broadcast = broadcast
+        self._past = past
+        self._remarks = remarks
+        self._send_canary = send_canary
+        self._cluster = _alone if cluster is None else cluster
+        self._tokens = config.policy(guarded=guarded).tokens
+        self._tls = certificate.tls_context(config.server)
+        self._outlet = Outlet(log.tape, log.board, log.ledger)
+        log.bus.add(self._outlet)
+        log.bus.add(self)
+        count = config.server.worker_count
+        policy = config.policy(guarded=guarded)
+        self._memory = CountsMemory.create(count, policy.connections, tables=2)
+        self._connections, self._clients = (SharedCounts(self._memory, table, 0) for table in range(2))
+        self._workers = [Worker(number, self._outlet, log.clock, self) for number in range(1, count + 1)]
+        self._figures = Figures()
+        self._gathered_s = -math.inf
+        self._gathering = trio.Lock()
+        self._measuring = 0
+        self._measured = trio.Event()
+        self._unmeasured: set[int] = set()
+        self._unanswered = 0
+        self._looked = 0
+        self._hurried = trio.Event()
+        self._saw = trio.Event()
+        self._told = Told()
+        self._away: dict[int, tuple[int, str]] = {}
+        self._watching = trio.CancelScope()
+        self._someone_left = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._groups: list[list[trio.SocketListener]] = []
+        self._hosts: list[str] = []
+        self._lifeline = os.pipe()
+
+    # ---- what the daemon asks of whoever serves clients --------------------------------------------------------------
+
+    @property
+    def clients(self) -> int:
+        """How many clients all workers have."""
+        return self._clients.total
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a token is needed."""
+        return self._tokens is not None
+
+    async def start(self, root: trio.Nursery, groups: list[list[trio.SocketListener]]) -> None:
+        """Start all workers in the root nursery; returns when all of them let clients in.
+
+        `groups`: each worker's listeners; where there is one group, all workers accept from it.
+
+        Raises:
+            BaseExceptionGroup: with a `WorkerError`, or an OSError, of a worker that does not get that far.
+        """
+        self._nursery, self._groups = root, groups
+        self._hosts = serving.hosts(groups[0])
+        async with trio.open_nursery() as starting:
+            for worker in self._workers:
+                starting.start_soon(root.start, partial(worker.run, partial(self._setup, worker)))
+        root.start_soon(self._tell_changes)
+
+    def _setup(self, worker: Worker) -> tuple[Setup, list[int]]:
+        group = self._groups[(worker.number - 1) % len(self._groups)]
+        listeners = tuple(listener.socket.fileno() for listener in group)
+        lifeline, counts = self._lifeline[0], self._memory.fd
+        config, processes, rows = self.config.serving(), self._memory.processes, self._memory.rows
+        setup = Setup(worker.number, self._server, config, self.guarded, listeners, lifeline, counts, processes, rows)
+        return setup, [*listeners, lifeline, counts]
+
+    def measure(self, samples: Samples) -> None:
+        """Add the figures of all workers, and those about them."""
+        self._figures.measure(samples)
+        ready = samples.gauge("tickerd_worker_ready", "1 while the worker lets clients in.", "worker")
+        clients = samples.gauge("tickerd_worker_clients", "Clients that the worker has.", "worker")
+        lag = samples.gauge("tickerd_worker_lag_entries", "Messages of the tape that it has yet to take.", "worker")
+        waits = samples.gauge("tickerd_worker_lag_bytes", "What waits to be sent to it.", "worker")
+        restarts = samples.counter("tickerd_worker_restarts", "How often it had to be started again.", "worker")
+        for worker in self._workers:
+            name = [str(worker.number)]
+            ready.add_metric(name, worker.is_ready)
+            clients.add_metric(name, self._clients.of_process(worker.number - 1))
+            lag.add_metric(name, worker.lag)
+            waits.add_metric(name, worker.lag_bytes)
+            restarts.add_metric(name, worker.restarts)
+        late = "How often a worker did not send its figures in time, so that older ones were told."
+        samples.count("tickerd_worker_figures_late", late, self._unanswered)
+
+    def warn_if_exposed(self) -> None:
+        """Log what an operator should know of who can come in."""
+        serving.warn_if_exposed(self._hosts, self.config, self._tokens, self._tls)
+
+    def adopt(self, config: Config, tls: ssl.SSLContext | None) -> None:
+        """Bring a new configuration into force at all workers, when the board has its catalogue."""
+        self._tokens = config.policy(guarded=self.guarded).tokens
+        self.config, self._tls = config, tls
+        self._outlet.tell()  # the catalogue comes before what is said with it
+        for worker in self._workers:
+            worker.say(Reload(config.serving()))
+
+    def follow(self, appended: Appended) -> None:
+        """Hand all workers what the outlet has made of it."""
+        self._push()
+
+    def _push(self) -> None:
+        for worker in self._workers:
+            worker.push()
+        self._outlet.forget(min(worker.next for worker in self._workers))
+
+    def held_s(self) -> float:
+        """How long the sequencer has to rest at least.
+
+        Where all workers are behind, nobody is served sooner by more messages. Then the connectors wait, and their
+        venues' sockets fill, as in a daemon of one process. One worker that is behind while others are not holds up
+        nobody.
+        """
+        least = min((worker.lag_bytes for worker in self._workers if worker.is_ready), default=0)
+        if least <= _HELD_BYTES:
+            return _REST_S
+        return min(_HELD_S * (least / _HELD_BYTES) ** 2, _HELD_MOST_S)
+
+    def stop_accepting(self) -> None:
+        """Let nobody in any more, at any worker."""
+        self._watching.cancel(reason="the daemon is stopping")
+        for worker in self._workers:
+            worker.let_end()
+            worker.say(CloseDoor())
+        for listener in (listener for group in self._groups for listener in group):
+            listener.socket.close()
+
+    async def say_goodbye(self, reason: str, grace_s: float) -> None:
+        """Have all workers send the rest of the tape, and say goodbye; returns when all have, or are gone."""
+        for worker in self._workers:
+            worker.say(SayGoodbye(reason, grace_s, self.clients))
+        while any(worker.pid is not None for worker in self._workers):
+            self._someone_left = trio.Event()
+            await self._someone_left.wait()
+
+    # ---- looking after them ------------------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """Look now: the daemon stood still, and systemd may have been waiting all the time."""
+        self._hurried.set()
+
+    async def watch(self, notifier: Notifier, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Send canaries through all workers, and feed systemd's watchdog if all of them came through.
+
+        Until cancelled, or the daemon begins to stop: then systemd does not watch, and nothing comes onto the tape.
+
+        A worker that does not answer is killed, and so it is started again. A daemon in which nothing comes through any
+        longer is systemd's to end.
+        """
+        every_s = _LOOK_S if notifier.watchdog_s is None else min(_LOOK_S, notifier.watchdog_s / _PART)
+        task_status.started()
+        with self._watching:
+            await self._watch(notifier, every_s)
+
+    async def _watch(self, notifier: Notifier, every_s: float) -> None:
+        trouble = ""
+        while True:
+            next_s = trio.current_time() + every_s
+            self._hurried = trio.Event()
+            found = await self._blind(every_s)
+            if not found and notifier.watchdog_s is not None:
+                notifier.watchdog()
+            if found and not trouble:
+                _log.error("a message did not come through %s within %g s", found, every_s)
+            elif trouble and not found:
+                _log.info("messages come through all workers again")
+            trouble = found
+            for worker in self._workers:
+                worker.check()
+            with trio.move_on_at(next_s):
+                await self._hurried.wait()
+
+    async def _blind(self, within_s: float) -> str:
+        """Look. Returns, in words, whom the canary did not come through in time; "" if it came through all."""
+        before = self._looked
+        with trio.move_on_after(within_s):
+            await self._send_canary(message(before + 1), partial(self._look, before + 1))
+            while self._looked == before or self._unseeing():
+                self._saw = trio.Event()
+                await self._saw.wait()
+        if self._looked == before:
+            return "the sequencer"
+        unseeing = self._unseeing()
+        if not any(worker.is_ready for worker in self._workers):
+            return "any worker, since none is there,"
+        return f"worker {', '.join(map(str, unseeing))}" if unseeing else ""
+
+    def _unseeing(self) -> list[int]:
+        """The workers that have not seen the newest canary, of those that are there."""
+        return [worker.number for worker in self._workers if worker.is_ready and worker.seen < self._looked]
+
+    def _look(self, number: int) -> None:
+        """The canary of that number is on the tape: have all workers look for it."""
+        self._looked = max(self._looked, number)
+        for worker in self._workers:
+            worker.look(number)
+        self._saw.set()
+
+    async def _tell_changes(self) -> None:
+        """Tell the workers what changed of what they have to know of us, until cancelled."""
+        while True:
+            told = self._to_be_told()
+            if told != self._told:
+                self._told = told
+                for worker in self._workers:
+                    worker.say(told)
+            self._outlet.tell()
+            self._push()
+            await trio.sleep(_TELL_S)
+
+    def _to_be_told(self) -> Told:
+        venues = dict.fromkeys(channel.exchange for channel in self.config.channels)
+        past = tuple(venue for venue in venues if self._past(venue) is not None)
+        said = self._remarks
+        return Told(said.unstored(), said.unrecorded(), said.not_reloaded(), said.unreached(), past)
+
+    def came(self, worker: Worker) -> None:
+        """It lets clients in."""
+        worker.say(self._to_be_told())
+        worker.seen = self._looked
+        away = self._away.pop(worker.number, None)
+        if away is not None:
+            from_ms, why = away
+            _log.info("worker %d lets clients in again", worker.number, extra={"event": "worker"})
+            reason = f"worker {worker.number} {why}, and was started again; its clients could go on at others at once"
+            self._log.ledger.record("restart", "", from_ms, self._log.clock.now_ms(), reason=reason)
+
+    def went(self, worker: Worker, why: str) -> None:
+        """It has ended: so have its clients and connections."""
+        self._clients.clear(worker.number - 1)
+        self._connections.clear(worker.number - 1)
+        self._figures.ended(worker.number)
+        self._away.setdefault(worker.number, (self._log.clock.now_ms(), why))
+        self._someone_left.set()
+
+    def heard(self, worker: Worker, message: Up) -> None:
+        """What a worker says."""
+        match message:
+            case Progress():
+                self._note(worker, message)
+            case Broadcast(text):
+                self._broadcast(text)
+            case Measured(number, families):
+                self._figures.measured(worker.number, families)
+                if number == self._measuring:
+                    self._unmeasured.discard(worker.number)
+                    self._measured.set()
+            case Scrape() | AskCluster() | AskPast():
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._answer, worker, message)
+            case Gone():
+                worker.dismiss()
+            case Seen():
+                self._saw.set()
+            case Ready():
+                raise AssertionError("the worker's own business")
+            case _:
+                assert_never(message)
+
+    def _note(self, worker: Worker, progress: Progress) -> None:
+        ledger, now_ms = self._log.ledger, self._log.clock.now_ms()
+        worker.lag = max(0, self._log.tape.head - progress.at)
+        for each in progress.noted:
+            ledger.note(each.cause, each.channel, now_ms, count=each.count, messages=each.messages, reason=each.reason)
+        for stood in progress.stood:
+            # Where all processes stood still, as with the machine, the parent's own entry says so.
+            if not any(_overlaps(gap, stood) for gap in ledger.gaps(now_ms)):
+                reason = f"worker {worker.number}: {stood.reason}"
+                ledger.record("pause", "", stood.start_ms, stood.end_ms, reason=reason)
+
+    # ---- what workers ask --------------------------------------------------------------------------------------------
+
+    async def _answer(self, worker: Worker, asked: Scrape | AskCluster | AskPast) -> None:
+        """Answer a worker. The barrier: a bug in there costs whoever asked a 500, and nobody else anything."""
+        try:
+            match asked:
+                case Scrape(number, openmetrics):
+                    await self._gather()
+                    worker.say(_scraped(number, self.metrics.scrape(openmetrics=openmetrics)))
+                case AskCluster(number):
+                    worker.say(_scraped(number, Response(200, encode(self._cluster(self)))))
+                case AskPast(number):
+                    worker.say(PastFound.of(number, await self._ask_past(asked)))
+                case _:
+                    assert_never(asked)
+        except Exception:
+            _log.exception("%s of worker %d failed", type(asked).__name__, worker.number)
+            failed = Refused(500, ErrorCode.INTERNAL, "the daemon failed to answer; its log says why")
+            worker.say(_scraped(asked.number, failed.response(self._log.clock.timestamp())))
+
+    async def _ask_past(self, asked: AskPast) -> Past:
+        past = self._past(asked.venue)
+        if past is None:  # a reload has just ended it
+            return Past([], f"there is no history of {asked.venue} but the tape")
+        return await past.get(asked.instrument, asked.interval, asked.spans)
+
+    async def _gather(self) -> None:
+        """Have the newest figures of all workers, as far as they send them in time; once for all who ask now."""
+        async with self._gathering:
+            if trio.current_time() - self._gathered_s < FRESH_S:
+                return
+            self._measuring += 1
+            self._unmeasured = {worker.number for worker in self._workers if worker.is_ready}
+            for worker in self._workers:
+                worker.say(Measure(self._measuring))
+            with trio.move_on_after(_MEASURE_S):
+                while self._unmeasured:
+                    self._measured = trio.Event()
+                    await self._measured.wait()
+            self._unanswered += len(self._unmeasured)
+            self._gathered_s = trio.current_time()
+
+    def report(self) -> ClusterReport:
+        """What is said of this node where it is the only one."""
+        return serving.of_one_node(self._server, self._log, self._started, self.clients, self.reports())
+
+    def reports(self) -> tuple[WorkerReport, ...]:
+        """How each worker does."""
+        return tuple(
+            WorkerReport(
+                worker=worker.number,
+                pid=worker.pid,
+                ready=worker.is_ready,
+                clients=self._clients.of_process(worker.number - 1),
+                lag=worker.lag,
+                lag_bytes=worker.lag_bytes,
+                since=self._log.clock.iso(worker.since_ms),
+                restarts=worker.restarts,
+            )
+            for worker in self._workers
+        )
+
+
+def _alone(workers: Workers) -> ClusterReport:
+    return workers.report()
+
+
+def _scraped(number: int, response: Response) -> Scraped:
+    return Scraped(number, response.status, response.body, response.content_type, response.headers)
+
+
+def _overlaps(gap: LedgerGap, stood: Stood) -> bool:
+    """Whether that gap is a pause of the parent's at about the same time."""
+    if gap.cause != "pause" or gap.end_ms is None or gap.reason.startswith("worker "):
+        return False
+    return gap.start_ms - _ABOUT_MS <= stood.end_ms and stood.start_ms <= gap.end_ms + _ABOUT_MS
