@@ -14,11 +14,13 @@ class Cuts:
     Attributes:
         port: where it listens.
         target: where connections that come from now on lead.
+        bytes_per_s: so much goes through each connection in a second, each way; 0 for as much as there is.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.target = target
+        self.bytes_per_s = 0
         self._flows = trio.Event()
         self._flows.set()
         self._open: set[trio.SocketStream] = set()
@@ -72,6 +74,8 @@ class Cuts:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for data in source:
                 await self._flows.wait()
+                if self.bytes_per_s:
+                    await trio.sleep(len(data) / self.bytes_per_s)
                 await target.send_all(data)
         both.cancel()
 

@@ -31,7 +31,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     """
     whole = _command_parser(
         _Parser,
-        "Real-time crypto market data from Binance, OKX and CoinGecko over one websocket.",
+        "Real-time crypto market data from Binance, OKX, Coinbase, Kraken, Bybit and CoinGecko over one websocket.",
         """
   tickerd demo                              try it, with simulated venues
   tickerd run                               serve the real venues on localhost, port 8000

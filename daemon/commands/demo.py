@@ -33,6 +33,12 @@ HOST: Final = "127.0.0.1"
 CADENCE_S: Final = 2.0
 """The cadence of scheduled channels in the demo, so that a user does not wait ten seconds."""
 
+QUIET: Final = """
+[log]
+level = "warning"
+"""
+"""Some fifty connections and channels log something at the start: the demo's own words would leave the screen."""
+
 
 async def simulate(simulator: Simulator, port: int, ready: Callable[[str, str], None]) -> int:
     """Serve the venues until SIGTERM or SIGINT.
@@ -96,7 +102,7 @@ def demo_config(venues_port: int, environ: Mapping[str, str], port: int | None, 
     """
     real = f"{ENVIRONMENT_PREFIX}CONNECTORS__"
     kept = {name: value for name, value in environ.items() if not name.upper().startswith(real)}
-    config = parse(simulator_config(HOST, venues_port, presets=presets()), kept, "the demo")
+    config = parse(simulator_config(HOST, venues_port, presets=presets()) + QUIET, kept, "the demo")
     replace = msgspec.structs.replace
     given = {key: value for key, value in (("port", port), ("workers", workers)) if value is not None}
     told = {name: replace(config.connectors.of(VENUES[name]), **SIMULATED[name]) for name in SIMULATED}
@@ -120,16 +126,17 @@ def presets() -> tuple[str, ...]:
 
 
 def simulator_config(host: str, port: int, *, recorded: bool = False, presets: Sequence[str] = ()) -> str:
-    """The configuration (TOML) that points the daemon at that simulator, and at no real venue.
+    """The configuration (TOML) that points the daemon at that simulator and no real venue; its clients are told so.
 
     `recorded`: it serves what was recorded, whose times are old. So no pair is taken for halted because of that.
     `presets`: which there are, if they are not to be the default ones.
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    catalogue = [f"presets = {shown(presets)}"] if presets else []
+    catalogue = ["simulated = true"]
+    catalogue += [f"presets = {shown(presets)}"] if presets else []
     # What was recorded of a venue's list need not have what was recorded of its prices.
     catalogue += ["check_instruments = false"] if recorded else []
-    tables = ["\n".join(["[catalogue]", *catalogue, ""])] if catalogue else []
+    tables = ["\n".join(["[catalogue]", *catalogue, ""])]
     for name, venue in VENUES.items():
         if venue.is_derived:
             continue

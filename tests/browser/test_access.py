@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.browser.axe import axe
 from tests.browser.looking import looking
@@ -18,6 +18,19 @@ READY = """(() => {
 FOUND = """axe.run(document, {resultTypes: ['violations']}).then(({violations}) => violations.map(
   ({id, help, nodes}) => [id, help, ...nodes.slice(0, 5).map((node) => `${node.target} ${node.failureSummary}`)],
 ))"""
+
+WRONG = """(() => {
+  const real = HTMLCanvasElement.prototype.getContext;
+  HTMLCanvasElement.prototype.getContext = function (...how) {
+    if (this.id === 'chart-canvas') throw new Error('no such pen');
+    return real.apply(this, how);
+  };
+  const replay = {from: '2025-12-08T16:00:00Z', to: '2025-12-08T17:00:00Z', speed: 'max'};
+  return Promise.all([
+    import('./notices.js').then(({greet}) => greet({simulated: true, replay})),
+    import('./link.js').then(({state}) => state({state: 'closed', reason: 'no valid token'})),
+  ]);
+})()"""
 
 COLOURS = """['text', 'up', 'down', 'warn', 'surface', 'up-wash', 'down-wash', 'warn-wash'].map(
   (name) => import('./colours.js').then(({colour}) => [name, colour(name)]))"""
@@ -38,6 +51,28 @@ def test_axe_finds_nothing_in_either_theme(browser: Browser, market_url: str, wi
             look.page.get_by_label("Theme").select_option(theme)
             assert look.page.evaluate(FOUND) == [], theme
         assert look.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_axe_finds_nothing_where_something_is_missing_or_wrong(browser: Browser, market_url: str) -> None:
+    """No book, trades and candles; nothing found; a part that cannot be drawn; a replay; and no connection any more."""
+    with looking(browser, f"{market_url}?instrument=XRP/USDT", height=900, bypass_csp=True) as look:
+        look.wait_text("#trades-note", "No channel here has trades of XRP/USDT.")
+        look.page.evaluate(READY)
+        look.wait("document.querySelector('#channel-list li') && document.querySelector('#top-rows tr')")
+        look.page.get_by_role("searchbox").fill("nothing like it")
+        look.wait_text("#prices-none", "Nothing here is what you search for.")
+        look.page.get_by_role("button", name="Ping").click()
+        look.page.evaluate(WRONG)
+        look.wait_text("#failed", "“chart”")
+        expect(look.page.get_by_role("button", name="Connect again")).to_be_visible()
+        expect(look.page.locator("#unreal")).to_contain_text("This is a replay")
+        look.page.evaluate(f"{axe()};0")
+        for width in (1440, 390):
+            look.page.set_viewport_size({"width": width, "height": 900})
+            for theme in ("light", "dark"):
+                look.page.get_by_label("Theme").select_option(theme)
+                assert look.page.evaluate(FOUND) == [], (width, theme)
+            assert look.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def _channels(colour: str) -> list[float]:

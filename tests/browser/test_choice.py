@@ -195,3 +195,46 @@ def test_the_depth_of_the_book_is_drawn_and_said(browser: Browser, market_url: s
         look.wait(drawn)
         said = look.text("#depth-text")
         assert re.match(r"^bids: [\d.,]+ BTC down to [\d.,]+, asks: [\d.,]+ BTC up to [\d.,]+$", said), said
+
+
+def test_the_depth_chart_says_how_much_there_is_where_somebody_points(browser: Browser, market_url: str) -> None:
+    with looking(browser, market_url) as look:
+        look.wait_text("#depth-text", "BTC up to")
+        look.page.get_by_role("button", name="Pause").click()
+        look.wait_text("#paused", "Paused")
+        canvas, read = look.page.locator("#depth-canvas"), look.page.locator("#depth-read")
+        box = canvas.bounding_box()
+        assert box is not None
+        expect(read).to_be_empty()
+        found = re.match(r"bids: (\S+ BTC) down to (\S+), asks: (\S+ BTC) up to (\S+)$", look.text("#depth-text"))
+        assert found is not None
+        bids, lowest, asks, highest = found.groups()
+        canvas.hover(position={"x": 1, "y": 20})
+        expect(read).to_have_text(f"{lowest}: {bids}")
+        canvas.hover(position={"x": box["width"] - 1, "y": 20})
+        expect(read).to_have_text(f"{highest}: {asks}")
+        best = look.text("#bids .price").strip()
+        assert number(lowest) < number(best) < number(highest)
+        look.page.mouse.move(0, 0)
+        expect(read).to_be_empty()
+        assert look.problems == []
+
+
+def test_a_link_brings_others_to_what_is_looked_at_and_has_no_token(browser: Browser, market_url: str) -> None:
+    allowed = ["clipboard-read", "clipboard-write"]
+    with looking(browser, f"{market_url}#token=tkd_secret", permissions=allowed) as look:
+        wait_shown(look, "BTC/USDT", "binance")
+        look.page.get_by_role("radio", name="1 h").check()
+        look.page.get_by_role("button", name="Copy link").click()
+        expect(look.page.locator("#copy")).to_have_text("Copied")
+        link: str = look.page.evaluate("navigator.clipboard.readText()")
+        assert link == f"{market_url}?instrument=BTC/USDT&venue=binance&range=1h"
+        expect(look.page.locator("#copy")).to_have_text("Copy link")
+    with looking(browser, market_url) as look:
+        wait_shown(look, "BTC/USDT", "binance")
+        refused = "Promise.reject(new DOMException('', 'NotAllowedError'))"
+        look.page.evaluate(f"(() => {{ navigator.clipboard.writeText = () => {refused}; }})()")
+        look.page.get_by_role("button", name="Copy link").click()
+        expect(look.page.locator("#copy")).to_have_text("Not allowed here")
+        assert look.page.url.endswith("?instrument=BTC/USDT&venue=binance"), "it can be copied from there"
+        assert look.problems == []

@@ -87,15 +87,33 @@ def test_a_pause_stops_the_page_and_not_what_it_is_sent(browser: Browser, market
 def test_no_number_ends_in_zeros_that_say_nothing(browser: Browser, market_url: str) -> None:
     with looking(browser, market_url) as look:
         wait_prices(look)
+        look.wait("document.querySelector('#trade-rows tr') && document.querySelector('#best-rows tr')")
+        # What is drawn is told too: rulers, labels, and what the crosshair says of candles and of the depth.
+        look.page.evaluate(
+            "(() => { const real = CanvasRenderingContext2D.prototype.fillText; window.drawn = new Set();"
+            " CanvasRenderingContext2D.prototype.fillText = function (text, ...where) {"
+            "   drawn.add(text); return real.call(this, text, ...where); }; })()"
+        )
+        read = []
+        for style, of in (("line", "5m"), ("candles", "1h"), ("candles", "1d"), ("line", "1d")):
+            look.page.locator(f"[name=range][value='{of}']").check()
+            look.page.locator(f"[name=style][value={style}]").check()
+            for canvas, said in (("#chart-canvas", "#chart-read"), ("#depth-canvas", "#depth-read")):
+                for x in (20, 60, 100):
+                    look.page.locator(canvas).hover(position={"x": x, "y": 60})
+                    look.wait("(at) => document.querySelector(at).textContent", said)
+                    read.append(look.text(said))
         look.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         look.wait("document.querySelectorAll('#chart-rows tr').length > 0 && document.querySelector('#top-rows tr')")
-        look.wait("document.querySelector('#trade-rows tr') && document.querySelector('#best-rows tr')")
         # The raw text and the console say what was sent, word for word; the header says the version.
         text: str = look.page.evaluate(
             "[...document.querySelectorAll('main > :not(#raw, #console)')].map((each) => each.innerText).join('\\n')"
         )
+        drawn: list[str] = look.page.evaluate("[...drawn]")
         assert len(re.findall(r"\d\.\d", text)) > 300
-        assert re.findall(r"[\d,]*\.\d*0(?![\d.])", text) == []
+        assert len(drawn) > 10
+        shown = "\n".join([text, look.page.title(), look.text("#rate"), *read, *drawn])
+        assert re.findall(r"[\d,]*\.\d*0(?![\d.])", shown) == []
 
 
 def test_every_channel_has_a_word_of_help(browser: Browser, market_url: str) -> None:

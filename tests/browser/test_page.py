@@ -83,7 +83,11 @@ def test_everything_is_there(browser: Browser, demo_url: str) -> None:
         lowest, highest = (_number(digits) for digits in (low, high))
         assert _number(spread.removesuffix("%")) == round((highest / lowest - 1) * 100, 3)
         expect(page.locator("#trending-rows tr")).to_have_count(15)
-        expect(page.locator("#figures dd").first).to_have_text(re.compile(r"^\d{1,3}(,\d{3}){4}(\.\d+)?$"))
+        # No cents of a trillion; but exact for whoever points at it.
+        capitalisation = page.locator("#figures dd").first
+        expect(capitalisation).to_have_text(re.compile(r"^\d{1,3}(,\d{3}){4}$"))
+        capitalisation.hover()
+        expect(capitalisation).to_have_attribute("title", re.compile(r"^\d{13}(\.\d+)?$"))
         drawn = page.evaluate(
             "(() => { const c = document.querySelector('#chart-canvas');"
             " return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v > 0); })()"

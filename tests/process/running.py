@@ -21,6 +21,10 @@ COMMAND = (sys.executable, "-m", "daemon")
 """The daemon of this checkout."""
 
 
+TALKATIVE = {"TICKERD_LOG__LEVEL": "info"}
+"""The demo says less by itself, so that its own words stay on the screen; tests read the log of it."""
+
+
 class Process:
     """One `tickerd` process, and what it printed so far."""
 
@@ -34,7 +38,7 @@ class Process:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, **(environ or {})},
+            env={**TALKATIVE, **os.environ, **(environ or {})},
         )
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -61,7 +61,6 @@ async def running() -> AsyncIterator[Running]:
     text = simulator_config("127.0.0.1", venues.socket.getsockname()[1], presets=[]).replace(
         "[catalogue]\n", "[catalogue]\npresets = []\n"
     )
-    text = text if "[catalogue]" in text else f"[catalogue]\npresets = []\n{text}"
     config = parse(f"{text}\n{CHANNELS}", {}, "the test")
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:

@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 
 from daemon.host.log_limit import LINES, WINDOW_S
 from tests.daemon.serving import client_frame, handshake
-from tests.process.running import Process, wait_ready
+from tests.process.running import TALKATIVE, Process, wait_ready
 
 PLACES = 40
 GOOD = 6
@@ -282,7 +282,8 @@ def test_a_log_that_nobody_reads_stops_nothing() -> None:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     command = [sys.executable, "-m", "daemon", "demo", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer, text=True) as process:
+    environ = {**TALKATIVE, **os.environ}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer, text=True, env=environ) as process:
         os.close(writer)
         try:
             assert process.stdout is not None

@@ -288,14 +288,18 @@ def test_a_failed_reload_is_seen_by_whoever_looks_until_a_good_one(tmp_path: Pat
 
 def test_presets_come_and_go(tmp_path: Path) -> None:
     with configured(tmp_path) as (daemon, file, text):
-        more = '\n[catalogue]\npresets = ["seed", "okx", "kraken", "market"]\n'
-        assert reload(daemon, file, text + more).endswith("venues that began anew: okx, kraken")
+
+        def with_presets(*names: str) -> str:
+            return text.replace("[catalogue]\n", f"[catalogue]\npresets = {list(names)}\n")
+
+        more = with_presets("seed", "okx", "kraken", "market")
+        assert reload(daemon, file, more).endswith("venues that began anew: okx, kraken")
         with listen(daemon.port, "okx_trades", "market_quotes") as websocket:
             until(websocket, type="trade", connector_id="okx_trades")
             best = until(websocket, type="consolidated_quote", connector_id="market_quotes", instrument="BTC/USDT")
             assert [each["exchange"] for each in best["data"]["venues"]] == ["okx", "kraken"]
-            less = more.replace('"okx", ', "")
-            assert reload(daemon, file, text + less).endswith("venues that began anew: okx")
+            less = with_presets("seed", "kraken", "market")
+            assert reload(daemon, file, less).endswith("venues that began anew: okx")
             until(websocket, type="status", channel="okx_trades", state="down", reason="taken out of the configuration")
             best = until(websocket, type="consolidated_quote", connector_id="market_quotes", instrument="BTC/USDT")
             assert reload(daemon, file, text).endswith("venues that began anew: kraken")

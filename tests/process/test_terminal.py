@@ -405,7 +405,10 @@ def test_channels_and_ping(demo_port: int) -> None:
 def test_a_daemon_that_is_not_there_is_one_line(command: str) -> None:
     ended = _run(command, "--url", "127.0.0.1:1")
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == "tickerd: 127.0.0.1:1: no connection to 127.0.0.1: Connection refused\n"
+    assert ended.stderr == (
+        "tickerd: 127.0.0.1:1: no connection to 127.0.0.1: Connection refused; nothing listens there: "
+        "`tickerd run` and `tickerd demo` start a daemon, --url names another one\n"
+    )
 
 
 def test_other_mistakes_are_one_line_too(demo_port: int, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from itertools import count
 from typing import Final, TypeAlias, assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from connectors.backoff import Backoff
 from daemon.client.core.events import (
@@ -139,14 +140,17 @@ class Course:
         self._left: set[str] = set()
         self._options = options
         self._backoff = backoff
-        self._track = Track(snapshot=options.snapshot, sampled=options.interval_ms is not None, since=options.since)
+        self._track = Track(snapshot=options.snapshot, since=options.since)
         self._is_open = False
         self._is_over = False
         self._epoch = ""
         self._coming: deque[Deliver] = deque()
         self._again: tuple[DataMessage, str] | None = None
         self._numbers = count(1)
-        self._restoring: set[Id] = set()
+        self._restoring: dict[Id, Options] = {}
+        """The commands `subscribe` of this connection, with what they ask for."""
+        self._agreed: dict[str, Options] = {}
+        """Per channel, the options that the daemon has confirmed."""
         self._unexplained: dict[Id, Error] = {}
         self._settles: Id = ""
         self._anew: dict[str, None] = {}
@@ -228,6 +232,18 @@ class Course:
                 self.end()
                 raise error
 
+    def change(self, instruments: tuple[str, ...] | None, interval_ms: int | None) -> list[Command]:
+        """Have these options from now on. Returns what to send, if a connection is open.
+
+        If not all of it is sent, the connection must end: the next one begins with the new options.
+        """
+        self._options = replace(self._options, instruments=instruments, interval_ms=interval_ms)
+        if not self._is_open:
+            return []
+        names = list(self._track.channels or (name for name in self._asked if name not in self._left))
+        some = [names[at : at + _MOST_CHANNELS] for at in range(0, len(names), _MOST_CHANNELS)]
+        return [*(self._subscribe(each, None, snapshot=True) for each in some), self._settle()]
+
     def leave(self, channels: Sequence[str]) -> Unsubscribe | None:
         """Leave these channels (`"*"`: all): nothing of them is delivered from now on. Leaving the last one ends it.
 
@@ -254,23 +270,32 @@ class Course:
         """The commands for a new connection: subscribe to each channel from its position, then a ping."""
         wanted = [name for name in (offered if ALL in self._asked else self._asked) if name not in self._left]
         begun = bool(self._track.channels)
-        sampled = self._options.interval_ms is not None
-        alike: dict[Position | None, list[str]] = {}
+        alike: dict[tuple[Position | None, bool], list[str]] = {}
         if ALL in self._asked and not begun:
-            alike[self._options.since] = [ALL]
+            alike[self._options.since, self._options.snapshot] = [ALL]
         else:
             for name in wanted:
-                # At an interval only the newest message counts, and the snapshot brings it.
-                alike.setdefault(None if sampled and begun else self._track.position(name), []).append(name)
-        for since, names in alike.items():
+                alike.setdefault(self._going_on(name, begun=begun), []).append(name)
+        for (since, snapshot), names in alike.items():
             for at in range(0, len(names), _MOST_CHANNELS):
-                snapshot = self._options.snapshot or (sampled and begun)
                 yield self._subscribe(names[at : at + _MOST_CHANNELS], since, snapshot=snapshot)
         yield self._settle()
 
+    def _going_on(self, name: str, *, begun: bool) -> tuple[Position | None, bool]:
+        """From where a channel is to go on over a new connection, and whether its newest messages are to come first."""
+        options, agreed = self._options, self._agreed.get(name, self._options)
+        if begun and (options.interval_ms is not None or agreed.interval_ms is not None):
+            # At an interval only the newest message counts, and the snapshot brings it.
+            return None, True
+        position = self._track.position(name)
+        if position is not None and agreed.instruments != options.instruments:
+            # It was the position of other instruments: on no tape, so that the daemon says what is lost.
+            position = Position("-", position.seq)
+        return position, options.snapshot
+
     def _subscribe(self, names: list[str], since: Position | None, *, snapshot: bool) -> Subscribe:
         number, options = next(self._numbers), self._options
-        self._restoring.add(number)
+        self._restoring[number] = options
         return Subscribe(
             names,
             instruments=None if options.instruments is None else list(options.instruments),
@@ -353,7 +378,10 @@ class Course:
     def _subscribed(self, answer: Subscribed) -> None:
         if answer.id is not None:
             self._unexplained.pop(answer.id, None)
-        lost = self._track.answered(answer)
+        options = self._options if answer.id is None else self._restoring.get(answer.id, self._options)
+        changed = any(self._agreed.get(channel, options) != options for channel in answer.channels)
+        lost = self._track.answered(answer, sampled=options.interval_ms is not None, changed=changed)
+        self._agreed.update(dict.fromkeys(answer.channels, options))
         for name in self._left.intersection(answer.channels):
             self._track.leave(name)
         if lost is not None:

@@ -32,6 +32,7 @@ class _Place(msgspec.Struct):
         announced: up to here `lagged` or `recovered: false` has announced what is missing.
         has_books: whether its messages are changes of books.
         resumed: whether it goes on from an earlier process's position.
+        sampled: whether it has an interval, so that `prev_seq` skips the messages it asked not to get.
     """
 
     epoch: str
@@ -42,6 +43,7 @@ class _Place(msgspec.Struct):
     announced: int = 0
     has_books: bool = False
     resumed: bool = False
+    sampled: bool = False
 
 
 class Track:
@@ -49,13 +51,11 @@ class Track:
 
     Args:
         snapshot: whether the subscription begins with the newest message of each topic.
-        sampled: whether it has an interval, so that `prev_seq` skips the messages it asked not to get.
         since: where it begins, if it resumes from an earlier process.
     """
 
-    def __init__(self, *, snapshot: bool, sampled: bool, since: Position | None = None) -> None:
+    def __init__(self, *, snapshot: bool, since: Position | None = None) -> None:
         self._snapshot = snapshot
-        self._sampled = sampled
         self._since = since
         self._places: dict[str, _Place] = {}
         self._anew: set[str] = set()
@@ -75,8 +75,15 @@ class Track:
             return None
         return Position(place.epoch, place.newest if place.owed else max(place.newest, place.floor))
 
-    def answered(self, answer: Subscribed) -> Lost | None:
-        """Take a `subscribed`. Returns what is lost, if anything is."""
+    def answered(self, answer: Subscribed, *, sampled: bool = False, changed: bool = False) -> Lost | None:
+        """Take a `subscribed`. Returns what is lost, if anything is.
+
+        Args:
+            answer: it.
+            sampled: whether the channels have an interval from now on.
+            changed: whether the options of a running subscription were changed by this. What the old ones left out is
+                no gap, and the newest message of a topic that is new may still be missing.
+        """
         recovered = {} if isinstance(answer.recovered, UnsetType) else answer.recovered
         lost: list[str] = []
         for channel in answer.channels:
@@ -95,6 +102,9 @@ class Track:
                 place.announced, place.owed, place.last = answer.seq, True, {}
             elif place is not None and channel in lost:
                 place.announced = answer.seq
+            if changed and (kept := self._places[channel]) is place:
+                kept.announced, kept.owed = max(kept.announced, answer.seq), True
+            self._places[channel].sampled = sampled
         if not lost:
             return None
         missed = {} if isinstance(answer.missed, UnsetType) else answer.missed
@@ -134,7 +144,7 @@ class Track:
                 return False
         elif message.seq <= after:
             return False
-        if not self._sampled and after is not None and message.prev_seq > max(after, place.announced):
+        if not place.sampled and after is not None and message.prev_seq > max(after, place.announced):
             place.announced = message.prev_seq
             return Gap(message.connector_id, instrument, after, message.seq)
         place.has_books = isinstance(message, DepthSnapshot | DepthUpdate)

@@ -101,6 +101,28 @@ class Subscription:
                 except (Disconnected, ClientError):
                     return  # the iterating task sees the error, too, and does not restore these channels
 
+    async def change(
+        self, *, instruments: tuple[str, ...] | list[str] | None = None, interval_ms: int | None = None
+    ) -> None:
+        """Have these options from now on, for all its channels; what is on its way still has the old ones.
+
+        Options that are left out are as `Client.subscribe` has them. If the daemon refuses the new ones, the iteration
+        raises `CommandRefused`. If this is cancelled, the connection ends, and the next one has the new ones.
+        """
+        commands = self._course.change(None if instruments is None else tuple(instruments), interval_ms)
+        sent = False
+        try:
+            async with self._speaking:
+                for command in commands:
+                    if self._link is not None:
+                        await self._link.send(command)
+            sent = True
+        except (Disconnected, ClientError):
+            return  # the iterating task sees the error, too
+        finally:
+            if not sent and self._link is not None:
+                self._link.close()
+
     async def aclose(self) -> None:
         """End the subscription, and begin to close its connection. May be called repeatedly."""
         self._end()

@@ -5,6 +5,8 @@ Whatever comes from the network is made harmless before it is printed: a control
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -22,6 +24,8 @@ FAILED: Final = 1
 WRONG_USAGE: Final = 2
 
 _MOST_CHARS: Final = 300
+_REFUSED: Final = os.strerror(errno.ECONNREFUSED)
+_NOBODY: Final = "nothing listens there: `tickerd run` and `tickerd demo` start a daemon, --url names another one"
 
 
 class CommandFailed(Exception):
@@ -85,6 +89,8 @@ def run(command: Callable[[], Awaitable[None]]) -> None:
         CommandFailed: it cannot go on, and why.
     """
     failure = trio.run(_run, command)
+    if failure is not None and str(failure).endswith(_REFUSED):
+        raise CommandFailed(f"{failure}; {_NOBODY}")
     if failure is not None:
         raise failure
 

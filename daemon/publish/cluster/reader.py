@@ -25,11 +25,14 @@ from daemon.publish.cluster.trouble import EngineError
 from daemon.publish.parts import Part
 from daemon.publish.replica import Replica
 
-_PAGE: Final = 100
-"""So many entries are read at once when the whole stream is read."""
+_MOST: Final = 500
+"""So many entries are asked for at once, at most."""
 
-_BATCH: Final = 500
-"""So many at most that came meanwhile."""
+_ANSWER_BYTES: Final = 524_288
+"""About so large an answer is to be: a question may not take long, and the line to the engine may be thin."""
+
+_TRIES: Final = 8
+"""So often the same stretch is asked for in a row, before the whole stream is read anew."""
 
 _REST_RATIO: Final = 0.5
 _REST_MOST_S: Final = 0.1
@@ -42,6 +45,24 @@ _log: Final = logging.getLogger(__name__)
 
 class LostError(Exception):
     """The stream cannot be followed from where the replica is. Its text says why, as a sentence for clients."""
+
+
+class _Count:
+    """How many entries are asked for at once, by how large those were that came."""
+
+    def __init__(self) -> None:
+        self.now = 1
+
+    def took(self, entries: list[Carried]) -> None:
+        """These came."""
+        size_bytes = sum(each.size_bytes for each in entries)
+        if size_bytes:
+            fitting = len(entries) * _ANSWER_BYTES // size_bytes
+            self.now = max(1, min(fitting, 2 * self.now, _MOST))
+
+    def failed(self) -> None:
+        """Nothing came: that may have been too much."""
+        self.now = max(1, self.now // 4)
 
 
 class Reader:
@@ -85,6 +106,7 @@ class Reader:
         self._lost = ""
         self._unfed = trio.Event()
         self._written: Callable[[], EntryId | None] = _nothing
+        self._count_at_once = _Count()
 
     @property
     def begun(self) -> bool:
@@ -137,12 +159,14 @@ class Reader:
                 if not await self.load("the tape of the cluster begins here"):
                     await trio.sleep(_AGAIN_S)
                 return
-            entries = await self._engine.tail(self.last, _BATCH)
+            entries = await self._engine.tail(self.last, self._count_at_once.now)
+            self._count_at_once.took(entries)
             began_s = time.perf_counter()
             self.take(entries)
             took_s = time.perf_counter() - began_s
             await trio.sleep(min(took_s * _REST_RATIO, _REST_MOST_S))
         except EngineError:  # the engine has logged it, and tells it
+            self._count_at_once.failed()
             await trio.sleep(_AGAIN_S)
         except StrangeEntryError as error:
             self._stuck(str(error))
@@ -206,7 +230,7 @@ class Reader:
         last: EntryId | None = None
         whole = False
         while True:
-            floor, entries = await self._engine.page(last, _PAGE)
+            floor, entries = await self._page(last)
             if not stored.floor <= floor <= (stored.floor if last is None else max(last.seq, stored.floor)):
                 raise LostError("the engine let go of entries while they were read")
             if last is None:
@@ -229,6 +253,27 @@ class Reader:
                 )
             last = entries[-1].id
             self._count(entries)
+
+    async def _page(self, after: EntryId | None) -> tuple[int, list[Carried]]:
+        """The next stretch of the stream, and the floor. What was read before it need not be read again.
+
+        Raises:
+            EngineError: it was not answered several times in a row.
+            StrangeEntryError
+        """
+        tries = 0
+        while True:
+            try:
+                floor, entries = await self._engine.page(after, self._count_at_once.now)
+            except EngineError:
+                self._count_at_once.failed()
+                tries += 1
+                if tries == _TRIES:
+                    raise
+                await trio.sleep(_AGAIN_S)
+            else:
+                self._count_at_once.took(entries)
+                return floor, entries
 
     def take(self, entries: list[Carried]) -> None:
         """Take entries as one pass. Those that are here already are passed over. No checkpoint.

@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -30,6 +30,7 @@ from daemon.publish.cluster.trouble import EngineError
 from daemon.publish.outlet import Outlet, OvertakenError
 from daemon.publish.parts import Beginning, Part, listed
 from daemon.tape.copying import Row, origin, standing
+from daemon.tape.entry import Entry
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
 
@@ -43,6 +44,8 @@ _REMEMBERED: Final = 64
 """Of each topic the state names the positions of so many messages that have left the tape."""
 
 _SEED_ROWS: Final = 500
+_SEED_BYTES: Final = 262_144
+"""Entries of a seed are not larger, unless a single message is: nodes read several of them at once."""
 
 _AGAIN_S: Final = 0.1
 
@@ -167,8 +170,8 @@ class Writer:
         beginning = self._beginning()
         state = _State(number, self._floor, None, parts.encode(beginning))
         before = self._floor
-        for at in range(0, len(rows), _SEED_ROWS):
-            part = Part(before, [Row.of(entry) for entry in rows[at : at + _SEED_ROWS]])
+        for stretch in _stretches(rows):
+            part = Part(before, [Row.of(entry) for entry in stretch])
             await self._append(part, -1, seed=True)
             before = part.end
         # An entry in any case, which names where the tape ends: a skip may be its end. And followers have not been told
@@ -349,3 +352,17 @@ class Writer:
             return
         if holder != self._leading.token:
             raise NotLeaderError(holder)
+
+
+def _stretches(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """These entries in order, as many at once as one entry of the stream is to hold."""
+    stretch: list[Entry] = []
+    size_bytes = 0
+    for entry in entries:
+        if stretch and (len(stretch) == _SEED_ROWS or size_bytes + len(entry.payload) > _SEED_BYTES):
+            yield stretch
+            stretch, size_bytes = [], 0
+        stretch.append(entry)
+        size_bytes += len(entry.payload)
+    if stretch:
+        yield stretch

@@ -1,18 +1,20 @@
 // The order book of what is looked at, and beside it how much there is down to each price.
 
-import {label, rule, scale, sheet} from './canvas.js';
+import {rule, scale, sheet} from './canvas.js';
 import {chosen, instrument, venue} from './choice.js';
 import {colour} from './colours.js';
 import {byId, make, mark, mostDecimals, put, putDigits, rows} from './dom.js';
 import {offline} from './link.js';
 import {books, now, trouble} from './market.js';
 import {age, difference, isNumber, plain, ticks, value} from './numbers.js';
-import {touch, touchNow, view} from './paint.js';
+import {isPaused, touch, touchNow, view} from './paint.js';
 
 const LEVELS = 12;
 const PAD = {top: 8, right: 4, bottom: 22, left: 4};
 
-const paper = sheet(byId('depth-canvas'), 'depth');
+const canvas = byId('depth-canvas');
+const read = byId('depth-read');
+const paper = sheet(canvas, 'depth');
 const listed = (...words) => words.filter(Boolean).join(', ');
 
 const level = (...order) => () => {
@@ -55,20 +57,23 @@ view('book', () => {
   touch('depth');
 });
 
+let drawn = {sides: [[], []], coin: ''}; // what the depth chart shows, also in a pause
+let pointed = null; // where somebody points
+
 view('depth', () => {
   const shown = book();
-  const sides = shown ? ladders(shown) : [[], []];
+  if (!isPaused()) drawn = {sides: shown ? ladders(shown) : [[], []], coin: instrument().split('/')[0]};
+  const {sides, coin} = drawn;
   const [bids, asks] = sides;
   const [low, high] = [value(bids.at(-1)?.price), value(asks.at(-1)?.price)];
   const most = Math.max(...sides.flat().map(({depth}) => depth));
-  const [coin] = instrument().split('/');
   const said = sides.map((levels, side) => levels.length && (
     `${['bids', 'asks'][side]}: ${plain(levels.at(-1).depth.toPrecision(6))} ${coin} down to ${plain(levels.at(-1).price)}`
       .replace('down', side ? 'up' : 'down')
   ));
   put(byId('depth-text'), listed(...said) || 'No depth yet.');
   const sheet = paper();
-  if (!sheet || !(high > low) || !(most > 0)) return;
+  if (!sheet || !(high > low) || !(most > 0)) return put(read, '');
   const {pen, width, height} = sheet;
   const bottom = height - PAD.bottom;
   const x = scale(PAD.left, width - PAD.right, low, high);
@@ -95,13 +100,12 @@ view('depth', () => {
     const half = pen.measureText(words).width / 2;
     if (x(price) > half && x(price) < width - half) pen.fillText(words, x(price), height - 9);
   }
-  if (pointed) point(pen, sides.flat(), x, y, bottom, width);
-});
+  put(read, pointed === null ? '' : point(pen, x, bottom));
+}, {always: true});
 
-let pointed = null; // where somebody points
-
-// How much there is down to the level that is pointed at.
-function point(pen, levels, x, y, bottom, width) {
+// Mark the level that is pointed at; returns how much there is down to it.
+function point(pen, x, bottom) {
+  const levels = drawn.sides.flat();
   const {price, depth} = levels.reduce((a, b) => (Math.abs(x(b.price) - pointed) < Math.abs(x(a.price) - pointed) ? b : a));
   pen.strokeStyle = colour('muted');
   pen.lineWidth = 1;
@@ -111,17 +115,14 @@ function point(pen, levels, x, y, bottom, width) {
   pen.lineTo(Math.round(x(price)) + 0.5, bottom);
   pen.stroke();
   pen.setLineDash([]);
-  const words = `${plain(price)}: ${plain(depth.toPrecision(6))}`;
-  const room = pen.measureText(words).width + 10;
-  pen.textAlign = 'left';
-  label(pen, words, Math.max(8, Math.min(x(price) + 12, width - room - 4)), Math.max(14, y(depth) - 4), room, 'text');
+  return `${plain(price)}: ${plain(depth.toPrecision(6))} ${drawn.coin}`;
 }
 
-byId('depth-canvas').addEventListener('pointermove', ({offsetX}) => {
+canvas.addEventListener('pointermove', ({offsetX}) => {
   pointed = offsetX;
   touchNow('depth');
 });
-byId('depth-canvas').addEventListener('pointerleave', () => {
+canvas.addEventListener('pointerleave', () => {
   pointed = null;
   touchNow('depth');
 });

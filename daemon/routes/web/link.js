@@ -82,7 +82,7 @@ view('link', () => {
   };
   // Said aloud; what ticks is beside it.
   put(byId('link'), well && notice ? notice : words);
-  put(byId('link-more'), [name === 'open' && !well ? notice : '', more || (name === 'open' ? offline : '')].filter(Boolean).join(' '));
+  put(byId('link-more'), [name === 'open' && !well ? notice : '', more || (well ? '' : offline)].filter(Boolean).join(' '));
   mark(byId('link'), 'data-state', name === 'open' && !well ? 'partly' : name);
   mark(document.body, 'data-link', name);
   byId('again').hidden = name !== 'closed';

@@ -31,10 +31,18 @@ function coinHead() {
   return {head: rowHead(name, ' ', symbol), call};
 }
 
+const LARGE = 1e6;
+
+// An amount of money: what is behind the point of a large one says nothing. It is there when somebody points at it.
+function putAmount(element, digits) {
+  putDigits(element, digits);
+  if (value(digits) >= LARGE) put(element, plain(value(digits).toFixed(0)));
+}
+
 const FIGURES = {
-  'Market capitalisation, USD': [putDigits, ({total_market_cap}) => total_market_cap?.usd],
+  'Market capitalisation, USD': [putAmount, ({total_market_cap}) => total_market_cap?.usd],
   'Its change in 24 h': [putChange, (all) => all.market_cap_change_percentage_24h_usd],
-  'Volume in 24 h, USD': [putDigits, ({total_volume}) => total_volume?.usd],
+  'Volume in 24 h, USD': [putAmount, ({total_volume}) => total_volume?.usd],
   'Coins': [putDigits, (all) => all.active_cryptocurrencies],
   'Markets': [putDigits, (all) => all.markets],
 };
@@ -64,8 +72,8 @@ const COLUMNS = [
   {name: 'Coin', key: 'name', first: 1, text: true},
   {name: 'USD', key: 'current_price'},
   {name: '24 h', key: 'price_change_percentage_24h', show: putChange},
-  {name: 'Market cap', key: 'market_cap'},
-  {name: 'Volume 24 h', key: 'total_volume'},
+  {name: 'Market cap', key: 'market_cap', show: putAmount},
+  {name: 'Volume 24 h', key: 'total_volume', show: putAmount},
 ];
 let sort = {column: COLUMNS[0], direction: 1};
 const heads = COLUMNS.map((column) => {

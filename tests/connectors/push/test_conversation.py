@@ -82,6 +82,9 @@ class Books(Conversation):
             case ["gap"]:
                 self.is_whole = False
                 return Said([], [TopicNote("book", "A", "gap", "a hole")], [Renew("a", "a hole")])
+            case ["gap-and-left"]:
+                note = TopicNote("book", "A", "gap", "another hole", partial=True)
+                return Said([], [note], controls=(SubscribeEnded("a"),))
             case ["fetch"]:
                 return Said([], [TopicNote("book", "A", "gap", "a hole")], [Fetch("a", "/a")])
             case ["dead"]:
@@ -259,6 +262,21 @@ async def test_one_message_may_say_several_things(autojump_clock: MockClock, in_
     with trio.move_on_after(5):
         await play(Hub())
     assert [text for text in venue.heard if text != "ping"] == ["give a", "leave a", "give a", "give a"]
+
+
+async def test_what_a_message_says_beside_its_notes_is_heeded(autojump_clock: MockClock, in_memory: Install) -> None:
+    async def script(websocket: WebSocketConnection) -> None:
+        await say("ok", "snap 1", "gap")(websocket)
+        await venue.hears("leave a", 1)
+        await websocket.send_message("gap-and-left")
+        await venue.hears("give a", 2)
+        await websocket.aclose(1000, "")
+
+    venue, hub = in_memory(script), Hub()
+    with trio.move_on_after(5):
+        await play(hub)
+    assert [text for text in venue.heard if text != "ping"][:3] == ["give a", "leave a", "give a"]
+    assert hub.said[:3] == ["reset 1", "gap A: a hole", "gap A: another hole"]
 
 
 async def test_what_is_to_be_asked_does_not_wait_because_the_hub_was_busy(

@@ -1,22 +1,26 @@
 /**
  * `client.js` in Node, for one scenario: what it tells goes to standard output, in the words that all clients share.
  *
- *     node scenario_client.mjs CLIENT.js URL CHANNEL,CHANNEL LEAVES
+ *     node scenario_client.mjs CLIENT.js URL CHANNEL,CHANNEL LEAVES OPTIONS CHANGES
  */
 
 import {pathToFileURL} from 'node:url';
 
-const [file, url, channels, leaves] = process.argv.slice(2);
+const [file, url, channels, leaves, options, changes] = process.argv.slice(2);
 const {connect} = await import(pathToFileURL(file));
 const note = (...what) => process.stdout.write(`${JSON.stringify(what)}\n`);
 Math.random = () => 0.005; // it comes back soon
 
 process.on('uncaughtException', (error) => note('uncaught', String(error)));
 
+let change = JSON.parse(changes);
 const client = connect(url, {
   channels: channels.split(','),
+  ...JSON.parse(options),
   onMessage({connector_id, seq}) {
     note('message', connector_id, seq);
+    if (change) client.subscribe([connector_id], change);
+    change = null;
     if (connector_id === leaves) client.unsubscribe([leaves]);
   },
   onStatus: ({channel, state}) => note('status', channel, state),

@@ -42,6 +42,7 @@ class Serve:
         mute: it answers nothing at all, not even a ping.
         refuses: the code of the error by which it answers `subscribe`.
         wants: how many channels are subscribed to before it goes on; 0 for all of the scenario's.
+        then: what it says once the client has changed its options, and `then_seq` what is the tape's then.
         close: the code and reason of the close frame behind all that; None to cut the connection; () to stay.
     """
 
@@ -54,6 +55,8 @@ class Serve:
     mute: bool = False
     refuses: str = ""
     wants: int = 0
+    then: tuple[Words, ...] = ()
+    then_seq: int = 0
     close: tuple[int, str] | tuple[()] | None = ()
 
 
@@ -89,6 +92,10 @@ class Scenario:
         resumes: per connection of a daemon, the position from which each channel is asked for; None from the newest.
         channels: what the client subscribes to.
         leaves: the channel that it leaves after the first message of it.
+        options: what it asks for at first, as fields of `subscribe`.
+        changes: what it asks for instead after its first message; None: it changes nothing.
+        asked: per connection of a daemon, each `interval_ms` and number of instruments that it has asked for; () where
+            that is of no concern.
         waits_s: how long each `away` says that the client waits; None: whatever it is.
     """
 
@@ -99,6 +106,9 @@ class Scenario:
     resumes: tuple[dict[str, int | None], ...] = ()
     channels: tuple[str, ...] = (BITCOIN,)
     leaves: str = ""
+    options: Words = field(default_factory=dict)
+    changes: Words | None = None
+    asked: tuple[tuple[tuple[int | None, int | None], ...], ...] = ()
     waits_s: tuple[float | None, ...] = field(default=())
 
 
@@ -219,6 +229,63 @@ SCENARIOS = (
         resumes=({BITCOIN: None, ETHER: None}, {BITCOIN: 11}),
         channels=CHANNELS,
         leaves=ETHER,
+    ),
+    Scenario(
+        "the options are the same after a loss, and what an interval leaves out is no gap",
+        (Serve((price(11, 9), price(20, 17)), close=None), Serve((price(30, 28), price(40, 37)), seq=30)),
+        messages=((BITCOIN, 11), (BITCOIN, 20), (BITCOIN, 30), (BITCOIN, 40)),
+        told=(AWAY, BACK),
+        resumes=(NEW, NEW),
+        options={"interval_ms": 500, "instruments": ["BTC/USDT"]},
+        asked=(((500, 1),), ((500, 1),)),
+    ),
+    Scenario(
+        "from an interval to every message: what was left out is no gap, and from then on each one counts",
+        (
+            Serve(
+                (price(11, 3), price(20, 17)),
+                then=(price(38, 35), price(41, 38), price(50, 47)),
+                then_seq=40,
+                close=None,
+            ),
+            Serve((price(52, 50),), seq=52),
+        ),
+        messages=((BITCOIN, 11), (BITCOIN, 20), (BITCOIN, 38), (BITCOIN, 41), (BITCOIN, 50), (BITCOIN, 52)),
+        told=(("gap", BITCOIN, 50), AWAY, BACK),
+        resumes=(NEW, {BITCOIN: 50}),
+        options={"interval_ms": 500},
+        changes={},
+        asked=(((500, None), (None, None)), ((None, None),)),
+    ),
+    Scenario(
+        "from every message to an interval: after a loss it begins with the newest",
+        (
+            Serve((price(11, 9),), then=(price(30, 25), price(50, 47)), then_seq=28, close=None),
+            Serve((price(70, 60),), seq=70),
+        ),
+        messages=((BITCOIN, 11), (BITCOIN, 30), (BITCOIN, 50), (BITCOIN, 70)),
+        told=(AWAY, BACK),
+        resumes=(NEW, NEW),
+        changes={"interval_ms": 500},
+        asked=(((None, None), (500, None)), ((500, None),)),
+    ),
+    Scenario(
+        "an instrument more: its first message is no gap, and a later one that is missing is",
+        (
+            Serve(
+                (price(11, 9),),
+                then=(price(12, 4, instrument="ETH/USDT"), price(15, 11), price(21, 16, instrument="ETH/USDT")),
+                then_seq=14,
+                close=None,
+            ),
+            Serve((price(22, 15),), seq=22),
+        ),
+        messages=((BITCOIN, 11), (BITCOIN, 12), (BITCOIN, 15), (BITCOIN, 21), (BITCOIN, 22)),
+        told=(("gap", BITCOIN, 21), AWAY, BACK),
+        resumes=(NEW, {BITCOIN: 21}),
+        options={"instruments": ["BTC/USDT"]},
+        changes={"instruments": ["BTC/USDT", "ETH/USDT"]},
+        asked=(((None, 1), (None, 2)), ((None, 2),)),
     ),
     Scenario(
         "types, fields and codes of a later version are passed over",

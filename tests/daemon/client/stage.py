@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, assert_never
 
 import trio
@@ -20,12 +21,14 @@ class Stage:
         url: the websocket's address.
         connections: how many there were, whatever became of them.
         resumes: per connection of a daemon, from which position each channel was asked for.
+        asked: per connection of a daemon, the interval and the number of instruments of each `subscribe`.
     """
 
     def __init__(self, scenario: Scenario, port: int) -> None:
         self.url = f"ws://127.0.0.1:{port}/ws"
         self.connections = 0
         self.resumes: list[dict[str, int | None]] = []
+        self.asked: list[list[tuple[int | None, int | None]]] = []
         self._scenario = scenario
 
     async def accept(self, stream: trio.SocketStream) -> None:
@@ -62,6 +65,7 @@ class Stage:
         await _say(websocket, type="welcome", server=server, channels=CHANNELS, heartbeat_s=act.heartbeat_s, **at)
         asked: dict[str, int | None] = {}
         self.resumes.append(asked)
+        self.asked.append([])
         wanted = act.wants or len(self._scenario.channels)
         while len(asked) < wanted:
             await self._answer(websocket, act, asked)
@@ -70,6 +74,13 @@ class Stage:
                 await _say(websocket, **each)
             else:
                 await websocket.send_message(each)
+        if act.then:
+            changing = replace(act, seq=act.then_seq)
+            so_far = len(self.asked[-1])
+            while len(self.asked[-1]) == so_far:
+                await self._answer(websocket, changing, asked)
+            for each in act.then:
+                await _say(websocket, **each)
         if act.close is None:
             return
         if act.close:
@@ -91,7 +102,8 @@ class Stage:
                 asked.update(dict.fromkeys(command["channels"]))
                 await _say(websocket, type="error", code=act.refuses, message="it is refused", id=id_)
             case "subscribe":
-                channels, since = command["channels"], command.get("since")
+                channels, since, named = command["channels"], command.get("since"), command.get("instruments")
+                self.asked[-1].append((command.get("interval_ms"), None if named is None else len(named)))
                 asked.update(dict.fromkeys(channels, since and since["seq"]))
                 answer = {"epoch": act.epoch, "seq": act.seq, "channels": channels, "id": id_}
                 if since:

@@ -81,11 +81,19 @@ class Subscription(Protocol):
 
     async def unsubscribe(self, *channels: str) -> None: ...
 
+    async def change(
+        self, *, instruments: tuple[str, ...] | list[str] | None = None, interval_ms: int | None = None
+    ) -> None: ...
+
 
 async def iterate(subscription: Subscription, scenario: Scenario, notes: Notes) -> None:
+    changes = scenario.changes
     try:
         async for received in subscription:
             notes.yielded(received)
+            if isinstance(received, tickerd.Data) and changes is not None:
+                await subscription.change(**changes)
+                changes = None
             if isinstance(received, tickerd.Data) and received.connector_id == scenario.leaves:
                 await subscription.unsubscribe(scenario.leaves)
     except tickerd.CommandRefused as error:
@@ -101,7 +109,7 @@ Run = Callable[[Stage, Scenario, Notes], Awaitable[None]]
 
 async def on_trio(stage: Stage, scenario: Scenario, notes: Notes) -> None:
     async with tickerd.connect(stage.url, retry_base_s=0.01, retry_cap_s=0.01) as client:
-        await iterate(client.subscribe(*scenario.channels), scenario, notes)
+        await iterate(client.subscribe(*scenario.channels, **scenario.options), scenario, notes)
 
 
 async def on_asyncio(stage: Stage, scenario: Scenario, notes: Notes) -> None:
@@ -110,7 +118,7 @@ async def on_asyncio(stage: Stage, scenario: Scenario, notes: Notes) -> None:
 
     async def client() -> None:
         async with tickerd.asyncio.connect(stage.url, retry_base_s=0.01, retry_cap_s=0.01) as client:
-            await iterate(client.subscribe(*scenario.channels), scenario, notes)
+            await iterate(client.subscribe(*scenario.channels, **scenario.options), scenario, notes)
 
     async def main() -> None:
         over = asyncio.Event()
@@ -147,7 +155,8 @@ async def in_node(stage: Stage, scenario: Scenario, notes: Notes) -> None:
     flags = node and websocket_flags(node)
     if node is None or flags is None:
         pytest.skip("no Node here that has WebSocket: it has one from 20.10 on")
-    program = [str(HERE / "scenario_client.mjs"), str(CLIENT), stage.url, ",".join(scenario.channels), scenario.leaves]
+    told = [",".join(scenario.channels), scenario.leaves, json.dumps(scenario.options), json.dumps(scenario.changes)]
+    program = [str(HERE / "scenario_client.mjs"), str(CLIENT), stage.url, *told]
     process = await trio.lowlevel.open_process([node, *flags, *program], stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
@@ -177,5 +186,6 @@ async def test_every_client_makes_the_same_of_it(scenario: Scenario, run: Run) -
     assert notes.told == list(scenario.told)
     assert stage.resumes == list(scenario.resumes)
     assert stage.connections == len(scenario.acts)
+    assert not scenario.asked or [tuple(asked) for asked in stage.asked] == list(scenario.asked)
     for wait_s, expected_s in zip(notes.waits_s, scenario.waits_s, strict=False):
         assert expected_s in (None, pytest.approx(wait_s))

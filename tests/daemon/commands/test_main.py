@@ -315,6 +315,8 @@ def test_the_demo_asks_simulated_venues_and_ticks_fast() -> None:
     assert "seed" in demo.presets()
     assert config.simulated
     assert (config.limits.grace_s, config.server.port) == (1.0, 9000)
+    assert config.log.level == "warning", "its own words stay on the screen"
+    assert demo.demo_config(1234, {"TICKERD_LOG__LEVEL": "info"}, None).log.level == "info"
     assert demo.demo_config(1234, environ, 0).server.port == 0
     assert demo.demo_config(1234, {}, None).server.port == 8000
 
@@ -440,6 +442,7 @@ def test_simulate_writes_the_configuration_before_it_says_that_it_listens(tmp_pa
     with tickerd("simulate", "--config-out", str(file), "--seed", "7", "--okx-rate", "50", "--stamp") as process:
         url, printed = listening(process)
         assert load(file, {}).connectors.of(BINANCE).base_url == url
+        assert load(file, {}).simulated, "the clients of a daemon for these venues are told"
         assert printed == ""
         assert list(tmp_path.iterdir()) == [file]
         assert end(process, signal.SIGTERM) == (0, "")

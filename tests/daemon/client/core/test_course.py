@@ -326,6 +326,46 @@ def test_leaving_is_kept_across_connections_and_the_last_one_ends_it() -> None:
     assert isinstance(client.next(), Over)
 
 
+def test_options_that_were_changed_without_a_connection_hold_on_the_next_one() -> None:
+    client = course(instruments=("BTC/USDT",))
+    assert client.change(("ETH/USDT",), None) == []
+    [subscribe, _] = opened(client)
+    assert isinstance(subscribe, Subscribe)
+    assert (subscribe.instruments, subscribe.since) == (["ETH/USDT"], None)
+    answered(client, subscribe)
+    client.took(price(11, 9), "", 0.0)
+    client.next()
+    client.failed(Disconnected("cut"), 0.0)
+    client.next()
+    assert client.change(None, None) == []
+    [subscribe, _] = opened(client)
+    assert isinstance(subscribe, Subscribe)
+    assert subscribe.instruments is None
+    assert subscribe.since == Position("-", 11), "of the others it has had nothing: the daemon says that they are lost"
+    client.failed(Disconnected("cut"), 0.0)
+    client.next()
+    client.change(None, 500)
+    [subscribe, _] = opened(client)
+    assert isinstance(subscribe, Subscribe)
+    assert (subscribe.interval_ms, subscribe.since, subscribe.snapshot) == (500, None, True)
+    client.end()
+    assert client.change(None, None) == []
+
+
+def test_options_are_changed_for_what_has_not_been_left() -> None:
+    client = course("x", "y", "z")
+    [subscribe, _] = opened(client)
+    [changed, _] = client.change(None, 500)
+    assert isinstance(changed, Subscribe)
+    assert changed.channels == ["x", "y", "z"]
+    answered(client, subscribe)
+    client.leave(["y"])
+    [changed, ping] = client.change(None, 1000)
+    assert isinstance(changed, Subscribe)
+    assert (changed.channels, changed.interval_ms, changed.since) == (["x", "z"], 1000, None)
+    assert isinstance(ping, Ping)
+
+
 def test_many_channels_are_asked_for_in_several_commands() -> None:
     client = course(*(f"c{number}" for number in range(130)))
     *subscribes, ping = opened(client)

@@ -37,8 +37,8 @@ def _subscribed(seq: int, *, epoch: str = "e", recovered: bool | None = None) ->
 
 
 def _track(seq: int = 10, *, snapshot: bool = True, sampled: bool = False) -> Track:
-    track = Track(snapshot=snapshot, sampled=sampled)
-    assert track.answered(_subscribed(seq)) is None
+    track = Track(snapshot=snapshot)
+    assert track.answered(_subscribed(seq), sampled=sampled) is None
     return track
 
 
@@ -57,7 +57,7 @@ def test_every_message_since_the_beginning_is_had_once_in_order_wherever_connect
     for seq, topic in enumerate(topics, 1):
         tape.append(_price(seq, newest[topic], topic))
         newest[topic] = seq
-    track = Track(snapshot=snapshot, sampled=False)
+    track = Track(snapshot=snapshot)
     had: list[int] = []
     head = min(begun_at, len(tape))
     first = None
@@ -127,18 +127,18 @@ def test_what_is_owed_is_no_position_yet() -> None:
 
 
 def test_positions_of_an_earlier_process_hold_until_something_came() -> None:
-    track = Track(snapshot=True, sampled=False, since=Position("e", 7))
+    track = Track(snapshot=True, since=Position("e", 7))
     assert track.position("x") == Position("e", 7)
     assert track.answered(_subscribed(10, recovered=True)) is None
     assert track.position("x") == Position("e", 7)
     assert track.take(_price(9, 8)) == Gap("x", A, 7, 9)
 
-    track = Track(snapshot=True, sampled=False, since=Position("e", 7))
+    track = Track(snapshot=True, since=Position("e", 7))
     assert track.answered(_subscribed(10, recovered=False)) == Lost(("x",), {}, "")
     assert track.position("x") == Position("e", 7)
     assert track.take(_price(9, 8)) is True
 
-    track = Track(snapshot=True, sampled=False, since=Position("e", 7))
+    track = Track(snapshot=True, since=Position("e", 7))
     assert track.answered(_subscribed(10, epoch="other", recovered=False)) == Lost(("x",), {}, "")
     assert track.position("x") is None
 

@@ -242,6 +242,17 @@ async def test_one_subscription_is_for_one_task() -> None:
             gateway.publish(price(1))
 
 
+async def test_the_options_of_a_running_subscription_can_be_changed() -> None:
+    async with open_gateway() as gateway, connect(_url(gateway)) as client:
+        subscription = client.subscribe("bitcoinprice", interval_ms=60_000)
+        await _joined(subscription)
+        await subscription.change()
+        await _joined(subscription)
+        for number in range(1, 5):
+            gateway.publish(price(number))
+        assert [_number(await _next(subscription)) for _ in range(4)] == [1, 2, 3, 4]
+
+
 async def test_being_cancelled_between_two_messages_loses_none() -> None:
     async with open_gateway() as gateway, connect(_url(gateway)) as client:
         subscription = client.subscribe("bitcoinprice", snapshot=False)

@@ -476,3 +476,21 @@ async def test_a_ping_without_an_answer_is_given_up() -> None:
     async with _connected() as (_, _, client):
         with trio.fail_after(SOON_S), pytest.raises(ServerUnavailable, match="not answered in 1 s"):
             await client.ping()
+
+
+async def test_a_change_of_options_that_is_cancelled_holds_on_the_next_connection() -> None:
+    async with _reading("bitcoinprice") as (scripted, talk, reader):
+        [command] = await talk.commands()
+        await talk.subscribed(command)
+        await talk.pong()
+        await talk.price(11, 9)
+        assert await reader.seqs(1) == [11]
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await reader.subscription.change(interval_ms=500)
+        assert scope.cancelled_caught
+        assert isinstance(await reader.next(), Reconnecting)
+        talk = await scripted.talk()
+        await talk.welcome(seq=40)
+        [command] = await talk.commands()
+        assert (command["channels"], command["interval_ms"]) == (["bitcoinprice"], 500)

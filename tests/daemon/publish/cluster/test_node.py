@@ -386,6 +386,28 @@ async def test_a_node_slower_than_the_stream_begins_anew_and_its_clients_are_tol
         assert counts == one.replica.tape.counts(frozenset({("a", "X/U")})), "counts of what is gone stay exact"
 
 
+async def test_a_node_with_a_thin_line_to_the_engine_reads_the_whole_tape_all_the_same(engine: RedisServer) -> None:
+    async with open_cuts(engine.port) as way, open_rig(engine.url) as rig:
+        one = await rig.node("one", entries=50_000)
+        await leading(one)
+        for _ in range(30):
+            rig.publish(one, 1000)
+            await trio.sleep(0.01)
+        await until(lambda: len(one.witness.numbers) == 30_000)
+        way.bytes_per_s = 1_500_000  # all of it takes longer than a question may
+        two = await rig.node("two", role="serve", url=way.url, entries=50_000)
+        await until(lambda: two.head == one.head, 60)
+        # And so does one that was cut off for a while.
+        way.swallows = True
+        for _ in range(30):
+            rig.publish(one, 1000)
+            await trio.sleep(0.01)
+        way.swallows = False
+        way.cut()
+        await until(lambda: two.head == one.head, 60)
+        assert len(two.witness.sent_away) == 1
+
+
 async def test_two_nodes_of_one_name_are_found(engine: RedisServer) -> None:
     async with open_rig(engine.url) as rig:
         one, two = await rig.node("same"), await rig.node("same")
