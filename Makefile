@@ -77,9 +77,9 @@ audit: ## ask the public databases about the lock (online)
 bench: install ## measure the daemon beside a bare write loop (QUICK=1)
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
-# `make soak MINUTES=30 SEED=7`: another length, other clients and other faults.
+# `make soak MINUTES=30 SEED=7 WORKERS=2`: another length, other clients and other faults; clients are served by two processes.
 soak: install ## stay sane among 200 bad clients and failing venues (MINUTES=3)
-	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1)
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1) --workers $(or $(WORKERS),1)
 
 # It takes a redis-server, and ends with exit code 1 where a client of any node was given something wrong.
 soak-cluster: install ## the same of a cluster: engine, nodes and network fail (MINUTES=3)

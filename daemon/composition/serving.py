@@ -98,6 +98,7 @@ class Serving:
         past: Callable[[str], PastView | None],
         remarks: Remarks,
         guarded: bool,
+        tls: ssl.SSLContext | None = None,
         replay: ReplayInfo | None = None,
         metrics: Callable[[Request], Later] | None = None,
         cluster: Callable[[Serving], ClusterReport | Later] | None = None,
@@ -114,6 +115,7 @@ class Serving:
             past: who asks a venue, by its name, for past candles; None if nobody does.
             remarks: what there is to say in `/readyz`.
             guarded: whether a token was needed before a restart.
+            tls: TLS of the certificate, where another process has read it.
             replay: what is played, if a recording is.
             metrics: answers `GET /metrics`; None if this process knows all figures.
             cluster: which processes and nodes there are; None if this is the only one.
@@ -163,7 +165,7 @@ class Serving:
         )
         self.front_door = FrontDoor(
             admission=admission,
-            tls=certificate.tls_context(config.server),
+            tls=certificate.tls_context(config.server) if tls is None else tls,
             routes=routes,
             upgrade=WebSockets(self.sessions).serve,
             clock=log.clock,

@@ -6,10 +6,14 @@ the certificate, such as its age, is no reason not to start: some do not look at
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
+
+import msgspec
 
 from daemon.front.listening import ServerSettings
 
@@ -29,8 +33,27 @@ class CertificateError(ssl.SSLError):
         return str(self.args[0])
 
 
-def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
+class Pair(msgspec.Struct, frozen=True):
+    """A certificate and its key, in PEM form, as they were read."""
+
+    certificate: bytes
+    key: bytes
+
+
+class ServerTls(ssl.SSLContext):
+    """TLS as a server.
+
+    Attributes:
+        pair: what it was made of.
+    """
+
+    pair: Pair
+
+
+def tls_context(server: ServerSettings, pair: Pair | None = None) -> ServerTls | None:
     """The server's TLS, 1.2 and newer; None where no certificate is configured.
+
+    `pair`: what another process has read of the files, where one has.
 
     Raises:
         OSError: a file cannot be read.
@@ -39,24 +62,36 @@ def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
     """
     if not server.certificate:
         return None
-    certificate, key = _read(server.certificate), _read(server.key)
-    if b"-----BEGIN CERTIFICATE-----" not in certificate:
+    if pair is None:
+        pair = Pair(_read(server.certificate), _read(server.key))
+    if b"-----BEGIN CERTIFICATE-----" not in pair.certificate:
         raise CertificateError(f"{server.certificate} holds no certificate in PEM form")
-    if b"PRIVATE KEY-----" not in key:
+    if b"PRIVATE KEY-----" not in pair.key:
         raise CertificateError(f"{server.key} holds no private key in PEM form")
-    if b"ENCRYPTED" in key:
+    if b"ENCRYPTED" in pair.key:
         raise CertificateError(
             f"the key {server.key} has a passphrase; allowed: one without (openssl pkey -in KEY -out NEW)"
         )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ServerTls(ssl.PROTOCOL_TLS_SERVER)
+    context.pair = pair
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait for ever.
-        context.load_cert_chain(server.certificate, server.key, password="")
+        with _as_file(pair.certificate) as certificate, _as_file(pair.key) as key:
+            # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait for ever.
+            context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         raise CertificateError(_reason(error, server)) from None
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+@contextmanager
+def _as_file(data: bytes) -> Iterator[str]:
+    """The path of a file in memory that holds it: OpenSSL takes nothing else, and what was looked at is what counts."""
+    with open(os.memfd_create("tickerd-pem"), "wb") as file:
+        file.write(data)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _read(path: str) -> bytes:

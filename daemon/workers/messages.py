@@ -21,6 +21,7 @@ import msgspec
 
 from connectors.poll.past_candles import Past
 from daemon.config.load import ServingConfig
+from daemon.front.certificate import Pair
 from daemon.publish.parts import Beginning
 from daemon.publish.replica import Noted
 from protocol.messages import ServerInfo
@@ -43,6 +44,7 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
         worker: its number, from 1.
         server: who we are, as clients are told it.
         config: the configuration, as far as it concerns a worker.
+        pair: the certificate and key, as the parent has read them.
         guarded: whether a token was needed before.
         listeners: descriptors of listening sockets.
         lifeline: the descriptor of a pipe that ends with the parent.
@@ -53,6 +55,7 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     worker: int
     server: ServerInfo
     config: ServingConfig
+    pair: Pair | None
     guarded: bool
     listeners: tuple[int, ...]
     lifeline: int
@@ -72,9 +75,10 @@ class Filled(msgspec.Struct, frozen=True, tag="filled"):
 
 
 class Reload(msgspec.Struct, frozen=True, tag="reload"):
-    """A new configuration. Its catalogue has come with a part."""
+    """A new configuration; `pair`: its certificate and key. Its catalogue has come with a part."""
 
     config: ServingConfig
+    pair: Pair | None
 
 
 class Look(msgspec.Struct, frozen=True, tag="look"):

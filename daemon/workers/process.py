@@ -28,6 +28,7 @@ from daemon.composition.serving import Log, Remarks, Serving
 from daemon.config.load import ServingConfig
 from daemon.front import certificate
 from daemon.front.admission import unavailable
+from daemon.front.certificate import Pair
 from daemon.front.front_door import FrontDoor
 from daemon.front.request import Request
 from daemon.front.shared_counts import CountsMemory, SharedCounts
@@ -206,6 +207,7 @@ class _Worker:
             setup.config,
             Log(replica.tape, replica.board, replica.ledger, clock, replica.bus),
             setup.server,
+            tls=certificate.tls_context(setup.config.server, setup.pair),
             broadcast=self._broadcast,
             past=lambda venue: PastFromParent(uplink, venue) if venue in self._told.past else None,
             remarks=Remarks(
@@ -274,8 +276,8 @@ class _Worker:
             case Look(number):
                 self._wanted = number
                 self._looking.set()
-            case Reload(config):
-                self._serving.adopt(config, self._tls(config))
+            case Reload(config, pair):
+                self._serving.adopt(config, self._tls(config, pair))
                 logging.getLogger().setLevel(config.log.level.upper())
             case Told():
                 self._told = told
@@ -292,10 +294,10 @@ class _Worker:
             case _:
                 assert_never(told)
 
-    def _tls(self, config: ServingConfig) -> ssl.SSLContext | None:
-        """The certificate anew; the old one where that cannot be read, though the parent just could."""
+    def _tls(self, config: ServingConfig, pair: Pair | None) -> ssl.SSLContext | None:
+        """TLS with this certificate and key; as it was, where that fails, though it did not in the parent."""
         try:
-            return certificate.tls_context(config.server)
+            return certificate.tls_context(config.server, pair)
         except OSError as error:
             _log.error("the old certificate stays in use here: %s", error.strerror or error)
             return self._serving.front_door.tls

@@ -23,6 +23,7 @@ from daemon.composition import serving
 from daemon.composition.serving import Log, Remarks
 from daemon.config.load import Config
 from daemon.front import certificate
+from daemon.front.certificate import Pair, ServerTls
 from daemon.front.request import Refused, Response
 from daemon.front.shared_counts import CountsMemory, SharedCounts
 from daemon.host.systemd import Notifier
@@ -126,7 +127,7 @@ class Workers:
         self._send_canary = send_canary
         self._cluster = _alone if cluster is None else cluster
         self._tokens = config.policy(guarded=guarded).tokens
-        self._tls = certificate.tls_context(config.server)
+        self._tls: ssl.SSLContext | None = certificate.tls_context(config.server)
         self._outlet = Outlet(log.tape, log.board, log.ledger)
         log.bus.add(self._outlet)
         log.bus.add(self)
@@ -185,9 +186,24 @@ class Workers:
         group = self._groups[(worker.number - 1) % len(self._groups)]
         listeners = tuple(listener.socket.fileno() for listener in group)
         lifeline, counts = self._lifeline[0], self._memory.fd
-        config, processes, rows = self.config.serving(), self._memory.processes, self._memory.rows
-        setup = Setup(worker.number, self._server, config, self.guarded, listeners, lifeline, counts, processes, rows)
+        setup = Setup(
+            worker.number,
+            self._server,
+            self.config.serving(),
+            self._pair,
+            self.guarded,
+            listeners,
+            lifeline,
+            counts,
+            self._memory.processes,
+            self._memory.rows,
+        )
         return setup, [*listeners, lifeline, counts]
+
+    @property
+    def _pair(self) -> Pair | None:
+        """The certificate and key that are in force, whatever is in their files by now."""
+        return self._tls.pair if isinstance(self._tls, ServerTls) else None
 
     def measure(self, samples: Samples) -> None:
         """Add the figures of all workers, and those about them."""
@@ -217,7 +233,7 @@ class Workers:
         self.config, self._tls = config, tls
         self._outlet.tell()  # the catalogue comes before what is said with it
         for worker in self._workers:
-            worker.say(Reload(config.serving()))
+            worker.say(Reload(config.serving(), self._pair))
 
     def follow(self, appended: Appended) -> None:
         """Hand all workers what the outlet has made of it."""
@@ -371,7 +387,7 @@ class Workers:
                     self._measured.set()
             case Scrape() | AskCluster() | AskPast():
                 if self._nursery is not None:
-                    self._nursery.start_soon(self._answer, worker, message)
+                    self._nursery.start_soon(self.answer, worker, worker.pid, message)
             case Gone():
                 worker.dismiss()
             case Seen():
@@ -394,23 +410,29 @@ class Workers:
 
     # ---- what workers ask --------------------------------------------------------------------------------------------
 
-    async def _answer(self, worker: Worker, asked: Scrape | AskCluster | AskPast) -> None:
-        """Answer a worker. The barrier: a bug in there costs whoever asked a 500, and nobody else anything."""
+    async def answer(self, worker: Worker, pid: int | None, asked: Scrape | AskCluster | AskPast) -> None:
+        """Answer a worker. The barrier: a bug in there costs whoever asked a 500, and nobody else anything.
+
+        `pid`: of the process that asked. One that was started meanwhile counts its questions from 1 again.
+        """
+        answer: Scraped | PastFound
         try:
             match asked:
                 case Scrape(number, openmetrics):
                     await self._gather()
-                    worker.say(_scraped(number, self.metrics.scrape(openmetrics=openmetrics)))
+                    answer = _scraped(number, self.metrics.scrape(openmetrics=openmetrics))
                 case AskCluster(number):
-                    worker.say(_scraped(number, Response(200, encode(self._cluster(self)))))
+                    answer = _scraped(number, Response(200, encode(self._cluster(self))))
                 case AskPast(number):
-                    worker.say(PastFound.of(number, await self._ask_past(asked)))
+                    answer = PastFound.of(number, await self._ask_past(asked))
                 case _:
                     assert_never(asked)
         except Exception:
             _log.exception("%s of worker %d failed", type(asked).__name__, worker.number)
             failed = Refused(500, ErrorCode.INTERNAL, "the daemon failed to answer; its log says why")
-            worker.say(_scraped(asked.number, failed.response(self._log.clock.timestamp())))
+            answer = _scraped(asked.number, failed.response(self._log.clock.timestamp()))
+        if worker.pid == pid:
+            worker.say(answer)
 
     async def _ask_past(self, asked: AskPast) -> Past:
         past = self._past(asked.venue)

@@ -12,6 +12,7 @@ from connectors.poll import candles
 from connectors.poll.candles import PastCandle
 from connectors.poll.past_candles import Past
 from daemon.config.load import parse
+from daemon.front.certificate import Pair
 from daemon.health.board import ChannelState
 from daemon.publish import parts
 from daemon.publish.parts import Part
@@ -68,9 +69,9 @@ CANDLE = candles.Row(300_000, "1", "1.50", "2e0", "1", "1.10", b'{"venue":"says"
 PAST = Past([PastCandle.of(CANDLE, 7)], "the venue is sick", begins=True)
 
 DOWN: tuple[Down, ...] = (
-    Setup(2, ServerInfo("tickerd", "1", "here"), CONFIG, True, (5, 6), 7, 8, 3, 16384),
+    Setup(2, ServerInfo("tickerd", "1", "here"), CONFIG, Pair(b"certificate", b"key"), True, (5, 6), 7, 8, 3, 16384),
     Filled(),
-    Reload(CONFIG),
+    Reload(CONFIG, None),
     Look(9),
     Told("cannot be written", "", "", "no route", ("binance",)),
     CloseDoor(),
@@ -113,7 +114,7 @@ def test_past_candles_come_with_the_venues_own_digits() -> None:
 
 
 def test_a_worker_has_the_policy_of_its_parent() -> None:
-    [(_, body)] = Frames().feed(framed(Reload(CONFIG)))
+    [(_, body)] = Frames().feed(framed(Reload(CONFIG, None)))
     heard = read_down(body)
     assert isinstance(heard, Reload)
     assert heard.config.policy() == parse(TOKENS, {}, "a test").policy()
