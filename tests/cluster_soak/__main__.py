@@ -47,9 +47,6 @@ _FAULTS: Final = {
 }
 
 MORE: Final = """
-[catalogue]
-presets = ["seed", "okx"]
-
 [limits]
 grace_s = 3
 clients_per_address = 1000

@@ -91,7 +91,10 @@ class NodeProcess(Program):
         lines = "\n".join(
             f"{key} = {str(value) if not isinstance(value, str) else repr(value)}" for key, value in keys.items()
         )
-        self.config.write_text(f"{venues.config.read_text()}\n{more}\n[cluster]\n{lines}\n".replace("'", '"'))
+        presets = '[catalogue]\npresets = ["seed", "okx"]\n'
+        at_venues = venues.config.read_text().replace("[catalogue]\n", presets)
+        assert presets in at_venues
+        self.config.write_text(f"{at_venues}\n{more}\n[cluster]\n{lines}\n".replace("'", '"'))
         environment = {"TICKERD_SERVER__PORT": str(self.port), "TICKERD_SERVER__HOST": "127.0.0.1"}
         super().__init__(folder, name, "run", "--config", str(self.config), environment=environment)
 

@@ -23,8 +23,6 @@ from tests.process.test_proxy import program
 SOON_S = 30.0
 CHANNELS = ["bitcoinprice", "ethprice", "okx_trades", "okx_depth", "okx_quotes"]
 PUSHED = """
-[catalogue]
-presets = ["seed", "okx"]
 [limits]
 grace_s = 4
 """
