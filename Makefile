@@ -9,7 +9,7 @@ PACKAGES := daemon connectors protocol
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-service demo test others check audit bench soak rehearse dist npm format lock pages clean
+.PHONY: help install install-service demo test others check audit bench soak soak-cluster rehearse dist npm format lock pages clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,10 @@ bench: install ## measure the daemon beside a bare write loop (QUICK=1)
 # `make soak MINUTES=30 SEED=7 WORKERS=2`: another length, other clients and other faults; clients are served by two processes.
 soak: install ## stay sane among 200 bad clients and failing venues (MINUTES=3)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1) --workers $(or $(WORKERS),1)
+
+# It takes a redis-server, and ends with exit code 1 where a client of any node was given something wrong.
+soak-cluster: install ## the same of a cluster: engine, nodes and network fail (MINUTES=3)
+	$(BIN)/python -m tests.cluster_soak --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1)
 
 # Every pause that a simulated venue asks for is waited for; the longest is two minutes.
 rehearse: install ## play every fault of the simulated venues to a daemon

@@ -143,11 +143,13 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.online:
         import trio
 
-        from daemon.commands.online import ask
+        from daemon.commands.online import ask, ask_engine
         from daemon.composition.ingesting import checks
 
         wrong, unasked = trio.run(ask, checks(config))
         remarks += unasked
+        if config.cluster.url:
+            remarks.append(trio.run(ask_engine, config.cluster))
         for line in wrong:
             _say(line)
         if wrong:

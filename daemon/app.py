@@ -20,7 +20,6 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -28,18 +27,18 @@ from typing import Final
 
 import trio
 
-from connectors.base import Connector, leaves
+from connectors.base import leaves
 from connectors.venues.registry import VENUES
+from daemon.composition.clustered import ClusterDaemon
 from daemon.composition.ingesting import Ingesting, connectors
+from daemon.composition.reloading import Crews, Reloading
 from daemon.composition.serving import Log, Remarks, Serving
-from daemon.config.changes import changed_venues, fixed_keys
-from daemon.config.load import Config, ConfigError
+from daemon.config.load import Config
 from daemon.front import certificate
 from daemon.front.guarded import Mark
 from daemon.front.limits import FILES_BESIDE_CLIENTS
 from daemon.front.listening import base_urls, open_groups, passed_listeners, raise_descriptor_limit
 from daemon.health.board import Board
-from daemon.health.reloads import Reloads
 from daemon.health.status_line import publish_status
 from daemon.host.clock import WallClock
 from daemon.host.garbage import Garbage
@@ -89,6 +88,8 @@ async def serve(
     archive = await trio.to_thread.run_sync(_open_archive, config) if config.tape.path else None
     mark = Mark(config.tape.path)
     guarded = await trio.to_thread.run_sync(mark.is_set)
+    if config.cluster.url and player is None:
+        return await _serve(ClusterDaemon(config, reread, mark, guarded=guarded), announce)
     daemon = Daemon(config, archive, reread, mark, guarded=guarded, player=player)
     try:
         return await _serve(daemon, announce)
@@ -111,7 +112,7 @@ def tried(config: Config) -> list[str]:
     return certificate.warnings(certificate.tls_context(config.server), config.server)
 
 
-async def _serve(daemon: Daemon, announce: Callable[[Sequence[str]], None]) -> int:
+async def _serve(daemon: Daemon | ClusterDaemon, announce: Callable[[Sequence[str]], None]) -> int:
     config = daemon.config
     for warning in config.warnings:
         _log.warning("%s", warning)
@@ -172,7 +173,7 @@ class Daemon:
 
         With a `player` no venue is called: its recording is played, and all goes by its clock.
         """
-        self.config = self._started_with = config
+        self.config = config
         self.archive = archive
         self._mark = Mark("") if mark is None else mark
         self.clock = WallClock() if player is None else player.clock
@@ -186,12 +187,12 @@ class Daemon:
             self.tape, self.ledger = archive.tape, archive.ledger
         log = Log(self.tape, self.board, self.ledger, self.clock, Bus())
         self._hurry: Callable[[], None] = _nothing
-        self.reloads_told = Reloads(self.clock.now_ms())
+        self._reloading = Reloading(config, reread, self._apply, clock=self.clock, notifier=self.notifier)
         self.ingesting = Ingesting(config, log, hurry=lambda: self._hurry(), player=player)
         info = ServerInfo("tickerd", metadata.version("tickerd"), socket.gethostname())
         remarks = Remarks(
             unstored=lambda: "" if archive is None else archive.trouble,
-            not_reloaded=lambda: self.reloads_told.trouble,
+            not_reloaded=lambda: self._reloading.told.trouble,
             unrecorded=self.ingesting.unrecorded,
             unreached=lambda: self.ingesting.fleet.outage.words,
         )
@@ -228,13 +229,10 @@ class Daemon:
             self.tape.measure,
             self.server.measure,
             lambda samples: self.ledger.measure(samples, self.clock.now_ms()),
-            self.reloads_told.measure,
+            self._reloading.told.measure,
         )
         if archive is not None:
             self.server.metrics.include(archive.measure)
-        self._reread = reread
-        self._doorbell, self._rung = trio.open_memory_channel[None](1)
-        self._reloading = trio.CancelScope()
 
     async def start(
         self, root: trio.Nursery, listeners: list[trio.SocketListener], *others: list[trio.SocketListener]
@@ -255,20 +253,19 @@ class Daemon:
         server.warn_if_exposed()
         await self.ingesting.start_connectors(root)
         await self._remember()
-        root.start_soon(self._reload_when_asked)
+        root.start_soon(self._reloading.run)
         await root.start(
             publish_status,
             self.notifier,
             lambda: server.clients,
             self.board.states,
-            lambda: self.reloads_told.words,
+            lambda: self._reloading.told.words,
         )
         if isinstance(server, Workers):
             self._hurry = server.hurry
             await root.start(server.watch, self.notifier)
         elif self.notifier.watchdog_s is not None:
-            ingesting = self.ingesting
-            canary = Canary(ingesting.sequencer, server.hub, ingesting.inbox, server.front_door, listeners)
+            canary = Canary(self.ingesting.send_canary, server.hub, server.front_door, listeners)
             self._hurry = canary.hurry
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
         await root.start(Garbage().run)
@@ -292,54 +289,19 @@ class Daemon:
     @property
     def reloads(self) -> bool:
         """Whether the configuration can be read again."""
-        return self._reread is not None
+        return bool(self._reloading)
 
     async def _remember(self) -> None:
         """Remember, over a restart, whether a token is needed."""
         await trio.to_thread.run_sync(partial(self._mark.keep, guarded=self.server.guarded))
 
     def ask_to_reload(self) -> None:
-        """Read the configuration again soon. Several requests during a reload cause only one more."""
-        with suppress(trio.WouldBlock):
-            self._doorbell.send_nowait(None)
+        """Read the configuration again soon."""
+        self._reloading.ask()
 
-    async def _reload_when_asked(self) -> None:
-        with self._reloading:
-            async for _ in self._rung:
-                self.notifier.reloading()
-                await self._reload()
-                self.notifier.ready()
-
-    async def _reload(self) -> None:
-        """Read the configuration and apply it. An unusable one is reported, and changes nothing."""
-        try:
-            config, tls, crews = await trio.to_thread.run_sync(self._prepare, abandon_on_cancel=True)
-        except ConfigError as error:
-            for line in error.errors:
-                _log.error("not reloaded, the old configuration stays: %s", line)
-            self.reloads_told.failed("; ".join(error.errors))
-            return
-        except OSError as error:  # ssl.SSLError is one
-            _log.error(
-                "not reloaded, the old configuration stays: server.certificate, server.key: %s", error.strerror or error
-            )
-            self.reloads_told.failed(f"server.certificate, server.key: {error.strerror or error}")
-            return
-        fixed = fixed_keys(self._started_with, config)
-        for key in fixed:
-            _log.warning("%s has changed: that takes a restart", key)
-        for way in config.ways if config.ways != self.config.ways else ():
-            _log.info("%s", way)
+    async def _apply(self, config: Config, tls: ssl.SSLContext | None, crews: Crews) -> None:
         await self.ingesting.reload(config, crews, partial(self._bring_into_force, config, tls))
         await self._remember()
-        self.reloads_told.succeeded(self.clock.now_ms(), fixed)
-        _log.info("reloaded; venues that began anew: %s", ", ".join(crews) or "none")
-
-    def _prepare(self) -> tuple[Config, ssl.SSLContext | None, dict[str, list[Connector]]]:
-        """The part of a reload that may fail and reads files. Raises: ConfigError, OSError."""
-        config = self.config if self._reread is None else self._reread()
-        crews = {venue: connectors(venue, config) for venue in changed_venues(self.config, config)}
-        return config, certificate.tls_context(config.server), crews
 
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
         self.config = config
@@ -356,7 +318,7 @@ class Daemon:
         grace_s = self.config.limits.grace_s
         with trio.move_on_after(grace_s):
             self.server.stop_accepting()
-            self._reloading.cancel(reason="the daemon is stopping")
+            self._reloading.stop()
             self.ingesting.stop()
             await self.server.say_goodbye("the daemon is stopping", grace_s)
         root.cancel(reason="the daemon has stopped")

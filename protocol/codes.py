@@ -88,7 +88,10 @@ class CloseCode(enum.IntEnum):
         return member
 
     NORMAL = 1000, "The client asked for it."
-    GOING_AWAY = 1001, "The daemon is stopping; `goodbye` came before and says when to come back."
+    GOING_AWAY = (
+        1001,
+        "The daemon is stopping, or its tape begins anew; `goodbye` came before and says when to come back.",
+    )
     UNSUPPORTED_DATA = 1003, "A binary frame on the JSON protocol, or a text frame on the MessagePack one."
     NOT_UTF8 = 1007, "A text frame that is not UTF-8."
     POLICY = 1008, "Against policy, such as too many frames in a row of which nothing could be carried out."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Final
 
@@ -17,14 +18,58 @@ from daemon.composition.serving import Log
 from daemon.config.load import Config, ConfigError
 from daemon.health.pauses import Pauses
 from daemon.health.watch import Watch
+from daemon.host.clock import WallClock
 from daemon.ingest.fleet import Fleet
 from daemon.ingest.inbox import Item, Turn
 from daemon.publish.recording import Recording
 from daemon.publish.sequencer import Sequencer
 from daemon.replay.player import Player
+from daemon.tape.entry import CANARY
 
 USER_AGENT: Final = f"tickerd/{metadata.version('tickerd')}"
 """The user agent that venues see."""
+
+
+class Connections:
+    """The connectors, and the memory channel into which they send, built but not yet running.
+
+    Attributes:
+        inbox: where they send.
+        outbox: where it is taken.
+        fleet: those that run.
+    """
+
+    def __init__(self, config: Config, clock: WallClock, *, called: bool = True) -> None:
+        """Build them; none if no venue is to be `called`.
+
+        Raises:
+            ConfigError: a venue cannot use one of its channels.
+        """
+        self.inbox, self.outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
+        self.fleet = Fleet(self.inbox, clock)
+        self._config = config
+        self._crews = {venue: connectors(venue, config) for venue in VENUES if called}
+        self._pushing = {channel.exchange for channel in config.channels if channel.cadence_s is None}
+        self._runs = False
+
+    async def start(
+        self,
+        nursery: trio.Nursery,
+        *,
+        pushed_only: bool = False,
+        record: Callable[[str, Sequence[Connector], Config], None] = lambda *_: None,
+    ) -> None:
+        """Start all that do not run yet; `pushed_only`: not those of venues that are only polled.
+
+        `record` is called with each venue's before they start.
+        """
+        if not self._runs:
+            self._runs = True
+            await nursery.start(self.fleet.run)
+        for venue in [name for name in self._crews if not pushed_only or name in self._pushing]:
+            crew = self._crews.pop(venue)
+            record(venue, crew, self._config)
+            self.fleet.start(venue, crew, self._config.supervisor)
 
 
 class Ingesting:
@@ -35,11 +80,19 @@ class Ingesting:
         inbox: leads to the sequencer, in order with what the connectors send.
     """
 
-    def __init__(self, config: Config, log: Log, *, hurry: Callable[[], None], player: Player | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        log: Log,
+        *,
+        hurry: Callable[[], None],
+        player: Player | None = None,
+        connections: Connections | None = None,
+    ) -> None:
         """Build it.
 
         `hurry` is called when the process has stood still, and systemd may have been waiting. With a `player` no venue
-        is called, and its recording is played.
+        is called, and its recording is played. `connections`: those that run already, where a node stood by.
 
         Raises:
             ConfigError: a venue cannot use one of its channels.
@@ -47,8 +100,10 @@ class Ingesting:
         self.config = config
         self._log = log
         self.sequencer = Sequencer(log.tape, log.board, log.ledger, log.clock, log.bus, config.hub)
-        self.inbox, self._outbox = trio.open_memory_channel[Item](config.hub.inbox_batches)
-        self.fleet = Fleet(self.inbox, log.clock)
+        made = connections or Connections(config, log.clock, called=player is None)
+        self._connections = made
+        self.inbox, self.fleet = self._connections.inbox, self._connections.fleet
+        self._ended = trio.Event()
         self.watch = Watch(
             board=log.board,
             newest=log.tape.payload,
@@ -66,26 +121,22 @@ class Ingesting:
             hurry=hurry,
         )
         self._player = player
-        self._crews = {venue: connectors(venue, config) for venue in VENUES if player is None}
         self.recording = self._recording() if config.record.path else None
 
     async def start(self, root: trio.Nursery) -> None:
         """Start the sequencer and the watch in the root nursery. Connectors start by `start_connectors`."""
-        await root.start(self.sequencer.run, self._outbox)
+        await root.start(self._sequence)
         if self._player is None:
             await root.start(self.watch.run)
             await root.start(self.pauses.run)
 
     async def start_connectors(self, root: trio.Nursery) -> None:
         """Start the connectors, when what they send can be served."""
-        await root.start(self.fleet.run)
         if self._player is not None:
             await root.start(self._player.run, self.sequencer, self.watch, self._log.board, self._log.ledger)
         if self.recording is not None:
             await root.start(self.recording.run)
-        for venue, crew in self._crews.items():
-            self._record(venue, crew, self.config)
-            self.fleet.start(venue, crew, self.config.supervisor)
+        await self._connections.start(root, record=self._record)
 
     async def reload(self, config: Config, crews: dict[str, list[Connector]], adopted: Callable[[], None]) -> None:
         """Bring a new configuration into force: end the venues that change, and start them anew.
@@ -113,9 +164,24 @@ class Ingesting:
             self._record(venue, crew, config)
             self.fleet.start(venue, crew, config.supervisor, why="the configuration was changed")
 
+    async def send_canary(self, payload: bytes) -> None:
+        """Send a canary's message by the way of every message, in order with what the connectors send."""
+        await self.inbox.send(Turn(partial(self.sequencer.tell, CANARY, payload)))
+
     def past(self, venue: str) -> PastCandles | None:
         """Who asks that venue for past candles; None if nobody does."""
         return among(self.fleet.of(venue))
+
+    async def finish(self) -> None:
+        """End the connectors, and wait until all that they sent is on the tape."""
+        self.stop()
+        await self._ended.wait()
+
+    async def _sequence(self, *, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await self.sequencer.run(self._connections.outbox, task_status=task_status)
+        finally:
+            self._ended.set()
 
     def stop(self) -> None:
         """Begin to end the connectors; nothing can be started afterwards."""

@@ -75,12 +75,14 @@ class Remarks(msgspec.Struct, frozen=True):
         unrecorded: why what the venues send is not recorded.
         not_reloaded: that the last reload failed.
         unreached: that no exchange can be reached, and why.
+        cut_off: why nobody tells this process how the channels are, and its clients are told that these are stale.
     """
 
     unstored: Callable[[], str]
     unrecorded: Callable[[], str]
     not_reloaded: Callable[[], str]
     unreached: Callable[[], str] = lambda: ""
+    cut_off: Callable[[], str] = lambda: ""
 
 
 class Serving:
@@ -155,6 +157,7 @@ class Serving:
             unstored=remarks.unstored,
             unrecorded=remarks.unrecorded,
             not_reloaded=remarks.not_reloaded,
+            cut_off=remarks.cut_off,
             unreached=remarks.unreached,
             metrics=self.metrics.answer if metrics is None else metrics,
             cluster=self.cluster,

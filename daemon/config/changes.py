@@ -12,12 +12,14 @@ import msgspec
 
 from connectors.venues.registry import VENUES
 from daemon.config.load import Config
+from daemon.publish.cluster.settings import Cluster
 
 _FIXED: Final = (
     *("server.host", "server.port", "server.backlog", "server.workers"),
     *("tape.entries", "tape.bytes", "tape.path"),
     *("record.path", "record.keep_s", "record.keep_bytes", "record.buffer_bytes"),
     *("hub.inbox_batches", "log.format"),
+    *(f"cluster.{key}" for key in Cluster.__struct_fields__),
 )
 """Keys that are read only at the start."""
 

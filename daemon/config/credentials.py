@@ -20,7 +20,11 @@ from daemon.host.text import decoded
 DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 """The variable by which systemd names the folder (systemd.exec, "Credentials")."""
 
-CREDENTIALS: Final = venues.secrets() | venues.proxies()
+CREDENTIALS: Final[dict[str, tuple[str, ...]]] = {
+    **venues.secrets(),
+    **venues.proxies(),
+    "cluster_password": ("cluster", "password"),
+}
 """By file name, such as `coingecko_api_key`: the key whose value the file holds."""
 
 TABLES: Final = {"tokens": "tokens"}
@@ -54,8 +58,11 @@ def unused(folder: Path, file: File) -> list[str]:
     found = []
     for name in names:
         if name in CREDENTIALS:
-            venue = CREDENTIALS[name][1]
-            if not file.connectors.of(VENUES[venue]).enabled:
+            section, venue, *_ = CREDENTIALS[name]
+            if section == "cluster":
+                if not file.cluster.url:
+                    found.append(f"the credential {name} is not used: cluster.url is not set")
+            elif not file.connectors.of(VENUES[venue]).enabled:
                 found.append(f"the credential {name} is not used: connectors.{venue}.enabled is false")
         elif name not in TABLES and str(folder / name) not in (file.server.certificate, file.server.key):
             allowed = (*CREDENTIALS, *TABLES)

@@ -33,6 +33,9 @@ from daemon.health.crosscheck import Tolerances
 from daemon.host.logs import LogSettings
 from daemon.host.text import decoded
 from daemon.ingest.fleet import RestartSettings
+from daemon.publish.cluster.address import AddressError
+from daemon.publish.cluster.address import parse as parse_address
+from daemon.publish.cluster.settings import Cluster
 from daemon.publish.sequencer import Passes
 from daemon.tape.tape import TapeSettings
 from protocol.channels import Catalogue, Channel
@@ -49,6 +52,7 @@ IGNORED_VARIABLES: Final = frozenset(
         "TICKERD_REQUIRE_BROWSER",
         "TICKERD_REQUIRE_SYSTEMD",
         "TICKERD_REQUIRE_PROXIES",
+        "TICKERD_REQUIRE_REDIS",
         "TICKERD_FUZZ_S",
         "TICKERD_FUZZ_SEED",
     }
@@ -91,6 +95,7 @@ class Config(ServingConfig, frozen=True, kw_only=True):
 
     record: RecordSettings
     hub: Passes
+    cluster: Cluster
     supervisor: RestartSettings
     connectors: Connectors
     channels: tuple[Channel, ...]
@@ -207,7 +212,30 @@ def _refused(file: File) -> Iterator[_Refusal]:
     record = file.record.path
     if record and ("\0" in record or not os.path.isdir(record) or not os.access(record, os.W_OK | os.X_OK)):
         yield "record.path", shown(record), "the path of a folder that exists and can be written"
+    yield from _refused_cluster(file)
     yield from venues.refused(file.connectors)
+
+
+def _refused_cluster(file: File) -> Iterator[_Refusal]:
+    cluster = file.cluster
+    if not cluster.url:
+        return
+    try:
+        parse_address(cluster.url)
+    except AddressError as error:
+        # It may hold a password.
+        seen = shown(cluster.url) if "@" not in cluster.url else "a URL with an @"
+        yield "cluster.url", seen, str(error)
+    if file.tape.path:
+        yield "tape.path", shown(file.tape.path), '"" in a cluster: the engine of [cluster] url keeps the tape'
+    if file.server.worker_count > 1:
+        allowed = "1 in a cluster: a machine with several cores can run several nodes, each with a port and a name"
+        yield "server.workers", shown(file.server.workers), allowed
+    if file.record.path:
+        allowed = '"" in a cluster: record at a daemon that is alone'
+        yield "record.path", shown(file.record.path), allowed
+    if cluster.ca and not os.path.isfile(cluster.ca):
+        yield "cluster.ca", shown(cluster.ca), "the path of a file that exists"
 
 
 def _refused_server(server: ServerSettings) -> Iterator[_Refusal]:

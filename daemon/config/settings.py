@@ -18,6 +18,7 @@ from daemon.front.listening import ServerSettings
 from daemon.health.crosscheck import Tolerances
 from daemon.host.logs import LogSettings
 from daemon.ingest.fleet import RestartSettings
+from daemon.publish.cluster.settings import Cluster
 from daemon.publish.sequencer import Passes
 from daemon.tape.tape import TapeSettings
 
@@ -30,6 +31,7 @@ class File(msgspec.Struct, frozen=True):
     tape: TapeSettings = TapeSettings()
     record: RecordSettings = RecordSettings()
     hub: Passes = Passes()
+    cluster: Cluster = Cluster()
     supervisor: RestartSettings = RestartSettings()
     connectors: Connectors = Connectors()
     catalogue: CatalogueSettings = CatalogueSettings()

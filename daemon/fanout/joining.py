@@ -7,6 +7,9 @@ that is new to it starts at the head, after its snapshot; with `since` it starts
 
 from __future__ import annotations
 
+from typing import Final
+
+import trio
 from msgspec import UNSET
 
 from daemon.fanout.hub import Hub
@@ -17,14 +20,22 @@ from daemon.tape.entry import subject
 from daemon.tape.ledger import Ledger
 from daemon.tape.recovery import plan_recovery
 from daemon.tape.tape import STATUS, Entry, Tape, Topic, selects
-from protocol.messages import Subscribed, Unsubscribed
+from protocol.messages import Position, Subscribed, Unsubscribed
 from protocol.session import EVERY_MESSAGE, Join, Leave, Session
+
+_LOOK_S: Final = 0.01
+"""How often is looked whether a position has come that a client has had elsewhere."""
 
 _RESYNC = "clients that could not resume where they had been: each was told so, and went on with the newest state"
 
 
 class Joining:
-    """Carries out the `subscribe` and `unsubscribe` commands."""
+    """Carries out the `subscribe` and `unsubscribe` commands.
+
+    Attributes:
+        patience_s: how long a client that is ahead of this tape is kept waiting for it. 0 where the tape is made here:
+            then nobody can be.
+    """
 
     def __init__(self, tape: Tape, hub: Hub, board: Board, ledger: Ledger, clock: WallClock) -> None:
         self._tape = tape
@@ -32,6 +43,15 @@ class Joining:
         self._board = board
         self._ledger = ledger
         self._clock = clock
+        self.patience_s = 0.0
+
+    async def wait_for(self, since: Position) -> None:
+        """Wait for this position, up to `patience_s`: where the tape is followed, another process may have shown it."""
+        tape = self._tape
+        for _ in range(round(self.patience_s / _LOOK_S)):
+            if since.epoch != tape.epoch or since.seq <= tape.head:
+                break
+            await trio.sleep(_LOOK_S)
 
     def join(self, subscriber: Subscriber, session: Session, command: Join) -> None:
         """Carry out a `subscribe`: send the answer, each channel's status, then the snapshot or the missed messages.

@@ -364,15 +364,22 @@ class Board:
         """That source's verdict on the channel, or None. Raises: KeyError."""
         return self._verdicts[channel].get(source)
 
+    def told(self) -> Mapping[str, ChannelState]:
+        """Every channel's state as it was told last, also while this process is cut off."""
+        return {name: self._told(name) for name in self._states}
+
+    def _told(self, channel: str) -> ChannelState:
+        if (followed := self._followed.get(channel)) is not None:
+            return followed
+        return msgspec.structs.replace(
+            self._states[channel],
+            last_event_ms=self._seen[channel].last_ms,
+            stale_after_s=self._stale_after_s.get(channel),
+        )
+
     def state(self, channel: str) -> ChannelState:
         """One channel's state. Raises: KeyError."""
-        state = self._followed.get(channel)
-        if state is None:
-            state = msgspec.structs.replace(
-                self._states[channel],
-                last_event_ms=self._seen[channel].last_ms,
-                stale_after_s=self._stale_after_s.get(channel),
-            )
+        state = self._told(channel)
         if self._cut_off is None or state.state not in _OPEN:
             return state
         reason, since_ms = self._cut_off

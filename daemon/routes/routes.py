@@ -128,6 +128,7 @@ class PlainRoutes:
         unstored: Callable[[], str] = lambda: "",
         unrecorded: Callable[[], str] = lambda: "",
         not_reloaded: Callable[[], str] = lambda: "",
+        cut_off: Callable[[], str] = lambda: "",
         unreached: Callable[[], str] = lambda: "",
         metrics: Callable[[Request], Response | Later] | None = None,
         cluster: Callable[[], ClusterReport | Later] | None = None,
@@ -142,9 +143,9 @@ class PlainRoutes:
         `needs_token`: whether the clients' routes need a token; the description of the interface says so. `unstored`:
         why the tape is not being stored although it should be, else ""; clients get everything all the same.
         `unrecorded`: the same of the recording of what venues send. `not_reloaded`: what there is to say of a reload
-        that failed, else "". `unreached`: that no exchange can be reached, and why, else "". `metrics` answers `GET
-        /metrics`, `cluster` makes what `GET /cluster` answers, and `histories` what is below `/history/`; without one
-        of them there is no such route.
+        that failed, else "". `cut_off`: why nobody tells this process how the channels are, else "". `unreached`: that
+        no exchange can be reached, and why, else "". `metrics` answers `GET /metrics`, `cluster` makes what `GET
+        /cluster` answers, and `histories` what is below `/history/`; without one of them there is no such route.
         """
         self._server = server
         self._catalogue = catalogue
@@ -159,7 +160,7 @@ class PlainRoutes:
         self._description = Description(server)
         self._needs_token = needs_token
         self._unstored, self._unrecorded = unstored, unrecorded
-        self._not_reloaded, self._unreached = not_reloaded, unreached
+        self._not_reloaded, self._unreached, self._cut_off = not_reloaded, unreached, cut_off
         self._histories = histories
         self._cluster_report = cluster
         page = Page()
@@ -222,6 +223,8 @@ class PlainRoutes:
         reason = ""
         if not self._accepting():
             reason = "stopping: no client is let in"
+        elif why := self._cut_off():
+            reason = why
         elif not delivered:
             unreached = self._unreached()
             reason = "no connector has delivered yet" + (unreached and f": {unreached}")

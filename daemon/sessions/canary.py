@@ -12,9 +12,8 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Final
 
 import trio
@@ -23,8 +22,6 @@ from daemon.fanout.hub import Hub
 from daemon.fanout.subscriber import Subscriber
 from daemon.front.front_door import FrontDoor
 from daemon.host.systemd import Notifier
-from daemon.ingest.inbox import Item, Turn
-from daemon.publish.sequencer import Sequencer
 from daemon.sessions.stream import ClientStream
 from daemon.tape.tape import CANARY
 from protocol.frames import text_frame
@@ -44,16 +41,14 @@ class Canary:
 
     def __init__(
         self,
-        sequencer: Sequencer,
+        send: Callable[[bytes], Awaitable[None]],
         hub: Hub,
-        inbox: trio.MemorySendChannel[Item],
         front_door: FrontDoor,
         listeners: Sequence[trio.SocketListener],
     ) -> None:
-        """`inbox` leads to the sequencer; `listeners` are those of the front door."""
-        self._sequencer = sequencer
+        """`send` sends a message of the topic CANARY to the hub; `listeners` are those of the front door."""
+        self._send = send
         self._hub = hub
-        self._inbox = inbox
         self._front_door = front_door
         self._addresses = [_address(listener.socket) for listener in listeners]
         self._sent = 0
@@ -109,7 +104,7 @@ class Canary:
         """Attach a subscriber, wait until it gets the canary as any client gets a message, and detach it."""
         self._sent += 1
         with perch(self._hub) as ours:
-            await self._inbox.send(Turn(partial(self._sequencer.tell, CANARY, message(self._sent))))
+            await self._send(message(self._sent))
             frame, received = text_frame(message(self._sent)), b""
             # An earlier canary that was late may come first.
             while frame not in received:

@@ -64,6 +64,12 @@ class EventStream(ConnectedClient):
         self._clock = sessions.clock
         self._counts = sessions.counts
 
+    async def wait_for(self, request: EventRequest) -> None:
+        """Wait for the position that the client has had from another process, if there is one; not for long."""
+        for effect in request.effects:
+            if isinstance(effect, Join) and effect.since is not None and self._joining.patience_s:
+                await self._joining.wait_for(effect.since)
+
     def answer(self, request: EventRequest) -> None:
         """Answer the request: send errors about parts of it, and carry out the subscription."""
         for effect in request.effects:
@@ -158,6 +164,7 @@ class EventStreams:
         _watch_acknowledgements(client, self._sessions.limits)
         stream.stream.post(client.head + _retry(random.uniform(*_RETRY_MS)))
         self._sessions.enter(stream, "sse")
+        await stream.wait_for(client.request)
         stream.answer(client.request)
         await stream.listen()
 

@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from daemon.fanout.hub import Hub
 from daemon.fanout.joining import Joining
+from daemon.fanout.subscriber import State
 from daemon.front.limits import Limits
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
@@ -44,6 +45,8 @@ _RETURN_S: Final = (0.5, 10.0)
 _SHARE_S: Final = 0.01
 """How long the commands of all clients may take in one turn of the event loop, together: each client has its own rate,
 but nobody bounds how many clients use all of theirs."""
+
+_DISMISSED_AT_ONCE: Final = 100
 
 Ending: TypeAlias = Callable[[Grant], tuple[CloseCode, str] | None]
 
@@ -110,6 +113,23 @@ class Sessions:
         self._ending = ending
         for client in self:
             self._expel(client)
+
+    async def dismiss(self, reason: str, retry_spread_s: float) -> None:
+        """Send every client away, after a `goodbye`; they may come back within `retry_spread_s`.
+
+        When this returns no client has a place on the tape, and there was no checkpoint since that was so.
+        """
+        spread_s = min(retry_spread_s, len(self) / RETURNS_PER_S)
+        while staying := [client for client in self if client.subscriber.state is not State.DETACHED]:
+            for client in staying[:_DISMISSED_AT_ONCE]:
+                wait_s = max(0.001, round(random.uniform(0, spread_s), 4))
+                timestamp = self.clock.timestamp()
+                client.say_goodbye(
+                    Goodbye(timestamp=timestamp, code=CloseCode.GOING_AWAY, reason=reason, retry_after_s=wait_s)
+                )
+                client.detach()
+                client.ask_to_close(CloseCode.GOING_AWAY, reason)
+            await trio.lowlevel.checkpoint()
 
     def _expel(self, client: ConnectedClient) -> None:
         ending = self._ending(client.grant)

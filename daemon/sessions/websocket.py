@@ -134,6 +134,8 @@ class WebSocketClient(ConnectedClient):
                 began_s = time.perf_counter()
                 self._counts.commands += 1
                 for effect in self.state.receive(raw, trio.current_time(), self._clock.timestamp()):
+                    if isinstance(effect, Join) and effect.since is not None and self._joining.patience_s:
+                        await self._joining.wait_for(effect.since)
                     self._carry_out(effect)
                 self._turns.took(time.perf_counter() - began_s)
                 while sum(map(len, self.stream.pending)) > _PENDING_BYTES:

@@ -103,10 +103,11 @@ class Origin(msgspec.Struct, array_like=True, gc=False):
     skips: list[tuple[int, int]] = []
 
 
-def origin(tape: Tape, floor: int = 0) -> Origin:
+def origin(tape: Tape, floor: int = 0, remembered: int | None = None) -> Origin:
     """Where a copy of this tape begins now. What is to follow are the rows of `standing(tape)`, and all later ones.
 
-    With a `floor`, the rows up to this position are not to follow: to the copy they have left the tape.
+    With a `floor`, the rows up to this position are not to follow: to the copy they have left the tape. `remembered`:
+    the positions of so many messages that have left are named of each topic; None for all that are known.
     """
     gone_of = {share.channel: _gone(share, floor) for share in tape.shares()}
     return Origin(
@@ -115,7 +116,7 @@ def origin(tape: Tape, floor: int = 0) -> Origin:
         gone=max(tape.gone, *gone_of.values()) if gone_of else tape.gone,
         gone_of={channel: gone for channel, gone in gone_of.items() if gone},
         past=[
-            (share.channel, instrument, positions.past(floor))
+            (share.channel, instrument, positions.past(floor, *([] if remembered is None else [remembered])))
             for share in tape.shares()
             for instrument, positions in share.topics.items()
         ],

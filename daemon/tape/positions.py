@@ -70,13 +70,15 @@ class Positions:
         positions._gone = len(past.seqs)
         return positions
 
-    def past(self, floor: int = 0) -> Past:
-        """What is known of the messages that have left the tape. Those up to the position `floor` count as such."""
+    def past(self, floor: int = 0, remembered: int = _MOST_REMEMBERED) -> Past:
+        """What is known of the messages that have left the tape: the positions of so many, at most.
+
+        Those that stand up to the position `floor` count as having left.
+        """
         gone = max(self._gone, bisect_right(self._seqs, floor))
         newest_gone = self._seqs[gone - 1] if gone > self._gone else self.newest_gone
-        forgotten = max(0, gone - _MOST_REMEMBERED)
-        seqs = list(self._seqs[forgotten:gone])
-        return Past(self.shown, self._first + forgotten, self._unbroken, newest_gone, seqs)
+        forgotten = max(0, gone - remembered)
+        return Past(self.shown, self._first + forgotten, self._unbroken, newest_gone, list(self._seqs[forgotten:gone]))
 
     @property
     def next_ordinal(self) -> int:

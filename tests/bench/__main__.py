@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.bench import measures
 from tests.bench.appends import appends
+from tests.bench.cluster import CLUSTER
 from tests.bench.crowds import CROWDS
 from tests.bench.histories import histories
 from tests.bench.measures import Plan
@@ -29,7 +30,7 @@ from tests.bench.streams import busy_day, streams
 
 OURS = {"append": appends, "history": histories, "streams": streams, "busy_day": busy_day}
 OURS |= {"record": record, "replay": played}
-MEASURES = measures.MEASURES | OURS | CROWDS
+MEASURES = measures.MEASURES | OURS | CROWDS | CLUSTER
 
 WITHIN_S = 1800
 """However it goes, it is over then."""

@@ -54,15 +54,15 @@ def measure_pair(plan: Plan, rate: float, clients: int, *, flat_out: bool = Fals
     # A whole number of messages.
     seconds = max(1, round(plan.seconds * rate)) / rate
     with daemon(plan.cores, rate) as server:
-        ours = _window(plan, server, clients, seconds, *how)
+        ours = measure_window(plan, server, clients, seconds, *how)
     if not ours.frame:
         raise RuntimeError("not one message was received from the daemon")
     with write_loop(plan.cores, 0 if flat_out else rate, clients, _payload(ours.frame)) as server:
-        floor = _window(plan, server, clients, seconds, "--raw", *how)
+        floor = measure_window(plan, server, clients, seconds, "--raw", *how)
     return ours, floor
 
 
-def _window(plan: Plan, server: Served, clients: int, seconds: float, *options: object) -> Window:
+def measure_window(plan: Plan, server: Served, clients: int, seconds: float, *options: object) -> Window:
     with load(plan.cores, server, clients, *options) as subscribers:
         subscribers.connect()
         subscribers.subscribe()
@@ -133,7 +133,7 @@ def saturation(plan: Plan) -> Iterator[Row]:
     for tried in plan.rates:
         with daemon(plan.cores, tried) as server:
             feed_ns, began_s = cpu_ns(server.feed_pid), time.monotonic()
-            found = _window(plan, server, clients, plan.seconds, *FLAT_OUT)
+            found = measure_window(plan, server, clients, plan.seconds, *FLAT_OUT)
             feed = (cpu_ns(server.feed_pid) - feed_ns) / 1e9 / (time.monotonic() - began_s)
         got = found.deliveries / clients / found.seconds
         said = (
@@ -213,7 +213,7 @@ def tls(plan: Plan) -> Iterator[Row]:
 
 def _alone(plan: Plan, rate: float, clients: int, environ: Mapping[str, str], *how: object) -> Window:
     with daemon(plan.cores, rate, environ) as server:
-        return _window(plan, server, clients, plan.seconds, *how)
+        return measure_window(plan, server, clients, plan.seconds, *how)
 
 
 def workers(plan: Plan) -> Iterator[Row]:
@@ -247,9 +247,9 @@ def never_reading(plan: Plan) -> Iterator[Row]:
     plan = msgspec.structs.replace(plan, settle_s=full_s)
     for _ in range(plan.repeats):
         with daemon(plan.cores, rate) as server:
-            beside = _window(plan, server, readers + stuck, plan.seconds, *SAMPLE, "--stuck", stuck)
+            beside = measure_window(plan, server, readers + stuck, plan.seconds, *SAMPLE, "--stuck", stuck)
         with daemon(plan.cores, rate) as server:
-            alone = _window(plan, server, readers, plan.seconds, *SAMPLE)
+            alone = measure_window(plan, server, readers, plan.seconds, *SAMPLE)
         tail.add(beside.delays.p99 / 1e3, alone.delays.p99 / 1e3)
         cost.add(_cost_us(beside), _cost_us(alone))
         plan.say(

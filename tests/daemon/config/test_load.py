@@ -410,8 +410,8 @@ def test_a_certificate_has_to_exist(tmp_path: Path) -> None:
         ("log.zzz = 1", "log.zzz: unknown key; allowed: log.level, log.format"),
         (
             "'a b' = 1",
-            '"a b": unknown key; allowed: server, limits, tape, record, hub, supervisor, connectors, catalogue, '
-            "channels, tokens, crosscheck, log",
+            '"a b": unknown key; allowed: server, limits, tape, record, hub, cluster, supervisor, connectors, '
+            "catalogue, channels, tokens, crosscheck, log",
         ),
         (
             "[channels.ethprice]\ninstrumnt = 'A/B'",

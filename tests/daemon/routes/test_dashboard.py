@@ -6,13 +6,22 @@ the values of labels that are from closed lists.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 
+from connectors.metric import Samples
+from daemon.health.board import Board
+from daemon.publish.cluster.writer import Leading, Writer
+from daemon.publish.outlet import Outlet
+from daemon.tape.ledger import Ledger
+from daemon.tape.tape import Tape
+from tests.daemon.fanout.sink import CATALOGUE
+from tests.daemon.publish.cluster.rig import Rigged
 from tests.daemon.routes.scraping import Scrape, full_scrape
 
 SYSTEMD = Path(__file__).resolve().parents[3] / "systemd"
@@ -60,7 +69,32 @@ def expressions() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def scrape(tmp_path_factory: pytest.TempPathFactory) -> Scrape:
-    return trio.run(full_scrape, tmp_path_factory.mktemp("tape"))
+    scrape = trio.run(full_scrape, tmp_path_factory.mktemp("tape"))
+    scrape |= trio.run(clustered)
+    return scrape
+
+
+async def clustered() -> Scrape:
+    """What a node of a cluster says beside that, one that leads and has not found its engine yet."""
+    node = Rigged("redis://127.0.0.1:1", "one", CATALOGUE, {}, 10)
+    tape, board, ledger = Tape(10, 10_000), Board(CATALOGUE, 0), Ledger()
+    leading = Leading(tape, board, ledger, Outlet(tape, board, ledger), "token", "one")
+    node.node.writer = Writer(node.engine, leading, lease_s=5, stream_bytes=1000, acknowledged=node.reader.feed)
+    samples = Samples()
+    node.peers.measure(samples)
+    registry = CollectorRegistry()
+    registry.register(Told(samples))
+    return Scrape.of(generate_latest(registry).decode())
+
+
+class Told:
+    """Samples as `prometheus_client` asks for them."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def collect(self) -> Iterable[Metric]:
+        return self._samples
 
 
 def mistakes(expr: str, scrape: Scrape) -> Iterator[str]:
@@ -154,7 +188,7 @@ def test_a_rule_is_plain_yaml(rule: dict[str, str]) -> None:
 
 def test_the_dashboard_has_its_rows_and_a_choice_of_source() -> None:
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Venues", "Fan-out", "Clients", "Process"]
+    assert rows == ["Venues", "Fan-out", "Clients", "Process", "Cluster (nodes that share a tape)"]
     assert DASHBOARD["schemaVersion"] >= 39
     variables = {variable["name"]: variable["type"] for variable in DASHBOARD["templating"]["list"]}
     assert variables == {"datasource": "datasource", "instance": "query"}

@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,14 @@ async def until_fed(manager: socket.socket) -> None:
             await trio.lowlevel.wait_readable(manager)
 
 
+async def send(gateway: Gateway, payload: bytes) -> None:
+    await gateway.inbox.send(Turn(partial(gateway.sequencer.tell, CANARY, payload)))
+
+
 def knocking_at(gateway: Gateway, *listening: socket.socket) -> Canary:
     """A canary for this hub and door, that knocks at these sockets instead of the door's own."""
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in listening]
-    return Canary(gateway.sequencer, gateway.hub, gateway.inbox, gateway.door, listeners)
+    return Canary(partial(send, gateway), gateway.hub, gateway.door, listeners)
 
 
 class Blockable(Gateway):
@@ -94,7 +99,7 @@ async def watched(
     async with trio.open_nursery() as nursery:
         await nursery.start(gateway.run)
         await nursery.start(gateway.door.run, listeners)
-        yield gateway, Canary(gateway.sequencer, gateway.hub, gateway.inbox, gateway.door, [*listeners, *beside])
+        yield gateway, Canary(partial(send, gateway), gateway.hub, gateway.door, [*listeners, *beside])
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
