@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DOCUMENTS = (
     *("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "connectors/FAILURES.md"),
-    *("protocol/CLIENTS.md", "protocol/PROTOCOL.md"),
+    *("protocol/CLIENTS.md", "protocol/PROTOCOL.md", "protocol/STREAM.md"),
     *("systemd/CONFIGURATION.md", "systemd/DEPLOYING.md", "systemd/TROUBLESHOOTING.md"),
 )
 
@@ -25,6 +25,8 @@ FILE = re.compile(r"[\w./-]*\.(?:py|js|toml|service|socket|yml|json|html)")
 """A name in backticks that is a file's; a longer text that has one in it is no such name."""
 
 ELSEWHERE = {
+    # The program that protocol/STREAM.md shows.
+    "follow.py",
     *("tickerd.toml", "client.js", "/asyncapi.json", "/client.js", "tickerd.v1.json"),
     # The worked example of CONTRIBUTING.md.
     *("connectors/venues/example/", "connectors/venues/example/tickers.py", "tests/connectors/venues/example/"),
