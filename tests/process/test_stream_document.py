@@ -16,6 +16,8 @@ from tests.cluster_soak.nodes import NodeProcess, Venues
 from tests.engine import RedisServer, tool
 from tests.process.fenced import ROOT, blocks, only, section
 
+pytest.importorskip("redis")
+
 FILE = "protocol/STREAM.md"
 SOON_S = 30.0
 
