@@ -187,6 +187,7 @@ def _ask_everything(base: str) -> Iterator[tuple[str, Json]]:
         yield ask("gaps", 200, "/gaps")
         yield ask("gaps", 200, "/gaps?channel=bitcoinprice&since_ms=1&limit=5")
         yield ask("gaps", 400, "/gaps?limit=none")
+        yield ask("cluster", 200, "/cluster")
         yield ask("test", 200, "/ws/test", "POST", json={"message": "Hello, WebSocket!"})
         yield ask("test", 400, "/ws/test", "POST", content=b"{", headers={"Content-Type": "application/json"})
         yield ask("test", 400, "/ws/test", "POST", json={})

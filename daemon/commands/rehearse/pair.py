@@ -106,12 +106,6 @@ write_deadline_s = 8.0
 """
 """What is added for the parts that are about the daemon's own time."""
 
-_STREAMS: Final = """\
-[catalogue]
-presets = ["{venue}"]
-
-"""
-
 STREAMED: Final[tuple[str, ...]] = tuple(
     name
     for name in SOCKET_VENUES
@@ -318,8 +312,10 @@ async def streaming(folder: Path, seed: int, venue: str, book: Notebook) -> Asyn
     config, written = folder / "tickerd.toml", folder / "venues.toml"
     async with _process("simulate", "--port", "0", "--seed", str(seed), "--config-out", str(written)) as venues:
         text = await trio.to_thread.run_sync(written.read_text)
-        short = f"[connectors.{venue}]\ntimeout_s = 1.5\n"
-        text = _HEAD + _STREAMS.format(venue=venue) + text.replace(f"[connectors.{venue}]\n", short)
+        # Both tables are there, and a table may stand in a file once.
+        for table, more in (("catalogue", f'presets = ["{venue}"]'), (f"connectors.{venue}", "timeout_s = 1.5")):
+            text = text.replace(f"[{table}]\n", f"[{table}]\n{more}\n")
+        text = _HEAD + text
         config.write_text(text, encoding="utf-8")
         async with _process("run", "--config", str(config)) as daemon, trio.open_nursery() as clients:
             channels = [f"{venue}_{kind}" for kind in VENUES[venue].streamed]
