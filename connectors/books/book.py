@@ -28,8 +28,8 @@ PLACES: Final = 18
 """Digits behind the point that a price may have."""
 
 _ONE: Final = 10**PLACES
-_REMEMBERED_MOST: Final = 512
-"""Prices of a side that are remembered without a level, about: some times as many as change now and then."""
+_REMEMBERED_MOST: Final = 256
+"""So many prices of a side are remembered beside those that have a level: some times as many as change at once."""
 
 _MOST_WHOLE: Final = 30
 """Digits before the point that a price may have, as `protocol.payloads.DIGITS`."""
@@ -56,15 +56,18 @@ class _Rung(msgspec.Struct, gc=False, eq=False):
 class Ladder:
     """One side."""
 
-    __slots__ = ("_keys", "_prices", "_rungs", "_sign", "bound")
+    __slots__ = ("_keys", "_most", "_prices", "_rungs", "_sign", "bound")
 
     def __init__(self, *, rising: bool) -> None:
         """`rising`: the best price is the highest, as of bids."""
         self._sign = 1 if rising else -1
-        self._prices = _Prices(self._sign)
         self._keys: list[int] = []
         self._rungs: list[_Rung] = []
         """Those with a level, each at the place of its key."""
+        self._prices: dict[str, _Rung] = {}
+        """By price as it is spelled: those with a level, and those of late, since the prices of a book come again."""
+        self._most = _REMEMBERED_MOST
+        """How many prices are remembered before those without a level are forgotten."""
         self.bound: int | None = None
         """The key of the worst level that is known to be complete; worse ones are not taken. None: all are known."""
 
@@ -79,15 +82,17 @@ class Ladder:
         Raises:
             ValueError: a price or quantity is no number.
         """
-        prices, zeros = _Prices(self._sign), zeros_among(levels)
+        found: dict[int, _Rung] = {}
+        sign, zeros = self._sign, zeros_among(levels)
         for level in levels:
             price, quantity = level[0], level[1]
             if quantity not in zeros:
-                prices[price].level = (price, quantity)
-        self._prices = prices
-        self._rungs = prices.rungs()
-        self._keys = [rung.at for rung in self._rungs]
-        self.bound = None if complete or not self._keys else self._keys[0]
+                at = sign * key(price)
+                found[at] = _Rung(at, (price, quantity))
+        self._keys = sorted(found)
+        self._rungs = [found[at] for at in self._keys]
+        self.bound = None if complete or not found else self._keys[0]
+        self._forget()
 
     def apply(self, levels: Collection[Sequence[str]]) -> list[Level]:
         """Set each level's quantity, in order; 0 removes it. Returns what is different now.
@@ -103,28 +108,51 @@ class Ladder:
         prices, keys, rungs, bound = self._prices, self._keys, self._rungs, self.bound
         for level in levels:
             price, quantity = level[0], level[1]
-            rung = prices[price]
+            rung = prices.get(price) or self._remember(price)
             before = rung.level
-            if quantity in zeros:
-                if before is None:
-                    continue
-                place = bisect_left(keys, rung.at)
-                del keys[place], rungs[place]
-                rung.level = None
-                changed.append((before[0], "0"))
-            elif before is None:
+            if before is None:
                 at = rung.at
                 if bound is not None and at < bound:
                     continue
                 place = bisect_left(keys, at)
-                keys.insert(place, at)
-                rungs.insert(place, rung)
-                rung.level = now = (price, quantity)
-                changed.append(now)
+                if place == len(keys) or keys[place] != at:
+                    if quantity not in zeros:
+                        keys.insert(place, at)
+                        rungs.insert(place, rung)
+                        rung.level = now = (price, quantity)
+                        changed.append(now)
+                    continue
+                # It is there, and is spelled differently.
+                rung = prices[price] = rungs[place]
+                before = rung.level
+            if before is None:  # which no rung of the ladder is
+                continue
+            if quantity in zeros:
+                place = bisect_left(keys, rung.at)
+                del keys[place], rungs[place]
+                rung.level = None
+                changed.append((before[0], "0"))
             elif before[1] != quantity:
                 rung.level = now = (before[0], quantity)
                 changed.append(now)
         return changed
+
+    def _remember(self, price: str) -> _Rung:
+        """A price that is new, or was forgotten. Raises: ValueError: it is no price."""
+        at = self._sign * key(price)
+        if len(self._prices) >= self._most:
+            self._forget()
+        rung = self._prices[price] = _Rung(at)
+        return rung
+
+    def _forget(self) -> None:
+        """Forget the prices at which there is no level."""
+        prices = self._prices
+        prices.clear()
+        for rung in self._rungs:
+            if rung.level is not None:
+                prices[rung.level[0]] = rung
+        self._most = len(prices) + _REMEMBERED_MOST
 
     def truncate(self, depth: int) -> list[Level]:
         """Keep the best `depth` levels. Returns what is gone."""
@@ -206,45 +234,6 @@ class Book:
         """What is wrong with a book that is crossed, for `TopicNote.reason`."""
         bid, ask = self.bids.best, self.asks.best
         return f"crossed: the best bid {bid and bid[0]} is not below the best ask {ask and ask[0]}"
-
-
-class _Prices(dict[str, _Rung]):
-    """The rungs of one side, by price as it is spelled.
-
-    The prices of a book come again and again, so those of late are remembered, with a level or without.
-    """
-
-    __slots__ = ("_by_key", "_most", "_sign")
-
-    def __init__(self, sign: int) -> None:
-        super().__init__()
-        self._sign = sign
-        self._by_key: dict[int, _Rung] = {}
-        self._most = _REMEMBERED_MOST
-
-    def __missing__(self, price: str) -> _Rung:
-        """Raises: ValueError: it is no price."""
-        at = self._sign * key(price)
-        if len(self) >= self._most:
-            self._forget()
-        rung = self._by_key.get(at)
-        if rung is None:
-            rung = self._by_key[at] = _Rung(at)
-        self[price] = rung
-        return rung
-
-    def rungs(self) -> list[_Rung]:
-        """Those with a level, the worst first."""
-        return [rung for _, rung in sorted(self._by_key.items()) if rung.level is not None]
-
-    def _forget(self) -> None:
-        """Forget the prices at which there is no level."""
-        self._by_key = {at: rung for at, rung in self._by_key.items() if rung.level is not None}
-        self.clear()
-        for rung in self._by_key.values():
-            if rung.level is not None:
-                self[rung.level[0]] = rung
-        self._most = _REMEMBERED_MOST + 2 * len(self)
 
 
 def key(price: str) -> int:
