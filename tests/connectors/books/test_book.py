@@ -1,5 +1,6 @@
 """A book against plain dicts of Decimals; what is a price and a quantity, and what is not."""
 
+import tracemalloc
 from contextlib import suppress
 from decimal import Decimal
 
@@ -236,3 +237,21 @@ def test_a_bad_quantity_is_found_wherever_it_stands(bad: str, place: int) -> Non
     with pytest.raises(ValueError, match="not a quantity: "):
         ladder.apply(levels)
     assert len(ladder) == len([level for level in levels[:place] if level[1] != "0"])
+
+
+def test_prices_that_have_gone_by_take_no_more_and_more_memory() -> None:
+    ladder = Ladder(rising=True)
+
+    def walk(begin: int) -> None:
+        for step in range(begin, begin + 5_000):
+            ladder.apply([(f"{step}.5", "1"), (f"{step - 5}.5", "0")])
+
+    walk(10)
+    tracemalloc.start()
+    try:
+        walk(5_010)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 100_000
+    assert len(ladder) == 5
