@@ -18,10 +18,15 @@ _BINARY: Final = 0x2
 _CLOSE: Final = 0x8
 _PING: Final = 0x9
 
+_head_16: Final = struct.Struct("!BBH").pack
+"""The header of a payload of 126 to 65535 bytes."""
+
 
 def text_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked text frame. `payload` must be UTF-8 (RFC 6455 section 5.6)."""
-    return _frame(_TEXT, payload)
+    size = len(payload)
+    # Nearly all messages are of this length.
+    return _head_16(_FIN | _TEXT, 126, size) + payload if 126 <= size < 65536 else _frame(_TEXT, payload)
 
 
 def binary_frame(payload: bytes) -> bytes:
@@ -87,5 +92,5 @@ def _frame(opcode: int, payload: bytes) -> bytes:
     if size < 126:
         return bytes((_FIN | opcode, size)) + payload
     if size < 65536:
-        return struct.pack("!BBH", _FIN | opcode, 126, size) + payload
+        return _head_16(_FIN | opcode, 126, size) + payload
     return struct.pack("!BBQ", _FIN | opcode, 127, size) + payload

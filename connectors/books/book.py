@@ -206,7 +206,7 @@ class Book:
 
         Raises: ValueError.
         """
-        zeros = zeros_among([*bids, *asks])
+        zeros = zeros_among(bids, asks)
         changes = Changes(self.bids.set_to(bids, zeros), self.asks.set_to(asks, zeros))
         if depth is not None:
             if len(self.bids._keys) > depth:
@@ -287,15 +287,18 @@ class _Zeros:
 _ANY_ZEROS: Final = _Zeros()
 
 
-def zeros_among(levels: Collection[Sequence[str]]) -> Container[str]:
-    """What has those of these levels' quantities that are none, and no others of them.
+def zeros_among(levels: Collection[Sequence[str]], others: Collection[Sequence[str]] = ()) -> Container[str]:
+    """What has those of all these levels' quantities that are none, and no others of them.
 
     Each may be judged only when it is asked about, which raises ValueError for what is no quantity.
     """
-    if len(levels) >= _FEW:
-        together = ",".join([level[1] for level in levels])
+    if len(levels) + len(others) >= _FEW:
+        quantities = [level[1] for level in levels]
+        if others:
+            quantities += [level[1] for level in others]
+        together = ",".join(quantities)
         # A comma in one of them would part it into two.
-        if _are_plain(together) and together.count(",") == len(levels) - 1:
+        if _are_plain(together) and together.count(",") == len(quantities) - 1:
             return _PLAIN_ZEROS
     return _ANY_ZEROS
 

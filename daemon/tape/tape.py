@@ -34,6 +34,7 @@ from daemon.tape.order import Order
 from daemon.tape.positions import Past
 from daemon.tape.positions import Positions as Positions
 from daemon.tape.shares import Share, Shares
+from protocol.frames import text_frame
 from protocol.session import ALL, Selection
 
 LAST_POSITION: Final = 2**53 - 1
@@ -134,7 +135,7 @@ class Tape:
         positions = share.topics.get(topic[1]) or self._positions(topic)
         before = positions.newest
         ordinal = 1 if before is None else before.ordinal + 1
-        entry = Entry.of(self.head + 1, ordinal, topic, payload, self.epoch)
+        entry = Entry(self.head + 1, ordinal, topic, self.epoch, text_frame(payload), is_data(topic))
         self._place(entry, share, positions)
         return entry
 

@@ -59,7 +59,7 @@ USUAL_BYTES: Final = 2_000
 STAMP: Final = "2025-12-08T16:30:45.123Z"
 INSTRUMENTS: Final = ("BTC/USDT", "ETH/USDT")
 
-BUSY_STEPS_PER_S: Final = 60
+BUSY_STEPS_PER_S: Final = 84
 """Of the market: each book that its venue pushes without a pace of its own changes so often."""
 BUSY_SETTINGS: Final = {
     "TICKERD_CATALOGUE__PRESETS": "[]",
@@ -68,7 +68,7 @@ BUSY_SETTINGS: Final = {
     # Books of 50 levels come every 20 ms, those of 200 every 100 ms.
     "TICKERD_CONNECTORS__BYBIT__DEPTH": "50",
 }
-BUSY_TRADED: Final = 3
+BUSY_TRADED: Final = 2
 """Of so many instruments of each venue the trades are taken, too; a step of the market has up to four of each."""
 BUSY_PER_S: Final = {"depth": 2_000.0, "trades": 1_000.0}
 """So much is to come of books and trades for the day to be busy."""

@@ -31,6 +31,9 @@ LONG_BRIDGE, SHORT_BRIDGE = 4_093, 1_021
 SIZES = 251
 """Length of a listing's table of order sizes; prime, so that strides through it visit all of it."""
 
+_CELLS_KNOWN = 1_000
+"""So many cells of a listing are remembered, before all are forgotten: some times as many as a book has."""
+
 BOOK_LEVELS = 100
 """Most levels a book has on one side."""
 
@@ -212,13 +215,21 @@ class _Tables:
         self.low = min(low, self.open) * 997 // 1_000
         self.high = max(high, self.open) * 1_004 // 1_000
         self.volume = listing.volume * 10**listing.size_digits
+        self._cells: dict[int, tuple[int, int, int, int]] = {}
+        """Of cells: the price in it, and what the size there is reckoned from."""
 
     def rungs(self, cells: Iterable[int], step: int) -> Iterator[tuple[int, int]]:
         """What waits in these cells (stretches of prices, `spacing` wide): one price and a size in each."""
-        sizes, spacing = self.sizes, self.spacing
+        sizes, spacing, known = self.sizes, self.spacing, self._cells
+        if len(known) > _CELLS_KNOWN:
+            known.clear()
         for cell in cells:
-            turn = (step + 3 * cell) // (5 + cell % 13)
-            yield cell * spacing + sizes[cell % SIZES] % spacing, sizes[(31 * cell + 7 * turn) % SIZES]
+            found = known.get(cell)
+            if found is None:
+                price = cell * spacing + sizes[cell % SIZES] % spacing
+                found = known[cell] = price, 3 * cell, 5 + cell % 13, 31 * cell
+            price, ahead, every, first = found
+            yield price, sizes[(first + 7 * ((step + ahead) // every)) % SIZES]
 
 
 class Market:

@@ -236,13 +236,12 @@ class CoinbaseTalk(Conversation):
         if self._is_over:
             return Ignored("a frame after a break")
         expected = self._numbers.next
-        match self._numbers.take(number_):
-            case "next":
-                return None
-            case "repeated":
-                return Ignored("a frame that came before")
-            case "break":
-                return self._broke(f"Coinbase's frame {number_} came where {expected} was due", received_ms)
+        step = self._numbers.take(number_)
+        if step == "next":
+            return None
+        if step == "repeated":
+            return Ignored("a frame that came before")
+        return self._broke(f"Coinbase's frame {number_} came where {expected} was due", received_ms)
 
     def _broke(self, reason: str, received_ms: int) -> Rows:
         """Something is lost, and nobody knows what: the books are, unless the rule is distrusted."""
@@ -315,11 +314,10 @@ class CoinbaseTalk(Conversation):
         bids: list[Level] = []
         asks: list[Level] = []
         for each in updates:
-            level = (each.price_level, each.new_quantity)
             if each.side == "bid":
-                bids.append(level)
+                bids.append((each.price_level, each.new_quantity))
             else:
-                asks.append(level)
+                asks.append((each.price_level, each.new_quantity))
         try:
             exchange_ms = since_1970_ms(updates[-1].event_time, "event_time") if updates else None
         except Odd:
