@@ -46,11 +46,15 @@ class Changes(msgspec.Struct, gc=False):
         return bool(self.bids or self.asks)
 
 
+_NOTHING: Final[Level] = ("", "")
+"""The level of a rung at which there is none."""
+
+
 class _Rung(msgspec.Struct, gc=False, eq=False):
-    """One price of a side: its key, and the level that is there; None while there is none."""
+    """One price of a side: its key, and the level that is there."""
 
     at: int
-    level: Level | None = None
+    level: Level = _NOTHING
 
 
 class Ladder:
@@ -110,7 +114,7 @@ class Ladder:
             price, quantity = level[0], level[1]
             rung = prices.get(price) or self._remember(price)
             before = rung.level
-            if before is None:
+            if before is _NOTHING:
                 at = rung.at
                 if bound is not None and at < bound:
                     continue
@@ -125,12 +129,10 @@ class Ladder:
                 # It is there, and is spelled differently.
                 rung = prices[price] = rungs[place]
                 before = rung.level
-            if before is None:  # which no rung of the ladder is
-                continue
             if quantity in zeros:
                 place = bisect_left(keys, rung.at)
                 del keys[place], rungs[place]
-                rung.level = None
+                rung.level = _NOTHING
                 changed.append((before[0], "0"))
             elif before[1] != quantity:
                 rung.level = now = (before[0], quantity)
@@ -147,30 +149,25 @@ class Ladder:
 
     def _forget(self) -> None:
         """Forget the prices at which there is no level."""
-        prices = self._prices
-        prices.clear()
-        for rung in self._rungs:
-            if rung.level is not None:
-                prices[rung.level[0]] = rung
-        self._most = len(prices) + _REMEMBERED_MOST
+        self._prices.clear()
+        self._prices.update({rung.level[0]: rung for rung in self._rungs})
+        self._most = len(self._prices) + _REMEMBERED_MOST
 
     def truncate(self, depth: int) -> list[Level]:
         """Keep the best `depth` levels. Returns what is gone."""
         excess = len(self._keys) - depth
         if excess <= 0:
             return []
-        gone: list[Level] = []
-        for rung in self._rungs[:excess]:
-            if rung.level is not None:
-                gone.append((rung.level[0], "0"))
-            rung.level = None
+        fallen = self._rungs[:excess]
         del self._keys[:excess], self._rungs[:excess]
+        gone = [(rung.level[0], "0") for rung in fallen]
+        for rung in fallen:
+            rung.level = _NOTHING
         return gone
 
     def top(self, levels: int) -> list[Level]:
         """The best levels, best first."""
-        best = self._rungs[-levels:] if levels else []
-        return [rung.level for rung in reversed(best) if rung.level is not None]
+        return [rung.level for rung in reversed(self._rungs[-levels:])] if levels else []
 
     @property
     def best(self) -> Level | None:
@@ -209,10 +206,8 @@ class Book:
         zeros = zeros_among(bids, asks)
         changes = Changes(self.bids.set_to(bids, zeros), self.asks.set_to(asks, zeros))
         if depth is not None:
-            if len(self.bids._keys) > depth:
-                changes.bids += self.bids.truncate(depth)
-            if len(self.asks._keys) > depth:
-                changes.asks += self.asks.truncate(depth)
+            changes.bids += self.bids.truncate(depth)
+            changes.asks += self.asks.truncate(depth)
         return changes
 
     def truncate(self, depth: int) -> Changes:

@@ -24,6 +24,7 @@ Numbers of the market are integers in smallest steps: `market.padded` and `marke
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
@@ -106,13 +107,13 @@ class SocketSession(Protocol):
     Only the first two methods must be there; the others are what faults ask for, and do nothing unless overridden.
     """
 
+    @abstractmethod
     def receive(self, text: str | bytes) -> Sequence[bytes | Close]:
         """Take a client's message; what to send at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pushes(self, step: int, now_ms: int) -> Sequence[Push]:
         """What is due by now and was not returned yet."""
-        raise NotImplementedError
 
     def refuse(self, text: str | bytes, listing: Listing, code: str) -> Sequence[bytes]:
         """The venue's error for a message that subscribes this listing and no other; none for any other message.

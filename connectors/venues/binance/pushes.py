@@ -85,7 +85,7 @@ class Span(msgspec.Struct, gc=False):
     o: str
     c: str
     h: str
-    l: str  # noqa: E741 - the venue's name
+    low: str = msgspec.field(name="l")
     v: str
     x: bool
 
@@ -164,7 +164,7 @@ def candle(stream: Stream, row: Candle, body: bytes, received_ms: int, _ages: Ag
         raise Odd(f"{quoted('i')} is {shown(span.i)}, in a push about {stream.interval}")
     _time(row.E, "E")
     _time(span.t, "t")
-    prices = {"o": span.o, "h": span.h, "l": span.l, "c": span.c}
+    prices = {"o": span.o, "h": span.h, "l": span.low, "c": span.c}
     for field, digits in prices.items():
         _positive(digits, field)
     volume = quantity(span.v, "v")

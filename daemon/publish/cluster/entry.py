@@ -1,4 +1,6 @@
-"""One entry of the stream that carries the tape: a `Part` as fields, for other programs to read too.
+"""One entry of the stream that carries the tape: a `Part` as fields.
+
+Other programs may read them too: protocol/STREAM.md is what they are promised.
 
     v         the version of this format, "1"
     epoch     of the tape
