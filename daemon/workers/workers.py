@@ -1,8 +1,8 @@
 """All workers of a daemon, as their parent has them: in place of the half that serves clients in its own process.
 
 The parent makes the tape. An `Outlet` follows its bus, and each `Worker` is sent what is in it. Beside that the parent
-opens the listeners, keeps the count of all clients, answers what only it knows, and looks after the workers: a canary
-goes through every one of them, and only then systemd's watchdog is fed.
+opens the listeners, keeps the count of all clients, and answers what only it knows. Whether messages come through the
+workers is looked after by `lookout.py`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from daemon.host.systemd import Notifier
 from daemon.publish.bus import Appended
 from daemon.publish.outlet import Outlet
 from daemon.routes.metrics import FRESH_S, Metrics
-from daemon.sessions.canary import message
 from daemon.tape.ledger import LedgerGap
 from daemon.workers.figures import Figures
+from daemon.workers.lookout import Lookout
 from daemon.workers.messages import (
     AskCluster,
     AskPast,
@@ -58,12 +58,6 @@ from daemon.workers.worker import Worker
 from protocol.answers import ClusterReport, WorkerReport
 from protocol.codes import ErrorCode
 from protocol.messages import ServerInfo, encode
-
-_LOOK_S: Final = 5.0
-"""How often, at least, a canary goes through the workers."""
-
-_PART: Final = 4
-"""The watchdog's time, divided by this, is the time between two looks; see `daemon.sessions.canary`."""
 
 _TELL_S: Final = 1.0
 
@@ -124,7 +118,6 @@ class Workers:
         self._broadcast = broadcast
         self._past = past
         self._remarks = remarks
-        self._send_canary = send_canary
         self._cluster = _alone if cluster is None else cluster
         self._tokens = config.policy(guarded=guarded).tokens
         self._tls: ssl.SSLContext | None = certificate.tls_context(config.server)
@@ -136,6 +129,7 @@ class Workers:
         self._memory = CountsMemory.create(count, policy.connections, tables=2)
         self._connections, self._clients = (SharedCounts(self._memory, table, 0) for table in range(2))
         self._workers = [Worker(number, self._outlet, log.clock, self) for number in range(1, count + 1)]
+        self._lookout = Lookout(self._workers, send_canary)
         self._figures = Figures()
         self._gathered_s = -math.inf
         self._gathering = trio.Lock()
@@ -143,12 +137,8 @@ class Workers:
         self._measured = trio.Event()
         self._unmeasured: set[int] = set()
         self._unanswered = 0
-        self._looked = 0
-        self._hurried = trio.Event()
-        self._saw = trio.Event()
         self._told = Told()
         self._away: dict[int, tuple[int, str]] = {}
-        self._watching = trio.CancelScope()
         self._someone_left = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._groups: list[list[trio.SocketListener]] = []
@@ -251,14 +241,11 @@ class Workers:
         venues' sockets fill, as in a daemon of one process. One worker that is behind while others are not holds up
         nobody.
         """
-        least = min((worker.lag_bytes for worker in self._workers if worker.is_ready), default=0)
-        if least <= _HELD_BYTES:
-            return _REST_S
-        return min(_HELD_S * (least / _HELD_BYTES) ** 2, _HELD_MOST_S)
+        return rest_s(min((worker.lag_bytes for worker in self._workers if worker.is_ready), default=0))
 
     def stop_accepting(self) -> None:
         """Let nobody in any more, at any worker."""
-        self._watching.cancel(reason="the daemon is stopping")
+        self._lookout.end()
         for worker in self._workers:
             worker.let_end()
             worker.say(CloseDoor())
@@ -276,65 +263,15 @@ class Workers:
     # ---- looking after them ------------------------------------------------------------------------------------------
 
     def hurry(self) -> None:
-        """Look now: the daemon stood still, and systemd may have been waiting all the time."""
-        self._hurried.set()
+        """Look now whether messages come through; see `Lookout`."""
+        self._lookout.hurry()
 
     async def watch(self, notifier: Notifier, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send canaries through all workers, and feed systemd's watchdog if all of them came through.
 
-        Until cancelled, or the daemon begins to stop: then systemd does not watch, and nothing comes onto the tape.
-
-        A worker that does not answer is killed, and so it is started again. A daemon in which nothing comes through any
-        longer is systemd's to end.
+        Until cancelled, or the daemon begins to stop.
         """
-        every_s = _LOOK_S if notifier.watchdog_s is None else min(_LOOK_S, notifier.watchdog_s / _PART)
-        task_status.started()
-        with self._watching:
-            await self._watch(notifier, every_s)
-
-    async def _watch(self, notifier: Notifier, every_s: float) -> None:
-        trouble = ""
-        while True:
-            next_s = trio.current_time() + every_s
-            self._hurried = trio.Event()
-            found = await self._blind(every_s)
-            if not found and notifier.watchdog_s is not None:
-                notifier.watchdog()
-            if found and not trouble:
-                _log.error("a message did not come through %s within %g s", found, every_s)
-            elif trouble and not found:
-                _log.info("messages come through all workers again")
-            trouble = found
-            for worker in self._workers:
-                worker.check()
-            with trio.move_on_at(next_s):
-                await self._hurried.wait()
-
-    async def _blind(self, within_s: float) -> str:
-        """Look. Returns, in words, whom the canary did not come through in time; "" if it came through all."""
-        before = self._looked
-        with trio.move_on_after(within_s):
-            await self._send_canary(message(before + 1), partial(self._look, before + 1))
-            while self._looked == before or self._unseeing():
-                self._saw = trio.Event()
-                await self._saw.wait()
-        if self._looked == before:
-            return "the sequencer"
-        unseeing = self._unseeing()
-        if not any(worker.is_ready for worker in self._workers):
-            return "any worker, since none is there,"
-        return f"worker {', '.join(map(str, unseeing))}" if unseeing else ""
-
-    def _unseeing(self) -> list[int]:
-        """The workers that have not seen the newest canary, of those that are there."""
-        return [worker.number for worker in self._workers if worker.is_ready and worker.seen < self._looked]
-
-    def _look(self, number: int) -> None:
-        """The canary of that number is on the tape: have all workers look for it."""
-        self._looked = max(self._looked, number)
-        for worker in self._workers:
-            worker.look(number)
-        self._saw.set()
+        await self._lookout.run(notifier, task_status=task_status)
 
     async def _tell_changes(self) -> None:
         """Tell the workers what changed of what they have to know of us, until cancelled."""
@@ -357,7 +294,7 @@ class Workers:
     def came(self, worker: Worker) -> None:
         """It lets clients in."""
         worker.say(self._to_be_told())
-        worker.seen = self._looked
+        worker.seen = self._lookout.looked
         away = self._away.pop(worker.number, None)
         if away is not None:
             from_ms, why = away
@@ -391,7 +328,7 @@ class Workers:
             case Gone():
                 worker.dismiss()
             case Seen():
-                self._saw.set()
+                self._lookout.saw()
             case Ready():
                 raise AssertionError("the worker's own business")
             case _:
@@ -475,6 +412,13 @@ class Workers:
             )
             for worker in self._workers
         )
+
+
+def rest_s(least_bytes: int) -> float:
+    """How long the sequencer rests at least, where each worker has at least so many bytes to take yet."""
+    if least_bytes <= _HELD_BYTES:
+        return _REST_S
+    return min(_HELD_S * (least_bytes / _HELD_BYTES) ** 2, _HELD_MOST_S)
 
 
 def _alone(workers: Workers) -> ClusterReport:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -106,3 +107,15 @@ def wait_ready(port: int, within_s: float = START_S, prefix: str = "") -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"not all channels are live after {within_s} s: {channels}")
+
+
+@contextmanager
+def mute_client(port: int) -> Iterator[None]:
+    """A websocket client that never reads anything, and so never answers a close."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert connection.recv(12) == b"HTTP/1.1 101"
+        yield

@@ -22,15 +22,6 @@ ENTRIES = 300
 SOON_S = 10.0
 
 
-@pytest.fixture(scope="module")
-def venues(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Simulated venues under load, and the configuration that names them."""
-    config = tmp_path_factory.mktemp("disk") / "tickerd.toml"
-    with tickerd("simulate", "--port", "0", "--okx-rate", "60", "--config-out", str(config)) as process:
-        assert process.port
-        yield config
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A disk of its own; `TICKERD_REQUIRE_MOUNT=1` makes it an error where this machine does not allow that."""
@@ -95,11 +86,11 @@ def chained(client: Client) -> None:
 
 
 def test_a_full_disk_costs_clients_nothing_but_what_a_kill_would_cost_without_one(
-    venues: Path, disk: SmallDisk
+    busy_venues: Path, disk: SmallDisk
 ) -> None:
     everything: list[Client] = []
 
-    with daemon(venues, disk) as process:
+    with daemon(busy_venues, disk) as process:
         wait_ready(process.port)
         first = come(process.port, [None] * 3)
         takes_more(first, ENTRIES // 2)
@@ -119,7 +110,7 @@ def test_a_full_disk_costs_clients_nothing_but_what_a_kill_would_cost_without_on
     assert sum("is not stored" in line for line in process.lines) == 1, "it is said once"
 
     # Nothing can be reserved: what is sent from now on is of another epoch.
-    with daemon(venues, disk) as process:
+    with daemon(busy_venues, disk) as process:
         wait_ready(process.port)
         second = come(process.port, [client.position for client in first])
         assert {client.subscribed["epoch"] for client in second}.isdisjoint(
@@ -135,7 +126,7 @@ def test_a_full_disk_costs_clients_nothing_but_what_a_kill_would_cost_without_on
 
     # The file still has the first tape, and nothing of the second.
     disk.free()
-    with daemon(venues, disk) as process:
+    with daemon(busy_venues, disk) as process:
         wait_ready(process.port)
         third = come(process.port, [client.position for client in (*first, *second)])
         takes_more(third, 10)
@@ -149,7 +140,7 @@ def test_a_full_disk_costs_clients_nothing_but_what_a_kill_would_cost_without_on
     everything += third
 
     # A start in memory, which takes the file up once there is room: from then on it is as ever.
-    with daemon(venues, disk) as process:
+    with daemon(busy_venues, disk) as process:
         wait_ready(process.port)
         fourth = come(process.port, [third[0].position])
         takes_more(fourth, 10)
@@ -158,7 +149,7 @@ def test_a_full_disk_costs_clients_nothing_but_what_a_kill_would_cost_without_on
         assert process.stop(signal.SIGTERM) == 0
         gone(fourth)
     everything += fourth
-    with daemon(venues, disk) as process:
+    with daemon(busy_venues, disk) as process:
         wait_ready(process.port)
         fifth = come(process.port, [fourth[0].position])
         takes_more(fifth, 10)
@@ -176,15 +167,15 @@ def test_a_full_disk_costs_clients_nothing_but_what_a_kill_would_cost_without_on
             assert by_position.setdefault(place, message) == message, "a position was used twice"
 
 
-def test_a_read_only_disk_holds_up_no_start(venues: Path, disk: SmallDisk) -> None:
-    with daemon(venues, disk) as process:
+def test_a_read_only_disk_holds_up_no_start(busy_venues: Path, disk: SmallDisk) -> None:
+    with daemon(busy_venues, disk) as process:
         wait_ready(process.port)
         first = come(process.port, [None])
         takes_more(first, 10)
         assert process.stop(signal.SIGTERM) == 0
         gone(first)
     disk.remount(writable=False)
-    with daemon(venues, disk) as process:
+    with daemon(busy_venues, disk) as process:
         wait_ready(process.port)
         assert "Read-only file system" in reason(process.port)
         second = come(process.port, [first[0].position])
@@ -194,7 +185,7 @@ def test_a_read_only_disk_holds_up_no_start(venues: Path, disk: SmallDisk) -> No
         takes_more(second, 10)
         assert process.stop(signal.SIGTERM) == 0
         gone(second)
-    with daemon(venues, disk) as process:
+    with daemon(busy_venues, disk) as process:
         wait_ready(process.port)
         third = come(process.port, [second[0].position])
         assert set(third[0].subscribed["recovered"].values()) == {True}

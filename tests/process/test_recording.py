@@ -21,15 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SOON_S = 15.0
 
 
-@pytest.fixture(scope="module")
-def venues(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Simulated venues under load, and the configuration that names them."""
-    config = tmp_path_factory.mktemp("recording") / "tickerd.toml"
-    with tickerd("simulate", "--port", "0", "--okx-rate", "60", "--config-out", str(config)) as process:
-        assert process.port
-        yield config
-
-
 @contextlib.contextmanager
 def daemon(config: Path, folder: Path, command: tuple[str, ...] = COMMAND, **environ: str) -> Iterator[Process]:
     told = {"TICKERD_SERVER__PORT": "0", "TICKERD_RECORD__PATH": str(folder), **environ}
@@ -67,8 +58,8 @@ def okx(folder: Path) -> Series:
     return next(series for series in load(folder) if series.connector == "okx")
 
 
-def test_kill_9_loses_at_most_the_last_second(venues: Path, tmp_path: Path) -> None:
-    with daemon(venues, tmp_path) as process:
+def test_kill_9_loses_at_most_the_last_second(busy_venues: Path, tmp_path: Path) -> None:
+    with daemon(busy_venues, tmp_path) as process:
         wait_ready(process.port)
         goes_on(process.port)
         killed_ms = time.time() * 1000
@@ -79,7 +70,7 @@ def test_kill_9_loses_at_most_the_last_second(venues: Path, tmp_path: Path) -> N
     # How long the machine lets the process wait is not known; 60 frames a second came up to the kill.
     assert killed_ms - received[-1] < 1000
     assert file.damage == ""
-    with daemon(venues, tmp_path) as process:
+    with daemon(busy_venues, tmp_path) as process:
         wait_ready(process.port)
         assert process.stop() == 0
     first, second = okx(tmp_path).files
@@ -94,10 +85,10 @@ def test_kill_9_loses_at_most_the_last_second(venues: Path, tmp_path: Path) -> N
     assert told["okx"]["channels"] == {"bitcoinprice": ["BTC/USDT"], "ethprice": ["ETH/USDT"]}
 
 
-def test_a_folder_that_is_removed_and_made_again(venues: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_removed_and_made_again(busy_venues: Path, tmp_path: Path) -> None:
     folder = tmp_path / "record"
     folder.mkdir()
-    with daemon(venues, folder) as process:
+    with daemon(busy_venues, folder) as process:
         port = process.port
         wait_ready(port)
         wait(lambda: metric(port, "tickerd_record_frames_total") > 50)
@@ -129,10 +120,10 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 def test_a_full_disk_costs_what_does_not_fit_the_buffer_and_the_recording_says_so(
-    venues: Path, disk: SmallDisk
+    busy_venues: Path, disk: SmallDisk
 ) -> None:
     command = (*disk.command, *COMMAND)
-    with daemon(venues, disk.inside, command, TICKERD_RECORD__BUFFER_BYTES="65536") as process:
+    with daemon(busy_venues, disk.inside, command, TICKERD_RECORD__BUFFER_BYTES="65536") as process:
         port = process.port
         wait_ready(port)
         wait(lambda: metric(port, "tickerd_record_frames_total") > 50)
@@ -154,8 +145,8 @@ def test_a_full_disk_costs_what_does_not_fit_the_buffer_and_the_recording_says_s
     assert sum("the disk is full" in line and "ERROR" in line for line in process.lines) == 1
 
 
-def test_a_folder_that_is_not_there_is_a_wrong_configuration(venues: Path, tmp_path: Path) -> None:
-    with daemon(venues, tmp_path / "nowhere") as process:
+def test_a_folder_that_is_not_there_is_a_wrong_configuration(busy_venues: Path, tmp_path: Path) -> None:
+    with daemon(busy_venues, tmp_path / "nowhere") as process:
         assert process.wait() == 78
     assert process.lines == [
         f'tickerd: record.path (from TICKERD_RECORD__PATH): got "{tmp_path}/nowhere"; '

@@ -6,8 +6,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +13,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.process.running import tickerd, wait_ready
+from tests.process.running import mute_client, tickerd, wait_ready
 
 CLIENTS = 100
-
-
-@contextmanager
-def mute_client(port: int) -> Iterator[None]:
-    """A websocket client that never reads anything, and so never answers a close."""
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(
-            b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
-        assert connection.recv(12) == b"HTTP/1.1 101"
-        yield
 
 
 class Client(threading.Thread):

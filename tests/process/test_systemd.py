@@ -19,7 +19,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.process.running import START_S, tickerd
-from tests.process.systemd_tool import systemd_tool
+from tests.process.systemd_tool import PASS_ON, systemd_tool
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -189,17 +189,6 @@ def test_the_daemon_runs_with_the_system_calls_that_the_unit_allows(manager: Man
 
 # Sockets that are passed.
 
-PASS_ON = """
-import os, sys
-held = int(sys.argv[1])
-os.dup2(held, 3, inheritable=True)
-if held != 3:
-    os.close(held)
-os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="tickerd", LISTEN_PID=str(os.getpid()))
-os.execv(sys.executable, [sys.executable, "-m", "daemon", "run"])
-"""
-"""What systemd does between fork and exec."""
-
 
 class Held:
     """A listening socket that outlives the daemons it is passed to."""
@@ -210,7 +199,7 @@ class Held:
 
     def start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-c", PASS_ON, str(self._socket.fileno())],
+            [sys.executable, "-c", PASS_ON, str(self._socket.fileno()), "run"],
             pass_fds=[self._socket.fileno()],
             env={**os.environ, **SERVE_ONE_CHANNEL},
             stdout=subprocess.PIPE,

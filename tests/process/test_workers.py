@@ -24,7 +24,8 @@ from websockets.sync.client import ClientConnection, connect
 from daemon.config.tokens import written_hash
 from daemon.front.tokens import new_token
 from tests.daemon.serving import certificate
-from tests.process.running import Process, tickerd, wait_ready
+from tests.process.running import Process, mute_client, tickerd, wait_ready
+from tests.process.systemd_tool import PASS_ON
 
 SOON_S = 20.0
 SEED = {"TICKERD_CATALOGUE__PRESETS": '["seed"]'}
@@ -442,18 +443,6 @@ def listening(process: subprocess.Popen[str]) -> int:
     raise AssertionError("it does not listen")
 
 
-@contextmanager
-def mute_client(port: int) -> Iterator[None]:
-    """A client that never answers, so that a stop waits for it as long as it waits for anybody."""
-    with socket.create_connection(("127.0.0.1", port)) as mute:
-        mute.sendall(
-            b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
-        assert mute.recv(12) == b"HTTP/1.1 101"
-        yield
-
-
 def test_ctrl_c_reaches_all_processes_and_is_one_orderly_stop() -> None:
     with on_a_terminal("demo", "--port", "0", "--workers", "2", environ=SEED) as process:
         port = listening(process)
@@ -542,18 +531,6 @@ def test_the_certificate_in_force_is_that_of_all_workers_whatever_becomes_of_its
             assert httpx.get(address, verify=trusting, timeout=SOON_S).status_code == 200
 
 
-PASS_ON = """
-import os, sys
-held = int(sys.argv[1])
-os.dup2(held, 3, inheritable=True)
-if held != 3:
-    os.close(held)
-os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="tickerd", LISTEN_PID=str(os.getpid()))
-os.execv(sys.executable, [sys.executable, "-m", "daemon", "demo", "--workers", "2"])
-"""
-"""What systemd does between fork and exec."""
-
-
 def received(manager: socket.socket) -> list[bytes]:
     """All that waits there."""
     manager.setblocking(False)
@@ -575,7 +552,7 @@ def test_all_workers_accept_from_a_socket_that_was_passed_and_systemds_watchdog_
         manager.settimeout(SOON_S)
         environ = {**os.environ, **SEED, "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "4000000"}
         process = subprocess.Popen(
-            [sys.executable, "-c", PASS_ON, str(held.fileno())],
+            [sys.executable, "-c", PASS_ON, str(held.fileno()), "demo", "--workers", "2"],
             pass_fds=[held.fileno()],
             env=environ,
             stdout=subprocess.DEVNULL,

@@ -1,11 +1,13 @@
 """What the parent does for its workers, without their processes."""
 
+import pytest
+
 from daemon.app import Daemon
 from daemon.config.load import parse
 from daemon.publish.outlet import Outlet
 from daemon.workers.messages import AskPast, Down, PastFound, Up
 from daemon.workers.worker import Worker
-from daemon.workers.workers import Workers
+from daemon.workers.workers import Workers, rest_s
 
 
 class Asking(Worker):
@@ -40,3 +42,40 @@ async def test_an_answer_is_for_the_process_that_asked_and_not_for_the_next_one(
     assert answer.past.reason == "there is no history of nobody but the tape"
     await daemon.server.answer(worker, 10, question)
     assert worker.told == [answer]
+
+
+def test_the_sequencer_rests_the_longer_the_further_all_workers_are_behind() -> None:
+    """Not at all for a burst, and never so long that nothing goes on."""
+    mib = 1024 * 1024
+    assert rest_s(0) == rest_s(mib) == 0.002
+    rests = [rest_s(mib + 1), rest_s(2 * mib), rest_s(4 * mib), rest_s(64 * mib)]
+    assert rests == sorted(rests)
+    assert rests[0] == pytest.approx(0.025, rel=0.01)
+    assert rests[1] == pytest.approx(0.1)
+    assert rests[-1] == 0.5
+
+
+class Behind(Asking):
+    """One that has so many bytes to take yet."""
+
+    def __init__(self, daemon: Daemon, lag_bytes: int, *, is_ready: bool = True) -> None:
+        super().__init__(daemon, pid=1)
+        self._lag_bytes, self.is_ready = lag_bytes, is_ready
+
+    @property
+    def lag_bytes(self) -> int:
+        return self._lag_bytes
+
+
+@pytest.mark.parametrize(
+    ("behind", "rests_s"),
+    [([64, 64], 0.5), ([64, 0], 0.002), ([64, None], 0.5), ([None, None], 0.002)],
+    ids=["all", "one is not", "one is not there", "nobody is there"],
+)
+async def test_one_worker_that_is_behind_holds_up_nobody(behind: list[int | None], rests_s: float) -> None:
+    daemon = Daemon(parse("[server]\nworkers = 2\n", {}, "a test"))
+    assert isinstance(daemon.server, Workers)
+    daemon.server._workers[:] = [
+        Behind(daemon, 0 if each is None else each * 1024 * 1024, is_ready=each is not None) for each in behind
+    ]
+    assert daemon.ingesting.sequencer.held_s() == rests_s
