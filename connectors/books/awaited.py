@@ -21,12 +21,12 @@ class Awaited:
         """The snapshot is there, or was asked for just now."""
         self._since_ms = None
 
-    def in_vain(self, now_ms: int) -> bool:
-        """One more update has come without it. Whether that has gone on for too long; then the time counts anew."""
+    def in_vain(self, now_ms: int) -> str:
+        """One more update has come without it. What is wrong if that goes on for too long, else ""."""
         since_ms = self._since_ms
         if since_ms is None or now_ms < since_ms:
             self._since_ms = now_ms
         elif now_ms - since_ms >= SNAPSHOT_MS:
             self._since_ms = now_ms
-            return True
-        return False
+            return f"no snapshot of it came in {SNAPSHOT_MS // 1000} s"
+        return ""

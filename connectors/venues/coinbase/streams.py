@@ -51,7 +51,7 @@ from connectors.push.venue import (
 )
 from connectors.venues.coinbase import history
 from connectors.venues.coinbase.answers import HEARTBEATS, Answers
-from connectors.venues.coinbase.continuity import Numbers, Trust
+from connectors.venues.coinbase.continuity import SPAN_MS, Numbers, Trust
 from connectors.venues.coinbase.frames import (
     UNREADABLE,
     BookEvent,
@@ -86,7 +86,8 @@ RENEW_MS: Final = 6_000
 through."""
 
 QUIET_MS: Final = 10_000
-"""So long after the last break that was noted only each book is asked for anew, since it may be wrong."""
+"""So long after the last break that was noted only each book is asked for anew, since it may be wrong. The next time on
+the same connection after twice as long: where the rule itself is wrong, books are not to be lost for it for ever."""
 
 _BOOK: Final = b'{"channel":"l2_data"'
 
@@ -143,6 +144,7 @@ class CoinbaseTalk(Conversation):
         """Why the books may be wrong, after a break that was noted only."""
         self._doubted_ms = self._renew_at_ms = 0
         """When the last of these breaks was; when it is to be noted again."""
+        self._quiet_ms = QUIET_MS
         self._values = CoinbaseRows(subscriptions)
         self._books: dict[str, list[CoinbaseBook]] = {}
         self._owing: dict[str, CoinbaseBook] = {}
@@ -197,7 +199,7 @@ class CoinbaseTalk(Conversation):
             else:
                 waits.append(wait_ms)
         if self._doubt and not self._is_over:
-            ends_at_ms = self._doubted_ms + QUIET_MS
+            ends_at_ms = self._doubted_ms + self._quiet_ms
             waits.append(max(0, min(ends_at_ms - now_ms, self._renew_at_ms - now_ms, RENEW_MS)))
         return min(waits, default=None)
 
@@ -212,8 +214,9 @@ class CoinbaseTalk(Conversation):
             else:
                 said.events += book.tick(now_ms)
         if self._doubt and not self._is_over:
-            if not 0 <= now_ms - self._doubted_ms < QUIET_MS:
+            if not 0 <= now_ms - self._doubted_ms < self._quiet_ms:
                 reason, self._doubt = self._doubt, ""
+                self._quiet_ms = min(2 * self._quiet_ms, SPAN_MS)
                 for book in [book for same in self._books.values() for book in same]:
                     self._lose(book, reason, said, needs)
             elif not 0 < self._renew_at_ms - now_ms <= RENEW_MS:
@@ -428,7 +431,7 @@ def _command(type_: str, channel: str, *products: str) -> str:
 def _joined(before: Rows, said: list[Event] | Rows | Control) -> Rows:
     """Notes, then what the frame itself says."""
     if isinstance(said, Said):
-        return Said(said.events, [*before.notes, *said.notes], said.needs)
+        return Said(said.events, [*before.notes, *said.notes], said.needs, said.controls)
     if isinstance(said, Rows):
         return Rows(said.events, [*before.notes, *said.notes])
     if isinstance(said, list):

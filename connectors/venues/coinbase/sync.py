@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from connectors.base import Event, TopicNote
-from connectors.books.awaited import SNAPSHOT_MS, Awaited
+from connectors.books.awaited import Awaited
 from connectors.books.book import Changes, Level
 from connectors.books.topic import BookTopic
 
@@ -92,7 +92,7 @@ class CoinbaseBook:
         """One more update has come without a snapshot before it: what is wrong; "" where it may still come."""
         if not self.is_renewed:
             return "an update came without a snapshot before it"
-        return f"no snapshot of it came in {SNAPSHOT_MS // 1000} s" if self._awaited.in_vain(now_ms) else ""
+        return self._awaited.in_vain(now_ms)
 
     def crossed_for_ms(self, now_ms: int) -> int | None:
         """How long it has been crossed; None while it is not. A clock that was set back counts as the whole time."""

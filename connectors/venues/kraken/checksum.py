@@ -49,10 +49,6 @@ class Checksum:
     def of(self, book: Book) -> int:
         """The book's checksum as it is now."""
         prices, quantities = self._prices, self._quantities
-        if len(prices) > _REMEMBERED_MOST:
-            prices.clear()
-        if len(quantities) > _REMEMBERED_MOST:
-            quantities.clear()
         levels = book.asks.top(LEVELS) + book.bids.top(LEVELS)
         return crc32("".join([prices[price] + quantities[quantity] for price, quantity in levels]).encode())
 
@@ -67,6 +63,8 @@ class _Written(dict[str, str]):
         self._places = places
 
     def __missing__(self, number: str) -> str:
+        if len(self) >= _REMEMBERED_MOST:
+            self.clear()
         digits = self[number] = written(number, self._places)
         return digits
 

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from connectors.base import Event, TopicNote
-from connectors.books.awaited import SNAPSHOT_MS, Awaited
+from connectors.books.awaited import Awaited
 from connectors.books.book import Level
 from connectors.books.topic import BookTopic
 from connectors.limits.rows import Odd
@@ -99,9 +99,8 @@ class KrakenBook:
         """The levels that changed; nothing comes of it while a snapshot is awaited."""
         topic = self.topic
         if not topic.is_whole:
-            if self._awaited.in_vain(received_ms):
-                return self._lost(f"no snapshot of it came in {SNAPSHOT_MS // 1000} s")
-            return []
+            reason = self._awaited.in_vain(received_ms)
+            return self._lost(reason) if reason else []
         book = topic.book
         try:
             exchange_ms = ms(item.timestamp, "timestamp") if item.timestamp else None

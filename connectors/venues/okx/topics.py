@@ -32,7 +32,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from connectors.base import Event, PayloadError, Rows
-from connectors.books.awaited import SNAPSHOT_MS, Awaited
+from connectors.books.awaited import Awaited
 from connectors.books.book import key
 from connectors.books.topic import BookTopic
 from connectors.limits.payload import brief, look_over, spliced
@@ -372,9 +372,8 @@ class Books(Topic):
         if before is None:
             if self._must_begin:
                 return self._lost("an update came without a snapshot before it")
-            if self._awaited.in_vain(received_ms):
-                return self._lost(f"no snapshot of it came in {SNAPSHOT_MS // 1000} s")
-            return []
+            reason = self._awaited.in_vain(received_ms)
+            return self._lost(reason) if reason else []
         if not self._chain.follows(previous, seq):
             return self._lost(f"the update after {previous} does not follow {before}")
         try:

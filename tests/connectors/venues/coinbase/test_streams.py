@@ -483,6 +483,20 @@ def test_a_doubt_is_noted_as_long_as_it_lasts_and_then_the_books_are_asked_for_a
     assert [type(event.fields) for event in again] == [SnapshotFields]
 
 
+def test_where_the_numbers_mean_nothing_books_are_not_lost_for_it_again_and_again() -> None:
+    connection, _ = broken(MOST_BREAKS + 1)
+    now_ms, renewed_ms = NOW, list[int]()
+    for number_ in range(4, 400, 2):
+        # A hole each half a minute, for a good hour.
+        for _ in range(30):
+            now_ms += 1_000
+            if connection.waits_ms(now_ms) == 0 and isinstance(said := connection.tick(now_ms), Said) and said.needs:
+                renewed_ms.append(now_ms - NOW)
+                connection.handle(frame("l2_data", number_ - 1, book("snapshot", "BTC-USD", ("bid", "9", "1"))), now_ms)
+        connection.handle(frame("l2_data", number_ + 1, book("update", "BTC-USD", ("bid", "8", "1"))), now_ms)
+    assert renewed_ms == [10_000, 50_000]
+
+
 def test_a_doubt_is_not_ended_while_frames_are_missing() -> None:
     connection, _ = broken(MOST_BREAKS + 1)
     connection.handle(frame("l2_data", 9, book("update", "BTC-USD", ("bid", "97", "1"))), NOW + QUIET_MS - 1)
