@@ -198,8 +198,8 @@ class Session:
                 raise self._over_rate(command.id)
             effects = self._carry_out(command, timestamp)
         except CommandError as error:
-            refusal = error if within_rate else self._over_rate(error.id)
-            effects = [_error(timestamp, refusal.code, refusal.reason, refusal.id)]
+            # No name is left with the error: it would hold this frame, and this frame the session, in a circle.
+            effects = [_refused(timestamp, error if within_rate else self._over_rate(error.id))]
         if not all(_is_error(effect) for effect in effects):
             self._fruitless_count = 0
             return effects
@@ -379,6 +379,10 @@ def _unknown(kind: str, unknown: Sequence[str], valid: Sequence[str]) -> str:
         described.append(f"{len(unknown) - _MOST_NAMED} more")
     reason = f"unknown {kind}{'s' if len(unknown) > 1 else ''}: {', '.join(described)}"
     return f"{reason}; there are: {', '.join(valid)}" if without_near else reason
+
+
+def _refused(timestamp: str, error: CommandError) -> Reply:
+    return _error(timestamp, error.code, error.reason, error.id)
 
 
 def _error(

@@ -75,11 +75,11 @@ async def ask(host: Host, client: httpx.AsyncClient, request: PollRequest, now_m
                         scope.cancel()
     except httpx.HTTPError as error:
         raise _told(host, _failed(host, error, connected=connected)) from error
-    if body is None or (scope.cancelled_caught and body.refused is None):
+    if body is None or (scope.cancelled_caught and not body.refused):
         raise _told(host, _too_slow(host, connected=connected))
     whole = body.end()
-    if body.refused is not None and response.status_code < _ERRORS:
-        raise body.refused
+    if body.refused and response.status_code < _ERRORS:
+        raise VenueUnavailable(body.refused)
     return Answer(
         status=response.status_code,
         headers={name.lower(): value for name, value in response.headers.items()},

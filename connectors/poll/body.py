@@ -9,8 +9,6 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from connectors.base import VenueUnavailable
-
 ACCEPTED_CODINGS: Final = "gzip"
 """What `Accept-Encoding` asks for (RFC 9110 section 12.5.3); `identity` may always be sent."""
 
@@ -27,13 +25,13 @@ class Body:
     """One answer's body.
 
     Attributes:
-        refused: why it is not taken; None while nothing is wrong with it.
+        refused: why it is not taken, in words; "" while nothing is wrong with it.
     """
 
     def __init__(self, venue: str, coding: str, most_bytes: int) -> None:
         """`coding` is the `Content-Encoding` header; `most_bytes` is how large the body may be, packed and unpacked."""
         coding = coding.strip().lower()
-        self.refused: VenueUnavailable | None = None
+        self.refused = ""
         self._venue = venue
         self._most_bytes = most_bytes
         self._unpacker = zlib.decompressobj(_GZIP_WINDOW) if coding in _GZIP else None
@@ -45,7 +43,7 @@ class Body:
 
     def add(self, chunk: bytes) -> bool:
         """The next piece of it. False where no more of it is to be read, because it is refused."""
-        if self.refused is not None:
+        if self.refused:
             return False
         self._chunks += 1
         self._came_bytes += len(chunk)
@@ -69,5 +67,6 @@ class Body:
         return b"" if self.refused else bytes(self._taken)
 
     def _refuse(self, what: str) -> bool:
-        self.refused = self.refused or VenueUnavailable(f"{self._venue} sent {what}")
+        self.refused = self.refused or f"{self._venue} sent {what}"
+        self._taken = bytearray()
         return False

@@ -91,7 +91,8 @@ class Tick:
         self._ticks = ticks
         self._pending: list[PollRequest] = []
         self._published = False
-        self._malformed: PayloadError | None = None
+        self._malformed = ""
+        """What the first such error said. The error itself holds the answer, and would be held by this."""
         self._nobodys = False
         self._notes: list[TopicNote] = []
         self._take(outcome, ran_s)
@@ -110,7 +111,7 @@ class Tick:
             outcome = self._ticks.poll.answer(request, answer)
         except PayloadError as error:
             # What one answer lacks is no reason to leave the other instruments without theirs.
-            self._malformed = self._malformed or error
+            self._malformed = self._malformed or str(error)
             self._nobodys = self._nobodys or not request.instruments
             outcome = Outcome(notes=[self._ticks.odd(name, error) for name in request.instruments])
         self._take(outcome, ran_s)
@@ -121,8 +122,8 @@ class Tick:
         Raises:
             PayloadError: it is not one instrument's trouble, but the channel's.
         """
-        if self._malformed is not None and (self._nobodys or not self._published):
-            raise self._malformed
+        if self._malformed and (self._nobodys or not self._published):
+            raise PayloadError(self._malformed)
         return self._notes
 
     @property
@@ -135,7 +136,7 @@ class Tick:
         self.events, too_large = self._ticks.accepted(outcome.events, ran_s)
         self._notes += outcome.notes
         for name, error in too_large.items():
-            self._malformed = self._malformed or error
+            self._malformed = self._malformed or str(error)
             self._notes.append(self._ticks.odd(name, error))
         self._published = self._published or bool(self.events)
         self._pending.extend(reversed(outcome.requests))

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from math import inf
+from traceback import clear_frames
 from typing import Final, NoReturn, cast
 
 import h11
@@ -118,21 +119,29 @@ class VenueConnection:
         target = self._target
         causes: list[BaseException] = []
         try:
-            await self._spacing.wait()
-            await self._session.prepare()
-            stream = await self._dial()
-            inlet = Inlet(stream, now_ms=self._now_ms, max_message_bytes=self._max_message_bytes, title=self._title)
-            try:
-                async with trio.open_nursery() as reader:
-                    await self._serve(reader, inlet)
-            finally:
-                # At once, also when cancelled: a courteous end was tried in `_serve`.
-                await trio.aclose_forcefully(inlet)
+            await self._connect_and_work()
         except* (ConnectorError, HandshakeError, ConnectionClosed, *_BROKEN) as group:
             causes = list(leaves(group))
         self._session.end()
         error = self._explain(causes)
+        # What raised them holds what was read, megabytes sometimes, and they hold what raised them, until the collector
+        # comes to it.
+        for cause in causes:
+            clear_frames(cause.__traceback__)
+        causes.clear()
         return error if target.tunnel is None else target.tunnel.told(error)
+
+    async def _connect_and_work(self) -> None:
+        await self._spacing.wait()
+        await self._session.prepare()
+        stream = await self._dial()
+        inlet = Inlet(stream, now_ms=self._now_ms, max_message_bytes=self._max_message_bytes, title=self._title)
+        try:
+            async with trio.open_nursery() as reader:
+                await self._serve(reader, inlet)
+        finally:
+            # At once, also when cancelled: a courteous end was tried in `_serve`.
+            await trio.aclose_forcefully(inlet)
 
     async def _dial(self) -> trio.abc.Stream:
         """A stream to the venue, straight or through the proxy. Raises: ConnectorError."""

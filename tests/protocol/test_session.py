@@ -1,5 +1,6 @@
 """The session of one client, rule by rule, and any input; `test_session_model.py` has all rules together."""
 
+import gc
 import json
 import random
 from types import MappingProxyType
@@ -454,6 +455,19 @@ def test_garbage_counts_for_the_rate_and_is_told_so() -> None:
     assert only_error(client.send("garbage")).code is ErrorCode.MALFORMED
     error = only_error(client.send('{"type":"nope","id":4}'))
     assert (error.code, error.id) == (ErrorCode.RATE_LIMITED, 4)
+
+
+def test_what_cannot_be_carried_out_leaves_nothing_for_the_collector() -> None:
+    """Else each such frame keeps a session that is over, until old objects are looked at."""
+    client = Client(limits=CommandLimits(commands_per_s=1, commands_burst=4, channels_per_command=64))
+    gc.collect()
+    gc.disable()
+    try:
+        for frame in ("garbage", '{"type":"nope"}', '{"type":"subscribe","channels":["nothing"]}', "[]", "garbage"):
+            client.send(frame)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_tokens_do_not_grow_past_the_burst_nor_shrink_when_the_clock_steps_back() -> None:

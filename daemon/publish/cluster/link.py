@@ -138,6 +138,11 @@ class Link:
             said = {"event": "engine", "cause": error.cause}
             _log.warning("the engine at %s %s", self.address.words, error, extra=said)
 
+    def _lost(self, words: str) -> EngineError:
+        """What it failed with last, or this. Several may raise it, so it is a new one each time."""
+        last = self._error
+        return EngineError("lost", words) if last is None else EngineError(last.cause, str(last))
+
     async def ask(self, question: Callable[[Client], Awaitable[T]], within_s: float = _ANSWER_S) -> T:
         """Ask, and take the answer.
 
@@ -150,7 +155,7 @@ class Link:
                 await self._open.wait()
             client = self._client
             if client is None:
-                raise self._error or EngineError("lost", "is not connected")
+                raise self._lost("is not connected")
         link = self._link
         self.asked += 1
         try:
@@ -160,7 +165,7 @@ class Link:
             raise  # it answered
         except Exception as error:
             if link.cancel_called:  # another question was not answered, so this one cannot be: that is told already
-                raise self._error or EngineError("lost", "is being connected to anew") from error
+                raise self._lost("is being connected to anew") from error
             if isinstance(error, trio.TooSlowError):
                 failed = EngineError("silent", "does not answer in time")
             else:

@@ -1,7 +1,10 @@
 """Bodies for those who need one now and then: through the venue's one gate, one after the other."""
 
 import errno
+import gc
 import socket
+import tracemalloc
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -154,3 +157,30 @@ async def test_no_more_than_so_many_are_asked_in_any_minute(autojump_clock: Mock
     for _ in range(4):
         await bodies.get("/a")
     assert venue.times == [0, 0, 0, 60, 90, 90, 120, 150]
+
+
+class Endless(httpx.AsyncByteStream):
+    """A body that has no end, in pieces that nobody keeps."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await trio.lowlevel.checkpoint()
+            yield bytes(65_536)
+
+
+async def test_a_body_that_is_refused_is_let_go_at_once(autojump_clock: MockClock) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Endless()))
+    host = Host("Acme", "http://acme.test/", timeout_s=8.0, user_agent="tickerd/1", transport=transport)
+    asking = fetcher(host, most_bytes=2_000_000)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            with pytest.raises(VenueUnavailable, match="a body of more than 2000000 bytes"):
+                await asking.get("/a")
+        left, _peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert left < 1_000_000
