@@ -19,6 +19,9 @@ from daemon.tape.entry import Entry
 _BLOCK: Final = 256
 """The most entries of one block. Any two neighbours have more than half of that together, but for the newest block."""
 
+_STEP: Final = 16
+"""How many entries a block loses before it is looked at again whether it fits to a neighbour."""
+
 
 class Order:
     """The entries in order."""
@@ -53,7 +56,7 @@ class Order:
         seqs = self._seqs[block]
         at = bisect_left(seqs, seq)
         del seqs[at], self._entries[block][at]
-        if len(seqs) <= _BLOCK // 2:
+        if len(seqs) <= _BLOCK // 2 and len(seqs) % _STEP == 0:
             self._join(block)
 
     def _join(self, block: int) -> None:

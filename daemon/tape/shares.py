@@ -58,13 +58,17 @@ class Share:
 
 
 class Shares:
-    """What all channels hold."""
+    """What all channels hold.
 
-    __slots__ = ("_by_bytes", "_by_messages", "_retired", "_shares")
+    Attributes:
+        retired: those that do not exist any more and may still hold something, by name.
+    """
+
+    __slots__ = ("_by_bytes", "_by_messages", "_shares", "retired")
 
     def __init__(self) -> None:
         self._shares: dict[str, Share] = {}
-        self._retired: dict[str, Share] = {}
+        self.retired: dict[str, Share] = {}
         self._by_messages = _ByMessages()
         self._by_bytes = _ByBytes()
 
@@ -85,14 +89,14 @@ class Shares:
     def most_messages(self, sender: Share) -> Share:
         """The channel that gives way if there are too many messages. `sender` has just had one more."""
         held, ranking = len(sender.entries), self._by_messages
-        if (held > ranking.most or (sender is ranking.leader and held > ranking.rest)) and not self._retired:
+        if (held > ranking.most or (sender is ranking.leader and held > ranking.rest)) and not self.retired:
             return sender
         return self._retired_share() or ranking.first(sender, self._shares)
 
     def most_bytes(self, sender: Share) -> Share:
         """The channel that gives way if there are too many bytes. `sender` has just had one more message."""
         held, ranking = sender.size_bytes, self._by_bytes
-        if (held > ranking.most or (sender is ranking.leader and held > ranking.rest)) and not self._retired:
+        if (held > ranking.most or (sender is ranking.leader and held > ranking.rest)) and not self.retired:
             return sender
         return self._retired_share() or ranking.first(sender, self._shares)
 
@@ -108,20 +112,19 @@ class Shares:
 
     def retire(self, channel: str) -> None:
         """The channel does not exist any more: it gives way before all others, until it sends again (`revive`)."""
-        self._retired[channel] = self.of(channel)
+        self.retired[channel] = self.of(channel)
 
     def revive(self, sender: Share) -> None:
         """The channel sends a message, so it exists."""
-        if self._retired:
-            self._retired.pop(sender.channel, None)
+        self.retired.pop(sender.channel, None)
 
     def _retired_share(self) -> Share | None:
         """A retired channel that still holds something."""
-        while self._retired:
-            channel, share = next(iter(self._retired.items()))
+        while self.retired:
+            channel, share = next(iter(self.retired.items()))
             if share.entries:
                 return share
-            del self._retired[channel]
+            del self.retired[channel]
         return None
 
 

@@ -135,7 +135,8 @@ class Tape:
         positions = share.topics.get(topic[1]) or self._positions(topic)
         before = positions.newest
         ordinal = 1 if before is None else before.ordinal + 1
-        entry = Entry(self.head + 1, ordinal, topic, self.epoch, text_frame(payload), is_data(topic))
+        data = is_data(topic) if before is None else before.data
+        entry = Entry(self.head + 1, ordinal, topic, self.epoch, text_frame(payload), data)
         self._place(entry, share, positions)
         return entry
 
@@ -155,7 +156,8 @@ class Tape:
         self._order.append(entry)
         positions.newest, positions.shown = entry, True
         positions.add(entry.seq, entry.ordinal)
-        shares.revive(share)
+        if shares.retired:
+            shares.revive(share)
         share.entries.append(entry)
         share.size_bytes += size
         self.size_bytes += size

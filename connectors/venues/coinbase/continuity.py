@@ -30,30 +30,31 @@ Step: TypeAlias = Literal["next", "repeated", "break"]
 
 
 class Numbers:
-    """The numbers of one connection, from its first frame on, whatever that has."""
+    """The numbers of one connection, from its first frame on, whatever that has.
 
-    __slots__ = ("_first", "_next")
+    Attributes:
+        next: the number that follows the last one.
+        due: what `next` was when the last one came.
+    """
+
+    __slots__ = ("_first", "due", "next")
 
     def __init__(self) -> None:
+        self.next = self.due = 0
         self._first: int | None = None
-        self._next = 0
-
-    @property
-    def next(self) -> int:
-        """The number that follows the last one."""
-        return self._next
 
     def take(self, number: int) -> Step:
         """A frame has this number. After a break it goes on from there."""
-        if number == self._next and self._first is not None:
-            self._next = number + 1
+        due = self.due = self.next
+        if number == due and self._first is not None:
+            self.next = number + 1
             return "next"
         if self._first is None:
-            self._first, self._next = number, number + 1
+            self._first, self.next = number, number + 1
             return "next"
-        if self._first <= number < self._next:
+        if self._first <= number < due:
             return "repeated"
-        self._first, self._next = number, number + 1
+        self._first, self.next = number, number + 1
         return "break"
 
 

@@ -238,13 +238,12 @@ class CoinbaseTalk(Conversation):
         """
         if self._is_over:
             return Ignored("a frame after a break")
-        expected = self._numbers.next
         step = self._numbers.take(number_)
         if step == "next":
             return None
         if step == "repeated":
             return Ignored("a frame that came before")
-        return self._broke(f"Coinbase's frame {number_} came where {expected} was due", received_ms)
+        return self._broke(f"Coinbase's frame {number_} came where {self._numbers.due} was due", received_ms)
 
     def _broke(self, reason: str, received_ms: int) -> Rows:
         """Something is lost, and nobody knows what: the books are, unless the rule is distrusted."""
@@ -298,16 +297,13 @@ class CoinbaseTalk(Conversation):
     # Books.
 
     def _book_events(self, events: Sequence[BookEvent], received_ms: int) -> list[Event] | Rows:
-        said = Said([], [], [])
         needs: list[Need] = []
+        said = Said([], [], needs)
         for event in events:
             self._book_event(event, received_ms, said, needs)
             if self._is_over:
                 break
-        if needs or said.notes:
-            said.needs = needs
-            return said
-        return said.events
+        return said if needs or said.notes else said.events
 
     def _book_event(self, event: BookEvent, received_ms: int, said: Said, needs: list[Need]) -> None:
         books = self._books.get(event.product_id)

@@ -24,16 +24,14 @@ def since_1970_ms(text: str, field: str) -> int | None:
     Raises:
         Odd: it is no such time, or one that is far from today.
     """
-    second_ms = _second_ms(text[:_SECOND_CHARS])
-    fraction = text[_SECOND_CHARS:]
-    if second_ms is not None and fraction.endswith("Z"):
-        if fraction == "Z":
-            at_ms = second_ms
-        else:
-            digits = fraction[1:-1]
-            if fraction[0] != "." or not digits.isdecimal() or not digits.isascii() or len(digits) > _MOST_DIGITS:
+    at_ms = _second_ms(text[:_SECOND_CHARS])
+    if at_ms is not None and text[-1] == "Z":
+        if len(text) != _SECOND_CHARS + 1:
+            digits = text[_SECOND_CHARS + 1 : -1]
+            known = text[_SECOND_CHARS] == "." and digits.isdecimal() and digits.isascii()
+            if not known or len(digits) > _MOST_DIGITS:
                 raise Odd(f"{quoted(field)} is {shown(text)}, not a time")
-            at_ms = second_ms + int(f"{digits}00"[:3])
+            at_ms += int(digits[:3].ljust(3, "0"))
         if at_ms < FIRST_MS:
             return None
         if at_ms <= LAST_MS:
