@@ -1,7 +1,7 @@
 """The daemon as one node of a cluster: clients are served from a replica, and data is taken in while this node leads.
 
-Both halves are those of a daemon that is one process (`daemon.composition.serving`, `daemon.composition.ingesting`).
-Between them is the engine (`daemon.publish.cluster`).
+Both halves are those of a daemon that is alone (`daemon.composition.serving` or `daemon.workers`, and
+`daemon.composition.ingesting`). Between them is the engine (`daemon.publish.cluster`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from daemon.composition.serving import Log, Remarks, Serving
 from daemon.composition.warm import Warm
 from daemon.config.load import Config
 from daemon.front.guarded import Mark
-from daemon.health.board import Board, ChannelState, status
+from daemon.health.board import Board
 from daemon.health.status_line import publish_status
 from daemon.host.clock import WallClock
 from daemon.host.garbage import Garbage
 from daemon.host.systemd import Notifier
-from daemon.publish.bus import Appended, Bus
+from daemon.publish.bus import Bus
 from daemon.publish.cluster.address import parse
 from daemon.publish.cluster.engine import Engine
 from daemon.publish.cluster.node import Ingest, Node
@@ -39,11 +39,11 @@ from daemon.publish.cluster.reader import Reader
 from daemon.publish.cluster.settings import Keys
 from daemon.publish.parts import Beginning, listed
 from daemon.publish.replica import Replica
-from daemon.sessions.canary import Canary
+from daemon.sessions.canary import Canary, beside
 from daemon.tape import copying
-from daemon.tape.entry import CANARY, STATUS, Entry
 from daemon.tape.ledger import Ledger
 from daemon.tape.tape import Tape
+from daemon.workers.workers import Workers
 from protocol.answers import ClusterReport
 from protocol.channels import Catalogue
 from protocol.messages import ServerInfo
@@ -53,9 +53,6 @@ _RETURN_SPREAD_S = 10.0
 
 _HAND_OVER = 0.5
 """The part of the grace period in which the node stops leading; the rest is for its clients."""
-
-_TOLD_AT_ONCE = 100
-"""So many clients are told at once how the channels are."""
 
 _PATIENCE_S = 2.0
 """A client that hops between nodes may be ahead of this one by a moment: so long it is kept waiting for the rest."""
@@ -86,9 +83,8 @@ class ClusterDaemon:
 
     Attributes:
         processes: how many serve clients.
+        server: the half that serves clients: in this process, or in workers.
     """
-
-    processes = 1
 
     def __init__(
         self,
@@ -133,44 +129,60 @@ class ClusterDaemon:
             self.reader,
             self.clock,
             version=version,
-            clients=lambda: self.serving.hub.statistics().subscribers,
-            tell=self._cut_off,
+            clients=lambda: self.server.clients,
+            tell=lambda why: self.server.say_cut_off(why),
         )
         self.ingesting: Ingesting | None = None
         self._warm: Warm | None = None
         self._hurry: Callable[[], None] = _nothing
         self._reloading = Reloading(config, reread, self._apply, clock=self.clock, notifier=self.notifier)
-        self._why = ""
-        self._states: dict[str, ChannelState] = {}
-        self._other_states = trio.Event()
         log = Log(self.replica.tape, self.replica.board, self.replica.ledger, self.clock, self.replica.bus)
-        self.serving = Serving(
-            self._for_serving(config),
-            log,
-            ServerInfo("tickerd", version, settings.node_name),
-            broadcast=self.peers.broadcast_test,
-            past=self._past,
-            remarks=Remarks(
-                unstored=str,
-                unrecorded=str,
-                not_reloaded=lambda: self.peers.remark or self._reloading.told.trouble,
-                cut_off=lambda: self._why,
-            ),
-            guarded=guarded,
-            cluster=self._report,
+        info = ServerInfo("tickerd", version, settings.node_name)
+        remarks = Remarks(
+            unstored=str,
+            unrecorded=str,
+            not_reloaded=lambda: self.peers.remark or self._reloading.told.trouble,
         )
-        self.serving.sessions.joining.patience_s = _PATIENCE_S
-        self.serving.metrics.include(
+        self.server: Serving | Workers
+        self.processes = config.server.worker_count if settings.serves else 1
+        if self.processes > 1:
+            self.server = workers = Workers(
+                config,
+                log,
+                info,
+                broadcast=self.peers.broadcast_test,
+                past=self._past,
+                remarks=remarks,
+                guarded=guarded,
+                send_canary=_as_if_sent,
+                cluster=self._report,
+                is_shared=True,
+            )
+            self.peers.workers = workers.reports
+            self.reader.held_s = workers.held_s
+        else:
+            self.server = Serving(
+                self._for_serving(config),
+                log,
+                info,
+                broadcast=self.peers.broadcast_test,
+                past=self._past,
+                remarks=remarks,
+                guarded=guarded,
+                cluster=self._report,
+            )
+            self.server.sessions.joining.patience_s = _PATIENCE_S
+        self.server.metrics.include(
             lambda samples: self.replica.board.measure(samples, self.clock.now_ms()),
             self._measure_ingesting,
             self.replica.tape.measure,
-            self.serving.measure,
+            self.server.measure,
             lambda samples: self.replica.ledger.measure(samples, self.clock.now_ms()),
             self._reloading.told.measure,
             self.peers.measure,
         )
         # Before the engine has answered nobody knows how the channels are.
-        self._cut_off(NOT_YET)
+        self.server.say_cut_off(NOT_YET)
 
     def _for_serving(self, config: Config) -> Config:
         """To a node that takes data in only no clients may come; it answers plain requests."""
@@ -181,28 +193,37 @@ class ClusterDaemon:
     async def start(
         self, root: trio.Nursery, listeners: list[trio.SocketListener], *others: list[trio.SocketListener]
     ) -> None:
-        """Start everything in the root nursery; returns when clients are let in. There are no `others`."""
+        """Start everything in the root nursery; returns when clients are let in.
+
+        `listeners` are those of the process that serves clients, or of all workers; with `others`, of the first worker,
+        and `others` of each further one.
+        """
         await root.start(self.node.run)
         await root.start(self.peers.run)
         with trio.move_on_after(_TAPE_WITHIN_S):
             await self.reader.whole.wait()
-        await self.serving.start(root, listeners)
-        self.serving.warn_if_exposed()
+        server = self.server
+        if isinstance(server, Workers):
+            await server.start(root, [listeners, *others])
+        else:
+            await server.start(root, listeners)
+        server.warn_if_exposed()
         await self._remember()
         if self.config.cluster.ingests and self.config.cluster.standby == "warm":
             root.start_soon(self._stand_by)
-        root.start_soon(self._tell_states)
         root.start_soon(self._reloading.run)
-        hub = self.serving.hub
         await root.start(
             publish_status,
             self.notifier,
-            lambda: hub.statistics().subscribers,
+            lambda: server.clients,
             self.replica.board.states,
             lambda: "; ".join(filter(None, [self._reloading.told.words, self.peers.remark, self.peers.state])),
         )
-        if self.notifier.watchdog_s is not None:
-            canary = Canary(self._send_canary, hub, self.serving.front_door, listeners)
+        if isinstance(server, Workers):
+            self._hurry = server.hurry
+            await root.start(server.watch, self.notifier)
+        elif self.notifier.watchdog_s is not None:
+            canary = Canary(self._send_canary, server.hub, server.front_door, listeners)
             self._hurry = canary.hurry
             await root.start(canary.run, self.notifier, self.notifier.watchdog_s)
         await root.start(Garbage().run)
@@ -215,11 +236,11 @@ class ClusterDaemon:
         self.notifier.stopping()
         grace_s = self.config.limits.grace_s
         with trio.move_on_after(grace_s):
-            self.serving.stop_accepting()
+            self.server.stop_accepting()
             self._reloading.stop()
             with trio.move_on_after(grace_s * _HAND_OVER):
                 await self.node.stop()
-            await self.serving.say_goodbye("the node is stopping", grace_s * (1 - _HAND_OVER))
+            await self.server.say_goodbye("the node is stopping", grace_s * (1 - _HAND_OVER))
         root.cancel(reason="the daemon has stopped")
 
     # ---- leading -----------------------------------------------------------------------------------------------------
@@ -264,47 +285,28 @@ class ClusterDaemon:
 
     async def _send_canary(self, payload: bytes) -> None:
         """To the hub as an entry comes there, and not onto the tape, which is everybody's."""
-        tape = self.replica.tape
-        self.serving.hub.follow(Appended(tape.head, [Entry.of(tape.head, 0, CANARY, payload, tape.epoch)], [0]))
+        self.serving.hub.follow(beside(self.replica.tape, payload))
+
+    @property
+    def serving(self) -> Serving:
+        """The half that serves clients, where this process has it: there are no workers."""
+        if isinstance(self.server, Workers):
+            raise AssertionError("clients are served by workers")
+        return self.server
 
     # ---- following ---------------------------------------------------------------------------------------------------
 
     async def _dismiss(self, why: str) -> None:
-        await self.serving.sessions.dismiss(why, _RETURN_SPREAD_S)
+        if isinstance(self.server, Workers):
+            await self.server.dismiss(why)
+        else:
+            await self.server.sessions.dismiss(why, _RETURN_SPREAD_S)
 
     def _adopted(self, catalogue: Catalogue) -> None:
-        self.serving.sessions.change(self.serving.sessions.limits)
+        if isinstance(self.server, Serving):  # workers see to that themselves
+            self.server.sessions.change(self.server.sessions.limits)
 
-    def _cut_off(self, why: str) -> None:
-        """This node does not hear how the channels are, or does again: tell the clients, beside the tape."""
-        board = self.replica.board
-        if not self._why:
-            self._states = dict(board.states())
-        self._why = why
-        board.cut_off(why, self.clock.now_ms())
-        self._other_states.set()
-
-    async def _tell_states(self) -> None:
-        """Tell each client how its channels are, when that has changed without a message on the tape."""
-        board, sessions = self.replica.board, self.serving.sessions
-        while True:
-            await self._other_states.wait()
-            self._other_states = trio.Event()
-            told, self._states = self._states, dict(board.states())
-            timestamp = self.clock.timestamp()
-            statuses = [
-                ((name, STATUS), status(name, state, self.clock, timestamp))
-                for name, state in self._states.items()
-                if (before := told.get(name)) is None or (before.state, before.reason) != (state.state, state.reason)
-            ]
-            for count, client in enumerate(sessions):
-                for topic, message in statuses:
-                    if client.subscriber.takes(topic):
-                        client.subscriber.say(message)
-                if count % _TOLD_AT_ONCE == _TOLD_AT_ONCE - 1:
-                    await trio.lowlevel.checkpoint()
-
-    def _report(self, serving: Serving) -> ClusterReport:
+    def _report(self, _: object) -> ClusterReport:
         node, peers = self.node, self.peers
         return ClusterReport(
             timestamp=self.clock.timestamp(),
@@ -329,7 +331,7 @@ class ClusterDaemon:
         self._reloading.ask()
 
     async def _remember(self) -> None:
-        await trio.to_thread.run_sync(partial(self._mark.keep, guarded=self.serving.guarded))
+        await trio.to_thread.run_sync(partial(self._mark.keep, guarded=self.server.guarded))
 
     async def _apply(self, config: Config, tls: ssl.SSLContext | None, crews: Crews) -> None:
         into_force = partial(self._bring_into_force, config, tls)
@@ -344,15 +346,21 @@ class ClusterDaemon:
 
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
         self.config = config
-        self.serving.adopt(self._for_serving(config), tls)
+        self.server.adopt(self._for_serving(config), tls)
         logging.getLogger().setLevel(config.log.level.upper())
-        self.serving.warn_if_exposed()
+        self.server.warn_if_exposed()
 
 
 def _nothing_yet(catalogue: Catalogue, clock: WallClock) -> Beginning:
     """What a node has before it has read the tape: the channels of its own configuration."""
     states = dict(Board(catalogue, clock.now_ms()).states())
     return Beginning(copying.origin(Tape(1, 1)), listed(catalogue), states, [])
+
+
+async def _as_if_sent(_: bytes, sent: Callable[[], None]) -> None:
+    """The workers make the canaries: nothing comes onto a tape that is everybody's."""
+    await trio.lowlevel.checkpoint()
+    sent()
 
 
 def _nothing() -> None:

@@ -32,6 +32,7 @@ from daemon.publish.bus import Bus
 from daemon.routes.history import Histories, PastView
 from daemon.routes.metrics import Metrics
 from daemon.routes.routes import PlainRoutes
+from daemon.sessions.cut_off import CutOff
 from daemon.sessions.event_stream import EventStreams
 from daemon.sessions.sessions import Sessions
 from daemon.sessions.websocket import WebSockets
@@ -75,14 +76,12 @@ class Remarks(msgspec.Struct, frozen=True):
         unrecorded: why what the venues send is not recorded.
         not_reloaded: that the last reload failed.
         unreached: that no exchange can be reached, and why.
-        cut_off: why nobody tells this process how the channels are, and its clients are told that these are stale.
     """
 
     unstored: Callable[[], str]
     unrecorded: Callable[[], str]
     not_reloaded: Callable[[], str]
     unreached: Callable[[], str] = lambda: ""
-    cut_off: Callable[[], str] = lambda: ""
 
 
 class Serving:
@@ -142,6 +141,7 @@ class Serving:
             simulated=config.simulated,
             replay=replay,
         )
+        self.cut_off = CutOff(log.board, self.sessions, log.clock)
         routes = PlainRoutes(
             server=server,
             catalogue=lambda: log.board.catalogue,
@@ -157,7 +157,7 @@ class Serving:
             unstored=remarks.unstored,
             unrecorded=remarks.unrecorded,
             not_reloaded=remarks.not_reloaded,
-            cut_off=remarks.cut_off,
+            cut_off=lambda: self.cut_off.why,
             unreached=remarks.unreached,
             metrics=self.metrics.answer if metrics is None else metrics,
             cluster=self.cluster,
@@ -195,6 +195,7 @@ class Serving:
         """Start everything in the root nursery; returns when clients are let in."""
         await root.start(self.hub.run)
         await root.start(self.sessions.run)
+        await root.start(self.cut_off.run)
         await root.start(self.front_door.run, listeners)
         self._hosts = hosts(listeners)
 
@@ -217,6 +218,10 @@ class Serving:
         self.sessions.simulated = config.simulated
         self.sessions.revoke(partial(access.ending, policy.tokens))
         raise_descriptor_limit(config.limits.clients + FILES_BESIDE_CLIENTS)
+
+    def say_cut_off(self, why: str) -> None:
+        """Nobody tells this process how the channels are, or somebody does again (""): clients are told."""
+        self.cut_off.say(why)
 
     def stop_accepting(self) -> None:
         """Let nobody in any more."""

@@ -228,9 +228,6 @@ def _refused_cluster(file: File) -> Iterator[_Refusal]:
         yield "cluster.url", seen, str(error)
     if file.tape.path:
         yield "tape.path", shown(file.tape.path), '"" in a cluster: the engine of [cluster] url keeps the tape'
-    if file.server.worker_count > 1:
-        allowed = "1 in a cluster: a machine with several cores can run several nodes, each with a port and a name"
-        yield "server.workers", shown(file.server.workers), allowed
     if file.record.path:
         allowed = '"" in a cluster: record at a daemon that is alone'
         yield "record.path", shown(file.record.path), allowed

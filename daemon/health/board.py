@@ -366,9 +366,10 @@ class Board:
 
     def told(self) -> Mapping[str, ChannelState]:
         """Every channel's state as it was told last, also while this process is cut off."""
-        return {name: self._told(name) for name in self._states}
+        return {name: self.told_of(name) for name in self._states}
 
-    def _told(self, channel: str) -> ChannelState:
+    def told_of(self, channel: str) -> ChannelState:
+        """One channel's state as it was told last, also while this process is cut off. Raises: KeyError."""
         if (followed := self._followed.get(channel)) is not None:
             return followed
         return msgspec.structs.replace(
@@ -379,7 +380,7 @@ class Board:
 
     def state(self, channel: str) -> ChannelState:
         """One channel's state. Raises: KeyError."""
-        state = self._told(channel)
+        state = self.told_of(channel)
         if self._cut_off is None or state.state not in _OPEN:
             return state
         reason, since_ms = self._cut_off

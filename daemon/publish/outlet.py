@@ -53,7 +53,7 @@ class Outlet:
         self._bytes = 0
         self._more = trio.lowlevel.ParkingLot()
         self._catalogue = board.catalogue
-        self._states = dict(board.states())
+        self._states = dict(board.told())
         self._revision = ledger.revision
         self._head = tape.head
         """After the newest part."""
@@ -69,12 +69,12 @@ class Outlet:
         """Make a part of what was appended."""
         rows = [Row.of(entry, ms) for entry, ms in zip(appended.entries, appended.received_ms, strict=True)]
         statuses = {entry.topic[0] for entry in appended.entries if entry.topic[1] == STATUS}
-        states = {name: self._board.state(name) for name in statuses if name in self._board.catalogue}
+        states = {name: self._board.told_of(name) for name in statuses if name in self._board.catalogue}
         self._add(Part(appended.before, rows, states))
 
     def tell(self) -> None:
         """Make a part of what changed beside the tape, if anything did."""
-        states = changed(self._states, self._board.states())
+        states = changed(self._states, self._board.told())
         beside = self._revision != self._ledger.revision or self._catalogue is not self._board.catalogue
         if states or beside or self._head != self._tape.head:
             self._add(Part(self._tape.head, [], states))
@@ -86,7 +86,7 @@ class Outlet:
         if self._catalogue is not self._board.catalogue:
             self._catalogue = self._board.catalogue
             part.channels = listed(self._catalogue)
-            part.states = dict(self._board.states())
+            part.states = dict(self._board.told())
             self._states = {}
         if self._revision != self._ledger.revision:
             part.gaps = self._ledger.since(self._revision)
@@ -114,7 +114,7 @@ class Outlet:
         if self._head != self._tape.head:
             self.tell()  # a skip belongs to the beginning, not to what comes after
         beginning = Beginning(
-            origin(self._tape), listed(self._board.catalogue), dict(self._board.states()), self._ledger.dump()
+            origin(self._tape), listed(self._board.catalogue), dict(self._board.told()), self._ledger.dump()
         )
         found = standing(self._tape)
         return beginning, (

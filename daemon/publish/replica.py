@@ -83,6 +83,10 @@ class Notes(Ledger):
             count, messages, reason = count + before.count, messages + before.messages, reason or before.reason
         self._noted[cause, channel] = Noted(cause, channel, count, messages, reason)
 
+    def record(self, cause: Cause, channel: str, start_ms: int, end_ms: int, *, messages: int = 0, reason: str) -> None:
+        """A gap that is over already: for whoever makes the tape it is an incident of now."""
+        self.note(cause, channel, end_ms, messages=messages, reason=reason)
+
     def taken(self) -> list[Noted]:
         """What was noted since the last call."""
         noted, self._noted = self._noted, {}

@@ -22,8 +22,9 @@ from daemon.fanout.hub import Hub
 from daemon.fanout.subscriber import Subscriber
 from daemon.front.front_door import FrontDoor
 from daemon.host.systemd import Notifier
+from daemon.publish.bus import Appended
 from daemon.sessions.stream import ClientStream
-from daemon.tape.tape import CANARY
+from daemon.tape.tape import CANARY, Entry, Tape
 from protocol.frames import text_frame
 from protocol.messages import Format
 
@@ -34,6 +35,11 @@ one slow look do not end a healthy daemon."""
 _REQUEST: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 _log: Final = logging.getLogger(__name__)
+
+
+def beside(tape: Tape, payload: bytes) -> Appended:
+    """A canary as the hub is handed it, where it may not stand on the tape, which is that of many nodes."""
+    return Appended(tape.head, [Entry.of(tape.head, 0, CANARY, payload, tape.epoch)], [0])
 
 
 class Canary:

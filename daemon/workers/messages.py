@@ -37,6 +37,24 @@ MOST_BYTES: Final = 2**30
 # ---- down ----
 
 
+class Told(msgspec.Struct, frozen=True, tag="told"):
+    """What a worker has to know of its parent, from now on.
+
+    Attributes:
+        unstored, unrecorded, not_reloaded, unreached: what there is to say in `/readyz`
+            (`daemon.composition.serving.Remarks`).
+        past: the venues that can be asked for past candles.
+        cut_off: why the parent does not hear how the channels are; "" if it does.
+    """
+
+    unstored: str = ""
+    unrecorded: str = ""
+    not_reloaded: str = ""
+    unreached: str = ""
+    past: tuple[str, ...] = ()
+    cut_off: str = ""
+
+
 class Setup(msgspec.Struct, frozen=True, tag="setup"):
     """The first message: who the worker is, and what it has inherited.
 
@@ -50,6 +68,8 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
         lifeline: the descriptor of a pipe that ends with the parent.
         counts: the descriptor of the memory in which clients are counted.
         processes, rows: how large that is (`daemon.front.shared_counts`).
+        is_shared: whether the tape is that of a cluster: then no canary comes with it.
+        told: what there is to know of the parent at first.
     """
 
     worker: int
@@ -62,6 +82,8 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     counts: int
     processes: int
     rows: int
+    is_shared: bool
+    told: Told
 
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
@@ -82,25 +104,9 @@ class Reload(msgspec.Struct, frozen=True, tag="reload"):
 
 
 class Look(msgspec.Struct, frozen=True, tag="look"):
-    """A canary of that number was put on the tape: say `Seen` when it came through."""
+    """A canary of that number was put on the tape, or is to be made now: say `Seen` when it came through."""
 
     number: int
-
-
-class Told(msgspec.Struct, frozen=True, tag="told"):
-    """What a worker has to know of its parent, from now on.
-
-    Attributes:
-        unstored, unrecorded, not_reloaded, unreached: what there is to say in `/readyz`
-            (`daemon.composition.serving.Remarks`).
-        past: the venues that can be asked for past candles.
-    """
-
-    unstored: str = ""
-    unrecorded: str = ""
-    not_reloaded: str = ""
-    unreached: str = ""
-    past: tuple[str, ...] = ()
 
 
 class CloseDoor(msgspec.Struct, frozen=True, tag="close_door"):

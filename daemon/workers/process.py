@@ -40,7 +40,7 @@ from daemon.host.loop_clock import LoopClock
 from daemon.publish.parts import Part, decode_part
 from daemon.publish.replica import Replica
 from daemon.routes.metrics import measure_process, prefers_openmetrics
-from daemon.sessions.canary import knock, message, perch
+from daemon.sessions.canary import beside, knock, message, perch
 from daemon.workers import lifeline
 from daemon.workers.messages import (
     MESSAGE,
@@ -89,6 +89,9 @@ _REST_MOST_S: Final = 0.1
 """The least is what a busy feed rests, too: a turn of the event loop costs more than a message or two."""
 
 _PROGRESS_S: Final = 1.0
+
+_PATIENCE_S: Final = 2.0
+"""A client that hops between workers may be ahead of this one by a moment: so long it is kept waiting for the rest."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -194,7 +197,7 @@ class _Worker:
         self._setup = setup
         self._replica = replica
         self._uplink = uplink
-        self._told = Told()
+        self._told = setup.told
         self._stood: list[Stood] = []
         self._started_s = time.time()
         self._wanted = 0
@@ -222,6 +225,9 @@ class _Worker:
             connections=connections,
             clients=clients,
         )
+        self._serving.sessions.joining.patience_s = _PATIENCE_S
+        if setup.told.cut_off:
+            self._serving.say_cut_off(setup.told.cut_off)
         replica.adopted = lambda _: self._serving.sessions.change(self._serving.config.limits)
         self._pauses = Pauses(self, clock, anew=_nothing, aged=_nothing, set_back=_nothing, hurry=lambda: None)
         self._nursery: trio.Nursery | None = None
@@ -274,12 +280,16 @@ class _Worker:
             raise AssertionError("not started")
         match told:
             case Look(number):
+                if self._setup.is_shared:
+                    self._serving.hub.follow(beside(self._replica.tape, message(number)))
                 self._wanted = number
                 self._looking.set()
             case Reload(config, pair):
                 self._serving.adopt(config, self._tls(config, pair))
                 logging.getLogger().setLevel(config.log.level.upper())
             case Told():
+                if told.cut_off != self._told.cut_off:
+                    self._serving.say_cut_off(told.cut_off)
                 self._told = told
             case Measure(number):
                 self._uplink.say(Measured(number, list(self._families())))

@@ -85,7 +85,7 @@ class Heard(Protocol):
         ...
 
     def went(self, worker: Worker, why: str) -> None:
-        """It has ended; `why`: as `was killed by signal 9`."""
+        """It has ended; `why`: as `was killed by signal 9`; "" where it was told to."""
         ...
 
 
@@ -125,7 +125,9 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
         self._why = ""
-        self._came = False
+        self._came = self._leaves = False
+        self._may_begin = trio.Event()
+        self._may_begin.set()
         self._owes_s: float | None = None
         """Since when it owes an answer."""
 
@@ -168,6 +170,18 @@ class Worker:
     def let_end(self) -> None:
         """It is not to be started again."""
         self._last.set()
+        self._may_begin.set()
+
+    def leave(self, *words: Down) -> None:
+        """Its process is to end by itself, by these words; the next one begins after `go_on`."""
+        self._leaves = self.pid is not None
+        self._may_begin = trio.Event()
+        for each in words:
+            self.say(each)
+
+    def go_on(self) -> None:
+        """The next process may begin."""
+        self._may_begin.set()
 
     def look(self, number: int) -> None:
         """It is to say when it has seen that canary, which is on the tape."""
@@ -210,6 +224,10 @@ class Worker:
         """
         failures, is_first = 0, True
         while True:
+            while not self._may_begin.is_set():
+                await self._may_begin.wait()
+            if self._last.is_set() and not is_first:
+                return
             began_s = trio.current_time()
             try:
                 why = await self._live(setup, task_status if is_first else None)
@@ -217,12 +235,16 @@ class Worker:
                 if is_first:
                     raise
                 why = f"could not be started: {error.strerror or error}"
-            if is_first and not self._came:
+            is_told, self._leaves = self._leaves, False
+            if is_first and not self._came and not is_told:
                 raise WorkerError(f"worker {self.number} {why} before it let clients in")
-            is_first = False
+            is_first = is_first and not self._came
             if self._last.is_set():
                 self._listener.went(self, why)
                 return
+            if is_told:
+                self._listener.went(self, "")
+                continue
             failures = 1 if trio.current_time() - began_s >= _WELL_S else failures + 1
             wait_s = _BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1]
             again = f"in {wait_s:g} s" if wait_s else "at once"

@@ -72,6 +72,9 @@ _HELD_S: Final = 0.025
 _HELD_MOST_S: Final = 0.5
 """While all workers are so far behind it rests so much longer: four times that where they are twice as far."""
 
+_LEAVE_S: Final = 2.0
+"""How long a worker may take to send its clients away, where the tape is to begin anew."""
+
 _ABOUT_MS: Final = 2000
 """Clocks of two processes notice the same pause so far apart at the most."""
 
@@ -93,6 +96,7 @@ class Workers:
         guarded: bool,
         send_canary: Callable[[bytes, Callable[[], None]], Awaitable[None]],
         cluster: Callable[[Workers], ClusterReport] | None = None,
+        is_shared: bool = False,
     ) -> None:
         """Build them; no process is started before `start`.
 
@@ -106,6 +110,7 @@ class Workers:
             guarded: whether a token was needed before a restart.
             send_canary: puts a canary onto the tape, and calls its second argument before anything else comes there.
             cluster: which processes and nodes there are; None if this node is the only one.
+            is_shared: whether the tape is that of a cluster: then the workers make the canaries themselves.
 
         Raises:
             OSError: the certificate or key cannot be used.
@@ -118,6 +123,8 @@ class Workers:
         self._broadcast = broadcast
         self._past = past
         self._remarks = remarks
+        self._cut_off = ""
+        self._is_shared = is_shared
         self._cluster = _alone if cluster is None else cluster
         self._tokens = config.policy(guarded=guarded).tokens
         self._tls: ssl.SSLContext | None = certificate.tls_context(config.server)
@@ -187,6 +194,8 @@ class Workers:
             counts,
             self._memory.processes,
             self._memory.rows,
+            self._is_shared,
+            self._to_be_told(),
         )
         return setup, [*listeners, lifeline, counts]
 
@@ -243,6 +252,30 @@ class Workers:
         """
         return rest_s(min((worker.lag_bytes for worker in self._workers if worker.is_ready), default=0))
 
+    def say_cut_off(self, why: str) -> None:
+        """Nobody tells this process how the channels are, or somebody does again (""): clients are told."""
+        self._cut_off = why
+        self._log.board.cut_off(why, self._log.clock.now_ms())
+        self._tell_workers()
+
+    async def dismiss(self, reason: str) -> None:
+        """Have all workers send their clients away, and end.
+
+        When this returns there is none, so no client has a place on the tape. New ones begin at the next checkpoint,
+        with the tape as it is then.
+        """
+        for worker in self._workers:
+            worker.leave(CloseDoor(), SayGoodbye(reason, _LEAVE_S, self.clients))
+        with trio.move_on_after(2 * _LEAVE_S):
+            await self._wait_gone()
+        for worker in self._workers:
+            if worker.pid is not None:
+                _log.warning("worker %d did not send its clients away within %g s", worker.number, 2 * _LEAVE_S)
+                worker.kill("was killed: it did not send its clients away")
+        await self._wait_gone()
+        for worker in self._workers:
+            worker.go_on()
+
     def stop_accepting(self) -> None:
         """Let nobody in any more, at any worker."""
         self._lookout.end()
@@ -256,6 +289,10 @@ class Workers:
         """Have all workers send the rest of the tape, and say goodbye; returns when all have, or are gone."""
         for worker in self._workers:
             worker.say(SayGoodbye(reason, grace_s, self.clients))
+        await self._wait_gone()
+
+    async def _wait_gone(self) -> None:
+        """Wait until no worker has a process."""
         while any(worker.pid is not None for worker in self._workers):
             self._someone_left = trio.Event()
             await self._someone_left.wait()
@@ -276,20 +313,23 @@ class Workers:
     async def _tell_changes(self) -> None:
         """Tell the workers what changed of what they have to know of us, until cancelled."""
         while True:
-            told = self._to_be_told()
-            if told != self._told:
-                self._told = told
-                for worker in self._workers:
-                    worker.say(told)
+            self._tell_workers()
             self._outlet.tell()
             self._push()
             await trio.sleep(_TELL_S)
+
+    def _tell_workers(self) -> None:
+        told = self._to_be_told()
+        if told != self._told:
+            self._told = told
+            for worker in self._workers:
+                worker.say(told)
 
     def _to_be_told(self) -> Told:
         venues = dict.fromkeys(channel.exchange for channel in self.config.channels)
         past = tuple(venue for venue in venues if self._past(venue) is not None)
         said = self._remarks
-        return Told(said.unstored(), said.unrecorded(), said.not_reloaded(), said.unreached(), past)
+        return Told(said.unstored(), said.unrecorded(), said.not_reloaded(), said.unreached(), past, self._cut_off)
 
     def came(self, worker: Worker) -> None:
         """It lets clients in."""
@@ -307,7 +347,8 @@ class Workers:
         self._clients.clear(worker.number - 1)
         self._connections.clear(worker.number - 1)
         self._figures.ended(worker.number)
-        self._away.setdefault(worker.number, (self._log.clock.now_ms(), why))
+        if why:
+            self._away.setdefault(worker.number, (self._log.clock.now_ms(), why))
         self._someone_left.set()
 
     def heard(self, worker: Worker, message: Up) -> None:

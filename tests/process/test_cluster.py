@@ -1,11 +1,13 @@
 """Whole nodes, as processes: killed, stopped, restarted, and behind the proxy that the document shows."""
 
 import json
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ from tests.process.test_proxy import program
 
 SOON_S = 30.0
 CHANNELS = ["bitcoinprice", "ethprice", "okx_trades", "okx_depth", "okx_quotes"]
+TWO_WORKERS = """
+[server]
+workers = 2
+"""
 PUSHED = """
 [limits]
 grace_s = 4
@@ -66,6 +72,7 @@ class Reader:
         self.said: list[dict[str, Any]] = []
         self.last: dict[tuple[str, str], int] = {}
         self.node = ""
+        self.connection: ClientConnection
 
     @contextmanager
     def at(self, port: int) -> Iterator[ClientConnection]:
@@ -295,6 +302,141 @@ def test_a_client_that_is_ahead_of_a_node_by_a_moment_is_not_told_that_it_lost_s
         with reader.at(one.port) as connection:
             reader.read(connection, 4)
     assert [set(told.values()) for told in reader.recovered] == [{True}]
+
+
+@contextmanager
+def at_both(node: NodeProcess) -> Iterator[list[Reader]]:
+    """A client at each of the two workers of a node, with a connection that is its own."""
+    found: dict[int, Reader] = {}
+    with ExitStack() as stack:
+        before = clients_of(node)
+        while len(found) < 2:
+            reader = Reader()
+            reader.connection = stack.enter_context(reader.at(node.port))
+            now = clients_of(node)
+            [worker] = now - before
+            found.setdefault(worker, reader)
+            before = now
+        yield [found[1], found[2]]
+
+
+def workers_of(node: NodeProcess) -> list[dict[str, Any]]:
+    [told] = [each for each in node.get("/cluster").json()["nodes"] if each["node"] == node.name]
+    found: list[dict[str, Any]] = told["workers"]
+    return found
+
+
+def clients_of(node: NodeProcess) -> Counter[int]:
+    return Counter({each["worker"]: each["clients"] for each in workers_of(node)})
+
+
+def states(reader: Reader) -> list[str]:
+    return [message["state"] for message in reader.said if message["type"] == "status"]
+
+
+def test_a_node_may_have_workers(tmp_path: Path, venues: Venues, engine: RedisServer) -> None:
+    one = NodeProcess(tmp_path, "one", venues, engine.url, PUSHED + TWO_WORKERS)
+    two = NodeProcess(tmp_path, "two", venues, engine.url, PUSHED + TWO_WORKERS, role="serve")
+    with running(one, two):
+        # A client of either node and any worker goes on at any other one.
+        hopper = Reader()
+        for node in (one, two, one, two, two):
+            with hopper.at(node.port) as connection:
+                hopper.read(connection, 1)
+        assert all(all(told.values()) for told in hopper.recovered), hopper.recovered
+        assert len(hopper.recovered) == 4
+        with at_both(two) as readers:
+            for reader in readers:
+                reader.read(reader.connection, 1)
+            assert [set(states(reader)) for reader in readers] == [{"live"}, {"live"}]
+            clients = sum(clients_of(two).values())
+            answer = httpx.post(f"http://127.0.0.1:{one.port}/ws/test", json={"message": "to all"})
+            assert answer.status_code == 200
+            # The other node hears of them once a second.
+            wait_until(lambda: [each["clients"] for each in nodes(one) if each["node"] == "two"] == [clients])
+            metrics = two.get("/metrics").text
+            assert 'tickerd_worker_ready{worker="2"} 1.0' in metrics
+            assert "tickerd_cluster_cut_off 0.0" in metrics
+            # The engine is away: the clients of all workers are told, and stay.
+            engine.kill()
+            for reader in readers:
+                reader.read(reader.connection, 4)
+                assert states(reader)[-1] == "stale"
+                assert [each["message"] for each in reader.said if each["type"] == "test"] == ["to all"]
+            assert two.get("/readyz").status_code == 503
+            assert two.get("/readyz").json()["reason"].startswith("the engine that carries the tape has not answered")
+            with Reader().at(two.port) as late:
+                message: dict[str, Any] = {}
+                while message.get("type") != "status":
+                    message = json.loads(late.recv(timeout=SOON_S))
+                assert message["state"] == "stale"
+            engine.start()
+            for reader in readers:
+                reader.read(reader.connection, 5)
+                assert states(reader)[-1] == "live"
+            assert two.get("/readyz").status_code == 200
+            # A worker is killed: its clients go on at the other one.
+            os.kill(workers_of(two)[0]["pid"], signal.SIGKILL)
+            with pytest.raises(ConnectionClosed):
+                readers[0].read(readers[0].connection, 5)
+            with readers[0].at(two.port) as connection:
+                readers[0].read(connection, 1)
+            assert [set(told.values()) for told in readers[0].recovered] == [{True}]
+            readers[1].read(readers[1].connection, 1)
+        wait_until(lambda: [each["ready"] for each in workers_of(two)] == [True, True])
+        # The node that leads has it in the ledger of all.
+        said = "worker 1 was killed by SIGKILL, and was started again; its clients could go on at others at once"
+        wait_until(lambda: said in [gap["reason"] for gap in one.get("/gaps").json()["gaps"]])
+        assert [each["restarts"] for each in workers_of(two)] == [1, 0]
+        assert two.stop() == 0
+        assert one.stop() == 0
+
+
+def test_where_another_tape_begins_all_workers_begin_anew_and_clients_are_told(
+    tmp_path: Path, venues: Venues, engine: RedisServer
+) -> None:
+    one = NodeProcess(tmp_path, "one", venues, engine.url, PUSHED)
+    two = NodeProcess(tmp_path, "two", venues, engine.url, PUSHED + TWO_WORKERS, role="serve")
+    with running(one, two):
+        with at_both(two) as readers:
+            for reader in readers:
+                reader.read(reader.connection, 1)
+            pids = [each["pid"] for each in workers_of(two)]
+            one.kill()
+            engine.kill()
+            engine.start()
+            one.start()
+            for reader in readers:
+                with pytest.raises(ConnectionClosed) as closed:
+                    reader.read(reader.connection, SOON_S)
+                assert closed.value.rcvd is not None
+                assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (
+                    1001,
+                    "another tape was begun in the engine",
+                )
+                assert [each["type"] for each in reader.said].count("goodbye") == 1
+        for reader in readers:
+            epoch = reader.epoch
+            reader.last = {}
+            with reader.at(two.port) as connection:
+                reader.read(connection, 3)
+            assert reader.epoch != epoch
+            assert [set(told.values()) for told in reader.recovered] == [{False}]
+            assert states(reader)[-1] == "live"
+        assert not set(pids) & {each["pid"] for each in workers_of(two)}
+        assert [each["restarts"] for each in workers_of(two)] == [0, 0], "they were told to"
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + SOON_S
+    while not holds():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.1)
+
+
+def nodes(node: NodeProcess) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = node.get("/cluster").json()["nodes"]
+    return found
 
 
 def test_a_node_that_only_takes_data_in_has_no_clients_and_its_reload_reaches_those_of_others(

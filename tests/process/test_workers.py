@@ -176,7 +176,7 @@ def test_every_worker_says_the_same(demo: Process) -> None:
         # One message, byte for byte and with the same position, whichever worker it comes by.
         seen: list[dict[int, bytes]] = []
         for websocket in both:
-            websocket.send('{"type":"subscribe","channels":["okx_prices","bitcoinprice","ethprice"]}')
+            websocket.send('{"type":"subscribe","channels":["okx_ticker","bitcoinprice","ethprice"]}')
         for websocket in both:
             next_of(websocket, "subscribed")
             texts = [str(websocket.recv(SOON_S)).encode() for _ in range(40)]
@@ -217,6 +217,15 @@ def test_a_position_of_one_worker_is_good_at_the_other(demo: Process) -> None:
         other.send(json.dumps({"type": "subscribe", "channels": ["bitcoinprice"], "since": since}))
         assert next_of(other, "subscribed")["recovered"] == {"bitcoinprice": True}
         assert [next_of(other, "price_update")["seq"] for _ in range(5)] == later
+
+
+def test_a_client_that_is_ahead_of_a_worker_by_a_moment_is_not_told_that_it_lost_something(demo: Process) -> None:
+    with connect(url(demo), max_size=None) as websocket:
+        epoch = next_of(websocket, "welcome")["epoch"]
+        # Another worker has shown these already.
+        since = {"epoch": epoch, "seq": httpx.get(url(demo, "/healthz", "http")).json()["seq"] + 5}
+        websocket.send(json.dumps({"type": "subscribe", "channels": ["okx_ticker"], "since": since}))
+        assert next_of(websocket, "subscribed")["recovered"] == {"okx_ticker": True}
 
 
 def test_a_test_message_reaches_the_clients_of_all_workers(demo: Process) -> None:

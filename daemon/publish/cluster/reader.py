@@ -79,6 +79,7 @@ class Reader:
         entries, size_bytes: how much was taken.
         anew: how often the replica began anew.
         newest_ms: when the newest entry came, ms since 1970; 0 if none has come.
+        held_s: how long to rest at least after taking something, while those who are served from here are behind.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Reader:
         self._dismiss = dismiss
         self._stream_bytes = 2 * stream_bytes
         self._log_bytes = 0
+        self.held_s: Callable[[], float] = _not_at_all
         self._lost = ""
         self._unfed = trio.Event()
         self._written: Callable[[], EntryId | None] = _nothing
@@ -164,7 +166,7 @@ class Reader:
             began_s = time.perf_counter()
             self.take(entries)
             took_s = time.perf_counter() - began_s
-            await trio.sleep(min(took_s * _REST_RATIO, _REST_MOST_S))
+            await trio.sleep(max(min(took_s * _REST_RATIO, _REST_MOST_S), self.held_s()))
         except EngineError:  # the engine has logged it, and tells it
             self._count_at_once.failed()
             await trio.sleep(_AGAIN_S)
@@ -327,6 +329,11 @@ class Reader:
 
 def _nothing() -> None:
     """Nobody writes in this process."""
+
+
+def _not_at_all() -> float:
+    """Nobody is behind."""
+    return 0.0
 
 
 def _fill(replica: Replica, entries: Iterable[Carried], gone_of: dict[str, int]) -> None:

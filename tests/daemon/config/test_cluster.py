@@ -20,7 +20,6 @@ def loaded(text: str, environ: dict[str, str] | None = None, secrets: Path | Non
     ("text", "line"),
     [
         (f'{URL}[tape]\npath = "/var/lib/tape"', 'tape.path: got "/var/lib/tape"; allowed: "" in a cluster'),
-        (f"{URL}[server]\nworkers = 3", "server.workers: got 3; allowed: 1 in a cluster: a machine with several cores"),
         ('[cluster]\nurl = "http://engine"', 'cluster.url: got "http://engine"; allowed: redis://HOST:PORT/DB'),
         (
             f'[cluster]\nurl = "redis://:{SECRET}@engine"',

@@ -69,11 +69,24 @@ CANDLE = candles.Row(300_000, "1", "1.50", "2e0", "1", "1.10", b'{"venue":"says"
 PAST = Past([PastCandle.of(CANDLE, 7)], "the venue is sick", begins=True)
 
 DOWN: tuple[Down, ...] = (
-    Setup(2, ServerInfo("tickerd", "1", "here"), CONFIG, Pair(b"certificate", b"key"), True, (5, 6), 7, 8, 3, 16384),
+    Setup(
+        2,
+        ServerInfo("tickerd", "1", "here"),
+        CONFIG,
+        Pair(b"certificate", b"key"),
+        True,
+        (5, 6),
+        7,
+        8,
+        3,
+        16384,
+        True,
+        Told(),
+    ),
     Filled(),
     Reload(CONFIG, None),
     Look(9),
-    Told("cannot be written", "", "", "no route", ("binance",)),
+    Told("cannot be written", "", "", "no route", ("binance",), "the engine is away"),
     CloseDoor(),
     SayGoodbye("the daemon is stopping", 9.5, 12),
     Scraped(3, 200, b"body", "text/plain", (("Retry-After", "5"),)),
