@@ -90,6 +90,14 @@ _REST_MOST_S: Final = 0.1
 
 _PROGRESS_S: Final = 1.0
 
+_SILENT_S: Final = 3.0
+"""The parent says something once a second. If it says nothing for so long, nobody tells how the channels are."""
+
+_SILENT: Final = f"the process that takes data in has said nothing for {_SILENT_S:g} s"
+
+_LOOK_S: Final = 0.25
+"""How often is looked whether it does."""
+
 _PATIENCE_S: Final = 2.0
 """A client that hops between workers may be ahead of this one by a moment: so long it is kept waiting for the rest."""
 
@@ -198,6 +206,8 @@ class _Worker:
         self._replica = replica
         self._uplink = uplink
         self._told = setup.told
+        self._heard_s = trio.current_time()
+        """When the parent was heard last."""
         self._stood: list[Stood] = []
         self._started_s = time.time()
         self._wanted = 0
@@ -226,8 +236,7 @@ class _Worker:
             clients=clients,
         )
         self._serving.sessions.joining.patience_s = _PATIENCE_S
-        if setup.told.cut_off:
-            self._serving.say_cut_off(setup.told.cut_off)
+        self._say_cut_off()
         replica.adopted = lambda _: self._serving.sessions.change(self._serving.config.limits)
         self._pauses = Pauses(self, clock, anew=_nothing, aged=_nothing, set_back=_nothing, hurry=lambda: None)
         self._nursery: trio.Nursery | None = None
@@ -251,12 +260,14 @@ class _Worker:
         await self._serving.start(nursery, listeners)
         await nursery.start(Garbage().run)
         nursery.start_soon(self._tell_progress)
+        nursery.start_soon(self._mind_parent)
         self._uplink.say(Ready())
 
     async def _follow(self, inlet: _Inlet) -> None:
         rested_s = -math.inf
         while (frames := await inlet.read(rested_s)) is not None:
             began_s = time.perf_counter()
+            self._heard_s = trio.current_time()
             parts: list[Part] = []
             size = 0
             for kind, body in frames:
@@ -288,9 +299,8 @@ class _Worker:
                 self._serving.adopt(config, self._tls(config, pair))
                 logging.getLogger().setLevel(config.log.level.upper())
             case Told():
-                if told.cut_off != self._told.cut_off:
-                    self._serving.say_cut_off(told.cut_off)
                 self._told = told
+                self._say_cut_off()
             case Measure(number):
                 self._uplink.say(Measured(number, list(self._families())))
             case Scraped() | PastFound():
@@ -303,6 +313,17 @@ class _Worker:
                 raise LinkError(f"{type(told).__name__} comes twice")
             case _:
                 assert_never(told)
+
+    async def _mind_parent(self) -> None:
+        """Tell clients when nothing is heard of the parent, and when it is heard again, until cancelled."""
+        while True:
+            await trio.sleep(_LOOK_S)
+            self._say_cut_off()
+
+    def _say_cut_off(self) -> None:
+        why = _SILENT if trio.current_time() - self._heard_s > _SILENT_S else self._told.cut_off
+        if why != self._serving.cut_off.why:
+            self._serving.say_cut_off(why)
 
     def _tls(self, config: ServingConfig, pair: Pair | None) -> ssl.SSLContext | None:
         """TLS with this certificate and key; as it was, where that fails, though it did not in the parent."""

@@ -144,7 +144,6 @@ class Workers:
         self._measured = trio.Event()
         self._unmeasured: set[int] = set()
         self._unanswered = 0
-        self._told = Told()
         self._away: dict[int, tuple[int, str]] = {}
         self._someone_left = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -311,8 +310,9 @@ class Workers:
         await self._lookout.run(notifier, task_status=task_status)
 
     async def _tell_changes(self) -> None:
-        """Tell the workers what changed of what they have to know of us, until cancelled."""
+        """Tell the workers regularly what they have to know of us, until cancelled."""
         while True:
+            # Also where nothing has changed: from that they know that we are well.
             self._tell_workers()
             self._outlet.tell()
             self._push()
@@ -320,10 +320,8 @@ class Workers:
 
     def _tell_workers(self) -> None:
         told = self._to_be_told()
-        if told != self._told:
-            self._told = told
-            for worker in self._workers:
-                worker.say(told)
+        for worker in self._workers:
+            worker.say(told)
 
     def _to_be_told(self) -> Told:
         venues = dict.fromkeys(channel.exchange for channel in self.config.channels)

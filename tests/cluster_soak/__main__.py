@@ -2,6 +2,8 @@
 
     python -m tests.cluster_soak [--minutes 3] [--clients 100] [--seed 1]
 
+One node of each sort has two workers.
+
 Everything is killed, stopped, paused and cut off at random, drawn from the seed; every message that a client is given
 is judged (`tests/cluster_soak/client.py`). At the end everything is let be, and then one node leads, all have the same
 tape, and every client has the newest of it. Exit code 0 where nothing is wrong.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import random
 import shutil
 import signal
@@ -39,6 +42,8 @@ _FAULTS: Final = {
     "pause the leader": 2,
     "cut off the leader": 2,
     "kill a serving node": 2,
+    "kill a worker": 2,
+    "stop a worker": 1,
     "pause a serving node": 1,
     "cut off a serving node": 2,
     "reset connections": 1,
@@ -54,6 +59,9 @@ clients_per_address = 1000
 [server]
 open = true
 """
+
+WORKERS: Final = "workers = 2\n"
+"""Of the nodes `two` and `four`."""
 
 
 class Soak:
@@ -82,7 +90,8 @@ class Soak:
                     way = await nursery.start(_way, engine.port)
                     self._ways[name] = way
                     standby = "warm" if name == "two" else "cold"
-                    node = NodeProcess(self.folder, name, venues, way.url, MORE, role=role, standby=standby)
+                    more = MORE + WORKERS if name in ("two", "four") else MORE
+                    node = NodeProcess(self.folder, name, venues, way.url, more, role=role, standby=standby)
                     node.start()
                     self._nodes.append(node)
                 for node in self._nodes:
@@ -136,6 +145,12 @@ class Soak:
         self.played[fault] += 1
         lasts_s, way = self._dice.uniform(0.5, 8), self._ways[node.name]
         match fault.partition(" ")[0]:
+            case "kill" | "stop" if "worker" in fault:
+                number = signal.SIGKILL if "kill" in fault else signal.SIGSTOP
+                workers = [pid for each in self._nodes for pid in each.workers()]
+                if workers:
+                    os.kill(self._dice.choice(workers), number)
+                await trio.sleep(lasts_s)
             case "kill" if "engine" not in fault:
                 node.kill()
                 await trio.sleep(lasts_s)

@@ -110,6 +110,13 @@ class NodeProcess(Program):
             return {}
         return told
 
+    def workers(self) -> list[int]:
+        """The processes that serve its clients, where it has several and answers."""
+        nodes = self.cluster().get("nodes")
+        assert nodes is None or isinstance(nodes, list)
+        own = [each for each in nodes or () if each["node"] == self.name] if self.runs and not self.is_paused else []
+        return [each["pid"] for node in own for each in node["workers"] if each["pid"]]
+
     @property
     def state(self) -> str:
         """What it says that it does; "" if it says nothing."""

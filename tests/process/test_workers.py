@@ -393,6 +393,24 @@ def is_refused(port: int) -> bool:
     return False
 
 
+def test_a_parent_that_hangs_is_told_to_the_clients_of_its_workers_who_stay() -> None:
+    with two_workers() as process, connect(url(process), max_size=None) as websocket:
+        websocket.send('{"type":"subscribe","channels":["bitcoinprice"]}')
+        assert next_of(websocket, "status")["state"] == "live"
+        process.process.send_signal(signal.SIGSTOP)
+        try:
+            told = next_of(websocket, "status")
+            assert (told["state"], told["reason"]) == (
+                "stale",
+                "the process that takes data in has said nothing for 3 s",
+            )
+        finally:
+            process.process.send_signal(signal.SIGCONT)
+        assert next_of(websocket, "status")["state"] == "live"
+        assert next_of(websocket, "price_update")["price"]
+        assert [each["restarts"] for each in workers(process)] == [0, 0]
+
+
 def test_workers_end_with_their_parent() -> None:
     with two_workers() as process:
         pids = [each["pid"] for each in workers(process)]
