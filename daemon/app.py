@@ -29,7 +29,7 @@ import trio
 
 from connectors.base import leaves
 from connectors.venues.registry import VENUES
-from daemon.composition.clustered import ClusterDaemon
+from daemon.clustered import ClusterDaemon
 from daemon.composition.ingesting import Ingesting, connectors
 from daemon.composition.reloading import Crews, Reloading
 from daemon.composition.serving import Log, Remarks, Serving

@@ -51,9 +51,10 @@ FLOORS = {
     "daemon/commands": 8,
     "daemon/composition": 9,
     "daemon/workers": 10,
-    "daemon/app.py": 11,
-    "daemon/__main__.py": 12,
-    "daemon/public": 13,
+    "daemon/clustered.py": 11,
+    "daemon/app.py": 12,
+    "daemon/__main__.py": 13,
+    "daemon/public": 14,
 }
 """On which floor a folder stands, with all that is in it; a file that is named by itself has its own."""
 
@@ -368,7 +369,7 @@ DECLARED = {"trio", "trio-websocket", "httpx", "msgspec", "h11"}
         (
             "daemon/sessions/client.py",
             "import daemon.app",
-            "daemon/sessions/client.py:1: daemon/sessions (floor 8) imports daemon.app (floor 11)",
+            "daemon/sessions/client.py:1: daemon/sessions (floor 8) imports daemon.app (floor 12)",
         ),
         (
             "daemon/loose.py",

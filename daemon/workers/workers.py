@@ -324,7 +324,7 @@ class Workers:
             worker.say(told)
 
     def _to_be_told(self) -> Told:
-        venues = dict.fromkeys(channel.exchange for channel in self.config.channels)
+        venues = dict.fromkeys(channel.exchange for channel in self._log.board.catalogue)
         past = tuple(venue for venue in venues if self._past(venue) is not None)
         said = self._remarks
         return Told(said.unstored(), said.unrecorded(), said.not_reloaded(), said.unreached(), past, self._cut_off)

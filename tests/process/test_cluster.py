@@ -354,6 +354,15 @@ def test_a_node_may_have_workers(tmp_path: Path, venues: Venues, engine: RedisSe
             assert answer.status_code == 200
             # The other node hears of them once a second.
             wait_until(lambda: [each["clients"] for each in nodes(one) if each["node"] == "two"] == [clients])
+            # From before the tape: each node asks the venue by itself.
+            before_ms = int(time.time() * 1000) - 3 * 86_400_000
+            path = f"/history/okx_candles?instrument=BTC/USDT&limit=5&before_ms={before_ms}"
+            charts = [node.get(path, SOON_S).json()["messages"] for node in (one, two, two, two)]
+            for chart in charts:
+                for candle in chart:
+                    del candle["received_ms"], candle["timestamp"]  # each node asked in its own time
+            assert len(charts[0]) == 5
+            assert charts == charts[:1] * len(charts)
             metrics = two.get("/metrics").text
             assert 'tickerd_worker_ready{worker="2"} 1.0' in metrics
             assert "tickerd_cluster_cut_off 0.0" in metrics
@@ -425,6 +434,16 @@ def test_where_another_tape_begins_all_workers_begin_anew_and_clients_are_told(
             assert states(reader)[-1] == "live"
         assert not set(pids) & {each["pid"] for each in workers_of(two)}
         assert [each["restarts"] for each in workers_of(two)] == [0, 0], "they were told to"
+        # One that hangs is not waited for.
+        before = two.cluster()["epoch"]
+        os.kill(workers_of(two)[1]["pid"], signal.SIGSTOP)
+        one.kill()
+        engine.kill()
+        engine.start()
+        one.start()
+        wait_until(lambda: two.cluster().get("epoch") not in (None, before))
+        wait_until(lambda: [each["ready"] for each in workers_of(two)] == [True, True])
+        assert "worker 2 did not send its clients away within 4 s" in two.log.read_text()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

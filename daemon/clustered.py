@@ -20,6 +20,7 @@ import trio
 from connectors.metric import Samples
 from connectors.poll.past_candles import PastCandles
 from daemon.composition.ingesting import Ingesting
+from daemon.composition.own_past import OwnPast
 from daemon.composition.reloading import Crews, Reloading
 from daemon.composition.serving import Log, Remarks, Serving
 from daemon.composition.warm import Warm
@@ -133,6 +134,7 @@ class ClusterDaemon:
             tell=lambda why: self.server.say_cut_off(why),
         )
         self.ingesting: Ingesting | None = None
+        self.own_past = OwnPast(lambda: self.config, lambda: self.replica.board.catalogue, self.clock)
         self._warm: Warm | None = None
         self._hurry: Callable[[], None] = _nothing
         self._reloading = Reloading(config, reread, self._apply, clock=self.clock, notifier=self.notifier)
@@ -200,6 +202,7 @@ class ClusterDaemon:
         """
         await root.start(self.node.run)
         await root.start(self.peers.run)
+        await root.start(self.own_past.run)
         with trio.move_on_after(_TAPE_WITHIN_S):
             await self.reader.whole.wait()
         server = self.server
@@ -277,10 +280,12 @@ class ClusterDaemon:
                 warm.over.set()
 
     def _past(self, venue: str) -> PastCandles | None:
-        return None if self.ingesting is None else self.ingesting.past(venue)
+        return self.own_past.of(venue) if self.ingesting is None else self.ingesting.past(venue)
 
     def _measure_ingesting(self, samples: Samples) -> None:
-        if self.ingesting is not None:
+        if self.ingesting is None:
+            self.own_past.measure(samples)
+        else:
             self.ingesting.measure(samples)
 
     async def _send_canary(self, payload: bytes) -> None:
@@ -303,6 +308,7 @@ class ClusterDaemon:
             await self.server.sessions.dismiss(why, _RETURN_SPREAD_S)
 
     def _adopted(self, catalogue: Catalogue) -> None:
+        self.own_past.changed()
         if isinstance(self.server, Serving):  # workers see to that themselves
             self.server.sessions.change(self.server.sessions.limits)
 
@@ -347,6 +353,7 @@ class ClusterDaemon:
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
         self.config = config
         self.server.adopt(self._for_serving(config), tls)
+        self.own_past.changed()
         logging.getLogger().setLevel(config.log.level.upper())
         self.server.warn_if_exposed()
 
