@@ -81,7 +81,8 @@ bench: install ## measure the daemon beside a bare write loop (QUICK=1)
 soak: install ## stay sane among 200 bad clients and failing venues (MINUTES=3)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1) --workers $(or $(WORKERS),1)
 
-# It takes a redis-server, and ends with exit code 1 where a client of any node was given something wrong.
+# It takes a redis-server, and ends with exit code 1 where a client of any node was given something wrong. With
+# `ENGINE_PROGRAM=valkey-server` before it, as before pytest, Valkey is the engine.
 soak-cluster: install ## the same of a cluster: engine, nodes and network fail (MINUTES=3)
 	$(BIN)/python -m tests.cluster_soak --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1)
 

@@ -14,6 +14,9 @@ import pytest
 
 PASSWORD = "engines-own-password"
 
+PROGRAM = os.environ.get("ENGINE_PROGRAM", "redis-server")
+"""What the tests run; `valkey-server` takes the same options."""
+
 
 def tool(name: str) -> str:
     """Where it is; `TICKERD_REQUIRE_REDIS=1` makes its absence an error, as it is for the checks."""
@@ -35,7 +38,7 @@ def free_port() -> int:
 class RedisServer:
     """One server. It keeps nothing on disk unless told to."""
 
-    def __init__(self, folder: Path, *options: str, port: int = 0, program: str = "redis-server") -> None:
+    def __init__(self, folder: Path, *options: str, port: int = 0, program: str = PROGRAM) -> None:
         self.program = tool(program)
         self.folder = folder
         self.port = port or free_port()

@@ -173,10 +173,10 @@ class Workers:
         """
         self._nursery, self._groups = root, groups
         self._hosts = serving.hosts(groups[0])
+        root.start_soon(self._tell_changes)
         async with trio.open_nursery() as starting:
             for worker in self._workers:
                 starting.start_soon(root.start, partial(worker.run, partial(self._setup, worker)))
-        root.start_soon(self._tell_changes)
 
     def _setup(self, worker: Worker) -> tuple[Setup, list[int]]:
         group = self._groups[(worker.number - 1) % len(self._groups)]

@@ -1,4 +1,7 @@
-"""A client that hops between nodes and resumes, and the judge of what each of them is given.
+"""A bad client that hops between nodes and resumes, and the judge of what each of them is given.
+
+On each visit it has one of some manners (`_MANNERS`): it reads slowly or not at all, talks nonsense, leaves without a
+word.
 
 What is looked at, message by message:
 
@@ -14,6 +17,8 @@ from __future__ import annotations
 import json
 import math
 import random
+import socket
+import struct
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
@@ -24,6 +29,29 @@ import trio_websocket
 from wsproto.utilities import LocalProtocolError
 
 _AWAY_S: Final = 1.0
+_LONG_AWAY_S: Final = 20.0
+_IS_LONG: Final = 0.05
+"""How long it stays away between two visits, and how often that is long."""
+
+_MANNERS: Final = {"polite": 4, "slow": 2, "deaf": 1, "babbling": 2, "rude": 2}
+"""How it behaves on a visit, and how often."""
+
+_PAUSES: Final = 0.02
+_PAUSE_S: Final = (0.5, 5.0)
+"""How often a slow one stops reading after a message, and for how long."""
+
+_NONSENSE: Final = (
+    "garbage",
+    "[]",
+    '{"type":"nope"}',
+    '{"type":"subscribe","channels":["no such channel"]}',
+    '{"type":"subscribe","channels":["bitcoinprice"],"since":{"epoch":"","seq":-1}}',
+    b"\xff",
+)
+_BETWEEN_S: Final = (0.2, 3.0)
+
+_RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER, so that a socket is closed by a reset (socket(7))."""
 
 _ENDINGS: Final = (
     *(OSError, trio.TooSlowError, trio_websocket.HandshakeError, trio_websocket.ConnectionClosed),
@@ -77,7 +105,8 @@ class HoppingClient:
         self._ports = ports
         self._channels = tuple(self._dice.sample(CHANNELS, self._dice.randint(1, len(CHANNELS))))
         self._path: list[str] = []
-        self._rests = False
+        self._resting = trio.Event()
+        self._manner = "polite"
         self._stay = trio.CancelScope()
 
     async def run(self) -> None:
@@ -90,18 +119,38 @@ class HoppingClient:
                         await self._visit(nursery, self._dice.choice(ports))
                 except* _ENDINGS:
                     pass
-            await trio.sleep(self._dice.uniform(0, _AWAY_S))
+            is_long = self._dice.random() < _IS_LONG
+            with trio.move_on_after(self._dice.uniform(0, _LONG_AWAY_S if is_long else _AWAY_S)):
+                if not self._resting.is_set():
+                    await self._resting.wait()
+                await trio.sleep(_AWAY_S / 2)
 
     async def _visit(self, nursery: trio.Nursery, port: int) -> None:
+        self._manner = self._dice.choices(list(_MANNERS), list(_MANNERS.values()))[0]
+        self._judge.counts[f"visits {self._manner}"] += 1
         with trio.fail_after(6):
-            connection = await trio_websocket.connect_websocket_url(nursery, f"ws://127.0.0.1:{port}/ws")
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            connection = await trio_websocket.wrap_client_stream(nursery, stream, f"127.0.0.1:{port}", "/ws")
         try:
             stay_s = self._dice.expovariate(1 / 12)
-            with trio.move_on_after(math.inf if self._rests else stay_s) as self._stay:
-                await self._listen(connection, port)
+            with trio.move_on_after(math.inf if self._resting.is_set() else stay_s) as self._stay:
+                async with trio.open_nursery() as talking:
+                    if self._manner == "babbling":
+                        talking.start_soon(self._babble, connection)
+                    await self._listen(connection, port)
         finally:
+            if self._manner == "rude":
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                await trio.aclose_forcefully(stream)
+                nursery.cancel_scope.cancel()  # else trio-websocket's reader may wait for somebody to take a message
             with trio.move_on_after(0.5, shield=True):
                 await connection.aclose()
+
+    async def _babble(self, connection: trio_websocket.WebSocketConnection) -> None:
+        """Say what nobody understands, until the connection ends or the client rests."""
+        while not self._resting.is_set():
+            await trio.sleep(self._dice.uniform(*_BETWEEN_S))
+            await connection.send_message(self._dice.choice(_NONSENSE))
 
     async def _listen(self, connection: trio_websocket.WebSocketConnection, port: int) -> None:
         with trio.fail_after(6):
@@ -111,7 +160,11 @@ class HoppingClient:
             command["since"] = {"epoch": self.epoch, "seq": self.position}
         await connection.send_message(json.dumps(command))
         self._judge.counts["sessions"] += 1
+        if self._manner == "deaf":
+            await self._resting.wait()
         while True:
+            if self._manner == "slow" and self._dice.random() < _PAUSES and not self._resting.is_set():
+                await trio.sleep(self._dice.uniform(*_PAUSE_S))
             with trio.fail_after(30):
                 raw = await connection.get_message()
             self._take(raw.encode() if isinstance(raw, str) else raw, port)
@@ -129,7 +182,7 @@ class HoppingClient:
                 self._judge.counts[f"status {message['state']}"] += 1
             case "goodbye":
                 self._judge.counts["goodbye"] += 1
-            case "error":
+            case "error" if self._manner != "babbling":
                 self._judge.offend(self.number, "error", str(message))
             case _ if "connector_id" in message:
                 self._data(message, raw)
@@ -170,7 +223,7 @@ class HoppingClient:
 
     def rest(self) -> None:
         """Hop no more: stay at the node where it is, or that it comes to next."""
-        self._rests = True
+        self._resting.set()
         self._stay.deadline = math.inf
 
     def settle(self) -> None:
@@ -181,7 +234,8 @@ class HoppingClient:
                 continue
             self._judge.counts["newest had"] += had == newest
             if had < newest:
-                self._judge.offend(self.number, "never came", f"{channel} {instrument}: {newest}, it has {had}")
+                told = f"{channel} {instrument}: {newest}, it has {had}; {self._manner}, {self._path[-3:]}"
+                self._judge.offend(self.number, "never came", told)
 
 
 def _kind(reason: str) -> str:
