@@ -184,11 +184,18 @@ def parse(
         raise ConfigError(problems.lines)
     sections = {name: getattr(file, name) for name in file.__struct_fields__ if name in Config.__struct_fields__}
     unused = () if secrets is None else credentials.unused(secrets, file)
-    warnings = tuple(filter(None, [passed_over(strange), *unused, *unfounded(served)]))
+    warnings = tuple(filter(None, [passed_over(strange), *unused, *unfounded(served), _idle_workers(file)]))
     made = {"channels": served, "connectors": connectors, "has_tokens_table": "tokens" in tree}
     made["check_instruments"] = file.catalogue.check_instruments
     made["simulated"] = file.catalogue.simulated
     return Config(**sections | made | {"warnings": warnings, "ways": tuple(ways)})
+
+
+def _idle_workers(file: File) -> str:
+    """That workers are wanted where they would have no clients; "" where they would."""
+    if not file.cluster.url or file.cluster.serves or file.server.worker_count == 1:
+        return ""
+    return f'server.workers = {file.server.workers} has no effect: a node whose cluster.role is "ingest" has no clients'
 
 
 _Refusal: TypeAlias = tuple[str, str, str]

@@ -142,9 +142,10 @@ class HoppingClient:
             if self._manner == "rude":
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 await trio.aclose_forcefully(stream)
-                nursery.cancel_scope.cancel()  # else trio-websocket's reader may wait for somebody to take a message
             with trio.move_on_after(0.5, shield=True):
                 await connection.aclose()
+            # Whatever became of that: trio-websocket's reader may wait for somebody to take a message.
+            nursery.cancel_scope.cancel()
 
     async def _babble(self, connection: trio_websocket.WebSocketConnection) -> None:
         """Say what nobody understands, until the connection ends or the client rests."""

@@ -56,6 +56,16 @@ def test_the_password_comes_by_a_credential_or_the_environment(tmp_path: Path) -
     assert warning == "the credential cluster_password is not used: cluster.url is not set"
 
 
+def test_a_node_may_have_workers_and_one_without_clients_has_no_use_for_them() -> None:
+    for role in ("both", "serve"):
+        config = loaded(f'{URL}role = "{role}"\n[server]\nworkers = 3')
+        assert (config.server.worker_count, config.warnings) == (3, ())
+    [warning] = loaded(f'{URL}role = "ingest"\n[server]\nworkers = 3').warnings
+    assert warning == 'server.workers = 3 has no effect: a node whose cluster.role is "ingest" has no clients'
+    assert loaded(f'{URL}role = "ingest"').warnings == ()
+    assert loaded("[server]\nworkers = 3").warnings == ()
+
+
 def test_a_reload_changes_none_of_it() -> None:
     before, after = loaded(URL), loaded(f'{URL}role = "serve"\nlease_s = 9')
     assert fixed_keys(before, after) == ["cluster.role", "cluster.lease_s"]
