@@ -25,6 +25,7 @@ from daemon.composition.reloading import Crews, Reloading
 from daemon.composition.serving import Log, Remarks, Serving
 from daemon.composition.warm import Warm
 from daemon.config.load import Config
+from daemon.fanout.joining import PATIENCE_S
 from daemon.front.guarded import Mark
 from daemon.health.board import Board
 from daemon.health.status_line import publish_status
@@ -49,14 +50,8 @@ from protocol.answers import ClusterReport
 from protocol.channels import Catalogue
 from protocol.messages import ServerInfo
 
-_RETURN_SPREAD_S = 10.0
-"""The longest time over which clients are asked to spread their return, when the replica begins anew."""
-
 _HAND_OVER = 0.5
 """The part of the grace period in which the node stops leading; the rest is for its clients."""
-
-_PATIENCE_S = 2.0
-"""A client that hops between nodes may be ahead of this one by a moment: so long it is kept waiting for the rest."""
 
 _TAPE_WITHIN_S = 5.0
 """Clients are let in when the tape is there; if that takes longer, without it, and are told why."""
@@ -173,7 +168,7 @@ class ClusterDaemon:
                 guarded=guarded,
                 cluster=self._report,
             )
-            self.server.sessions.joining.patience_s = _PATIENCE_S
+            self.server.sessions.joining.patience_s = PATIENCE_S
         self.server.metrics.include(
             lambda samples: self.replica.board.measure(samples, self.clock.now_ms()),
             self._measure_ingesting,
@@ -302,10 +297,7 @@ class ClusterDaemon:
     # ---- following ---------------------------------------------------------------------------------------------------
 
     async def _dismiss(self, why: str) -> None:
-        if isinstance(self.server, Workers):
-            await self.server.dismiss(why)
-        else:
-            await self.server.sessions.dismiss(why, _RETURN_SPREAD_S)
+        await self.server.dismiss(why)
 
     def _adopted(self, catalogue: Catalogue) -> None:
         self.own_past.changed()

@@ -42,7 +42,7 @@ from protocol.answers import ClusterReport, NodeReport, WorkerReport
 from protocol.messages import ReplayInfo, ServerInfo
 
 _RETRY_SPREAD_S: Final = 10.0
-"""The longest time over which clients are asked to spread their return after a planned stop."""
+"""The longest time over which clients are asked to spread their return, after a planned stop or where a tape begins."""
 
 _LAST_ANSWERS_S: Final = 1.0
 """How long a stop waits, after the goodbyes, for the first requests of connections that came just before it."""
@@ -222,6 +222,10 @@ class Serving:
     def say_cut_off(self, why: str) -> None:
         """Nobody tells this process how the channels are, or somebody does again (""): clients are told."""
         self.cut_off.say(why)
+
+    async def dismiss(self, reason: str) -> None:
+        """Send all clients away, because another tape begins; as `Sessions.dismiss`."""
+        await self.sessions.dismiss(reason, _RETRY_SPREAD_S)
 
     def stop_accepting(self) -> None:
         """Let nobody in any more."""

@@ -23,6 +23,9 @@ from daemon.tape.tape import STATUS, Entry, Tape, Topic, selects
 from protocol.messages import Position, Subscribed, Unsubscribed
 from protocol.session import EVERY_MESSAGE, Join, Leave, Session
 
+PATIENCE_S: Final = 2.0
+"""`Joining.patience_s` where the tape is followed: who hops between processes may be ahead of one by a moment."""
+
 _LOOK_S: Final = 0.01
 """How often is looked whether a position has come that a client has had elsewhere."""
 

@@ -26,6 +26,7 @@ import trio
 from connectors.metric import Samples
 from daemon.composition.serving import Log, Remarks, Serving
 from daemon.config.load import ServingConfig
+from daemon.fanout.joining import PATIENCE_S
 from daemon.front import certificate
 from daemon.front.admission import unavailable
 from daemon.front.certificate import Pair
@@ -97,9 +98,6 @@ _SILENT: Final = f"the process that takes data in has said nothing for {_SILENT_
 
 _LOOK_S: Final = 0.25
 """How often is looked whether it does."""
-
-_PATIENCE_S: Final = 2.0
-"""A client that hops between workers may be ahead of this one by a moment: so long it is kept waiting for the rest."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -235,7 +233,7 @@ class _Worker:
             connections=connections,
             clients=clients,
         )
-        self._serving.sessions.joining.patience_s = _PATIENCE_S
+        self._serving.sessions.joining.patience_s = PATIENCE_S
         self._say_cut_off()
         replica.adopted = lambda _: self._serving.sessions.change(self._serving.config.limits)
         self._pauses = Pauses(self, clock, anew=_nothing, aged=_nothing, set_back=_nothing, hurry=lambda: None)
