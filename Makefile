@@ -40,22 +40,15 @@ test: install ## run the tests
 	$(BIN)/coverage report --fail-under=100
 	$(BIN)/python -m tests.run
 
-# Everything but what starts processes and browsers, what searches long, what is flooded, the simulated venues' own tests
-# and JavaScript's: that takes most of the time, and asks the machine rather than the interpreter. What another interpreter
-# does otherwise (how deep it nests, what it frees and when, what it warns of) shows in these, with some examples of each
-# property. An interpreter that is not here is passed over; `make -j2 others` has both at once. pyenv's names need to be told
-# which version is meant.
+# An interpreter that is not here is passed over; `make -j2 others` has both at once. pyenv's names need to be told which
+# version is meant.
 OTHERS := $(addprefix python,3.12 3.13)
 others: $(OTHERS) ## run the quick tests on Python 3.12 and 3.13, where they are there
 .PHONY: $(OTHERS)
 $(OTHERS): python%: install
 	@if PYENV_VERSION=$* python$* -c '' 2>/dev/null; then \
 		$(MAKE) --no-print-directory PYTHON='env PYENV_VERSION=$* python$*' VENV=$(VENV)/$* install && \
-		$(VENV)/$*/bin/python -m pytest --quiet -p no:cacheprovider --hypothesis-profile=quick \
-			--ignore tests/browser --ignore tests/process --ignore tests/daemon/front/test_fuzz.py \
-			--ignore tests/daemon/commands --ignore tests/connectors/simulator \
-			--ignore-glob 'tests/connectors/*/test_floods.py' --ignore tests/daemon/client/trio/test_changes.py \
-			--ignore-glob 'tests/daemon/routes/test_*_changes.py' --ignore-glob 'tests/daemon/routes/test_page_*.py'; \
+		$(VENV)/$*/bin/python -m tests.run --quick; \
 	else echo "no Python $* here: its tests are not run"; fi
 
 # Of ruff's rules, S are those of bandit: what is risky in the code. The audit is about what others wrote.

@@ -1,5 +1,7 @@
 """`python -m tests.run`: the whole suite, in streams that run at the same time; `make test` calls it.
 
+`python -m tests.run --quick` runs, in one stream, what may differ between interpreters; `make others` calls it.
+
 Two streams mostly wait: that of the browser, the search for failures and the venues over sockets, and that of whole
 processes. So they run beside the third, which computes. The rehearsal and the soak judge how long things take, and have
 the machine to themselves at the end.
@@ -11,6 +13,7 @@ that was run again is named, so that nobody takes the suite for better than it i
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -27,6 +30,21 @@ WAITING: Final = (
     "tests/connectors/venues/binance/test_streams_over_sockets.py",
 )
 ALONE: Final = ("tests/process/test_rehearse.py", "tests/process/test_soak.py")
+
+SLOW: Final = (
+    *("tests/browser", "tests/process", "tests/daemon/commands", "tests/connectors/simulator"),
+    *("tests/daemon/front/test_fuzz.py", "tests/daemon/client/trio/test_changes.py"),
+)
+SLOW_PATTERNS: Final = (
+    *("tests/connectors/*/test_floods.py", "tests/daemon/routes/test_*_changes.py"),
+    "tests/daemon/routes/test_page_*.py",
+)
+"""What starts processes and browsers, searches long, is flooded, or is about simulated venues or JavaScript.
+
+That takes most of the time, and asks the machine rather than the interpreter. What an interpreter does otherwise than
+another (how deep it nests, what it frees and when, what it warns of) shows in the rest, with some examples of each
+property.
+"""
 
 FAILED: Final = 1
 """pytest's exit code if tests have failed; any other but 0 means that they could not be run."""
@@ -73,22 +91,11 @@ class Stream:
         return subprocess.run(self.command("--last-failed", "--last-failed-no-failures=none"), check=False).returncode
 
 
-def main() -> int:
-    """Run everything. Returns 0 if every test has passed, at the second try at the latest."""
+def main(*, quick: bool = False) -> int:
+    """Run everything, or what is quick. Returns 0 if every test has passed, at the second try at the latest."""
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        waiting = Stream("waiting", folder, WAITING)
-        processes = Stream("processes", folder, (PROCESSES,), ALONE)
-        computing = Stream("computing", folder, (), (*WAITING, PROCESSES))
-        alone = Stream("alone", folder, ALONE)
-        background = [(stream, stream.start()) for stream in (waiting, processes)]
-        codes = [(computing, computing.run())]
-        for stream, process in background:
-            codes.append((stream, process.wait()))
-            sys.stdout.write(stream.output.read_text(errors="replace"))
-            sys.stdout.flush()
-        codes.append((alone, alone.run()))
+        codes = _run_quick(Path(place)) if quick else _run_all(Path(place))
         failed = [stream for stream, code in codes if code == FAILED]
         broken = [f"{stream.name} (pytest: {code})" for stream, code in codes if code not in (0, FAILED)]
         again = [f"{stream.name}: {name}" for stream in failed for name in _failed(stream)]
@@ -103,6 +110,29 @@ def main() -> int:
     return 1 if said else 0
 
 
+def _run_all(folder: Path) -> list[tuple[Stream, int]]:
+    """Run all streams. Returns each one with pytest's exit code."""
+    waiting = Stream("waiting", folder, WAITING)
+    processes = Stream("processes", folder, (PROCESSES,), ALONE)
+    computing = Stream("computing", folder, (), (*WAITING, PROCESSES))
+    alone = Stream("alone", folder, ALONE)
+    background = [(stream, stream.start()) for stream in (waiting, processes)]
+    codes = [(computing, computing.run())]
+    for stream, process in background:
+        codes.append((stream, process.wait()))
+        sys.stdout.write(stream.output.read_text(errors="replace"))
+        sys.stdout.flush()
+    codes.append((alone, alone.run()))
+    return codes
+
+
+def _run_quick(folder: Path) -> list[tuple[Stream, int]]:
+    """Run the one stream. Returns it with pytest's exit code."""
+    patterns = [f"--ignore-glob={pattern}" for pattern in SLOW_PATTERNS]
+    stream = Stream("quick", folder, (), SLOW, options=("--quiet", "--hypothesis-profile=quick", *patterns))
+    return [(stream, stream.run())]
+
+
 def _failed(stream: Stream) -> list[str]:
     """The names of the tests that failed, as pytest remembers them."""
     memory = stream.folder / stream.name / "v" / "cache" / "lastfailed"
@@ -110,4 +140,6 @@ def _failed(stream: Stream) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(prog="python -m tests.run", description="Run the tests.")
+    parser.add_argument("--quick", action="store_true", help="only what may differ between interpreters")
+    sys.exit(main(quick=parser.parse_args().quick))

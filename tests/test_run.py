@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.run import Stream, _failed
+from tests.run import ALONE, PROCESSES, SLOW, SLOW_PATTERNS, WAITING, Stream, _failed
 
 SOURCE = """
 from pathlib import Path
@@ -57,3 +57,9 @@ def test_output_of_the_background_is_kept(tmp_path: Path) -> None:
     made_up = stream(tmp_path, never=True)
     assert made_up.start().wait() == 1
     assert "test_at_the_second_try" in made_up.output.read_text()
+
+
+def test_whatever_is_named_is_there() -> None:
+    root = Path(__file__).parents[1]
+    named = (*ALONE, PROCESSES, *SLOW, *SLOW_PATTERNS, *WAITING)
+    assert [name for name in named if not any(root.glob(name))] == []

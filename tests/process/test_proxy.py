@@ -18,12 +18,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trio
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.trio.client import connect
 
 from tests.process.fenced import only, replaced
 from tests.process.running import START_S, tickerd, wait_ready
 
+SOON_S = 10.0
 PAGE = "systemd/DEPLOYING.md"
 HEADING = "## Behind nginx or Caddy"
 
@@ -190,20 +192,22 @@ def test_the_page_and_its_script_come_through(client: httpx.Client) -> None:
     assert client.get("/healthz").status_code == 200
 
 
-def test_the_pages_own_websocket_gets_data(port: int) -> None:
-    origin = f"https://localhost:{port}"
-    with connect(f"wss://localhost:{port}/ws", ssl=unverified(), additional_headers={"Origin": origin}) as websocket:
-        assert json.loads(websocket.recv(timeout=5))["type"] == "welcome"
-        websocket.send('{"type":"subscribe","channels":["bitcoinprice"]}')
-        seen = [json.loads(websocket.recv(timeout=5)) for _ in range(4)]
+async def test_the_pages_own_websocket_gets_data(port: int) -> None:
+    headers = {"Origin": f"https://localhost:{port}"}
+    with trio.fail_after(SOON_S):
+        async with connect(f"wss://localhost:{port}/ws", ssl=unverified(), additional_headers=headers) as websocket:
+            assert json.loads(await websocket.recv())["type"] == "welcome"
+            await websocket.send('{"type":"subscribe","channels":["bitcoinprice"]}')
+            seen = [json.loads(await websocket.recv()) for _ in range(4)]
     assert [message["type"] for message in seen].count("price_update") >= 2
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "http://localhost:{port}", "https://localhost"])
-def test_a_page_of_another_origin_is_refused(port: int, origin: str) -> None:
+async def test_a_page_of_another_origin_is_refused(port: int, origin: str) -> None:
     headers = {"Origin": origin.format(port=port)}
     with pytest.raises(InvalidStatus) as refused:
-        connect(f"wss://localhost:{port}/ws", ssl=unverified(), additional_headers=headers)
+        async with connect(f"wss://localhost:{port}/ws", ssl=unverified(), additional_headers=headers):
+            pass
     assert refused.value.response.status_code == 403
 
 
@@ -334,15 +338,15 @@ def test_events_are_passed_on_at_once_by_proxies_that_compress(compressing: tupl
 
 
 @pytest.mark.parametrize("prefix", ["feed", "stripped"])
-def test_below_a_prefix_everything_is_there(compressing: tuple[str, int], prefix: str) -> None:
+async def test_below_a_prefix_everything_is_there(compressing: tuple[str, int], prefix: str) -> None:
     name, port = compressing
     base = f"https://localhost:{port}/{prefix}"
-    with httpx.Client(verify=unverified(), timeout=10) as client:
-        assert "<title>tickerd" in client.get(f"{base}/").text
+    async with httpx.AsyncClient(verify=unverified(), timeout=10) as client:
+        assert "<title>tickerd" in (await client.get(f"{base}/")).text
         for path in ("client.js", "page.js", "style.css", "channels", "snapshot/bitcoinprice/", "healthz/"):
-            assert client.get(f"{base}/{path}").status_code == 200, path
+            assert (await client.get(f"{base}/{path}")).status_code == 200, path
         if prefix == "stripped":
-            servers = client.get(f"{base}/asyncapi.json").json()["servers"]
+            servers = (await client.get(f"{base}/asyncapi.json")).json()["servers"]
             assert {(each["host"], each["protocol"], each["pathname"]) for each in servers.values()} == {
                 (f"localhost:{port}", protocol, "/stripped") for protocol in ("wss", "https")
             }
@@ -350,8 +354,9 @@ def test_below_a_prefix_everything_is_there(compressing: tuple[str, int], prefix
     headers = {} if (name, prefix) == ("nginx", "feed") else {"Origin": f"https://localhost:{port}"}
     for path in ("ws", "ws/"):
         url = f"wss://localhost:{port}/{prefix}/{path}"
-        with connect(url, ssl=unverified(), additional_headers=headers) as websocket:
-            assert json.loads(websocket.recv(timeout=5))["type"] == "welcome"
+        with trio.fail_after(SOON_S):
+            async with connect(url, ssl=unverified(), additional_headers=headers) as websocket:
+                assert json.loads(await websocket.recv())["type"] == "welcome"
 
 
 def test_metrics_are_private(client: httpx.Client, daemon_port: int) -> None:

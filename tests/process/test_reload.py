@@ -14,7 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
 from websockets.sync.client import ClientConnection, connect
+from websockets.trio.client import ClientConnection as TrioConnection
+from websockets.trio.client import connect as over_trio
 
 from daemon.config.presets import preset_channels
 from daemon.config.tokens import written_hash
@@ -191,7 +194,11 @@ def test_revoking_the_last_token_opens_the_door_to_nobody_over_a_restart_too(tmp
         assert "nobody" not in checked.stdout
 
 
-def test_a_renewed_certificate_is_shown_to_who_comes_next(tmp_path: Path) -> None:
+async def test_a_renewed_certificate_is_shown_to_who_comes_next(tmp_path: Path) -> None:
+    async def welcomed(client: TrioConnection) -> None:
+        with trio.fail_after(SOON_S):
+            assert json.loads(await client.recv())["type"] == "welcome"
+
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
     new.mkdir()
@@ -204,22 +211,25 @@ def test_a_renewed_certificate_is_shown_to_who_comes_next(tmp_path: Path) -> Non
         with tickerd("run", "--config", str(file)) as daemon:
             port = daemon.port
             trusting_old = ssl.create_default_context(cafile=str(pem))
-            with connect(f"wss://localhost:{port}/ws", ssl=trusting_old) as client:
-                until(client, type="welcome")
+            async with over_trio(f"wss://localhost:{port}/ws", ssl=trusting_old) as client:
+                await welcomed(client)
                 for name, made in zip((pem, key), certificate(new), strict=True):
                     os.replace(made, name)
                 trusting_new = ssl.create_default_context(cafile=str(pem))
                 reload(daemon, file, text)
-                with connect(f"wss://localhost:{port}/ws", ssl=trusting_new) as another:
-                    until(another, type="welcome")
-                with pytest.raises(ssl.SSLCertVerificationError):
-                    connect(f"wss://localhost:{port}/ws", ssl=trusting_old)
-                client.send('{"type":"ping","id":1}')
-                until(client, type="pong", id=1)
+                async with over_trio(f"wss://localhost:{port}/ws", ssl=trusting_new) as another:
+                    await welcomed(another)
+                with pytest.raises(trio.BrokenResourceError) as refused:
+                    async with over_trio(f"wss://localhost:{port}/ws", ssl=trusting_old):
+                        pass
+                assert isinstance(refused.value.__cause__, ssl.SSLCertVerificationError)
+                await client.send('{"type":"ping","id":1}')
+                with trio.fail_after(SOON_S):
+                    assert json.loads(await client.recv())["id"] == 1
                 pem.write_text("not a certificate")
                 assert "server.certificate" in reload(daemon, file, text, "not reloaded")
-                with connect(f"wss://localhost:{port}/ws", ssl=trusting_new) as another:
-                    until(another, type="welcome")
+                async with over_trio(f"wss://localhost:{port}/ws", ssl=trusting_new) as another:
+                    await welcomed(another)
             assert daemon.stop() == 0
     assert not any("Traceback" in line for line in daemon.lines), daemon.lines
 

@@ -8,7 +8,6 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 import trio
 import trio.testing
 from trio_websocket import connect_websocket_url
-from websockets.sync.client import connect
+from websockets.trio.client import connect
 from websockets.typing import Subprotocol
 
 from connectors.base import StateChange
@@ -238,7 +237,7 @@ async def test_a_client_made_with_trio_websocket(subprotocol: str | None) -> Non
             await gateway.all_gone()
 
 
-def _with_websockets(url: str, subprotocol: str, context: ssl.SSLContext | None, publish: Callable[[], None]) -> None:
+async def _with_websockets(gateway: Gateway, url: str, subprotocol: str, context: ssl.SSLContext | None = None) -> None:
     def decode(message: str | bytes) -> dict[str, Any]:
         decoded = json.loads(message) if isinstance(message, str) else msgspec.msgpack.decode(message)
         assert isinstance(decoded, dict)
@@ -247,36 +246,24 @@ def _with_websockets(url: str, subprotocol: str, context: ssl.SSLContext | None,
     def encode(command: dict[str, Any]) -> str | bytes:
         return msgspec.msgpack.encode(command) if subprotocol == MSGPACK else json.dumps(command)
 
-    with connect(url, subprotocols=[Subprotocol(subprotocol)], ssl=context, open_timeout=SOON_S) as websocket:
-        assert websocket.subprotocol == subprotocol
-        assert decode(websocket.recv(SOON_S))["type"] == "welcome"
-        websocket.send(encode({"type": "subscribe", "channels": ["bitcoinprice"]}))
-        assert [decode(websocket.recv(SOON_S))["type"] for _ in range(2)] == ["subscribed", "status"]
-        publish()
-        for number in range(300):
-            assert float(decode(websocket.recv(SOON_S))["price"]) == number + 0.5
-        assert websocket.ping().wait(SOON_S)
-        websocket.close()
-        assert websocket.close_code == 1000
+    with trio.fail_after(SOON_S):
+        async with connect(url, subprotocols=[Subprotocol(subprotocol)], ssl=context) as websocket:
+            assert websocket.subprotocol == subprotocol
+            assert decode(await websocket.recv())["type"] == "welcome"
+            await websocket.send(encode({"type": "subscribe", "channels": ["bitcoinprice"]}))
+            assert [decode(await websocket.recv())["type"] for _ in range(2)] == ["subscribed", "status"]
+            gateway.publish(*(price(number, size=500) for number in range(300)))
+            for number in range(300):
+                assert float(decode(await websocket.recv())["price"]) == number + 0.5
+            await (await websocket.ping()).wait()
+            await websocket.aclose()
+            assert websocket.close_code == 1000
 
 
 @pytest.mark.parametrize("subprotocol", ["tickerd.v1.json", MSGPACK])
 async def test_a_client_made_with_websockets(subprotocol: str) -> None:
     async with open_gateway() as gateway:
-        url = f"ws://127.0.0.1:{gateway.port}/ws"
-        with trio.fail_after(SOON_S):
-            await trio.to_thread.run_sync(_with_websockets, url, subprotocol, None, _publishing(gateway))
-
-
-def _publishing(gateway: Gateway) -> Callable[[], None]:
-    """300 prices, published from another thread."""
-    token = trio.lowlevel.current_trio_token()
-
-    def publish() -> None:
-        events = [price(number, size=500) for number in range(300)]
-        trio.from_thread.run_sync(gateway.publish, *events, trio_token=token)
-
-    return publish
+        await _with_websockets(gateway, f"ws://127.0.0.1:{gateway.port}/ws", subprotocol)
 
 
 # ---- many -----------------------------------------------------------------------------------------------------------
@@ -351,9 +338,7 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, 
 async def test_wss_is_the_same(contexts: tuple[ssl.SSLContext, ssl.SSLContext], subprotocol: str) -> None:
     tls, trusting = contexts
     async with open_gateway(tls=tls, trusting=trusting) as gateway:
-        url = f"wss://localhost:{gateway.port}/ws"
-        with trio.fail_after(SOON_S):
-            await trio.to_thread.run_sync(_with_websockets, url, subprotocol, trusting, _publishing(gateway))
+        await _with_websockets(gateway, f"wss://localhost:{gateway.port}/ws", subprotocol, trusting)
 
 
 async def test_tls_clients_that_stall_cost_the_others_nothing(
