@@ -111,6 +111,7 @@ class ClusterDaemon:
             replicas=settings.wait_replicas,
         )
         self.reader = Reader(self.engine, self.replica, self.clock, self._dismiss, settings.stream_bytes)
+        self.reader.passes = config.hub
         self.node = Node(
             settings,
             self.engine,
@@ -344,6 +345,7 @@ class ClusterDaemon:
 
     def _bring_into_force(self, config: Config, tls: ssl.SSLContext | None) -> None:
         self.config = config
+        self.reader.passes = config.hub
         self.server.adopt(self._for_serving(config), tls)
         self.own_past.changed()
         logging.getLogger().setLevel(config.log.level.upper())

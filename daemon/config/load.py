@@ -74,6 +74,7 @@ class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings
     limits: Limits
     tape: TapeSettings
+    hub: Passes
     tokens: dict[str, TokenSection]
     has_tokens_table: bool
     log: LogSettings
@@ -94,7 +95,6 @@ class Config(ServingConfig, frozen=True, kw_only=True):
     """
 
     record: RecordSettings
-    hub: Passes
     cluster: Cluster
     supervisor: RestartSettings
     connectors: Connectors

@@ -1,21 +1,16 @@
 """A replica: the tape of another process, with the states and the ledger that go with it, kept up by its parts.
 
 Whoever serves clients cannot tell it from the original: the bus hands over what was placed by a synchronous call, as
-where the tape is made. Parts that wait together become one pass, and a pass is followed by a rest half as long: so
-under load the batches grow here as they do there.
+where the tape is made. Parts that wait together are taken as one pass.
 
-Sync and pure but for `run`.
+Sync and pure.
 """
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterable
-from typing import Final
 
 import msgspec
-import trio
 
 from daemon.health.board import Board
 from daemon.host.clock import WallClock
@@ -28,15 +23,6 @@ from daemon.tape.entry import Entry
 from daemon.tape.ledger import Cause, Ledger
 from daemon.tape.tape import Tape
 from protocol.channels import Catalogue
-
-_PASS_S: Final = 0.02
-"""A pass that has lasted this long takes no further parts."""
-
-_PASS_ROWS: Final = 512
-"""Nor one with so many rows."""
-
-_REST_RATIO: Final = 0.5
-_REST_MOST_S: Final = 0.1
 
 
 class NotNextError(Exception):
@@ -195,35 +181,3 @@ class Replica:
         self.tape.forget(known_topics(catalogue))
         deltas.adopt(self.tape, catalogue)
         self.adopted(catalogue)
-
-    async def run(
-        self, inbox: trio.MemoryReceiveChannel[Part], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Take parts until the memory channel ends or this is cancelled.
-
-        Raises:
-            NotNextError, ValueError: see `take`.
-        """
-        task_status.started()
-        rested_s = -math.inf
-        async for part in inbox:
-            if trio.current_time() < rested_s:
-                await trio.sleep_until(rested_s)
-            began_s = time.perf_counter()
-            self.take(_ready(part, inbox, began_s + _PASS_S))
-            took_s = time.perf_counter() - began_s
-            rested_s = trio.current_time() + min(took_s * _REST_RATIO, _REST_MOST_S)
-
-
-def _ready(part: Part, inbox: trio.MemoryReceiveChannel[Part], until_s: float) -> Iterable[Part]:
-    """This part, and others that are ready, up to the bounds."""
-    count = 0
-    while True:
-        yield part
-        count += len(part.rows)
-        if count >= _PASS_ROWS or time.perf_counter() >= until_s:
-            return
-        try:
-            part = inbox.receive_nowait()
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return

@@ -62,7 +62,7 @@ class Passes(msgspec.Struct, frozen=True):
 
     Attributes:
         batch_events: a pass that has this many events takes no more (one send of a connector is never split).
-        rest_ratio: the rest after a pass, as a fraction of the pass's duration.
+        rest_ratio: the rest after a pass, as a fraction of the pass's duration; in a worker twice that.
         rest_max_ms: the longest rest.
         inbox_batches: sends of connectors that may wait for the sequencer; beyond this the connectors wait.
     """
@@ -71,6 +71,10 @@ class Passes(msgspec.Struct, frozen=True):
     rest_ratio: Annotated[float, Meta(ge=0, le=10)] = 0.5
     rest_max_ms: Annotated[float, Meta(ge=0, le=1000)] = 100.0
     inbox_batches: Annotated[int, Meta(ge=1, le=65_536)] = 64
+
+    def rest_s(self, took_s: float) -> float:
+        """The rest after a pass that took so long."""
+        return min(took_s * self.rest_ratio, self.rest_max_ms / 1000)
 
 
 class Sequencer:
@@ -126,8 +130,7 @@ class Sequencer:
             took_s = time.perf_counter() - began_s
             self.batches.add(events)
             self.passes_s.add(took_s)
-            rest_s = min(took_s * self.passes.rest_ratio, self.passes.rest_max_ms / 1000)
-            rested_s = trio.current_time() + max(rest_s, self.held_s())
+            rested_s = trio.current_time() + max(self.passes.rest_s(took_s), self.held_s())
 
     def _pass(self, item: Item, inbox: trio.MemoryReceiveChannel[Item], until_s: float) -> int:
         """Publish this item and others that are ready, up to the bounds. Returns the number of events.

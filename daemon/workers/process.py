@@ -4,14 +4,12 @@ It is started by `daemon.workers.spawn`, and has nothing but what it inherits (t
 sockets, the memory in which clients are counted) and what comes over the link: first who it is and the configuration,
 then the tape, then whatever is new. Clients are let in when it has the whole tape. It ends when the link does.
 
-What comes is taken in passes, as the sequencer makes them: all that waits in the socket, 256 KiB at most, and then a
-rest half as long. So under load the batches grow here as they do there.
+What comes is taken in passes, as the sequencer makes them (`inlet.py`).
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import socket
@@ -43,6 +41,7 @@ from daemon.publish.replica import Replica
 from daemon.routes.metrics import measure_process, prefers_openmetrics
 from daemon.sessions.canary import beside, knock, message, perch
 from daemon.workers import lifeline
+from daemon.workers.inlet import Inlet, rest_s
 from daemon.workers.messages import (
     MESSAGE,
     PART,
@@ -53,7 +52,6 @@ from daemon.workers.messages import (
     Down,
     Family,
     Filled,
-    Frames,
     Gone,
     LinkError,
     Look,
@@ -78,16 +76,8 @@ from protocol.answers import Cause
 from protocol.codes import ErrorCode
 from protocol.frames import text_frame
 
-_READ_BYTES: Final = 262_144
-"""So much is read at once, and makes a pass: some four hundred messages."""
-
 _HAND_OVER_BYTES: Final = 65_536
 """So much is handed to the fan-out at once, as the sequencer does: more would not fit into clients' sockets."""
-
-_REST_RATIO: Final = 0.5
-_REST_LEAST_S: Final = 0.002
-_REST_MOST_S: Final = 0.1
-"""The least is what a busy feed rests, too: a turn of the event loop costs more than a message or two."""
 
 _PROGRESS_S: Final = 1.0
 
@@ -141,7 +131,7 @@ def _first(link: socket.socket) -> Setup | None:
 async def _run(setup: Setup, link: socket.socket) -> None:
     link.setblocking(False)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(link))
-    inlet = _Inlet(link)
+    inlet = Inlet(link)
     async with trio.open_nursery() as nursery:
         uplink = Uplink(stream)
         await nursery.start(uplink.run)
@@ -151,29 +141,7 @@ async def _run(setup: Setup, link: socket.socket) -> None:
         nursery.cancel_scope.cancel(reason="the link has ended")
 
 
-class _Inlet:
-    """What comes down, a pass at a time. The plain socket is read: trio's own would take another turn of the loop."""
-
-    def __init__(self, link: socket.socket) -> None:
-        self._link = link
-        self._frames = Frames()
-
-    async def read(self, not_before_s: float = -math.inf) -> Iterator[tuple[int, bytes]] | None:
-        """What is there, as soon as something is, and not before that time; None at the end."""
-        while True:
-            await trio.lowlevel.wait_readable(self._link)
-            if trio.current_time() < not_before_s:
-                await trio.sleep_until(not_before_s)
-            try:
-                data = self._link.recv(_READ_BYTES)
-            except BlockingIOError:
-                continue
-            except ConnectionError:
-                return None
-            return self._frames.feed(data) if data else None
-
-
-async def _filled(setup: Setup, inlet: _Inlet) -> Replica | None:
+async def _filled(setup: Setup, inlet: Inlet) -> Replica | None:
     """The replica, when the tape as it was at the beginning is on it; None where the link ends before."""
     replica: Replica | None = None
     tape = setup.config.tape
@@ -239,7 +207,7 @@ class _Worker:
         self._pauses = Pauses(self, clock, anew=_nothing, aged=_nothing, set_back=_nothing, hurry=lambda: None)
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, inlet: _Inlet) -> None:
+    async def run(self, inlet: Inlet) -> None:
         """Let clients in, and take what comes, in order, until the link ends."""
         async with trio.open_nursery() as nursery:
             with perch(self._serving.hub) as arrivals:
@@ -261,19 +229,19 @@ class _Worker:
         nursery.start_soon(self._mind_parent)
         self._uplink.say(Ready())
 
-    async def _follow(self, inlet: _Inlet) -> None:
-        rested_s = -math.inf
-        while (frames := await inlet.read(rested_s)) is not None:
+    async def _follow(self, inlet: Inlet) -> None:
+        while (frames := await inlet.read()) is not None:
             began_s = time.perf_counter()
             self._heard_s = trio.current_time()
             parts: list[Part] = []
-            size = 0
+            size, is_large = 0, False
             for kind, body in frames:
                 if kind == PART:
                     parts.append(decode_part(body))
                     size += len(body)
                     if size < _HAND_OVER_BYTES:
                         continue
+                    is_large = True
                 if parts:
                     self._replica.take(parts)
                     parts, size = [], 0
@@ -282,7 +250,7 @@ class _Worker:
             if parts:
                 self._replica.take(parts)
             took_s = time.perf_counter() - began_s
-            rested_s = trio.current_time() + min(max(took_s * _REST_RATIO, _REST_LEAST_S), _REST_MOST_S)
+            inlet.rest(rest_s(self._serving.config.hub, took_s, is_large=is_large))
 
     def _obey(self, told: Down) -> None:
         if self._nursery is None:

@@ -24,6 +24,7 @@ from daemon.publish.cluster.entry import Carried, EntryId, StrangeEntryError, be
 from daemon.publish.cluster.trouble import EngineError
 from daemon.publish.parts import Part
 from daemon.publish.replica import Replica
+from daemon.publish.sequencer import Passes
 
 _MOST: Final = 500
 """So many entries are asked for at once, at most."""
@@ -34,8 +35,6 @@ _ANSWER_BYTES: Final = 524_288
 _TRIES: Final = 8
 """So often the same stretch is asked for in a row, before the whole stream is read anew."""
 
-_REST_RATIO: Final = 0.5
-_REST_MOST_S: Final = 0.1
 
 _AGAIN_S: Final = 0.25
 """The wait before the engine is asked again."""
@@ -79,6 +78,7 @@ class Reader:
         entries, size_bytes: how much was taken.
         anew: how often the replica began anew.
         newest_ms: when the newest entry came, ms since 1970; 0 if none has come.
+        passes: how passes are spaced; a reload sets it.
         held_s: how long to rest at least after taking something, while those who are served from here are behind.
     """
 
@@ -92,6 +92,7 @@ class Reader:
     ) -> None:
         """`dismiss` sends all clients away, for this reason; when it returns none has a place on the tape."""
         self.replica = replica
+        self.passes = Passes()
         self.last: EntryId | None = None
         self.left = trio.Event()
         self.whole = trio.Event()
@@ -166,7 +167,7 @@ class Reader:
             began_s = time.perf_counter()
             self.take(entries)
             took_s = time.perf_counter() - began_s
-            await trio.sleep(max(min(took_s * _REST_RATIO, _REST_MOST_S), self.held_s()))
+            await trio.sleep(max(self.passes.rest_s(took_s), self.held_s()))
         except EngineError:  # the engine has logged it, and tells it
             self._count_at_once.failed()
             await trio.sleep(_AGAIN_S)
