@@ -1,14 +1,13 @@
 """All workers of a daemon, as their parent has them: in place of the half that serves clients in its own process.
 
 The parent makes the tape. An `Outlet` follows its bus, and each `Worker` is sent what is in it. Beside that the parent
-opens the listeners, keeps the count of all clients, and answers what only it knows. Whether messages come through the
-workers is looked after by `lookout.py`.
+opens the listeners, keeps the count of all clients, and answers what only it knows (`answers.py`). Whether messages
+come through the workers is looked after by `lookout.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import ssl
 from collections.abc import Awaitable, Callable
@@ -18,20 +17,21 @@ from typing import Final, assert_never
 import trio
 
 from connectors.metric import Samples
-from connectors.poll.past_candles import Past, PastCandles
+from connectors.poll.past_candles import PastCandles
 from daemon.composition import serving
 from daemon.composition.serving import Log, Remarks
 from daemon.config.load import Config
 from daemon.front import certificate
 from daemon.front.certificate import Pair, ServerTls
-from daemon.front.request import Refused, Response
+from daemon.front.request import Response
 from daemon.front.shared_counts import CountsMemory, SharedCounts
 from daemon.host.systemd import Notifier
 from daemon.publish.bus import Appended
 from daemon.publish.outlet import Outlet
-from daemon.routes.metrics import FRESH_S, Metrics
+from daemon.routes.metrics import Metrics
 from daemon.tape.ledger import LedgerGap
-from daemon.workers.figures import Figures
+from daemon.workers.answers import Answers
+from daemon.workers.gathering import Gathering
 from daemon.workers.lookout import Lookout
 from daemon.workers.messages import (
     AskCluster,
@@ -39,15 +39,12 @@ from daemon.workers.messages import (
     Broadcast,
     CloseDoor,
     Gone,
-    Measure,
     Measured,
-    PastFound,
     Progress,
     Ready,
     Reload,
     SayGoodbye,
     Scrape,
-    Scraped,
     Seen,
     Setup,
     Stood,
@@ -56,13 +53,9 @@ from daemon.workers.messages import (
 )
 from daemon.workers.worker import Worker
 from protocol.answers import ClusterReport, WorkerReport
-from protocol.codes import ErrorCode
-from protocol.messages import ServerInfo, encode
+from protocol.messages import ServerInfo
 
 _TELL_S: Final = 1.0
-
-_MEASURE_S: Final = 0.5
-"""How long a worker may take to send its figures; then its last ones have to do."""
 
 _REST_S: Final = 0.002
 """The sequencer rests so long at least: what it hands over costs each worker a turn of its event loop."""
@@ -125,7 +118,6 @@ class Workers:
         self._remarks = remarks
         self._cut_off = ""
         self._is_shared = is_shared
-        self._cluster = _alone if cluster is None else cluster
         self._tokens = config.policy(guarded=guarded).tokens
         self._tls: ssl.SSLContext | None = certificate.tls_context(config.server)
         self._outlet = Outlet(log.tape, log.board, log.ledger)
@@ -137,13 +129,9 @@ class Workers:
         self._connections, self._clients = (SharedCounts(self._memory, table, 0) for table in range(2))
         self._workers = [Worker(number, self._outlet, log.clock, self) for number in range(1, count + 1)]
         self._lookout = Lookout(self._workers, send_canary)
-        self._figures = Figures()
-        self._gathered_s = -math.inf
-        self._gathering = trio.Lock()
-        self._measuring = 0
-        self._measured = trio.Event()
-        self._unmeasured: set[int] = set()
-        self._unanswered = 0
+        self._gathering = Gathering(self._workers)
+        report = self.report if cluster is None else partial(cluster, self)
+        self._answers = Answers(self._scrape, report, past, log.clock)
         self._away: dict[int, tuple[int, str]] = {}
         self._someone_left = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -205,7 +193,7 @@ class Workers:
 
     def measure(self, samples: Samples) -> None:
         """Add the figures of all workers, and those about them."""
-        self._figures.measure(samples)
+        self._gathering.measure(samples)
         ready = samples.gauge("tickerd_worker_ready", "1 while the worker lets clients in.", "worker")
         clients = samples.gauge("tickerd_worker_clients", "Clients that the worker has.", "worker")
         lag = samples.gauge("tickerd_worker_lag_entries", "Messages of the tape that it has yet to take.", "worker")
@@ -218,8 +206,6 @@ class Workers:
             lag.add_metric(name, worker.lag)
             waits.add_metric(name, worker.lag_bytes)
             restarts.add_metric(name, worker.restarts)
-        late = "How often a worker did not send its figures in time, so that older ones were told."
-        samples.count("tickerd_worker_figures_late", late, self._unanswered)
 
     def warn_if_exposed(self) -> None:
         """Log what an operator should know of who can come in."""
@@ -344,7 +330,7 @@ class Workers:
         """It has ended: so have its clients and connections."""
         self._clients.clear(worker.number - 1)
         self._connections.clear(worker.number - 1)
-        self._figures.ended(worker.number)
+        self._gathering.ended(worker)
         if why:
             self._away.setdefault(worker.number, (self._log.clock.now_ms(), why))
         self._someone_left.set()
@@ -356,14 +342,11 @@ class Workers:
                 self._note(worker, message)
             case Broadcast(text):
                 self._broadcast(text)
-            case Measured(number, families):
-                self._figures.measured(worker.number, families)
-                if number == self._measuring:
-                    self._unmeasured.discard(worker.number)
-                    self._measured.set()
+            case Measured():
+                self._gathering.measured(worker, message)
             case Scrape() | AskCluster() | AskPast():
                 if self._nursery is not None:
-                    self._nursery.start_soon(self.answer, worker, worker.pid, message)
+                    self._nursery.start_soon(self._answers.answer, worker, worker.pid, message)
             case Gone():
                 worker.dismiss()
             case Seen():
@@ -384,53 +367,12 @@ class Workers:
                 reason = f"worker {worker.number}: {stood.reason}"
                 ledger.record("pause", "", stood.start_ms, stood.end_ms, reason=reason)
 
-    # ---- what workers ask --------------------------------------------------------------------------------------------
+    # ---- what is told of them ----------------------------------------------------------------------------------------
 
-    async def answer(self, worker: Worker, pid: int | None, asked: Scrape | AskCluster | AskPast) -> None:
-        """Answer a worker. The barrier: a bug in there costs whoever asked a 500, and nobody else anything.
-
-        `pid`: of the process that asked. One that was started meanwhile counts its questions from 1 again.
-        """
-        answer: Scraped | PastFound
-        try:
-            match asked:
-                case Scrape(number, openmetrics):
-                    await self._gather()
-                    answer = _scraped(number, self.metrics.scrape(openmetrics=openmetrics))
-                case AskCluster(number):
-                    answer = _scraped(number, Response(200, encode(self._cluster(self))))
-                case AskPast(number):
-                    answer = PastFound.of(number, await self._ask_past(asked))
-                case _:
-                    assert_never(asked)
-        except Exception:
-            _log.exception("%s of worker %d failed", type(asked).__name__, worker.number)
-            failed = Refused(500, ErrorCode.INTERNAL, "the daemon failed to answer; its log says why")
-            answer = _scraped(asked.number, failed.response(self._log.clock.timestamp()))
-        if worker.pid == pid:
-            worker.say(answer)
-
-    async def _ask_past(self, asked: AskPast) -> Past:
-        past = self._past(asked.venue)
-        if past is None:  # a reload has just ended it
-            return Past([], f"there is no history of {asked.venue} but the tape")
-        return await past.get(asked.instrument, asked.interval, asked.spans)
-
-    async def _gather(self) -> None:
-        """Have the newest figures of all workers, as far as they send them in time; once for all who ask now."""
-        async with self._gathering:
-            if trio.current_time() - self._gathered_s < FRESH_S:
-                return
-            self._measuring += 1
-            self._unmeasured = {worker.number for worker in self._workers if worker.is_ready}
-            for worker in self._workers:
-                worker.say(Measure(self._measuring))
-            with trio.move_on_after(_MEASURE_S):
-                while self._unmeasured:
-                    self._measured = trio.Event()
-                    await self._measured.wait()
-            self._unanswered += len(self._unmeasured)
-            self._gathered_s = trio.current_time()
+    async def _scrape(self, openmetrics: bool) -> Response:
+        """The metrics of all, with the newest figures of the workers as far as they send them in time."""
+        await self._gathering.gather()
+        return self.metrics.scrape(openmetrics=openmetrics)
 
     def report(self) -> ClusterReport:
         """What is said of this node where it is the only one."""
@@ -458,14 +400,6 @@ def rest_s(least_bytes: int) -> float:
     if least_bytes <= _HELD_BYTES:
         return _REST_S
     return min(_HELD_S * (least_bytes / _HELD_BYTES) ** 2, _HELD_MOST_S)
-
-
-def _alone(workers: Workers) -> ClusterReport:
-    return workers.report()
-
-
-def _scraped(number: int, response: Response) -> Scraped:
-    return Scraped(number, response.status, response.body, response.content_type, response.headers)
 
 
 def _overlaps(gap: LedgerGap, stood: Stood) -> bool:

@@ -4,10 +4,14 @@ import pytest
 
 from daemon.app import Daemon
 from daemon.config.load import parse
+from daemon.front.request import Response
+from daemon.host.clock import WallClock
 from daemon.publish.outlet import Outlet
-from daemon.workers.messages import AskPast, Down, PastFound, Up
+from daemon.workers.answers import Answers
+from daemon.workers.messages import AskCluster, AskPast, Down, PastFound, Scrape, Scraped, Up
 from daemon.workers.worker import Worker
 from daemon.workers.workers import Workers, rest_s
+from protocol.answers import ClusterReport
 
 
 class Asking(Worker):
@@ -32,16 +36,41 @@ class Asking(Worker):
 
 
 async def test_an_answer_is_for_the_process_that_asked_and_not_for_the_next_one() -> None:
-    daemon = Daemon(parse("[server]\nworkers = 2\n", {}, "a test"))
-    assert isinstance(daemon.server, Workers)
-    worker = Asking(daemon, pid=11)
+    def report() -> ClusterReport:
+        raise AssertionError
+
+    async def scrape(_: bool) -> Response:
+        raise AssertionError
+
+    worker = Asking(Daemon(parse("", {}, "a test")), pid=11)
+    answers = Answers(scrape, report, lambda _: None, WallClock())
     question = AskPast(1, "nobody", "BTC/USDT", "1m", ((0, 60_000),))
-    await daemon.server.answer(worker, 11, question)
+    await answers.answer(worker, 11, question)
     [answer] = worker.told
     assert isinstance(answer, PastFound)
     assert answer.past.reason == "there is no history of nobody but the tape"
-    await daemon.server.answer(worker, 10, question)
+    await answers.answer(worker, 10, question)
     assert worker.told == [answer]
+
+
+async def test_a_bug_in_an_answer_is_a_500_for_who_asked_and_a_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def report() -> ClusterReport:
+        raise RuntimeError("a bug")
+
+    async def scrape(openmetrics: bool) -> Response:
+        raise RuntimeError(f"a bug, openmetrics {openmetrics}")
+
+    worker = Asking(Daemon(parse("", {}, "a test")), pid=11)
+    answers = Answers(scrape, report, lambda _: None, WallClock())
+    await answers.answer(worker, 11, Scrape(1, True))
+    await answers.answer(worker, 11, AskCluster(2))
+    assert [(each.number, each.status) for each in worker.told if isinstance(each, Scraped)] == [(1, 500), (2, 500)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Scrape of worker 1 failed",
+        "AskCluster of worker 1 failed",
+    ]
 
 
 def test_the_sequencer_rests_the_longer_the_further_all_workers_are_behind() -> None:
