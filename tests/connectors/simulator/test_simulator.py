@@ -30,7 +30,7 @@ async def running(simulator: Simulator) -> AsyncIterator[int]:
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         await nursery.start(simulator.run, listeners)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
 
