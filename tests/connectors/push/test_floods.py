@@ -105,6 +105,7 @@ async def end_of(opening: bytes, flood: bytes) -> tuple[str, Hub]:
             _, peak_bytes = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
+    assert len(set(errors)) == 1
     assert longest_s < MOST_TURN_S
     assert peak_bytes < MOST_BYTES
     return errors[0], hub
